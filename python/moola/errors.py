@@ -1,0 +1,202 @@
+"""Everything moola raises on purpose, in one hierarchy. Each error carries its facts and ends with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+__all__ = [
+    "BarError",
+    "BuildConflictError",
+    "ConfigError",
+    "DamagedStoreError",
+    "InputError",
+    "MoolaError",
+    "Problem",
+    "StaleStoreError",
+    "StateError",
+    "StoreError",
+    "StoreExistsError",
+    "StoreMissingError",
+    "TimestampError",
+]
+
+
+class MoolaError(Exception):
+    """The base of every error raised by moola."""
+
+
+class ConfigError(MoolaError, ValueError):
+    """A parameter that does not exist, has the wrong type or lies outside its range.
+
+    Attributes: `name` (the parameter), `problem` (what is wrong and what would be right).
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+        self.name = name
+        self.problem = problem
+
+
+class StateError(MoolaError, ValueError):
+    """Saved stream state that is foreign, from another version, or damaged."""
+
+
+class TimestampError(MoolaError, ValueError):
+    """A stream needs a timestamp that it was not given."""
+
+
+class InputError(MoolaError, ValueError):
+    """Something that cannot be read as bars at all: a missing column, a wrong type, an unknown format.
+
+    Attributes: `source` (the file, or None), `problem`, `advice`.
+    """
+
+    def __init__(self, problem: str, advice: str, *, source: str | None = None) -> None:
+        where = f"{source}: " if source else ""
+        super().__init__(f"{where}{problem}. {advice}")
+        self.source = source
+        self.problem = problem
+        self.advice = advice
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One refused bar."""
+
+    kind: str
+    """One of the keys of :data:`KINDS`."""
+    row: int
+    """Data row in the file, counted from 1; for arrays the index, counted from 0."""
+    column: str
+    value: object
+    file: str | None = None
+    line: int | None = None
+    """Line in a CSV file, counted from 1."""
+    timestamp: int | None = None
+    """The bar's time as the source gave it, UTC nanoseconds."""
+    symbol: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}, row {self.row}" if self.file is not None else f"bar {self.row}"
+        if self.line is not None:
+            where += f" (line {self.line})"
+        if self.symbol:
+            where += f", symbol {self.symbol}"
+        if self.timestamp is not None:
+            where += f", at {format_time(self.timestamp)}"
+        return f"{where}: {self.column} = {self.value}"
+
+
+KINDS: Mapping[str, tuple[str, str]] = {
+    "not_finite": (
+        "NaN, null or infinite price",
+        "repair the source, or pass --drop-bad-bars (drop_bad_bars=True): the bar then becomes a gap",
+    ),
+    "not_a_number": (
+        "price that is not a number",
+        "repair the source, or name the right column with --columns FILE_COLUMN=ROLE",
+    ),
+    "out_of_range": (
+        "price that is zero, negative or beyond float32 (1.2e-38 to 3.4e38)",
+        "repair the source; spreads and returns are not prices",
+    ),
+    "high_below_low": ("high below low", "repair the source, or check --columns: are high and low exchanged?"),
+    "open_outside": ("open outside [low, high]", "repair the source, or check --columns: is open the right column?"),
+    "close_outside": (
+        "close outside [low, high]",
+        "repair the source, or check --columns: is close the right column?",
+    ),
+    "no_timestamp": ("missing timestamp", "repair the source: every bar needs its time"),
+    "bad_timestamp": (
+        "timestamp that cannot be read",
+        "say how it is written with --time-format, for example '%d.%m.%Y %H:%M'",
+    ),
+    "ambiguous_time": (
+        "local time that occurs twice when clocks go back",
+        "give timestamps in UTC or with their offset",
+    ),
+    "nonexistent_time": (
+        "local time that does not exist because clocks go forward",
+        "check --tz, or give timestamps in UTC or with their offset",
+    ),
+    "duplicate_timestamp": (
+        "duplicate timestamp",
+        "repair the source, or pass --dedup identical if the rows are exact repeats",
+    ),
+    "out_of_order": ("timestamp earlier than the one before it", "sort the source, or pass --sort"),
+    "extra_not_finite": (
+        "null, infinite or too large value in a kept column",
+        "leave the column out of --keep, repair the source, or pass --drop-bad-bars",
+    ),
+}
+"""What each kind of problem is, and what to do about it."""
+
+
+class BarError(MoolaError, ValueError):
+    """Bars that must not become features.
+
+    Attributes: `counts` (how many of each kind), `problems` (the first 20 of them).
+    """
+
+    def __init__(self, counts: Mapping[str, int], problems: Sequence[Problem]) -> None:
+        self.counts = dict(counts)
+        self.problems = list(problems)
+        total = sum(self.counts.values())
+        lines = [f"{total:,} bar{'s' if total != 1 else ''} refused"]
+        for kind, count in self.counts.items():
+            what, advice = KINDS[kind]
+            lines.append(f"  {what}: {count:,}")
+            shown = [problem for problem in self.problems if problem.kind == kind]
+            lines += [f"    {problem}" for problem in shown]
+            if count > len(shown) > 0:
+                lines.append(f"    … and {count - len(shown):,} more")
+            lines.append(f"    → {advice}")
+        super().__init__("\n".join(lines))
+
+
+class StoreError(MoolaError):
+    """The base of what can be wrong with a feature store. Attribute: `path`."""
+
+    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
+        super().__init__(f"{path}: {problem}. {advice}")
+        self.path = Path(path)
+        self.problem = problem
+        self.advice = advice
+
+
+class StoreMissingError(StoreError, FileNotFoundError):
+    """There is no store at this path."""
+
+
+class StoreExistsError(StoreError, FileExistsError):
+    """Something stands where the store should go."""
+
+
+class DamagedStoreError(StoreError):
+    """A file of the store is missing, foreign, truncated or altered. Attribute: `file`."""
+
+    def __init__(self, path: str | Path, file: str, problem: str, advice: str | None = None) -> None:
+        super().__init__(
+            path,
+            f"{file}: {problem}",
+            advice or "Build the store again, or restore it from a copy; `moola verify-features` names every fault",
+        )
+        self.file = file
+
+
+class StaleStoreError(StoreError):
+    """The path now holds another store than the one that was opened."""
+
+
+class BuildConflictError(StoreError):
+    """Another builder published, or is replacing, the store of this name."""
+
+
+def format_time(nanoseconds: int) -> str:
+    """UTC nanoseconds as ISO 8601, with as many decimals as they need."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:09d}".rstrip("0") + "Z" if rest else f"{text}Z"

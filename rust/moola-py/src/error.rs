@@ -1,0 +1,70 @@
+//! The one place where the engine's errors become Python's: the classes of `moola.errors`.
+
+use moola_core::Error;
+use moola_core::bars::Refusals;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+/// The Python exception for an engine error.
+pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
+    match build(py, error) {
+        Ok(error) => error,
+        Err(error) => error,
+    }
+}
+
+fn build(py: Python<'_>, error: Error) -> PyResult<PyErr> {
+    let classes = py.import("moola.errors")?;
+    let raise = |name: &str, args: Vec<Bound<'_, PyAny>>| -> PyResult<PyErr> {
+        let args = pyo3::types::PyTuple::new(py, args)?;
+        Ok(PyErr::from_value(classes.getattr(name)?.call1(args)?))
+    };
+    let text = |s: String| s.into_pyobject(py).map(Bound::into_any).map_err(PyErr::from);
+    match error {
+        Error::Bars(refusals) => {
+            let (counts, problems) = refusals_to_py(py, &refusals)?;
+            raise("BarError", vec![counts.into_any(), problems.into_any()])
+        }
+        Error::Config { name, problem } => raise("ConfigError", vec![text(name.into())?, text(problem)?]),
+        Error::State(problem) => raise("StateError", vec![text(format!("stream state refused: {problem}"))?]),
+        Error::Timestamp(problem) => raise("TimestampError", vec![text(problem.into())?]),
+        Error::Damaged { path, problem } => {
+            let folder = path.parent().unwrap_or(&path).display().to_string();
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            raise("DamagedStoreError", vec![text(folder)?, text(name)?, text(problem)?])
+        }
+        // The errno picks the subclass: FileNotFoundError, PermissionError, …
+        Error::Io { path, source } => Ok(match source.raw_os_error() {
+            Some(errno) => {
+                let message = source.to_string();
+                let message = message.split(" (os error").next().unwrap_or_default().to_owned();
+                PyOSError::new_err((errno, message, path.display().to_string()))
+            }
+            None => PyOSError::new_err(format!("{}: {source}", path.display())),
+        }),
+        Error::Cancelled => Ok(PyKeyboardInterrupt::new_err(())),
+        Error::Lengths { .. } => Ok(PyValueError::new_err(error.to_string())),
+    }
+}
+
+/// The counts as a dict of kind to count, and the samples as `moola.errors.Problem`s.
+pub fn refusals_to_py<'py>(
+    py: Python<'py>,
+    refusals: &Refusals,
+) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>)> {
+    let counts = PyDict::new(py);
+    for (fault, count) in refusals.counts() {
+        counts.set_item(fault.name(), count)?;
+    }
+    let class = py.import("moola.errors")?.getattr("Problem")?;
+    let problems = PyList::empty(py);
+    for sample in refusals.samples() {
+        let facts = PyDict::new(py);
+        facts.set_item("timestamp", sample.timestamp)?;
+        problems.append(
+            class.call((sample.fault.name(), sample.row, sample.column.as_str(), sample.value), Some(&facts))?,
+        )?;
+    }
+    Ok((counts, problems))
+}

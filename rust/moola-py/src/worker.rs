@@ -1,0 +1,45 @@
+//! Long work runs on a thread of its own while the calling one, GIL released, watches for Ctrl-C.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use moola_core::{Cancel, Error};
+use pyo3::prelude::*;
+
+use crate::error;
+
+/// How often the caller looks for signals; well below the half second that Ctrl-C may take.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Runs `work` on another thread and returns what it returns. A signal handler that raises (Ctrl-C) cancels the
+/// work, waits for it to notice, and its exception is what the caller gets.
+pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Cancel) -> Result<T, Error> + Send) -> PyResult<T> {
+    let cancel = Cancel::new();
+    let outcome = py.detach(|| {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let cancel = &cancel;
+            let worker = scope.spawn(move || {
+                let outcome = work(cancel);
+                let _ = sender.send(());
+                outcome
+            });
+            let mut interrupted = None;
+            // A panicking worker drops its sender, which ends the loop too.
+            while let Err(mpsc::RecvTimeoutError::Timeout) = receiver.recv_timeout(LOOK) {
+                if interrupted.is_none()
+                    && let Err(raised) = Python::attach(|py| py.check_signals())
+                {
+                    cancel.cancel();
+                    interrupted = Some(raised);
+                }
+            }
+            match (worker.join(), interrupted) {
+                (Ok(_), Some(raised)) => Err(raised),
+                (Ok(outcome), None) => Ok(outcome),
+                (Err(panic), _) => std::panic::resume_unwind(panic),
+            }
+        })
+    })?;
+    outcome.map_err(|e| error::to_py(py, e))
+}
