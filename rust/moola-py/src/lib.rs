@@ -1,6 +1,7 @@
 //! `moola._core`: the engine as Python sees it. Thin by intent: convert, release the GIL, map errors.
 
 mod error;
+mod features;
 mod worker;
 
 use pyo3::prelude::*;
@@ -8,6 +9,11 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     use super::*;
+
+    #[pymodule_export]
+    use crate::features::{
+        FeatureStream, compute_features, compute_swings, default_parameters, describe_features, feature_sets,
+    };
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

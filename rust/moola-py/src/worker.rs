@@ -11,10 +11,22 @@ use crate::error;
 /// How often the caller looks for signals; well below the half second that Ctrl-C may take.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// So many bars are done before a person could press Ctrl-C.
+const SMALL: usize = 50_000;
+
 /// Runs `work` on another thread and returns what it returns. A signal handler that raises (Ctrl-C) cancels the
 /// work, waits for it to notice, and its exception is what the caller gets.
-pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Cancel) -> Result<T, Error> + Send) -> PyResult<T> {
+///
+/// `bars` says how much work it is: what is done in a few milliseconds is done right here, without the thread.
+pub fn run<T: Send>(
+    py: Python<'_>,
+    bars: usize,
+    work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
+) -> PyResult<T> {
     let cancel = Cancel::new();
+    if bars < SMALL {
+        return py.detach(|| work(&cancel)).map_err(|e| error::to_py(py, e));
+    }
     let outcome = py.detach(|| {
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {

@@ -1,0 +1,105 @@
+//! Average true range: the plain mean of the last true ranges, oldest summed first. O(period) a bar, no drift.
+//!
+//! Source: J. W. Wilder, *New Concepts in Technical Trading Systems* (1978), with a plain mean for Wilder's
+//! smoothing (TA-Lib's `SMA(TRANGE)`).
+
+use super::state::{Reader, Writer};
+use super::window::Window;
+use crate::error::Error;
+
+/// The true range of a bar: its range, widened to the close before it.
+#[inline(always)]
+pub fn true_range(high: f64, low: f64, previous_close: f64) -> f64 {
+    larger(larger(high - low, (high - previous_close).abs()), (low - previous_close).abs())
+}
+
+/// The larger of two numbers that are not NaN; unlike `f64::max` one instruction.
+#[inline(always)]
+fn larger(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
+/// The mean, summed from the first value on.
+#[inline(always)]
+fn mean(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |sum, x| sum + x) / values.len() as f64
+}
+
+/// Running state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Atr {
+    ranges: Window,
+    previous_close: Option<f64>,
+}
+
+impl Atr {
+    /// No bars yet.
+    pub fn new(period: u32) -> Self {
+        Atr { ranges: Window::new(period), previous_close: None }
+    }
+
+    /// Takes the next bar and returns the ATR with it: 0 at the first bar, which has no true range.
+    #[inline(always)]
+    pub fn push(&mut self, high: f64, low: f64, close: f64) -> f64 {
+        match self.previous_close.replace(close) {
+            None => 0.0,
+            Some(previous) => {
+                self.ranges.push(true_range(high, low, previous));
+                mean(self.ranges.as_slice())
+            }
+        }
+    }
+
+    /// True once the mean is over a whole period, so that [`Atr::push_block`] may be used.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.ranges.is_full()
+    }
+
+    /// The same as pushing the bars one by one, vectorised over the bars: `scratch` holds the true ranges of the
+    /// last `period − 1` bars and of these, `out` gets the ATR at each.
+    #[inline(always)]
+    pub fn push_block(&mut self, high: &[f64], low: &[f64], close: &[f64], scratch: &mut Vec<f64>, out: &mut [f64]) {
+        debug_assert!(self.is_full());
+        let (n, period) = (out.len(), self.ranges.period());
+        let (high, low, close) = (&high[..n], &low[..n], &close[..n]);
+        let Some(first) = self.previous_close else { return };
+        scratch.clear();
+        scratch.extend_from_slice(&self.ranges.as_slice()[1..]);
+        scratch.push(true_range(high[0], low[0], first));
+        scratch.extend((1..n).map(|i| true_range(high[i], low[i], close[i - 1])));
+        // Every lane sums its own window, oldest first: the same additions as one bar at a time.
+        out.fill(0.0);
+        for age in 0..period {
+            for (sum, x) in out.iter_mut().zip(&scratch[age..age + n]) {
+                *sum += x;
+            }
+        }
+        for sum in out.iter_mut() {
+            *sum /= period as f64;
+        }
+        for &x in &scratch[scratch.len() - period.min(n)..] {
+            self.ranges.push(x);
+        }
+        self.previous_close = Some(close[n - 1]);
+    }
+
+    /// The close of the bar before, where there is one.
+    #[inline(always)]
+    pub fn previous_close(&self) -> Option<f64> {
+        self.previous_close
+    }
+
+    /// Writes the state.
+    pub fn save(&self, writer: &mut Writer) {
+        writer.option(self.previous_close, Writer::f64);
+        writer.f64s(self.ranges.as_slice());
+    }
+
+    /// Goes on from written state.
+    pub fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        self.previous_close = reader.option(Reader::f64)?;
+        reader.f64s(self.ranges.period())?.into_iter().for_each(|x| self.ranges.push(x));
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! One segment's features from its first bar on: the state of a set, and which bars are valid.
+
+use super::state::{Reader, Writer};
+use super::{FeatureSet, Features, Level, Parameters};
+use crate::bars::{Bar, Bars};
+use crate::cancel::Cancel;
+use crate::error::Error;
+
+/// Bars between two looks at the cancel flag, and between two checks of the input: the columns of so many bars fit
+/// into the second-level cache, so that checking them and then computing on them reads memory once.
+const STEP: usize = 16 * 1024;
+
+/// The features of a growing segment.
+pub struct Engine {
+    set: FeatureSet,
+    parameters: Parameters,
+    features: Box<dyn Features>,
+    level: Level,
+    bars: u64,
+    known_at: Option<u64>,
+}
+
+impl Engine {
+    /// An empty segment.
+    pub fn new(set: FeatureSet, parameters: Parameters) -> Result<Self, Error> {
+        Engine::at_level(set, parameters, Level::best())
+    }
+
+    /// The same with a chosen vector width, which must be one of [`Level::available`].
+    pub fn at_level(set: FeatureSet, parameters: Parameters, level: Level) -> Result<Self, Error> {
+        parameters.check()?;
+        if !Level::available().contains(&level) {
+            return Err(Error::Config { name: "level", problem: format!("this processor has no {level:?}") });
+        }
+        Ok(Engine { set, parameters, features: set.start(&parameters), level, bars: 0, known_at: None })
+    }
+
+    /// Begins a new segment.
+    pub fn reset(&mut self) {
+        self.features = self.set.start(&self.parameters);
+        (self.bars, self.known_at) = (0, None);
+    }
+
+    /// Features a row.
+    pub fn width(&self) -> usize {
+        self.set.width()
+    }
+
+    /// The set.
+    pub fn set(&self) -> FeatureSet {
+        self.set
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Bars taken so far.
+    pub fn bars(&self) -> u64 {
+        self.bars
+    }
+
+    /// Takes a bar that [`Bar::is_sound`] and writes its row of [`Engine::width`] values.
+    pub fn push(&mut self, bar: &Bar, out: &mut [f32]) {
+        self.features.push(bar, out);
+        if self.known_at.is_none() && self.features.is_known() {
+            self.known_at = Some(self.bars);
+        }
+        self.bars += 1;
+    }
+
+    /// Takes bars that [`Bars::check`] has passed; `out` gets as many rows.
+    pub fn push_many(&mut self, bars: Bars<'_>, out: &mut [f32]) {
+        let width = self.width();
+        assert_eq!(out.len(), bars.len() * width, "a row for every bar");
+        let mut done = 0;
+        while done < bars.len() && !self.features.has_block_path() {
+            self.push(&bars.bar(done), &mut out[done * width..(done + 1) * width]);
+            done += 1;
+        }
+        if done < bars.len() {
+            let rest = bars.slice(done..bars.len());
+            self.features.push_blocks(self.level, rest, &mut out[done * width..]);
+            self.bars += rest.len() as u64;
+        }
+    }
+
+    /// The bar of the segment (counted from 0) at which everything the rows speak of was first known.
+    pub fn known_at(&self) -> Option<u64> {
+        self.known_at
+    }
+
+    /// The first valid bar of the segment, once that is settled: past the warm-up, and everything known.
+    pub fn first_valid(&self) -> Option<u64> {
+        self.known_at.map(|bar| bar.max(self.parameters.warmup_bars.into()))
+    }
+
+    /// Whether the last bar taken is valid.
+    pub fn is_valid(&self) -> bool {
+        self.first_valid().is_some_and(|first| first < self.bars)
+    }
+
+    pub(super) fn save(&self, writer: &mut Writer) {
+        let name = self.set.name().as_bytes();
+        writer.u8(name.len() as u8);
+        writer.bytes(name);
+        self.parameters.save(writer);
+        writer.u64(self.bars);
+        writer.option(self.known_at, Writer::u64);
+        self.features.save(writer);
+    }
+
+    pub(super) fn load(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let length = reader.u8()?;
+        let name = (0..length).map(|_| reader.u8()).collect::<Result<Vec<u8>, Error>>()?;
+        let set = FeatureSet::ALL
+            .into_iter()
+            .find(|set| set.name().as_bytes() == name)
+            .ok_or(Error::State("it is of a feature set that this version does not have"))?;
+        let mut engine = Engine::new(set, Parameters::load(reader)?)?;
+        engine.bars = reader.u64()?;
+        engine.known_at = reader.option(Reader::u64)?;
+        engine.features.load(reader)?;
+        Ok(engine)
+    }
+}
+
+/// Checks the bars of one segment and writes their rows. On an error the content of `out` means nothing.
+pub fn compute(engine: &mut Engine, bars: Bars<'_>, out: &mut [f32], cancel: &Cancel) -> Result<(), Error> {
+    let width = engine.width();
+    assert_eq!(out.len(), bars.len() * width, "a row for every bar");
+    let mut start = 0;
+    for out in out.chunks_mut(STEP * width) {
+        cancel.check()?;
+        let step = bars.slice(start..start + out.len() / width);
+        if step.check().is_err() {
+            // Once more over everything, so that every refusal is counted.
+            return bars.check();
+        }
+        engine.push_many(step, out);
+        start += step.len();
+    }
+    Ok(())
+}

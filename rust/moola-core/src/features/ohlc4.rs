@@ -1,0 +1,98 @@
+//! `ohlc4`, the plain baseline: the four prices, from the close before, in units of the ATR.
+
+use super::arithmetic::{clip, ratio};
+use super::atr::Atr;
+use super::block::{BLOCK, transpose};
+use super::simd::{Level, at_level};
+use super::state::{Reader, Writer};
+use super::{Feature, Features, Parameters};
+use crate::bars::{Bar, Bars};
+use crate::error::Error;
+
+const D: usize = 4;
+const BOUND: f64 = 10.0;
+
+/// The features.
+pub const FEATURES: [Feature; D] = [
+    Feature::bounded("open", -BOUND, BOUND),
+    Feature::bounded("high", -BOUND, BOUND),
+    Feature::bounded("low", -BOUND, BOUND),
+    Feature::bounded("close", -BOUND, BOUND),
+];
+
+#[inline(always)]
+fn scaled(x: f64, previous_close: f64, atr: f64) -> f32 {
+    clip(ratio(x - previous_close, atr), -BOUND, BOUND) as f32
+}
+
+/// Running state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ohlc4 {
+    atr: Atr,
+}
+
+impl Ohlc4 {
+    /// No bars yet.
+    pub fn new(parameters: &Parameters) -> Self {
+        Ohlc4 { atr: Atr::new(parameters.atr_period) }
+    }
+}
+
+impl Features for Ohlc4 {
+    fn push(&mut self, bar: &Bar, out: &mut [f32]) {
+        let previous = self.atr.previous_close();
+        let atr = self.atr.push(bar.high, bar.low, bar.close);
+        for (out, x) in out.iter_mut().zip([bar.open, bar.high, bar.low, bar.close]) {
+            *out = previous.map_or(0.0, |close| scaled(x, close, atr));
+        }
+    }
+
+    fn has_block_path(&self) -> bool {
+        self.atr.is_full()
+    }
+
+    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]) {
+        push_blocks(level, self, bars, out);
+    }
+
+    fn is_known(&self) -> bool {
+        true
+    }
+
+    fn save(&self, writer: &mut Writer) {
+        self.atr.save(writer);
+    }
+
+    fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        self.atr.load(reader)
+    }
+}
+
+at_level! {
+    fn push_blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) = blocks;
+}
+
+#[inline(always)]
+fn blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) {
+    let mut true_ranges = Vec::new();
+    let mut atr = [0.0; BLOCK];
+    let mut previous = [0.0; BLOCK];
+    let mut columns = [[0.0; BLOCK]; D];
+    let mut start = 0;
+    for out in out.chunks_mut(BLOCK * D) {
+        let n = out.len() / D;
+        let bars = bars.slice(start..start + n);
+        let Some(close) = set.atr.previous_close() else { return };
+        previous[0] = close;
+        previous[1..n].copy_from_slice(&bars.close[..n - 1]);
+        set.atr.push_block(bars.high, bars.low, bars.close, &mut true_ranges, &mut atr[..n]);
+        for (column, x) in columns.iter_mut().zip([bars.open, bars.high, bars.low, bars.close]) {
+            let x = &x[..n];
+            for i in 0..n {
+                column[i] = scaled(x[i], previous[i], atr[i]);
+            }
+        }
+        transpose(&columns, out);
+        start += n;
+    }
+}

@@ -1,0 +1,225 @@
+//! `relativity10` and `relativity12`: where a bar's prices stand within the bar, the recent range and the last
+//! swings. Twelve is ten and two products of them.
+
+use super::arithmetic::{clip, ratio};
+use super::atr::Atr;
+use super::block::{BLOCK, transpose};
+use super::ema::Ema;
+use super::simd::{Level, at_level};
+use super::state::{Reader, Writer};
+use super::zigzag::{Point, Zigzag};
+use super::{Feature, Features, Parameters};
+use crate::bars::{Bar, Bars};
+use crate::error::Error;
+
+/// The features of `relativity12`; the first ten are those of `relativity10`.
+pub const FEATURES: [Feature; 12] = [
+    Feature::bounded("open_norm", 0.0, 1.0),
+    Feature::bounded("close_norm", 0.0, 1.0),
+    Feature::bounded("body_pct", -1.0, 1.0),
+    Feature::bounded("upper_wick_pct", 0.0, 1.0),
+    Feature::bounded("lower_wick_pct", 0.0, 1.0),
+    Feature::bounded("range_z", 0.0, 3.0),
+    Feature::bounded("dist_to_prev_SH", -3.0, 3.0),
+    Feature::bounded("dist_to_prev_SL", -3.0, 3.0),
+    Feature::bounded("bars_since_SH_norm", 0.0, 3.0),
+    Feature::bounded("bars_since_SL_norm", 0.0, 3.0),
+    Feature::bounded("expansion_proxy", -2.0, 2.0),
+    Feature::bounded("consol_proxy", 0.0, 3.0),
+];
+
+/// What a row depends on besides its own bar. A swing that does not exist yet is written as this bar's close at
+/// this very bar, which makes its distance and its age exactly 0.
+struct Context {
+    range_ema: f64,
+    atr: f64,
+    swing_high: f64,
+    swing_low: f64,
+    since_high: f64,
+    since_low: f64,
+    leg: f64,
+}
+
+/// The formulas, once, for one bar and for vectors of them.
+#[inline(always)]
+fn row<const D: usize>(bar: &Bar, at: &Context, time_scale: f64) -> [f32; D] {
+    let &Bar { open, high, low, close } = bar;
+    let range = high - low;
+    let (top, bottom) = if open > close { (open, close) } else { (close, open) };
+    let body = ratio(close - open, range);
+    let range_z = clip(ratio(range, at.range_ema), 0.0, 3.0);
+    let since_high = clip(at.since_high / time_scale, 0.0, 3.0);
+    let since_low = clip(at.since_low / time_scale, 0.0, 3.0);
+    let all = [
+        ratio(open - low, range),
+        ratio(close - low, range),
+        body,
+        ratio(high - top, range),
+        ratio(bottom - low, range),
+        range_z,
+        clip(ratio(at.swing_high - close, at.atr), -3.0, 3.0),
+        clip(ratio(close - at.swing_low, at.atr), -3.0, 3.0),
+        since_high,
+        since_low,
+        clip(range_z * at.leg * body, -2.0, 2.0),
+        clip((1.0 - range_z / 3.0) * (1.0 - body.abs()) * (since_high + since_low) / 2.0, 0.0, 3.0),
+    ];
+    std::array::from_fn(|k| all[k] as f32)
+}
+
+/// Running state of either set; `D` is 10 or 12.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relativity<const D: usize> {
+    range_ema: Ema,
+    atr: Atr,
+    zigzag: Zigzag,
+    bars: u64,
+    zigzag_k: f64,
+    time_scale: f64,
+}
+
+impl<const D: usize> Relativity<D> {
+    /// No bars yet.
+    pub fn new(parameters: &Parameters) -> Self {
+        Relativity {
+            range_ema: Ema::new(parameters.range_ema_period),
+            atr: Atr::new(parameters.atr_period),
+            zigzag: Zigzag::new(),
+            bars: 0,
+            zigzag_k: parameters.zigzag_k,
+            time_scale: parameters.swing_time_scale,
+        }
+    }
+}
+
+impl<const D: usize> Features for Relativity<D> {
+    fn push(&mut self, bar: &Bar, out: &mut [f32]) {
+        let &Bar { high, low, close, .. } = bar;
+        let range_ema = self.range_ema.push(high - low);
+        let atr = self.atr.push(high, low, close);
+        self.zigzag.push(self.bars, high, low, close, self.zigzag_k * atr);
+        let missing = Point { price: close, bar: self.bars };
+        let swing_high = self.zigzag.swing_high.unwrap_or(missing);
+        let swing_low = self.zigzag.swing_low.unwrap_or(missing);
+        let context = Context {
+            range_ema,
+            atr,
+            swing_high: swing_high.price,
+            swing_low: swing_low.price,
+            since_high: (self.bars - swing_high.bar) as i64 as f64,
+            since_low: (self.bars - swing_low.bar) as i64 as f64,
+            leg: f64::from(self.zigzag.leg as i8),
+        };
+        out.copy_from_slice(&row::<D>(bar, &context, self.time_scale));
+        self.bars += 1;
+    }
+
+    fn has_block_path(&self) -> bool {
+        self.atr.is_full() && self.zigzag.swing_high.is_some() && self.zigzag.swing_low.is_some()
+    }
+
+    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]) {
+        push_blocks(level, self, bars, out);
+    }
+
+    fn is_known(&self) -> bool {
+        self.zigzag.swing_high.is_some() && self.zigzag.swing_low.is_some()
+    }
+
+    fn save(&self, writer: &mut Writer) {
+        writer.u64(self.bars);
+        self.range_ema.save(writer);
+        self.atr.save(writer);
+        self.zigzag.save(writer);
+    }
+
+    fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        self.bars = reader.u64()?;
+        self.range_ema.load(reader)?;
+        self.atr.load(reader)?;
+        self.zigzag.load(reader)
+    }
+}
+
+/// What the sequential loop leaves for the vectorised one, a block of bars at a time.
+struct Scratch<const D: usize> {
+    true_ranges: Vec<f64>,
+    atr: [f64; BLOCK],
+    range_ema: [f64; BLOCK],
+    swing_high: [f64; BLOCK],
+    swing_low: [f64; BLOCK],
+    since_high: [f64; BLOCK],
+    since_low: [f64; BLOCK],
+    leg: [f64; BLOCK],
+    columns: [[f32; BLOCK]; D],
+}
+
+at_level! {
+    fn push_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) = blocks;
+}
+
+#[inline(always)]
+fn blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) {
+    let mut scratch = Scratch::<D> {
+        true_ranges: Vec::new(),
+        atr: [0.0; BLOCK],
+        range_ema: [0.0; BLOCK],
+        swing_high: [0.0; BLOCK],
+        swing_low: [0.0; BLOCK],
+        since_high: [0.0; BLOCK],
+        since_low: [0.0; BLOCK],
+        leg: [0.0; BLOCK],
+        columns: [[0.0; BLOCK]; D],
+    };
+    let mut start = 0;
+    for out in out.chunks_mut(BLOCK * D) {
+        let n = out.len() / D;
+        block(set, bars.slice(start..start + n), &mut scratch, out);
+        start += n;
+    }
+}
+
+#[inline(always)]
+fn block<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, scratch: &mut Scratch<D>, out: &mut [f32]) {
+    let n = bars.len();
+    let (open, high, low, close) = (&bars.open[..n], &bars.high[..n], &bars.low[..n], &bars.close[..n]);
+    set.atr.push_block(high, low, close, &mut scratch.true_ranges, &mut scratch.atr[..n]);
+
+    // The part that each bar hands to the next: two short chains of dependent operations.
+    let Some((mut swing_high, mut swing_low)) = set.zigzag.swing_high.zip(set.zigzag.swing_low) else { return };
+    for i in 0..n {
+        let bar = set.bars + i as u64;
+        scratch.range_ema[i] = set.range_ema.push(high[i] - low[i]);
+        if set.zigzag.push(bar, high[i], low[i], close[i], set.zigzag_k * scratch.atr[i]) {
+            swing_high = set.zigzag.swing_high.unwrap_or(swing_high);
+            swing_low = set.zigzag.swing_low.unwrap_or(swing_low);
+        }
+        scratch.swing_high[i] = swing_high.price;
+        scratch.swing_low[i] = swing_low.price;
+        scratch.since_high[i] = (bar - swing_high.bar) as i64 as f64;
+        scratch.since_low[i] = (bar - swing_low.bar) as i64 as f64;
+        if D > 10 {
+            scratch.leg[i] = f64::from(set.zigzag.leg as i8);
+        }
+    }
+    set.bars += n as u64;
+
+    // The part that is the same for every bar on its own.
+    for i in 0..n {
+        let bar = Bar { open: open[i], high: high[i], low: low[i], close: close[i] };
+        let context = Context {
+            range_ema: scratch.range_ema[i],
+            atr: scratch.atr[i],
+            swing_high: scratch.swing_high[i],
+            swing_low: scratch.swing_low[i],
+            since_high: scratch.since_high[i],
+            since_low: scratch.since_low[i],
+            leg: scratch.leg[i],
+        };
+        let row = row::<D>(&bar, &context, set.time_scale);
+        for k in 0..D {
+            scratch.columns[k][i] = row[k];
+        }
+    }
+    transpose(&scratch.columns, out);
+}

@@ -1,0 +1,72 @@
+//! Which vector instructions the batch path uses: the widest that the processor at hand has.
+//!
+//! The code is one and the same, compiled three times. IEEE 754 arithmetic without fused multiply-adds gives the
+//! same bits at every width, so the choice changes the time only; tests compare all of them.
+
+/// A set of instructions for which the batch path is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What every processor of the target has (SSE2 on x86-64).
+    Portable,
+    /// 256-bit vectors.
+    Avx2,
+    /// 512-bit vectors.
+    Avx512,
+}
+
+impl Level {
+    /// The levels that this processor can run, narrowest first.
+    pub fn available() -> Vec<Level> {
+        let mut levels = vec![Level::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                levels.push(Level::Avx2);
+            }
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
+            {
+                levels.push(Level::Avx512);
+            }
+        }
+        levels
+    }
+
+    /// The widest level that this processor can run.
+    pub fn best() -> Level {
+        Level::available().pop().unwrap_or(Level::Portable)
+    }
+}
+
+/// Defines a function that is compiled once a level and picks one at run time:
+/// `at_level! { fn name<generics>(arguments) = body; }`, where `body` is an `#[inline(always)]` function.
+macro_rules! at_level {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $d:ident: usize>)? ($($arg:ident: $type:ty),* $(,)?) = $body:path;) => {
+        $(#[$meta])*
+        $vis fn $name $(<const $d: usize>)? (level: $crate::features::simd::Level, $($arg: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2 $(<const $d: usize>)? ($($arg: $type),*) {
+                    $body($($arg),*)
+                }
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
+                fn avx512 $(<const $d: usize>)? ($($arg: $type),*) {
+                    $body($($arg),*)
+                }
+                match level {
+                    // SAFETY: a level other than Portable comes from `Level::available`, which asked the processor.
+                    $crate::features::simd::Level::Avx2 => return unsafe { avx2 $(::<$d>)? ($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::features::simd::Level::Avx512 => return unsafe { avx512 $(::<$d>)? ($($arg),*) },
+                    $crate::features::simd::Level::Portable => {}
+                }
+            }
+            let _ = level;
+            $body($($arg),*)
+        }
+    };
+}
+pub(crate) use at_level;

@@ -1,0 +1,162 @@
+//! Features live, bar by bar: an engine, the store's gap rule, and state that can be saved.
+
+use super::state::{Reader, Writer};
+use super::{Engine, FeatureSet, Parameters};
+use crate::bars::{Bar, Bars, Fault, Refusals, Sample};
+use crate::error::Error;
+
+/// Names the format; the digit is its version.
+const MAGIC: [u8; 12] = *b"moola-state1";
+
+/// Closed bars in, one row of features each; the same bits as over whole columns.
+pub struct Stream {
+    engine: Engine,
+    reset_on_gap: Option<i64>,
+    last_timestamp: Option<i64>,
+}
+
+impl Stream {
+    /// An empty stream. `reset_on_gap`: nanoseconds between two bars beyond which a new segment begins.
+    pub fn new(set: FeatureSet, parameters: Parameters, reset_on_gap: Option<i64>) -> Result<Self, Error> {
+        if let Some(gap) = reset_on_gap.filter(|&gap| gap <= 0) {
+            return Err(Error::Config { name: "reset_on_gap", problem: format!("must be above 0, not {gap} ns") });
+        }
+        Ok(Stream { engine: Engine::new(set, parameters)?, reset_on_gap, last_timestamp: None })
+    }
+
+    /// The segment so far.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The time of the last bar, where bars come with times.
+    pub fn last_timestamp(&self) -> Option<i64> {
+        self.last_timestamp
+    }
+
+    /// The gap rule.
+    pub fn reset_on_gap(&self) -> Option<i64> {
+        self.reset_on_gap
+    }
+
+    /// Begins a new segment. Time goes on: the next bar must still be later than the last.
+    pub fn reset(&mut self) {
+        self.engine.reset();
+    }
+
+    /// Takes a closed bar and writes its row. On an error the stream is as it was.
+    #[inline]
+    pub fn push(&mut self, bar: &Bar, timestamp: Option<i64>, out: &mut [f32]) -> Result<(), Error> {
+        let last = self.last_timestamp;
+        if !bar.is_sound() || timestamp.is_some_and(|t| last.is_some_and(|last| t <= last)) {
+            let columns = [bar.open, bar.high, bar.low, bar.close];
+            let [o, h, l, c] = std::array::from_fn(|k| std::slice::from_ref(&columns[k]));
+            return Err(Error::Bars(self.refusals(Bars { open: o, high: h, low: l, close: c }, timestamp.as_slice())));
+        }
+        self.take_time(timestamp)?;
+        self.engine.push(bar, out);
+        Ok(())
+    }
+
+    /// Takes closed bars and writes their rows. On an error the stream is as it was.
+    pub fn push_many(&mut self, bars: Bars<'_>, timestamps: Option<&[i64]>, out: &mut [f32]) -> Result<(), Error> {
+        let refusals = self.refusals(bars, timestamps.unwrap_or_default());
+        if !refusals.is_empty() {
+            return Err(Error::Bars(refusals));
+        }
+        let width = self.engine.width();
+        let Some(timestamps) = timestamps.filter(|t| !t.is_empty()) else {
+            if !bars.is_empty() {
+                self.take_time(None)?;
+            }
+            self.engine.push_many(bars, out);
+            return Ok(());
+        };
+        let mut start = 0;
+        while start < bars.len() {
+            self.take_time(Some(timestamps[start]))?;
+            let run = match self.reset_on_gap {
+                None => bars.len() - start,
+                Some(gap) => timestamps[start..].windows(2).position(|t| t[1].abs_diff(t[0]) > gap as u64).map_or(bars.len() - start, |i| i + 1),
+            };
+            let end = start + run;
+            self.engine.push_many(bars.slice(start..end), &mut out[start * width..end * width]);
+            self.last_timestamp = Some(timestamps[end - 1]);
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Notes the time of the next bar and begins a new segment where the gap rule says so.
+    #[inline]
+    fn take_time(&mut self, timestamp: Option<i64>) -> Result<(), Error> {
+        if let Some(gap) = self.reset_on_gap {
+            let Some(now) = timestamp else {
+                return Err(Error::Timestamp("reset_on_gap needs the timestamp of every bar: pass timestamp="));
+            };
+            if self.last_timestamp.is_some_and(|last| now.abs_diff(last) > gap as u64) {
+                self.engine.reset();
+            }
+        }
+        self.last_timestamp = timestamp;
+        Ok(())
+    }
+
+    /// Everything wrong with bars that are about to be taken.
+    fn refusals(&self, bars: Bars<'_>, timestamps: &[i64]) -> Refusals {
+        let mut refusals = match bars.check() {
+            Err(Error::Bars(refusals)) => refusals,
+            _ => Refusals::default(),
+        };
+        let mut last = self.last_timestamp;
+        for (row, &timestamp) in timestamps.iter().enumerate() {
+            let fault = match last {
+                Some(last) if timestamp == last => Some(Fault::Duplicate),
+                Some(last) if timestamp < last => Some(Fault::OutOfOrder),
+                _ => None,
+            };
+            match fault {
+                None => last = Some(timestamp),
+                Some(fault) => refusals.add(Sample {
+                    fault,
+                    file: 0,
+                    row: row as u64,
+                    timestamp: Some(timestamp),
+                    column: "timestamp".to_owned(),
+                    value: timestamp as f64,
+                    symbol: None,
+                    bar: bars.bar(row),
+                }),
+            }
+        }
+        refusals
+    }
+
+    /// The whole state.
+    pub fn state(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.bytes(&MAGIC);
+        writer.option(self.reset_on_gap, Writer::i64);
+        writer.option(self.last_timestamp, Writer::i64);
+        self.engine.save(&mut writer);
+        writer.finish()
+    }
+
+    /// A stream that goes on where the saved one stood.
+    pub fn from_state(state: &[u8]) -> Result<Self, Error> {
+        let (name, version) = MAGIC.split_at(MAGIC.len() - 1);
+        if !state.starts_with(name) {
+            return Err(Error::State("it is not the state of a moola stream; pass what FeatureStream.state() returned"));
+        }
+        if state[name.len()..].first() != version.first() {
+            return Err(Error::State("it is from another version of moola; build the stream again from its bars"));
+        }
+        let mut reader = Reader::new(state)?;
+        reader.bytes::<12>()?;
+        let reset_on_gap = reader.option(Reader::i64)?;
+        let last_timestamp = reader.option(Reader::i64)?;
+        let engine = Engine::load(&mut reader)?;
+        reader.finish()?;
+        Ok(Stream { engine, reset_on_gap, last_timestamp })
+    }
+}

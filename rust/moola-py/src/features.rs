@@ -1,0 +1,224 @@
+//! Features and swings over whole columns, and the live stream.
+
+use moola_core::features::{self, Engine, FeatureSet, Parameters, Stream};
+use moola_core::{Bar, Bars};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::to_py;
+use crate::worker;
+
+/// The fields of `moola.FeatureConfig`, in order; `None` stands for the defaults.
+pub type ParameterTuple = (u32, u32, f64, f64, u32, u32);
+
+type SwingArrays<'py> =
+    (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i8>>, Bound<'py, PyArray1<f64>>);
+
+/// Widest row of any feature set.
+const MAX_WIDTH: usize = 12;
+
+pub fn parameters(tuple: Option<ParameterTuple>) -> Parameters {
+    let Some((range_ema_period, atr_period, zigzag_k, swing_time_scale, zscore_period, warmup_bars)) = tuple else {
+        return Parameters::default();
+    };
+    Parameters { range_ema_period, atr_period, zigzag_k, swing_time_scale, zscore_period, warmup_bars }
+}
+
+fn as_tuple(p: &Parameters) -> ParameterTuple {
+    (p.range_ema_period, p.atr_period, p.zigzag_k, p.swing_time_scale, p.zscore_period, p.warmup_bars)
+}
+
+pub fn feature_set(py: Python<'_>, name: &str) -> PyResult<FeatureSet> {
+    FeatureSet::from_name(name).map_err(|e| to_py(py, e))
+}
+
+/// The names of the feature sets, the default first.
+#[pyfunction]
+pub fn feature_sets() -> Vec<&'static str> {
+    FeatureSet::ALL.map(FeatureSet::name).to_vec()
+}
+
+/// Name, lowest and highest value of every feature of a set; no bound is (None, None).
+#[pyfunction]
+#[pyo3(signature = (feature_set, parameters=None))]
+pub fn describe_features(
+    py: Python<'_>,
+    feature_set: &str,
+    parameters: Option<ParameterTuple>,
+) -> PyResult<Vec<(&'static str, Option<f64>, Option<f64>)>> {
+    let parameters = self::parameters(parameters);
+    parameters.check().map_err(|e| to_py(py, e))?;
+    let features = self::feature_set(py, feature_set)?.features(&parameters);
+    Ok(features.into_iter().map(|f| (f.name, f.range.map(|r| r.0), f.range.map(|r| r.1))).collect())
+}
+
+/// The defaults of the engine.
+#[pyfunction]
+pub fn default_parameters() -> ParameterTuple {
+    as_tuple(&Parameters::default())
+}
+
+#[pyfunction]
+#[pyo3(signature = (open, high, low, close, feature_set, parameters=None, out=None))]
+#[expect(clippy::too_many_arguments, reason = "four columns are four arguments")]
+pub fn compute_features<'py>(
+    py: Python<'py>,
+    open: PyReadonlyArray1<'py, f64>,
+    high: PyReadonlyArray1<'py, f64>,
+    low: PyReadonlyArray1<'py, f64>,
+    close: PyReadonlyArray1<'py, f64>,
+    feature_set: &str,
+    parameters: Option<ParameterTuple>,
+    out: Option<Bound<'py, PyArray2<f32>>>,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let set = self::feature_set(py, feature_set)?;
+    let mut engine = Engine::new(set, self::parameters(parameters)).map_err(|e| to_py(py, e))?;
+    let bars = bars(py, &open, &high, &low, &close)?;
+    // SAFETY: every element is written below before anyone can read it; on an error the array is dropped.
+    let out = out.unwrap_or_else(|| unsafe { PyArray2::new(py, [bars.len(), set.width()], false) });
+    let mut writable = out.try_readwrite()?;
+    let rows = writable.as_slice_mut()?;
+    if rows.len() != bars.len() * set.width() {
+        return Err(pyo3::exceptions::PyValueError::new_err("out has the wrong shape"));
+    }
+    worker::run(py, bars.len(), |cancel| features::compute(&mut engine, bars, rows, cancel))?;
+    Ok(out)
+}
+
+#[pyfunction]
+#[pyo3(signature = (open, high, low, close, parameters=None))]
+pub fn compute_swings<'py>(
+    py: Python<'py>,
+    open: PyReadonlyArray1<'py, f64>,
+    high: PyReadonlyArray1<'py, f64>,
+    low: PyReadonlyArray1<'py, f64>,
+    close: PyReadonlyArray1<'py, f64>,
+    parameters: Option<ParameterTuple>,
+) -> PyResult<SwingArrays<'py>> {
+    let parameters = self::parameters(parameters);
+    let bars = bars(py, &open, &high, &low, &close)?;
+    let swings = worker::run(py, bars.len(), |cancel| features::swings::swings(bars, &parameters, cancel))?;
+    Ok((
+        PyArray1::from_vec(py, swings.high_index),
+        PyArray1::from_vec(py, swings.low_index),
+        PyArray1::from_vec(py, swings.leg),
+        PyArray1::from_vec(py, swings.atr),
+    ))
+}
+
+fn bars<'a>(
+    py: Python<'_>,
+    open: &'a PyReadonlyArray1<'_, f64>,
+    high: &'a PyReadonlyArray1<'_, f64>,
+    low: &'a PyReadonlyArray1<'_, f64>,
+    close: &'a PyReadonlyArray1<'_, f64>,
+) -> PyResult<Bars<'a>> {
+    Bars::new(open.as_slice()?, high.as_slice()?, low.as_slice()?, close.as_slice()?).map_err(|e| to_py(py, e))
+}
+
+/// The engine's half of `moola.FeatureStream`.
+#[pyclass(subclass, module = "moola._core")]
+pub struct FeatureStream(Stream);
+
+#[pymethods]
+impl FeatureStream {
+    #[new]
+    #[pyo3(signature = (feature_set, parameters=None, reset_on_gap=None))]
+    fn new(
+        py: Python<'_>,
+        feature_set: &str,
+        parameters: Option<ParameterTuple>,
+        reset_on_gap: Option<i64>,
+    ) -> PyResult<Self> {
+        let set = self::feature_set(py, feature_set)?;
+        let stream = Stream::new(set, self::parameters(parameters), reset_on_gap).map_err(|e| to_py(py, e))?;
+        Ok(FeatureStream(stream))
+    }
+
+    #[pyo3(signature = (open, high, low, close, timestamp=None))]
+    fn push<'py>(
+        &mut self,
+        py: Python<'py>,
+        open: f64,
+        high: f64,
+        low: f64,
+        close: f64,
+        timestamp: Option<i64>,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let mut row = [0.0; MAX_WIDTH];
+        let row = &mut row[..self.0.engine().width()];
+        self.0.push(&Bar { open, high, low, close }, timestamp, row).map_err(|e| to_py(py, e))?;
+        Ok(PyArray1::from_slice(py, row))
+    }
+
+    #[pyo3(signature = (open, high, low, close, timestamp=None))]
+    fn push_many<'py>(
+        &mut self,
+        py: Python<'py>,
+        open: PyReadonlyArray1<'py, f64>,
+        high: PyReadonlyArray1<'py, f64>,
+        low: PyReadonlyArray1<'py, f64>,
+        close: PyReadonlyArray1<'py, f64>,
+        timestamp: Option<PyReadonlyArray1<'py, i64>>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let bars = bars(py, &open, &high, &low, &close)?;
+        let timestamps = timestamp.as_ref().map(|t| t.as_slice()).transpose()?;
+        if timestamps.is_some_and(|t| t.len() != bars.len()) {
+            return Err(pyo3::exceptions::PyValueError::new_err("timestamp must be as long as the four columns"));
+        }
+        // SAFETY: every element is written below before anyone can read it; on an error the array is dropped.
+        let out = unsafe { PyArray2::new(py, [bars.len(), self.0.engine().width()], false) };
+        let mut writable = out.try_readwrite()?;
+        let (rows, stream) = (writable.as_slice_mut()?, &mut self.0);
+        py.detach(|| stream.push_many(bars, timestamps, rows)).map_err(|e| to_py(py, e))?;
+        Ok(out)
+    }
+
+    #[getter]
+    fn valid(&self) -> bool {
+        self.0.engine().is_valid()
+    }
+
+    #[getter]
+    fn feature_set(&self) -> &'static str {
+        self.0.engine().set().name()
+    }
+
+    #[getter]
+    fn parameters(&self) -> ParameterTuple {
+        as_tuple(self.0.engine().parameters())
+    }
+
+    #[getter]
+    fn reset_on_gap(&self) -> Option<i64> {
+        self.0.reset_on_gap()
+    }
+
+    #[getter]
+    fn last_timestamp(&self) -> Option<i64> {
+        self.0.last_timestamp()
+    }
+
+    /// Bars in the current segment.
+    #[getter]
+    fn bars(&self) -> u64 {
+        self.0.engine().bars()
+    }
+
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.state())
+    }
+
+    /// Takes over a saved state, whatever the stream was before.
+    fn restore(&mut self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
+        self.0 = Stream::from_state(state).map_err(|e| to_py(py, e))?;
+        Ok(())
+    }
+}
+
+
