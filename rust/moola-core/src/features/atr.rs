@@ -3,6 +3,7 @@
 //! Source: J. W. Wilder, *New Concepts in Technical Trading Systems* (1978), with a plain mean for Wilder's
 //! smoothing (TA-Lib's `SMA(TRANGE)`).
 
+use super::block::{BLOCK, Block, Column};
 use super::state::{Reader, Writer};
 use super::window::Window;
 use crate::error::Error;
@@ -59,29 +60,27 @@ impl Atr {
     /// The same as pushing the bars one by one, vectorised over the bars: `scratch` holds the true ranges of the
     /// last `period − 1` bars and of these, `out` gets the ATR at each.
     #[inline(always)]
-    pub fn push_block(&mut self, high: &[f64], low: &[f64], close: &[f64], scratch: &mut Vec<f64>, out: &mut [f64]) {
-        debug_assert!(self.is_full());
-        let (n, period) = (out.len(), self.ranges.period());
-        let (high, low, close) = (&high[..n], &low[..n], &close[..n]);
-        let Some(first) = self.previous_close else { return };
+    pub(super) fn push_block(&mut self, block: Block<'_>, scratch: &mut Vec<f64>, out: &mut Column) {
+        let (period, Block { high, low, close, .. }) = (self.ranges.period(), block);
+        let Some(previous) = self.previous_close.replace(close[BLOCK - 1]) else { return };
+        let mut ranges = [true_range(high[0], low[0], previous); BLOCK];
+        for i in 1..BLOCK {
+            ranges[i] = true_range(high[i], low[i], close[i - 1]);
+        }
         scratch.clear();
         scratch.extend_from_slice(&self.ranges.as_slice()[1..]);
-        scratch.push(true_range(high[0], low[0], first));
-        scratch.extend((1..n).map(|i| true_range(high[i], low[i], close[i - 1])));
+        scratch.extend_from_slice(&ranges);
         // Every lane sums its own window, oldest first: the same additions as one bar at a time.
         out.fill(0.0);
         for age in 0..period {
-            for (sum, x) in out.iter_mut().zip(&scratch[age..age + n]) {
+            for (sum, x) in out.iter_mut().zip(&scratch[age..age + BLOCK]) {
                 *sum += x;
             }
         }
         for sum in out.iter_mut() {
             *sum /= period as f64;
         }
-        for &x in &scratch[scratch.len() - period.min(n)..] {
-            self.ranges.push(x);
-        }
-        self.previous_close = Some(close[n - 1]);
+        ranges[BLOCK - period.min(BLOCK)..].iter().for_each(|&x| self.ranges.push(x));
     }
 
     /// The close of the bar before, where there is one.

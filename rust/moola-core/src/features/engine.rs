@@ -1,5 +1,6 @@
 //! One segment's features from its first bar on: the state of a set, and which bars are valid.
 
+use super::block::BLOCK;
 use super::state::{Reader, Writer};
 use super::{FeatureSet, Features, Level, Parameters};
 use crate::bars::{Bar, Bars};
@@ -72,17 +73,21 @@ impl Engine {
 
     /// Takes bars that [`Bars::check`] has passed; `out` gets as many rows.
     pub fn push_many(&mut self, bars: Bars<'_>, out: &mut [f32]) {
-        let width = self.width();
-        assert_eq!(out.len(), bars.len() * width, "a row for every bar");
+        let (n, width) = (bars.len(), self.width());
+        assert_eq!(out.len(), n * width, "a row for every bar");
         let mut done = 0;
-        while done < bars.len() && !self.features.has_block_path() {
-            self.push(&bars.bar(done), &mut out[done * width..(done + 1) * width]);
-            done += 1;
-        }
-        if done < bars.len() {
-            let rest = bars.slice(done..bars.len());
-            self.features.push_blocks(self.level, rest, &mut out[done * width..]);
-            self.bars += rest.len() as u64;
+        while done < n {
+            let whole = (n - done) / BLOCK * BLOCK;
+            let step = if whole > 0 && self.features.has_block_path() {
+                let rows = &mut out[done * width..(done + whole) * width];
+                self.features.push_blocks(self.level, bars.slice(done..done + whole), rows);
+                self.bars += whole as u64;
+                whole
+            } else {
+                self.push(&bars.bar(done), &mut out[done * width..(done + 1) * width]);
+                1
+            };
+            done += step;
         }
     }
 

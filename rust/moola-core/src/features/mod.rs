@@ -51,7 +51,7 @@ trait Features: Send + Sync {
     /// Whether enough bars have been seen for [`Features::push_blocks`].
     fn has_block_path(&self) -> bool;
 
-    /// The same as pushing the bars one by one, several at a time.
+    /// The same as pushing the bars, a whole number of blocks, one by one.
     fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]);
 
     /// Whether everything the rows speak of exists by now.

@@ -2,7 +2,7 @@
 
 use super::arithmetic::{clip, ratio};
 use super::atr::Atr;
-use super::block::{BLOCK, transpose};
+use super::block::{BLOCK, blocks, transpose};
 use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
 use super::{Feature, Features, Parameters};
@@ -69,30 +69,24 @@ impl Features for Ohlc4 {
 }
 
 at_level! {
-    fn push_blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) = blocks;
+    fn push_blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
 }
 
 #[inline(always)]
-fn blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) {
     let mut true_ranges = Vec::new();
-    let mut atr = [0.0; BLOCK];
-    let mut previous = [0.0; BLOCK];
+    let (mut atr, mut previous) = ([0.0; BLOCK], [0.0; BLOCK]);
     let mut columns = [[0.0; BLOCK]; D];
-    let mut start = 0;
-    for out in out.chunks_mut(BLOCK * D) {
-        let n = out.len() / D;
-        let bars = bars.slice(start..start + n);
+    for (block, rows) in blocks(bars, out) {
         let Some(close) = set.atr.previous_close() else { return };
         previous[0] = close;
-        previous[1..n].copy_from_slice(&bars.close[..n - 1]);
-        set.atr.push_block(bars.high, bars.low, bars.close, &mut true_ranges, &mut atr[..n]);
-        for (column, x) in columns.iter_mut().zip([bars.open, bars.high, bars.low, bars.close]) {
-            let x = &x[..n];
-            for i in 0..n {
+        previous[1..].copy_from_slice(&block.close[..BLOCK - 1]);
+        set.atr.push_block(block, &mut true_ranges, &mut atr);
+        for (column, x) in columns.iter_mut().zip([block.open, block.high, block.low, block.close]) {
+            for i in 0..BLOCK {
                 column[i] = scaled(x[i], previous[i], atr[i]);
             }
         }
-        transpose(&columns, out);
-        start += n;
+        transpose(&columns, rows);
     }
 }

@@ -1,7 +1,7 @@
 //! `relative_transform11`: log returns, the candle's shape, and z-scores over a short window.
 
 use super::arithmetic::{clip, ratio};
-use super::block::{BLOCK, transpose};
+use super::block::{BLOCK, Column, blocks, transpose};
 use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
 use super::window::Window;
@@ -129,66 +129,57 @@ impl Features for RelativeTransform {
 
 struct Scratch {
     prices: Vec<f64>,
-    mean: [f64; BLOCK],
-    variance: [f64; BLOCK],
-    columns: [[f32; BLOCK]; D],
+    mean: Column,
+    variance: Column,
+    columns: [Column<f32>; D],
 }
 
 at_level! {
-    fn push_blocks(set: &mut RelativeTransform, bars: Bars<'_>, out: &mut [f32]) = blocks;
+    fn push_blocks(set: &mut RelativeTransform, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
 }
 
 #[inline(always)]
-fn blocks(set: &mut RelativeTransform, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks(set: &mut RelativeTransform, bars: Bars<'_>, out: &mut [f32]) {
     let mut scratch = Scratch {
         prices: Vec::new(),
         mean: [0.0; BLOCK],
         variance: [0.0; BLOCK],
         columns: [[0.0; BLOCK]; D],
     };
-    let mut start = 0;
-    for out in out.chunks_mut(BLOCK * D) {
-        let n = out.len() / D;
-        block(set, bars.slice(start..start + n), &mut scratch, out);
-        start += n;
-    }
-}
-
-#[inline(always)]
-fn block(set: &mut RelativeTransform, bars: Bars<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-    let n = bars.len();
     let Some(previous) = set.previous else { return };
-    let previous = columns(&previous);
-    for (k, x) in [bars.open, bars.high, bars.low, bars.close].into_iter().enumerate() {
-        let x = &x[..n];
-        let returns = &mut scratch.columns[k];
-        returns[0] = log_return(x[0], previous[k]) as f32;
-        for i in 1..n {
-            returns[i] = log_return(x[i], x[i - 1]) as f32;
+    let mut previous = columns(&previous);
+    for (block, rows) in blocks(bars, out) {
+        for (k, x) in [block.open, block.high, block.low, block.close].into_iter().enumerate() {
+            let returns = &mut scratch.columns[k];
+            returns[0] = log_return(x[0], previous[k]) as f32;
+            for i in 1..BLOCK {
+                returns[i] = log_return(x[i], x[i - 1]) as f32;
+            }
+            previous[k] = x[BLOCK - 1];
+            zscores(&mut set.prices[k], x, set.bound, &mut scratch, 7 + k);
         }
-        zscores(&mut set.prices[k], x, set.bound, scratch, 7 + k);
-    }
-    for i in 0..n {
-        let shape = candle(&bars.bar(i));
-        for (k, &x) in shape.iter().enumerate() {
-            scratch.columns[4 + k][i] = x as f32;
+        for i in 0..BLOCK {
+            let shape = candle(&block.bar(i));
+            for (k, &x) in shape.iter().enumerate() {
+                scratch.columns[4 + k][i] = x as f32;
+            }
         }
+        set.previous = Some(block.bar(BLOCK - 1));
+        transpose(&scratch.columns, rows);
     }
-    set.previous = Some(bars.bar(n - 1));
-    transpose(&scratch.columns, out);
 }
 
 /// Every lane sums its own window, oldest first: the same operations as one bar at a time.
 #[inline(always)]
-fn zscores(window: &mut Window, x: &[f64], bound: f64, scratch: &mut Scratch, column: usize) {
-    let (n, period) = (x.len(), window.period());
+fn zscores(window: &mut Window, x: &Column, bound: f64, scratch: &mut Scratch, column: usize) {
+    let period = window.period();
     scratch.prices.clear();
     scratch.prices.extend_from_slice(&window.as_slice()[1..]);
     scratch.prices.extend_from_slice(x);
-    let (mean, variance) = (&mut scratch.mean[..n], &mut scratch.variance[..n]);
+    let (mean, variance) = (&mut scratch.mean, &mut scratch.variance);
     mean.fill(0.0);
     for age in 0..period {
-        for (sum, y) in mean.iter_mut().zip(&scratch.prices[age..age + n]) {
+        for (sum, y) in mean.iter_mut().zip(&scratch.prices[age..age + BLOCK]) {
             *sum += y;
         }
     }
@@ -197,15 +188,15 @@ fn zscores(window: &mut Window, x: &[f64], bound: f64, scratch: &mut Scratch, co
     }
     variance.fill(0.0);
     for age in 0..period {
-        for ((sum, mean), y) in variance.iter_mut().zip(mean.iter()).zip(&scratch.prices[age..age + n]) {
+        for ((sum, mean), y) in variance.iter_mut().zip(mean.iter()).zip(&scratch.prices[age..age + BLOCK]) {
             *sum += (y - mean) * (y - mean);
         }
     }
-    let out = &mut scratch.columns[column][..n];
-    for i in 0..n {
+    let out = &mut scratch.columns[column];
+    for i in 0..BLOCK {
         out[i] = standardise(x[i], mean[i], variance[i] / period as f64, bound) as f32;
     }
-    x[n - period.min(n)..].iter().for_each(|&x| window.push(x));
+    x[BLOCK - period.min(BLOCK)..].iter().for_each(|&x| window.push(x));
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::arithmetic::{clip, ratio};
 use super::atr::Atr;
-use super::block::{BLOCK, transpose};
+use super::block::{BLOCK, Block, Column, blocks, transpose};
 use super::ema::Ema;
 use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
@@ -141,25 +141,25 @@ impl<const D: usize> Features for Relativity<D> {
     }
 }
 
-/// What the sequential loop leaves for the vectorised one, a block of bars at a time.
+/// What the sequential loop leaves for the vectorised one.
 struct Scratch<const D: usize> {
     true_ranges: Vec<f64>,
-    atr: [f64; BLOCK],
-    range_ema: [f64; BLOCK],
-    swing_high: [f64; BLOCK],
-    swing_low: [f64; BLOCK],
-    since_high: [f64; BLOCK],
-    since_low: [f64; BLOCK],
-    leg: [f64; BLOCK],
-    columns: [[f32; BLOCK]; D],
+    atr: Column,
+    range_ema: Column,
+    swing_high: Column,
+    swing_low: Column,
+    since_high: Column,
+    since_low: Column,
+    leg: Column,
+    columns: [Column<f32>; D],
 }
 
 at_level! {
-    fn push_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) = blocks;
+    fn push_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
 }
 
 #[inline(always)]
-fn blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) {
     let mut scratch = Scratch::<D> {
         true_ranges: Vec::new(),
         atr: [0.0; BLOCK],
@@ -171,26 +171,22 @@ fn blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f3
         leg: [0.0; BLOCK],
         columns: [[0.0; BLOCK]; D],
     };
-    let mut start = 0;
-    for out in out.chunks_mut(BLOCK * D) {
-        let n = out.len() / D;
-        block(set, bars.slice(start..start + n), &mut scratch, out);
-        start += n;
+    for (block, rows) in blocks(bars, out) {
+        set.atr.push_block(block, &mut scratch.true_ranges, &mut scratch.atr);
+        sequential(set, block, &mut scratch);
+        parallel(block, &mut scratch, set.time_scale);
+        transpose(&scratch.columns, rows);
     }
 }
 
+/// What each bar hands to the next: two short chains of dependent operations.
 #[inline(always)]
-fn block<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, scratch: &mut Scratch<D>, out: &mut [f32]) {
-    let n = bars.len();
-    let (open, high, low, close) = (&bars.open[..n], &bars.high[..n], &bars.low[..n], &bars.close[..n]);
-    set.atr.push_block(high, low, close, &mut scratch.true_ranges, &mut scratch.atr[..n]);
-
-    // The part that each bar hands to the next: two short chains of dependent operations.
+fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch: &mut Scratch<D>) {
     let Some((mut swing_high, mut swing_low)) = set.zigzag.swing_high.zip(set.zigzag.swing_low) else { return };
-    for i in 0..n {
-        let bar = set.bars + i as u64;
-        scratch.range_ema[i] = set.range_ema.push(high[i] - low[i]);
-        if set.zigzag.push(bar, high[i], low[i], close[i], set.zigzag_k * scratch.atr[i]) {
+    for i in 0..BLOCK {
+        let (high, low, close, bar) = (block.high[i], block.low[i], block.close[i], set.bars + i as u64);
+        scratch.range_ema[i] = set.range_ema.push(high - low);
+        if set.zigzag.push(bar, high, low, close, set.zigzag_k * scratch.atr[i]) {
             swing_high = set.zigzag.swing_high.unwrap_or(swing_high);
             swing_low = set.zigzag.swing_low.unwrap_or(swing_low);
         }
@@ -202,11 +198,13 @@ fn block<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, scratch: &mut 
             scratch.leg[i] = f64::from(set.zigzag.leg as i8);
         }
     }
-    set.bars += n as u64;
+    set.bars += BLOCK as u64;
+}
 
-    // The part that is the same for every bar on its own.
-    for i in 0..n {
-        let bar = Bar { open: open[i], high: high[i], low: low[i], close: close[i] };
+/// What is the same for every bar on its own.
+#[inline(always)]
+fn parallel<const D: usize>(block: Block<'_>, scratch: &mut Scratch<D>, time_scale: f64) {
+    for i in 0..BLOCK {
         let context = Context {
             range_ema: scratch.range_ema[i],
             atr: scratch.atr[i],
@@ -216,10 +214,9 @@ fn block<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, scratch: &mut 
             since_low: scratch.since_low[i],
             leg: scratch.leg[i],
         };
-        let row = row::<D>(&bar, &context, set.time_scale);
+        let row = row::<D>(&block.bar(i), &context, time_scale);
         for k in 0..D {
             scratch.columns[k][i] = row[k];
         }
     }
-    transpose(&scratch.columns, out);
 }
