@@ -5,6 +5,10 @@
 pub mod bars;
 pub mod cancel;
 pub mod error;
+pub mod hash;
+pub mod npy;
+pub mod publish;
+pub mod write_back;
 
 pub use bars::{Bar, Bars};
 pub use cancel::Cancel;
