@@ -20,6 +20,7 @@ __all__ = [
     "StoreError",
     "StoreExistsError",
     "StoreMissingError",
+    "StoreWriteError",
     "TimestampError",
 ]
 
@@ -173,6 +174,17 @@ class StoreMissingError(StoreError, FileNotFoundError):
 
 class StoreExistsError(StoreError, FileExistsError):
     """Something stands where the store should go."""
+
+
+class StoreWriteError(StoreError, OSError):
+    """The system would not let the store be written: a full disk, a missing permission, an unfit file system.
+
+    Attribute: `errno`, where the system gave one.
+    """
+
+    def __init__(self, path: str | Path, problem: str, advice: str, *, errno: int | None = None) -> None:
+        super().__init__(path, problem, advice)
+        self.errno = errno
 
 
 class DamagedStoreError(StoreError):

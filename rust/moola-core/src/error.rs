@@ -53,9 +53,32 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A store cannot be published under this name.
+    #[error("{}: {problem}. {advice}", path.display())]
+    Publish {
+        /// Which of the reasons it is.
+        refusal: Refusal,
+        /// The store's name.
+        path: PathBuf,
+        /// What stands in the way.
+        problem: String,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// Why a store cannot be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something stands where the store should go.
+    Exists,
+    /// Another builder came first.
+    Conflict,
+    /// The file system cannot do it, or does not let us.
+    Unable,
 }
 
 impl Error {

@@ -370,11 +370,9 @@ impl Ingest {
         Ok(())
     }
 
-    /// Completes the files; `order` lists the symbols' numbers in the order in which the store has them.
+    /// Completes the files once [`Ingest::settle`] has been called; `order` lists the symbols' numbers in the order in
+    /// which the store has them.
     pub fn finish(mut self, order: &[u32], cancel: &Cancel) -> Result<Summary, Error> {
-        if self.options.sort {
-            self.take_sorted(order, cancel)?;
-        }
         if !self.refusals.is_empty() {
             return Err(Error::Bars(self.refusals));
         }
@@ -436,8 +434,8 @@ impl Ingest {
         Ok(Summary { segments, quality })
     }
 
-    /// Takes the rows that `--sort` held back: by symbol, then by time, then as they came.
-    fn take_sorted(&mut self, order: &[u32], cancel: &Cancel) -> Result<(), Error> {
+    /// Takes the rows that sorting held back: by symbol, then by time, then as they came.
+    pub fn settle(&mut self, order: &[u32], cancel: &Cancel) -> Result<(), Error> {
         let mut rank = vec![u32::MAX; order.iter().max().map_or(0, |&most| most as usize + 1)];
         for (place, &symbol) in order.iter().enumerate() {
             rank[symbol as usize] = place as u32;

@@ -6,6 +6,12 @@ pub mod bars;
 pub mod cancel;
 pub mod error;
 pub mod features;
+pub mod hash;
+pub mod ingest;
+pub mod npy;
+pub mod publish;
+pub mod store;
+pub mod write_back;
 
 pub use bars::{Bar, Bars};
 pub use cancel::Cancel;

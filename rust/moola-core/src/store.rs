@@ -75,7 +75,7 @@ struct Part {
 fn each_piece(
     plan: &Plan,
     cancel: &Cancel,
-    mut take: impl FnMut(Piece<'_>) -> Result<(), Error> + Send,
+    mut take: impl FnMut(Piece<'_>) -> Result<(), Error>,
 ) -> Result<Vec<Option<u64>>, Error> {
     let source = NpyReader::<f64>::open(plan.folder.join("bars.npy"), &[plan.rows, 4])?;
     let width = plan.set.width();

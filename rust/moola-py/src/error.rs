@@ -2,6 +2,7 @@
 
 use moola_core::Error;
 use moola_core::bars::Refusals;
+use moola_core::error::Refusal;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -34,6 +35,14 @@ fn build(py: Python<'_>, error: Error) -> PyResult<PyErr> {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             raise("DamagedStoreError", vec![text(folder)?, text(name)?, text(problem)?])
         }
+        Error::Publish { refusal, path, problem, advice } => {
+            let class = match refusal {
+                Refusal::Exists => "StoreExistsError",
+                Refusal::Conflict => "BuildConflictError",
+                Refusal::Unable => "StoreWriteError",
+            };
+            raise(class, vec![path.into_pyobject(py)?, text(problem)?, text(advice.into())?])
+        }
         // The errno picks the subclass: FileNotFoundError, PermissionError, …
         Error::Io { path, source } => Ok(match source.raw_os_error() {
             Some(errno) => {
@@ -63,7 +72,10 @@ pub fn refusals_to_py<'py>(
         let facts = PyDict::new(py);
         facts.set_item("timestamp", sample.timestamp)?;
         problems.append(
-            class.call((sample.fault.name(), sample.row, sample.column.as_str(), sample.value), Some(&facts))?,
+            class.call(
+                (sample.fault.name(), sample.row, sample.column.as_str(), sample.value),
+                Some(&facts),
+            )?,
         )?;
     }
     Ok((counts, problems))

@@ -82,7 +82,7 @@ pub fn compute_features<'py>(
     if rows.len() != bars.len() * set.width() {
         return Err(pyo3::exceptions::PyValueError::new_err("out has the wrong shape"));
     }
-    worker::run(py, bars.len(), |cancel| features::compute(&mut engine, bars, rows, cancel))?;
+    worker::run_over(py, bars.len(), |cancel| features::compute(&mut engine, bars, rows, cancel))?;
     Ok(out)
 }
 
@@ -98,7 +98,7 @@ pub fn compute_swings<'py>(
 ) -> PyResult<SwingArrays<'py>> {
     let parameters = self::parameters(parameters);
     let bars = bars(py, &open, &high, &low, &close)?;
-    let swings = worker::run(py, bars.len(), |cancel| features::swings::swings(bars, &parameters, cancel))?;
+    let swings = worker::run_over(py, bars.len(), |cancel| features::swings::swings(bars, &parameters, cancel))?;
     Ok((
         PyArray1::from_vec(py, swings.high_index),
         PyArray1::from_vec(py, swings.low_index),

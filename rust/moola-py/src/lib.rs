@@ -2,6 +2,9 @@
 
 mod error;
 mod features;
+mod files;
+mod publish;
+mod store;
 mod worker;
 
 use pyo3::prelude::*;
@@ -14,6 +17,13 @@ mod _core {
     use crate::features::{
         FeatureStream, compute_features, compute_swings, default_parameters, describe_features, feature_sets,
     };
+    #[pymodule_export]
+    use super::files::{hash_file, npy_header};
+    #[pymodule_export]
+    use super::publish::Staging;
+
+    #[pymodule_export]
+    use super::store::{Ingest, stream_window, verify_features, write_features};
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

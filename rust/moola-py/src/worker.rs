@@ -14,19 +14,22 @@ const LOOK: Duration = Duration::from_millis(20);
 /// So many bars are done before a person could press Ctrl-C.
 const SMALL: usize = 50_000;
 
-/// Runs `work` on another thread and returns what it returns. A signal handler that raises (Ctrl-C) cancels the
-/// work, waits for it to notice, and its exception is what the caller gets.
-///
-/// `bars` says how much work it is: what is done in a few milliseconds is done right here, without the thread.
-pub fn run<T: Send>(
+/// [`run`] for work that grows with the number of bars: what is done in a few milliseconds is done right here.
+pub fn run_over<T: Send>(
     py: Python<'_>,
     bars: usize,
     work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
-    let cancel = Cancel::new();
     if bars < SMALL {
-        return py.detach(|| work(&cancel)).map_err(|e| error::to_py(py, e));
+        return py.detach(|| work(&Cancel::new())).map_err(|e| error::to_py(py, e));
     }
+    run(py, work)
+}
+
+/// Runs `work` on another thread and returns what it returns. A signal handler that raises (Ctrl-C) cancels the
+/// work, waits for it to notice, and its exception is what the caller gets.
+pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Cancel) -> Result<T, Error> + Send) -> PyResult<T> {
+    let cancel = Cancel::new();
     let outcome = py.detach(|| {
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {

@@ -1,0 +1,75 @@
+"""Publishing a store: whatever happens to its builder, a reader sees a whole store or none."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from moola import _core
+from moola.errors import MoolaError, StoreWriteError
+
+__all__ = ["publishing"]
+
+
+def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _core.Staging:
+    """A context in which a store is built, and at whose end it stands under its name, whole and on disk.
+
+    ::
+
+        with publishing("stores/es") as staging:
+            write_everything_into(staging.path)
+
+    `staging.path` is a temporary directory beside the store's place. When the block ends well its files are fsynced
+    and it is renamed, never onto something that exists; with `overwrite` an existing store is exchanged for it, and
+    processes that have the old one open go on reading the old bytes. When the block ends in any exception, Ctrl-C
+    included, the directory is removed, and an existing store is as it was. What a killed build has left is cleared
+    here, when the next build of that name starts. Missing parents are made.
+
+    Raises, before any work: `StoreExistsError` when something stands at `path` (with `overwrite`: something that is
+    not a moola store), `BuildConflictError` when another process is replacing the store, `StoreWriteError` when the
+    file system cannot rename without replacing (or exchange) or does not let us write, `ConfigError` when `path`
+    cannot be a store's name. At the end: `BuildConflictError` when another builder was quicker, `StoreWriteError`
+    when the system refuses, for instance because the disk is full.
+    """
+    try:
+        return _core.Staging(Path(path), overwrite)
+    except MoolaError:
+        raise
+    except OSError as error:
+        raise _explained(error, Path(path)) from error
+
+
+def explain(error: BaseException, staging: Path, store: Path) -> BaseException:
+    """The error to raise where building `store` in `staging` ended in `error`: the same, or a `StoreWriteError`."""
+    if not isinstance(error, OSError) or isinstance(error, MoolaError):
+        return error
+    # The same kind of error about the source of the bars is none of ours.
+    ours = (str(staging), str(store), str(store.parent))
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    about_us = name in ours or name.startswith(str(staging) + os.sep)
+    if not about_us and error.errno not in _NO_ROOM:
+        return error
+    return _explained(error, store, file=Path(name).name if name.startswith(str(staging) + os.sep) else None)
+
+
+_NO_ROOM = {
+    errno.ENOSPC: "Free some space, or build on another disk",
+    errno.EDQUOT: "Free some of your quota, or build on another disk",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f), or build on another disk",
+}
+_ADVICE = _NO_ROOM | {
+    errno.EACCES: "Ask for permission to write there, or choose another directory",
+    errno.EPERM: "Ask for permission to write there, or choose another directory",
+    errno.EROFS: "Choose a directory that can be written to",
+    errno.ENOTDIR: "Choose a place below a directory",
+    errno.EIO: "Check the disk, or build on another one",
+}
+
+
+def _explained(error: OSError, store: Path, file: str | None = None) -> StoreWriteError:
+    what = error.strerror or str(error)
+    where = file or (error.filename if error.filename and str(error.filename) != str(store) else None)
+    problem = f"cannot be written: {what}" + (f" ({where})" if where else "") + "; nothing was left behind"
+    advice = _ADVICE.get(error.errno or 0, "Check that the directory can be written to, or choose another")
+    return StoreWriteError(store, problem, advice, errno=error.errno)

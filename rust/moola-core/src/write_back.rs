@@ -1,0 +1,72 @@
+//! Getting data to disk while the work goes on, so that the `fsync` at the end is short and can be interrupted
+//! until then. Only a matter of time: `fsync` alone decides whether the data is safe.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use crate::Cancel;
+use crate::error::Error;
+
+/// Bytes that are handed to the disk at a time.
+pub const CHUNK: u64 = 8 << 20;
+/// No page of the systems we run on is larger.
+pub const PAGE: u64 = 64 << 10;
+
+/// Asks the kernel to begin writing these bytes to disk, without waiting for it.
+#[cfg(target_os = "linux")]
+pub fn start(file: &File, bytes: Range<u64>) -> io::Result<()> {
+    sync_file_range(file, bytes, libc::SYNC_FILE_RANGE_WRITE)
+}
+
+/// Waits until these bytes have been written to disk, starting with it if need be.
+#[cfg(target_os = "linux")]
+pub fn finish(file: &File, bytes: Range<u64>) -> io::Result<()> {
+    let all =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    sync_file_range(file, bytes, all)
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_range(file: &File, bytes: Range<u64>, flags: libc::c_uint) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the call takes an open descriptor and numbers, and touches no memory of ours.
+    let outcome = unsafe {
+        libc::sync_file_range(file.as_raw_fd(), bytes.start as i64, (bytes.end - bytes.start) as i64, flags)
+    };
+    if outcome == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // This file system or sandbox has no such call, and `fsync` will do all of the work.
+        Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EPERM) => Ok(()),
+        // Anything else is a failed write, of which `fsync` might not tell us again.
+        _ => Err(error),
+    }
+}
+
+/// Elsewhere `fsync` does all of the work.
+#[cfg(not(target_os = "linux"))]
+pub fn start(_file: &File, _bytes: Range<u64>) -> io::Result<()> {
+    Ok(())
+}
+
+/// Elsewhere `fsync` does all of the work.
+#[cfg(not(target_os = "linux"))]
+pub fn finish(_file: &File, _bytes: Range<u64>) -> io::Result<()> {
+    Ok(())
+}
+
+/// The file's bytes in pieces of [`CHUNK`], with a look at `cancel` before each.
+pub fn in_chunks(
+    size: u64,
+    cancel: &Cancel,
+    mut each: impl FnMut(Range<u64>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for begin in (0..size).step_by(CHUNK as usize) {
+        cancel.check()?;
+        each(begin..size.min(begin + CHUNK))?;
+    }
+    Ok(())
+}

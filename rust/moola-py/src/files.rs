@@ -1,0 +1,35 @@
+//! Hashes and headers of a store's files.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use moola_core::{hash, npy};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::worker;
+
+/// The BLAKE3 hash of a file, as 64 hexadecimal digits. A relative path counts from the open directory `dir_fd`.
+#[pyfunction]
+#[pyo3(signature = (path, *, dir_fd=None))]
+pub fn hash_file(py: Python<'_>, path: PathBuf, dir_fd: Option<i32>) -> PyResult<String> {
+    if dir_fd.is_some_and(|fd| fd < 0) {
+        return Err(PyValueError::new_err("dir_fd must be an open directory"));
+    }
+    // SAFETY: it is not -1, and the caller keeps it open, as with every `dir_fd` in Python's os module; a closed
+    // one gives an error from the system and no more.
+    let directory = dir_fd.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+    worker::run(py, |cancel| hash::hash_file(&path, directory, cancel)).map(|hash| hash.to_hex().to_string())
+}
+
+/// The first 128 bytes of the `.npy` file of a C-ordered array: what `np.save` writes, and all that a store accepts.
+#[pyfunction]
+pub fn npy_header<'py>(py: Python<'py>, descr: &str, shape: Vec<u64>) -> PyResult<Bound<'py, PyBytes>> {
+    if descr.len() > 3 || shape.len() > 3 {
+        return Err(PyValueError::new_err(
+            "stores have arrays of plain numbers and at most three dimensions",
+        ));
+    }
+    Ok(PyBytes::new(py, &npy::header(descr, &shape)))
+}

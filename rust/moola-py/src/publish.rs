@@ -1,0 +1,75 @@
+//! The context manager under which a store is built.
+
+use std::path::{Path, PathBuf};
+
+use moola_core::publish;
+use pyo3::prelude::*;
+
+use crate::worker;
+
+/// A temporary directory that becomes a store when the `with` block ends well, and is removed when it does not.
+///
+/// All of it is here, and not in Python, because Ctrl-C may arrive between any two lines of Python: the directory is
+/// removed by whatever ends this object's life.
+#[pyclass(module = "moola._core")]
+pub struct Staging {
+    inner: publish::Staging,
+}
+
+#[pymethods]
+impl Staging {
+    #[new]
+    #[pyo3(signature = (store, overwrite=false))]
+    fn new(py: Python<'_>, store: PathBuf, overwrite: bool) -> PyResult<Self> {
+        let inner = worker::run(py, |_| publish::Staging::begin(&store, overwrite))?;
+        Ok(Staging { inner })
+    }
+
+    /// The temporary directory, in which everything is written.
+    #[getter]
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    /// Where the store will stand.
+    #[getter]
+    fn store(&self) -> &Path {
+        self.inner.store()
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (_kind, error, _traceback))]
+    fn __exit__(
+        &mut self,
+        py: Python<'_>,
+        _kind: Option<Bound<'_, PyAny>>,
+        error: Option<Bound<'_, PyAny>>,
+        _traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let inner = &mut self.inner;
+        let of_the_block = error.is_some();
+        let error = match error {
+            Some(error) => PyErr::from_value(error),
+            None => match worker::run(py, |cancel| inner.publish(cancel)) {
+                Ok(()) => return Ok(false),
+                Err(error) => error,
+            },
+        };
+        py.detach(|| inner.discard());
+        if !inner.is_published() {
+            // An OSError about one of the files becomes one about the store, which says what to do.
+            let explain = py.import("moola.publish")?.getattr("explain")?;
+            let explained = explain.call1((error.value(py), inner.path(), inner.store()))?;
+            if !explained.is(error.value(py)) {
+                let explained = PyErr::from_value(explained);
+                explained.set_cause(py, Some(error));
+                return Err(explained);
+            }
+        }
+        // False lets the exception go on that ended the block.
+        if of_the_block { Ok(false) } else { Err(error) }
+    }
+}

@@ -1,0 +1,229 @@
+//! From batches of bars to the files of a store, and back: what `moola.build` and `moola.verify` are made of.
+
+use std::path::PathBuf;
+
+use moola_core::Bars;
+use moola_core::ingest::{self, Batch, Options};
+use moola_core::store::{self, Difference, Plan, Written};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::error::to_py;
+use crate::features::{ParameterTuple, feature_set, parameters};
+use crate::worker;
+
+/// Takes batches of bars and writes `bars.npy`, `timestamps.npy` and `extra.npy`.
+#[pyclass(module = "moola._core")]
+pub struct Ingest {
+    inner: Option<ingest::Ingest>,
+}
+
+const FINISHED: &str = "this Ingest is finished";
+
+#[pymethods]
+impl Ingest {
+    #[new]
+    #[pyo3(signature = (folder, *, extra, drop_bad_bars, dedup_identical, sort, reset_on_gap, stamped_at_close))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, each an option of the same name")]
+    fn new(
+        py: Python<'_>,
+        folder: PathBuf,
+        extra: Vec<String>,
+        drop_bad_bars: bool,
+        dedup_identical: bool,
+        sort: bool,
+        reset_on_gap: Option<i64>,
+        stamped_at_close: bool,
+    ) -> PyResult<Self> {
+        let options = Options { drop_bad_bars, dedup_identical, sort, reset_on_gap, stamped_at_close, extra };
+        let inner = ingest::Ingest::new(folder, options).map_err(|e| to_py(py, e))?;
+        Ok(Ingest { inner: Some(inner) })
+    }
+
+    #[pyo3(signature = (file, first_row, timestamp, open, high, low, close, extra, rows=None, symbol=None, contract=None))]
+    #[expect(clippy::too_many_arguments, reason = "a batch is that many columns")]
+    fn push<'py>(
+        &mut self,
+        py: Python<'py>,
+        file: u32,
+        first_row: u64,
+        timestamp: PyReadonlyArray1<'py, i64>,
+        open: PyReadonlyArray1<'py, f64>,
+        high: PyReadonlyArray1<'py, f64>,
+        low: PyReadonlyArray1<'py, f64>,
+        close: PyReadonlyArray1<'py, f64>,
+        extra: Vec<PyReadonlyArray1<'py, f64>>,
+        rows: Option<PyReadonlyArray1<'py, i64>>,
+        symbol: Option<PyReadonlyArray1<'py, i32>>,
+        contract: Option<PyReadonlyArray1<'py, i32>>,
+    ) -> PyResult<()> {
+        let inner = self.inner.as_mut().ok_or_else(|| PyValueError::new_err(FINISHED))?;
+        let bars = Bars::new(open.as_slice()?, high.as_slice()?, low.as_slice()?, close.as_slice()?)
+            .map_err(|e| to_py(py, e))?;
+        let batch = Batch {
+            file,
+            first_row,
+            rows: rows.as_ref().map(|x| x.as_slice()).transpose()?,
+            timestamps: timestamp.as_slice()?,
+            bars,
+            extra: extra.iter().map(|x| x.as_slice()).collect::<Result<_, _>>()?,
+            symbols: symbol.as_ref().map(|x| x.as_slice()).transpose()?,
+            contracts: contract.as_ref().map(|x| x.as_slice()).transpose()?,
+        };
+        let lengths = [Some(batch.timestamps.len()), batch.rows.map(<[_]>::len), batch.symbols.map(<[_]>::len)];
+        let others = batch.contracts.map(<[_]>::len).into_iter().chain(batch.extra.iter().map(|x| x.len()));
+        if lengths.into_iter().flatten().chain(others).any(|n| n != bars.len()) {
+            return Err(PyValueError::new_err("the columns of a batch must have one length"));
+        }
+        py.detach(|| inner.push(&batch)).map_err(|e| to_py(py, e))
+    }
+
+    /// Kind to count, and (kind, file, row from 0, timestamp, column, value, symbol) of the first refusals.
+    fn refusals<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>)> {
+        let counts = PyDict::new(py);
+        let samples = PyList::empty(py);
+        if let Some(inner) = &self.inner {
+            for (fault, count) in inner.refusals().counts() {
+                counts.set_item(fault.name(), count)?;
+            }
+            for s in inner.refusals().samples() {
+                samples.append((s.fault.name(), s.file, s.row, s.timestamp, &s.column, s.value, s.symbol))?;
+            }
+        }
+        Ok((counts, samples))
+    }
+
+    /// Brings the rows that `sort` held back into order, so that they are judged too.
+    fn settle(&mut self, py: Python<'_>, order: Vec<u32>) -> PyResult<()> {
+        let inner = self.inner.as_mut().ok_or_else(|| PyValueError::new_err(FINISHED))?;
+        worker::run(py, |cancel| inner.settle(&order, cancel))
+    }
+
+    /// Segments as (symbol, first_row, rows, first_timestamp, last_timestamp, bar_interval), and the quality report.
+    #[expect(clippy::type_complexity, reason = "a plain table for Python")]
+    fn finish<'py>(
+        &mut self,
+        py: Python<'py>,
+        order: Vec<u32>,
+    ) -> PyResult<(Vec<(u32, u64, u64, i64, i64, i64)>, Bound<'py, PyDict>)> {
+        let inner = self.inner.take().ok_or_else(|| PyValueError::new_err(FINISHED))?;
+        let summary = worker::run(py, |cancel| inner.finish(&order, cancel))?;
+        let segments = summary
+            .segments
+            .iter()
+            .map(|s| (s.symbol, s.first_row, s.rows, s.first_timestamp, s.last_timestamp, s.bar_interval))
+            .collect();
+        let q = summary.quality;
+        let quality = PyDict::new(py);
+        for (name, count) in [
+            ("bars", q.bars),
+            ("zero_range_bars", q.zero_range_bars),
+            ("gaps", q.gaps),
+            ("short_steps", q.short_steps),
+            ("jumps_over_50_percent", q.jumps),
+            ("dropped_bad_bars", q.dropped_bad_bars),
+            ("dropped_duplicates", q.dropped_duplicates),
+            ("segments_from_gaps", q.segments_from_gaps),
+            ("segments_from_contracts", q.segments_from_contracts),
+        ] {
+            quality.set_item(name, count)?;
+        }
+        quality.set_item("longest_step", q.longest_step)?;
+        Ok((segments, quality))
+    }
+}
+
+/// (name, shape, dtype, bytes, blake3)
+type File = (String, Vec<u64>, &'static str, u64, String);
+
+fn files(written: Vec<Written>) -> Vec<File> {
+    written.into_iter().map(|w| (w.name, w.shape, w.dtype, w.bytes, w.blake3)).collect()
+}
+
+fn plan(
+    py: Python<'_>,
+    folder: PathBuf,
+    segments: Vec<(u64, u64)>,
+    feature_set: &str,
+    parameters: Option<ParameterTuple>,
+    threads: usize,
+) -> PyResult<Plan> {
+    let set = self::feature_set(py, feature_set)?;
+    let rows = segments.iter().map(|&(_, rows)| rows).sum();
+    Ok(Plan { folder, rows, segments, set, parameters: self::parameters(parameters), threads })
+}
+
+/// Computes and writes the features of the bars in `folder`: per bar, or every window of `length` bars that counts.
+#[pyfunction]
+#[pyo3(signature = (folder, segments, feature_set, parameters, threads, length=None))]
+#[expect(clippy::type_complexity, reason = "a plain table for Python")]
+pub fn write_features(
+    py: Python<'_>,
+    folder: PathBuf,
+    segments: Vec<(u64, u64)>,
+    feature_set: &str,
+    parameters: Option<ParameterTuple>,
+    threads: usize,
+    length: Option<u64>,
+) -> PyResult<(Vec<Option<u64>>, Vec<File>)> {
+    let plan = plan(py, folder, segments, feature_set, parameters, threads)?;
+    let (first_valid, written) = worker::run(py, |cancel| match length {
+        None => store::write_rows(&plan, cancel),
+        Some(length) => store::write_windows(&plan, length, cancel),
+    })?;
+    Ok((first_valid, files(written)))
+}
+
+/// Recomputes everything and compares it to the bit. `windows`: length and number of windows, in the dense layout.
+#[pyfunction]
+#[pyo3(signature = (folder, segments, feature_set, parameters, threads, windows=None))]
+pub fn verify_features<'py>(
+    py: Python<'py>,
+    folder: PathBuf,
+    segments: Vec<(u64, u64)>,
+    feature_set: &str,
+    parameters: Option<ParameterTuple>,
+    threads: usize,
+    windows: Option<(u64, u64)>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let plan = plan(py, folder, segments, feature_set, parameters, threads)?;
+    let found = worker::run(py, |cancel| match windows {
+        None => store::verify_rows(&plan, cancel),
+        Some((length, count)) => store::verify_windows(&plan, length, count, cancel),
+    })?;
+    let difference = |(count, first): (u64, Option<Difference>)| {
+        (count, first.map(|d| (d.row, d.column, d.stored, d.computed)))
+    };
+    let result = PyDict::new(py);
+    result.set_item("compared", found.compared)?;
+    result.set_item("first_valid", found.first_valid)?;
+    result.set_item("features", difference(found.features))?;
+    result.set_item("masks", difference(found.masks))?;
+    result.set_item("starts", difference(found.starts))?;
+    Ok(result)
+}
+
+/// The rows of one window from a stream that is given its segment's bars one by one, saved and restored on the way.
+#[pyfunction]
+#[pyo3(signature = (folder, segments, feature_set, parameters, segment, start, length))]
+#[expect(clippy::too_many_arguments, reason = "a plan and a place in it")]
+pub fn stream_window<'py>(
+    py: Python<'py>,
+    folder: PathBuf,
+    segments: Vec<(u64, u64)>,
+    feature_set: &str,
+    parameters: Option<ParameterTuple>,
+    segment: usize,
+    start: u64,
+    length: u64,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let plan = plan(py, folder, segments, feature_set, parameters, 1)?;
+    let (first, rows) = *plan.segments.get(segment).ok_or_else(|| PyValueError::new_err("no such segment"))?;
+    if start < first || length == 0 || start + length > first + rows {
+        return Err(PyValueError::new_err("the window leaves its segment"));
+    }
+    let rows = worker::run(py, |cancel| store::stream_window(&plan, segment, start, length, cancel))?;
+    PyArray1::from_vec(py, rows).reshape([length as usize, plan.set.width()])
+}
