@@ -9,13 +9,17 @@ from moola._core import __version__
 
 if TYPE_CHECKING:
     from moola.errors import MoolaError as MoolaError
+    from moola.synth import SampleMarket as SampleMarket
+    from moola.synth import make_bars as make_bars
 
 # Where each public name lives. A name is imported when it is first used: `import moola` does no work.
 _HOMES = {
     "MoolaError": "moola.errors",
+    "SampleMarket": "moola.synth",
+    "make_bars": "moola.synth",
 }
 
-__all__ = ["MoolaError", "__version__"]
+__all__ = ["MoolaError", "SampleMarket", "__version__", "make_bars"]
 
 
 def __getattr__(name: str) -> Any:
