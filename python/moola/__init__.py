@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from moola.features import compute_features as compute_features
     from moola.features import compute_swings as compute_swings
     from moola.store import FeatureStore as FeatureStore
+    from moola.synth import SampleMarket as SampleMarket
     from moola.synth import make_bars as make_bars
     from moola.verify import verify_features as verify_features
 
@@ -25,6 +26,7 @@ _HOMES = {
     "FeatureStore": "moola.store",
     "FeatureStream": "moola.features",
     "MoolaError": "moola.errors",
+    "SampleMarket": "moola.synth",
     "Swings": "moola.features",
     "build_features": "moola.build",
     "compute_features": "moola.features",
@@ -38,6 +40,7 @@ __all__ = [
     "FeatureStore",
     "FeatureStream",
     "MoolaError",
+    "SampleMarket",
     "Swings",
     "__version__",
     "build_features",

@@ -2,7 +2,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 __version__: str
 
@@ -23,3 +26,18 @@ class Staging:
         traceback: TracebackType | None,
         /,
     ) -> Literal[False]: ...
+@final
+class SampleBars:
+    MAX_BARS: ClassVar[int]
+    def __new__(cls, seed: int, symbol: int = 0, expansions: bool = False) -> Self: ...
+    def take(
+        self, bars: int
+    ) -> tuple[
+        NDArray[np.int64],
+        NDArray[np.float64],
+        NDArray[np.float64],
+        NDArray[np.float64],
+        NDArray[np.float64],
+        NDArray[np.int64],
+    ]: ...
+    def take_expansions(self) -> list[tuple[str, int, int, int]]: ...

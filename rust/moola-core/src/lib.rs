@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod npy;
 pub mod publish;
 pub mod store;
+pub mod synth;
 pub mod write_back;
 
 pub use bars::{Bar, Bars};

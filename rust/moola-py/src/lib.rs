@@ -5,6 +5,7 @@ mod features;
 mod files;
 mod publish;
 mod store;
+mod synth;
 mod worker;
 
 use pyo3::prelude::*;
@@ -24,6 +25,8 @@ mod _core {
 
     #[pymodule_export]
     use super::store::{Ingest, stream_window, verify_features, write_features};
+    #[pymodule_export]
+    use super::synth::SampleBars;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
