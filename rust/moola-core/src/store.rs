@@ -207,6 +207,10 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
                 // Nobody may be waiting for it any more.
                 let _ = emptied.send(buffer);
             }
+            if file.len() != shape.iter().product::<u64>() {
+                // The computation broke off; it knows why.
+                return Err(Error::Cancelled);
+            }
             let bytes = file.finish(&shape)?;
             Ok(Written { name, shape, dtype: T::DESCR, bytes, blake3: hasher.finalize().to_hex().to_string() })
         });
@@ -232,20 +236,21 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
     }
 }
 
-/// What the writers return, the computation's own error first unless it only noticed that a writer had failed.
+/// What the computation and the writers return. Where one fails the others stop too, as if cancelled: the error that
+/// counts is the one that is not that.
 fn settle<T>(outcome: Result<T, Error>, files: Vec<Result<Written, Error>>) -> Result<(T, Vec<Written>), Error> {
     let mut written = Vec::new();
-    let mut failed = None;
+    let mut stopped = false;
     for file in files {
         match file {
             Ok(file) => written.push(file),
-            Err(error) => failed = Some(error),
+            Err(Error::Cancelled) => stopped = true,
+            Err(error) => return Err(error),
         }
     }
-    match (outcome, failed) {
-        (Err(Error::Cancelled), Some(error)) | (Ok(_), Some(error)) => Err(error),
-        (Err(error), _) => Err(error),
-        (Ok(value), None) => Ok((value, written)),
+    match outcome {
+        Ok(_) if stopped => Err(Error::Cancelled),
+        outcome => outcome.map(|value| (value, written)),
     }
 }
 

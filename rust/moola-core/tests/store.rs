@@ -1,0 +1,185 @@
+//! The passes that write and verify a store's rows, against the engine over whole segments.
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use moola_core::features::{Engine, FeatureSet, Parameters, compute};
+use moola_core::npy::{NpyReader, NpyWriter};
+use moola_core::store::{Plan, stream_window, verify_rows, verify_windows, write_rows, write_windows};
+use moola_core::synth::SampleMarket;
+use moola_core::{Bars, Cancel, Error};
+
+/// Segments that fall inside, across and onto the boundaries of pieces, some shorter than the warm-up.
+const SEGMENTS: [u64; 9] = [1, 300, 65_235, 20, 70_000, 104, 106, 70_000, 500];
+
+/// Bars, the same in every test.
+fn bars() -> &'static [f64] {
+    static BARS: OnceLock<Vec<f64>> = OnceLock::new();
+    BARS.get_or_init(|| {
+        let samples = SampleMarket::new(3, 0, false).take(SEGMENTS.iter().sum::<u64>() as usize);
+        samples.flat_map(|s| [s.bar.open, s.bar.high, s.bar.low, s.bar.close]).collect()
+    })
+}
+
+fn plan(folder: &Path, segments: &[u64], set: FeatureSet, threads: usize) -> Plan {
+    let mut first = 0;
+    let spans = segments.iter().map(|rows| {
+        first += rows;
+        (first - rows, *rows)
+    });
+    let segments = spans.collect();
+    let mut writer = NpyWriter::<f64>::create(folder.join("bars.npy")).unwrap();
+    writer.append(&bars()[..4 * first as usize]).unwrap();
+    writer.finish(&[first, 4]).unwrap();
+    Plan { folder: folder.to_owned(), rows: first, segments, set, parameters: Parameters::default(), threads }
+}
+
+fn read<T: moola_core::npy::Element + Default>(path: &Path, shape: &[u64]) -> Vec<T> {
+    let mut values = vec![T::default(); shape.iter().product::<u64>() as usize];
+    NpyReader::open(path, shape).unwrap().read(0, &mut values).unwrap();
+    values
+}
+
+/// Features, masks and first valid rows, one segment after the other.
+fn expected(plan: &Plan) -> (Vec<f32>, Vec<u8>, Vec<Option<u64>>) {
+    let bars = read::<f64>(&plan.folder.join("bars.npy"), &[plan.rows, 4]);
+    let (mut features, mut valid, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
+    for &(first, rows) in &plan.segments {
+        let column = |k: usize| (first..first + rows).map(|i| bars[4 * i as usize + k]).collect::<Vec<f64>>();
+        let columns = [column(0), column(1), column(2), column(3)];
+        let bars = Bars::new(&columns[0], &columns[1], &columns[2], &columns[3]).unwrap();
+        let mut engine = Engine::new(plan.set, plan.parameters).unwrap();
+        let mut out = vec![0.0; rows as usize * plan.set.width()];
+        compute(&mut engine, bars, &mut out, &Cancel::new()).unwrap();
+        features.extend(out);
+        let start = engine.first_valid().filter(|&v| v < rows);
+        valid.extend((0..rows).map(|i| u8::from(start.is_some_and(|v| i >= v))));
+        firsts.push(start.map(|v| first + v));
+    }
+    (features, valid, firsts)
+}
+
+#[test]
+fn rows_are_those_of_the_engine_whatever_the_threads() {
+    for set in FeatureSet::ALL {
+        for threads in [1, 2] {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = plan(folder.path(), &SEGMENTS, set, threads);
+            let (first_valid, written) = write_rows(&plan, &Cancel::new()).unwrap();
+            let (features, valid, firsts) = expected(&plan);
+            let width = set.width() as u64;
+            assert!(read::<f32>(&folder.path().join("features.npy"), &[plan.rows, width]) == features);
+            assert!(read::<u8>(&folder.path().join("valid.npy"), &[plan.rows]) == valid);
+            assert_eq!(first_valid, firsts);
+            for file in written {
+                let bytes = fs::read(folder.path().join(&file.name)).unwrap();
+                assert_eq!(file.bytes, bytes.len() as u64, "{}", file.name);
+                assert_eq!(file.blake3, blake3::hash(&bytes).to_hex().as_str(), "{}", file.name);
+            }
+            let found = verify_rows(&plan, &Cancel::new()).unwrap();
+            assert_eq!((found.features.0, found.masks.0, found.first_valid), (0, 0, firsts));
+        }
+    }
+}
+
+#[test]
+fn windows_are_slices_of_the_rows() {
+    // The last is longer than a piece of the pass.
+    let cases: [(&[u64], u64, usize); 4] = [
+        (&[1, 300, 65_235, 20, 900, 104, 106, 500], 1, 1),
+        (&[1, 300, 65_235, 20, 900, 104, 106, 500], 25, 2),
+        (&[300, 104, 106, 105, 900, 65_000], 105, 2),
+        (&[3, 70_010], 70_000, 1),
+    ];
+    for (segments, length, threads) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), segments, FeatureSet::Ohlc4, threads);
+        let (features, valid, _) = expected(&plan);
+        let mut starts = Vec::new();
+        for &(first, rows) in &plan.segments {
+            let last = |start: u64| (start + length - 1) as usize;
+            starts.extend((first..first + rows).filter(|&s| s + length <= first + rows && valid[last(s)] == 1));
+        }
+        let (_, written) = write_windows(&plan, length, &Cancel::new()).unwrap();
+        let count = starts.len() as u64;
+        assert_eq!(written[0].shape, [count, length, 4]);
+        let dense = read::<f32>(&folder.path().join("features_4d.npy"), &[count, length, 4]);
+        let masks = read::<u8>(&folder.path().join("valid_mask.npy"), &[count, length]);
+        let k = length as usize;
+        for (w, &start) in starts.iter().enumerate() {
+            let s = start as usize;
+            assert!(dense[w * k * 4..(w + 1) * k * 4] == features[s * 4..(s + k) * 4], "window {w}");
+            assert!(masks[w * k..(w + 1) * k] == valid[s..s + k], "mask {w}");
+        }
+        let stored = read::<i64>(&folder.path().join("window_starts.npy"), &[count]);
+        assert!(stored.iter().map(|&s| s as u64).eq(starts));
+        for file in &written {
+            let bytes = fs::read(folder.path().join(&file.name)).unwrap();
+            assert_eq!(file.blake3, blake3::hash(&bytes).to_hex().as_str(), "{}", file.name);
+        }
+        let found = verify_windows(&plan, length, count, &Cancel::new()).unwrap();
+        assert_eq!((found.compared, found.features.0, found.masks.0, found.starts.0), (count, 0, 0, 0));
+        assert!(matches!(verify_windows(&plan, length, count - 1, &Cancel::new()), Err(Error::Damaged { .. })));
+    }
+}
+
+#[test]
+fn a_changed_value_is_found_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), &SEGMENTS, FeatureSet::Relativity10, 1);
+    write_rows(&plan, &Cancel::new()).unwrap();
+    let path = folder.path().join("features.npy");
+    let good = fs::read(&path).unwrap();
+    let (row, column) = (100_000, 7);
+    let mut bad = good.clone();
+    bad[128 + 4 * (10 * row + column)] ^= 1;
+    fs::write(&path, bad).unwrap();
+    let found = verify_rows(&plan, &Cancel::new()).unwrap();
+    let first = found.features.1.unwrap();
+    assert_eq!((found.features.0, first.row, first.column), (1, row as u64, column as u64));
+    assert_ne!(first.stored, first.computed);
+    fs::write(&path, &good).unwrap();
+
+    let path = folder.path().join("valid.npy");
+    let mut bad = fs::read(&path).unwrap();
+    bad[128 + row] ^= 1;
+    fs::write(&path, bad).unwrap();
+    let found = verify_rows(&plan, &Cancel::new()).unwrap();
+    assert_eq!((found.masks.0, found.masks.1.unwrap().row), (1, row as u64));
+}
+
+#[test]
+fn a_window_streams_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), &SEGMENTS, FeatureSet::Relativity12, 1);
+    let (features, ..) = expected(&plan);
+    for (segment, offset) in [(4, 0), (4, 69_800), (7, 66_000)] {
+        let start = plan.segments[segment].0 + offset;
+        let window = stream_window(&plan, segment, start, 105, &Cancel::new()).unwrap();
+        assert!(window == features[start as usize * 12..(start as usize + 105) * 12]);
+    }
+}
+
+#[test]
+fn cancelled_work_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), &SEGMENTS, FeatureSet::Relativity10, 2);
+    let cancel = Cancel::new();
+    cancel.cancel();
+    assert!(matches!(write_rows(&plan, &cancel), Err(Error::Cancelled)));
+    fs::remove_file(folder.path().join("features.npy")).unwrap();
+    fs::remove_file(folder.path().join("valid.npy")).unwrap();
+    assert!(matches!(write_windows(&plan, 105, &cancel), Err(Error::Cancelled)));
+}
+
+#[test]
+fn bars_that_are_none_are_an_error_not_features() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), &SEGMENTS, FeatureSet::Relativity10, 1);
+    let path = folder.path().join("bars.npy");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[128 + 32 * 70_000..][..8].copy_from_slice(&f64::NAN.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(write_rows(&plan, &Cancel::new()), Err(Error::Bars(refusals)) if refusals.total() == 1));
+}
