@@ -5,6 +5,7 @@
 pub mod bars;
 pub mod cancel;
 pub mod error;
+pub mod time;
 
 pub use bars::{Bar, Bars};
 pub use cancel::Cancel;

@@ -63,7 +63,10 @@ pub fn refusals_to_py<'py>(
         let facts = PyDict::new(py);
         facts.set_item("timestamp", sample.timestamp)?;
         problems.append(
-            class.call((sample.fault.name(), sample.row, sample.column.as_str(), sample.value), Some(&facts))?,
+            class.call(
+                (sample.fault.name(), sample.row, sample.column.as_str(), sample.value),
+                Some(&facts),
+            )?,
         )?;
     }
     Ok((counts, problems))

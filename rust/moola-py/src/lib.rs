@@ -1,6 +1,7 @@
 //! `moola._core`: the engine as Python sees it. Thin by intent: convert, release the GIL, map errors.
 
 mod error;
+mod time;
 mod worker;
 
 use pyo3::prelude::*;
@@ -9,8 +10,18 @@ use pyo3::prelude::*;
 mod _core {
     use super::*;
 
+    #[pymodule_export]
+    use time::{
+        fit_dates, localize, parse_epochs, parse_times, time_format_has_offset, time_notation, time_zones,
+    };
+
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        m.add("TIME_NULL", moola_core::time::NULL)?;
+        m.add("TIME_UNREADABLE", moola_core::time::UNREADABLE)?;
+        m.add("TIME_AMBIGUOUS", moola_core::time::AMBIGUOUS)?;
+        m.add("TIME_NONEXISTENT", moola_core::time::NONEXISTENT)?;
+        m.add("TIME_LOCAL", moola_core::time::LOCAL)?;
         m.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }
