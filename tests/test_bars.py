@@ -5,8 +5,10 @@ from __future__ import annotations
 import bz2
 import gc
 import gzip
+import itertools
 import os
 import pickle
+import signal
 import threading
 import time as clock
 import zipfile
@@ -497,11 +499,8 @@ def test_wrong_types(tmp_path: Path, suffix: str, column: str, values: list[Any]
 
 
 def test_nulls_become_nan_and_no_time(tmp_path: Path) -> None:
-    data = table(
-        3,
-        close=[1.0, None, 3],
-        timestamp=pa.array([int(START), None, int(START) + MINUTE]).cast(pa.timestamp("ns", "UTC")),
-    )
+    times = pa.array([int(START), None, int(START) + MINUTE]).cast(pa.timestamp("ns", "UTC"))
+    data = table(3, close=[1.0, None, 3], timestamp=times)
     for suffix in FORMATS:
         result = read(write(data, tmp_path / f"a.{suffix}"))
         np.testing.assert_array_equal(result.close, [1, np.nan, 3])
@@ -992,6 +991,13 @@ def test_no_value_is_not_text(tmp_path: Path) -> None:
     assert result.source.counts == {"not_a_number": 1}
 
 
+def test_odd_line_separators_in_a_header(tmp_path: Path) -> None:
+    content = csv_bars("2024-05-06T13:30Z", "2024-05-06T13:31Z", header='timestamp,"open",high,low,close')
+    content = content.replace('"open"', '"open\x0b"').replace("open\x0b", "open\u2028")
+    result = read(text(tmp_path / "a.csv", content), columns={"open\u2028": "open"})
+    assert result.open.tolist() == [1, 2]
+
+
 def test_lines_are_exact(tmp_path: Path) -> None:
     content = (
         '\n"timestamp","open",high,low,close,"a note\nin two lines"\n\n'
@@ -1079,6 +1085,8 @@ def test_rows_with_too_few_or_many_fields(tmp_path: Path) -> None:
     content = csv_bars("2024-05-06T13:30Z", "2024-05-06T13:31Z", "2024-05-06T13:32Z")
     path = text(tmp_path / "a.csv", content.replace(":32Z,3,5", ":32Z,3"))
     refused(path, "a.csv: row 3 (line 4) has 4 fields, not 5: '2024-05-06T13:32Z,3,2,4'", "cut short")
+    path = text(tmp_path / "a.csv", content.replace("Z,", "Z,,"))
+    refused(path, "a.csv: row 1 (line 2) has 6 fields, not 5")
     path = text(tmp_path / "a.csv", content.replace("31Z,2", '31Z,"2'))
     refused(path, "row 2 (line 3)", "unclosed quote")
 
@@ -1099,6 +1107,7 @@ def test_rows_with_too_few_or_many_fields(tmp_path: Path) -> None:
         (gzip.compress(gzip.compress(b"t,o,h,l,c\n")), "gzip-compressed gzip"),
         (bytes(257) + b"ustar" + bytes(100), "a tar archive"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_not_bars_is_named(tmp_path: Path, content: bytes, substance: str) -> None:
     refused(text(tmp_path / "bars.csv", content), "bars.csv: is", substance, "Give Parquet, CSV")
@@ -1152,6 +1161,27 @@ def test_the_thread_ends_with_the_iterator(tmp_path: Path) -> None:
 def test_the_thread_ends_on_error(tmp_path: Path) -> None:
     refused(text(tmp_path / "a.csv", csv_bars("2024-05-06 13:30")), "--tz")
     assert reading_threads() == 0
+
+
+def test_ctrl_c_stops_the_look_ahead_for_dates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    data = table(1000, timestamp=["1/2/2019"] * 1000)
+    endless = pa.RecordBatchReader.from_batches(data.schema, itertools.repeat(data.to_batches()[0]))
+    batches = open_bars(endless, ReadOptions(tz="UTC")).batches()
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT]).start()
+    try:
+        started = clock.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+        assert clock.monotonic() - started < 1
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert reading_threads() == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_at_most_two_batches_are_decoded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

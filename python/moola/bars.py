@@ -55,8 +55,8 @@ class ReadOptions:
 
     Attributes:
         columns: from a file's column to its role: timestamp, open, high, low, close, volume, symbol,
-            contract, or a name of `keep`. Numbers (from 0) name columns by position. Also ``"A=open,B=high"``.
-            Columns not named here are found by their usual names.
+            contract, or a name of `keep`. Numbers (from 0) name columns by position. As text:
+            ``"A=open,B=high"``. Columns not named here are found by their usual names.
         keep: further numeric columns to read along.
         tz: the zone of times that carry none, such as ``"America/New_York"``.
         time_format: how times in text (or in whole numbers) are written, as for ``strptime``.
@@ -336,6 +336,8 @@ class BarSource:
     def _decode(self, stopped: Callable[[], bool]) -> Generator[Batch]:
         try:
             clocks = self._clocks(stopped)
+            if stopped():
+                return
             for file, (source, layout, clock) in enumerate(
                 zip(self._inputs, self._layouts, clocks, strict=True)
             ):
@@ -463,7 +465,7 @@ class BarSource:
         dates = DateOrder()
         for file in slashed:
             source, layout = self._inputs[file], self._layouts[file]
-            source.spool(layout.columns)
+            source.spool(layout.columns, stopped)
             first_row = 0
             for raw in source.read([layout.timestamp]):
                 if stopped():

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from itertools import islice
@@ -91,7 +91,7 @@ class Input:
         values = column.to_numpy(zero_copy_only=False)
         return np.ascontiguousarray(values, np.float64), None
 
-    def spool(self, columns: Sequence[int]) -> None:
+    def spool(self, columns: Sequence[int], stopped: Callable[[], bool]) -> None:
         """Prepares for being read twice in one go."""
 
     def close(self) -> None:
@@ -195,7 +195,7 @@ class StreamInput(Input):
                 return texts
         return []
 
-    def spool(self, columns: Sequence[int]) -> None:
+    def spool(self, columns: Sequence[int], stopped: Callable[[], bool]) -> None:
         """Writes what is needed to a temporary file, which has no name and so cannot outlive the process."""
         if self.rereadable:
             return
@@ -209,6 +209,8 @@ class StreamInput(Input):
         try:
             with pa.ipc.new_stream(spooled, schema) as writer:
                 for raw in self.read(columns):
+                    if stopped():
+                        break
                     writer.write_batch(raw.replace_schema_metadata(schema.metadata))
         except BaseException:
             spooled.close()
@@ -268,6 +270,10 @@ class FileInput(Input):
             raise _missing(self.path) from error
         except PermissionError as error:
             raise _denied(self.path) from error
+        except pa.ArrowNotImplementedError as error:
+            raise self.refusal(
+                f"uses what this pyarrow cannot read ({_brief(error)})", "Write it again with common settings"
+            ) from error
         except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
             raise self.damage(error) from error
 
@@ -297,9 +303,8 @@ class ParquetInput(FileInput):
         # Few names, many rows: decoded as a dictionary, such a column costs next to nothing.
         repeated = [self.names[column] for column in names if is_text(types[column])]
         # Buffered and not fetched ahead, lest a row group's columns be held whole.
-        with pq.ParquetFile(
-            self.path, read_dictionary=repeated, buffer_size=1 << 20, pre_buffer=False
-        ) as file:
+        buffering = {"buffer_size": 1 << 20, "pre_buffer": False}
+        with pq.ParquetFile(self.path, read_dictionary=repeated, **buffering) as file:
             for raw in file.iter_batches(BATCH_ROWS, columns=wanted):
                 yield raw if raw.schema.names == wanted else raw.select(wanted)
 
@@ -363,23 +368,23 @@ class CsvInput(FileInput):
         first = next(line for line in text.splitlines() if line.strip())
         self.delimiter = _delimiter(first)
         self.first_line = first if len(first) <= 80 else f"{first[:80]}…"
-        lines = _Lines(text.splitlines(keepends=True))
+        lines = _Lines(io.StringIO(text, newline=""))
         rows = csv.reader(lines, delimiter=self.delimiter)
         cells = next(row for row in rows if row)
         self.headerless = any(_is_number(cell.replace(",", ".")) for cell in cells)
         if self.headerless:
             self.names = [str(i) for i in range(len(cells))]
-            self._samples = [cells]
             self.header_bytes = 3 if sample.startswith(b"\xef\xbb\xbf") else 0
         else:
             self.names = [cell.strip() for cell in cells]
-            self._samples = []
             self.header_bytes = _bytes_of_lines(sample, lines.taken)
         self.header_lines = 0 if self.headerless else lines.taken
+        first_rows = [cells] if self.headerless else []
         with suppress(csv.Error):
-            self._samples += [row for row in islice(rows, 1000) if len(row) == len(cells)]
-        if not self._samples:
+            first_rows += islice(rows, 1000)
+        if not any(first_rows):
             raise self.refusal("holds no bars, only a header", "Leave it out, or check how it was made")
+        self._samples = [row for row in first_rows if len(row) == len(cells)]
         self._decimal_comma = self.delimiter != "," and any(
             _DECIMAL_COMMA.fullmatch(cell.strip()) for row in self._samples for cell in row
         )
