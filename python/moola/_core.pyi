@@ -2,15 +2,129 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
 
+_Parameters: TypeAlias = tuple[int, int, float, float, int, int]
+_Float64: TypeAlias = NDArray[np.float64]
+_Spans: TypeAlias = Sequence[tuple[int, int]]
+
+def feature_sets() -> list[str]: ...
+def default_parameters() -> _Parameters: ...
+def describe_features(
+    feature_set: str, parameters: _Parameters | None = None
+) -> list[tuple[str, float | None, float | None]]: ...
+def compute_features(
+    open: _Float64,
+    high: _Float64,
+    low: _Float64,
+    close: _Float64,
+    feature_set: str,
+    parameters: _Parameters | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]: ...
+def compute_swings(
+    open: _Float64, high: _Float64, low: _Float64, close: _Float64, parameters: _Parameters | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8], _Float64]: ...
+
+class FeatureStream:
+    def __new__(
+        cls, feature_set: str, parameters: _Parameters | None = None, reset_on_gap: int | None = None
+    ) -> Self: ...
+    def push(
+        self, open: float, high: float, low: float, close: float, timestamp: int | None = None
+    ) -> NDArray[np.float32]: ...
+    def push_many(
+        self,
+        open: _Float64,
+        high: _Float64,
+        low: _Float64,
+        close: _Float64,
+        timestamp: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]: ...
+    @property
+    def valid(self) -> bool: ...
+    @property
+    def feature_set(self) -> str: ...
+    @property
+    def parameters(self) -> _Parameters: ...
+    @property
+    def reset_on_gap(self) -> int | None: ...
+    @property
+    def last_timestamp(self) -> int | None: ...
+    @property
+    def bars(self) -> int: ...
+    def reset(self) -> None: ...
+    def state(self) -> bytes: ...
+    def restore(self, state: bytes) -> None: ...
+
+@final
+class Ingest:
+    def __new__(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        extra: Sequence[str],
+        drop_bad_bars: bool,
+        dedup_identical: bool,
+        sort: bool,
+        reset_on_gap: int | None,
+        stamped_at_close: bool,
+    ) -> Self: ...
+    def push(
+        self,
+        file: int,
+        first_row: int,
+        timestamp: NDArray[np.int64],
+        open: _Float64,
+        high: _Float64,
+        low: _Float64,
+        close: _Float64,
+        extra: Sequence[_Float64],
+        rows: NDArray[np.int64] | None = None,
+        symbol: NDArray[np.int32] | None = None,
+        contract: NDArray[np.int32] | None = None,
+    ) -> None: ...
+    def refusals(
+        self,
+    ) -> tuple[dict[str, int], list[tuple[str, int, int, int | None, str, float, int | None]]]: ...
+    def settle(self, order: Sequence[int]) -> None: ...
+    def finish(
+        self, order: Sequence[int]
+    ) -> tuple[list[tuple[int, int, int, int, int, int]], dict[str, int]]: ...
+
+def write_features(
+    folder: str | os.PathLike[str],
+    segments: _Spans,
+    feature_set: str,
+    parameters: _Parameters | None,
+    threads: int,
+    length: int | None = None,
+) -> tuple[list[int | None], list[tuple[str, list[int], str, int, str]]]: ...
+def verify_features(
+    folder: str | os.PathLike[str],
+    segments: _Spans,
+    feature_set: str,
+    parameters: _Parameters | None,
+    threads: int,
+    windows: tuple[int, int] | None = None,
+) -> dict[str, Any]: ...
+def stream_window(
+    folder: str | os.PathLike[str],
+    segments: _Spans,
+    feature_set: str,
+    parameters: _Parameters | None,
+    segment: int,
+    start: int,
+    length: int,
+) -> NDArray[np.float32]: ...
 def hash_file(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> str: ...
 def npy_header(descr: str, shape: Sequence[int]) -> bytes: ...
+
 @final
 class Staging:
     def __new__(cls, store: str | os.PathLike[str], overwrite: bool = False) -> Self: ...
@@ -26,6 +140,7 @@ class Staging:
         traceback: TracebackType | None,
         /,
     ) -> Literal[False]: ...
+
 @final
 class SampleBars:
     MAX_BARS: ClassVar[int]
@@ -41,3 +156,27 @@ class SampleBars:
         NDArray[np.int64],
     ]: ...
     def take_expansions(self) -> list[tuple[str, int, int, int]]: ...
+
+TIME_NULL: int
+TIME_UNREADABLE: int
+TIME_AMBIGUOUS: int
+TIME_NONEXISTENT: int
+TIME_LOCAL: int
+
+def parse_times(
+    offsets: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    null: NDArray[np.bool_] | None,
+    notation: str,
+    tz: str | None,
+) -> tuple[NDArray[np.int64], int]: ...
+def parse_epochs(
+    offsets: NDArray[np.int64], data: NDArray[np.uint8], null: NDArray[np.bool_] | None
+) -> NDArray[np.int64]: ...
+def fit_dates(
+    offsets: NDArray[np.int64], data: NDArray[np.uint8], null: NDArray[np.bool_] | None
+) -> tuple[list[int | None], int | None]: ...
+def localize(local: NDArray[np.int64], tz: str) -> NDArray[np.int64]: ...
+def time_notation(text: str) -> Literal["iso", "slashed", "epoch"] | None: ...
+def time_format_has_offset(time_format: str) -> bool: ...
+def time_zones() -> list[str]: ...

@@ -12,7 +12,9 @@ __all__ = [
     "BuildConflictError",
     "ConfigError",
     "DamagedStoreError",
+    "InputDeniedError",
     "InputError",
+    "InputMissingError",
     "MoolaError",
     "Problem",
     "StaleStoreError",
@@ -63,6 +65,14 @@ class InputError(MoolaError, ValueError):
         self.advice = advice
 
 
+class InputMissingError(InputError, FileNotFoundError):
+    """There is no file where bars should be."""
+
+
+class InputDeniedError(InputError, PermissionError):
+    """The file is there and may not be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One refused bar."""
@@ -97,15 +107,21 @@ KINDS: Mapping[str, tuple[str, str]] = {
         "repair the source, or pass --drop-bad-bars (drop_bad_bars=True): the bar then becomes a gap",
     ),
     "not_a_number": (
-        "price that is not a number",
+        "value that is not a number",
         "repair the source, or name the right column with --columns FILE_COLUMN=ROLE",
     ),
     "out_of_range": (
         "price that is zero, negative or beyond float32 (1.2e-38 to 3.4e38)",
         "repair the source; spreads and returns are not prices",
     ),
-    "high_below_low": ("high below low", "repair the source, or check --columns: are high and low exchanged?"),
-    "open_outside": ("open outside [low, high]", "repair the source, or check --columns: is open the right column?"),
+    "high_below_low": (
+        "high below low",
+        "repair the source, or check --columns: are high and low exchanged?",
+    ),
+    "open_outside": (
+        "open outside [low, high]",
+        "repair the source, or check --columns: is open the right column?",
+    ),
     "close_outside": (
         "close outside [low, high]",
         "repair the source, or check --columns: is close the right column?",
@@ -194,7 +210,8 @@ class DamagedStoreError(StoreError):
         super().__init__(
             path,
             f"{file}: {problem}",
-            advice or "Build the store again, or restore it from a copy; `moola verify-features` names every fault",
+            advice
+            or "Build the store again, or restore it from a copy; `moola verify-features` names every fault",
         )
         self.file = file
 

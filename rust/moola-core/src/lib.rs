@@ -12,6 +12,7 @@ pub mod npy;
 pub mod publish;
 pub mod store;
 pub mod synth;
+pub mod time;
 pub mod write_back;
 
 pub use bars::{Bar, Bars};

@@ -6,6 +6,7 @@ mod files;
 mod publish;
 mod store;
 mod synth;
+mod time;
 mod worker;
 
 use pyo3::prelude::*;
@@ -15,21 +16,29 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
-    use crate::features::{
+    use super::features::{
         FeatureStream, compute_features, compute_swings, default_parameters, describe_features, feature_sets,
     };
     #[pymodule_export]
     use super::files::{hash_file, npy_header};
     #[pymodule_export]
     use super::publish::Staging;
-
     #[pymodule_export]
     use super::store::{Ingest, stream_window, verify_features, write_features};
     #[pymodule_export]
     use super::synth::SampleBars;
+    #[pymodule_export]
+    use super::time::{
+        fit_dates, localize, parse_epochs, parse_times, time_format_has_offset, time_notation, time_zones,
+    };
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        m.add("TIME_NULL", moola_core::time::NULL)?;
+        m.add("TIME_UNREADABLE", moola_core::time::UNREADABLE)?;
+        m.add("TIME_AMBIGUOUS", moola_core::time::AMBIGUOUS)?;
+        m.add("TIME_NONEXISTENT", moola_core::time::NONEXISTENT)?;
+        m.add("TIME_LOCAL", moola_core::time::LOCAL)?;
         m.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -1,0 +1,716 @@
+"""The formats that bars come in: telling them apart, and reading record batches of some columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import numpy as np
+
+from moola.errors import InputDeniedError, InputError, InputMissingError, MoolaError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "BATCH_ROWS",
+    "CsvInput",
+    "Input",
+    "StreamInput",
+    "find_files",
+    "is_temporal",
+    "is_text",
+    "is_type",
+    "open_file",
+    "text_of",
+]
+
+BATCH_ROWS = 1 << 17
+"""About how many bars a batch holds."""
+
+
+class Input:
+    """One file or stream: its columns, and record batches of some of them."""
+
+    path: Path | None = None
+    rereadable = True
+    headerless = False
+    first_line = ""
+    index_columns: Sequence[str] = ()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.names: list[str] = []
+        self.types: list[Any] | None = None
+        """Arrow types, or None where everything is text."""
+        self.partitions: dict[str, str] = {}
+
+    def refusal(self, problem: str, advice: str) -> InputError:
+        return InputError(problem, advice, source=self.name)
+
+    def take_schema(self, schema: Any) -> None:
+        self.names = list(schema.names)
+        self.types = list(schema.types)
+        pandas = (schema.metadata or {}).get(b"pandas")
+        if pandas:
+            import json
+
+            index = [name for name in json.loads(pandas).get("index_columns", ()) if isinstance(name, str)]
+            found = [schema.names.index(name) for name in index if name in schema.names]
+            self.index_columns = [self.names[i] for i in found if is_temporal(self.types[i])]
+
+    def read(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        """Record batches of these columns, which must ascend; `numbers` are wanted as numbers, and `names`,
+        which repeat, as dictionaries where the format can give them so."""
+        raise NotImplementedError
+
+    def first_texts(self, column: int) -> list[str]:
+        """The first texts of a column that are not empty, at most 1,000."""
+        for raw in self.read([column]):
+            if texts := _not_empty(raw.column(0)):
+                return texts
+        return []
+
+    def floats(self, column: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+        """A column as [n] float64 (itself where it is that), NaN for null; and which cells are no number."""
+        if is_type("decimal", column.type):
+            import pyarrow as pa
+
+            # By way of text, which is rounded once; Arrow's own cast may be off in the last bit.
+            column = column.cast(pa.string()).cast(pa.float64())
+        values = column.to_numpy(zero_copy_only=False)
+        return np.ascontiguousarray(values, np.float64), None
+
+    def spool(self, columns: Sequence[int], stopped: Callable[[], bool]) -> None:
+        """Prepares for being read twice in one go."""
+
+    def close(self) -> None:
+        """Lets go of what reading needed."""
+
+
+def is_type(kind: str, dtype: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(getattr(pa.types, f"is_{kind}")(dtype))
+
+
+def is_temporal(dtype: Any) -> bool:
+    return is_type("timestamp", dtype) or is_type("date", dtype)
+
+
+def is_text(dtype: Any) -> bool:
+    if is_type("dictionary", dtype):
+        return is_text(dtype.value_type)
+    kinds = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+    return any(is_type(kind, dtype) for kind in kinds)
+
+
+def text_of(scalar: Any) -> str:
+    """A value as text, empty for null."""
+    value = scalar.as_py()
+    if value is None:
+        return ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _not_empty(column: Any) -> list[str]:
+    """The texts among the first 1,000 of a column."""
+    texts = (text_of(scalar).strip() for scalar in column.slice(0, 1000))
+    return [text for text in texts if text]
+
+
+class StreamInput(Input):
+    """An object with ``__arrow_c_stream__``."""
+
+    def __init__(self, bars: object) -> None:
+        import pyarrow as pa
+
+        kind = type(bars)
+        super().__init__(f"<{kind.__module__.partition('.')[0]}.{kind.__name__}>")
+        self._bars = bars
+        # Tables can be asked again; readers cannot, and of a query nobody knows.
+        self.rereadable = kind.__module__.partition(".")[0] in (
+            "pandas",
+            "polars",
+            "pyarrow",
+        ) and not isinstance(bars, pa.RecordBatchReader)
+        self._reader: Any = None
+        self._held: list[Any] = []
+        self._spooled: Any = None
+        self.take_schema(self._start().schema)
+
+    def _start(self) -> Any:
+        if self._reader is None:
+            import pyarrow as pa
+
+            try:
+                self._reader = pa.RecordBatchReader.from_stream(self._bars)
+            except (pa.ArrowException, TypeError) as error:
+                raise self.refusal(
+                    f"is no table of bars ({_brief(error)})",
+                    "Hand over a table with columns, not a single one",
+                ) from error
+        return self._reader
+
+    def read(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        import pyarrow as pa
+
+        try:
+            if self._spooled is not None:
+                self._spooled.seek(0)
+                kept = pa.ipc.open_stream(self._spooled)
+                at = [
+                    kept.schema.metadata[b"columns"].split(b",").index(str(column).encode())
+                    for column in columns
+                ]
+                for raw in kept:
+                    yield raw.select(at)
+                return
+            reader = self._start()
+            while self._held:
+                yield self._held.pop(0).select(list(columns))
+            for raw in reader:
+                yield raw.select(list(columns))
+            self._reader = None
+        except pa.ArrowException as error:
+            raise self.refusal(f"cannot be read: {_brief(error)}", "Check what produces it") from error
+
+    def first_texts(self, column: int) -> list[str]:
+        reader = self._start()
+        for raw in reader:
+            self._held.append(raw)
+            if texts := _not_empty(raw.column(column)):
+                return texts
+        return []
+
+    def spool(self, columns: Sequence[int], stopped: Callable[[], bool]) -> None:
+        """Writes what is needed to a temporary file, which has no name and so cannot outlive the process."""
+        if self.rereadable:
+            return
+        import tempfile
+
+        import pyarrow as pa
+
+        schema = pa.schema([self._start().schema.field(i) for i in columns])
+        schema = schema.with_metadata({"columns": ",".join(map(str, columns))})
+        spooled = tempfile.TemporaryFile(prefix="moola-")  # noqa: SIM115 -- it outlives this method
+        try:
+            with pa.ipc.new_stream(spooled, schema) as writer:
+                for raw in self.read(columns):
+                    if stopped():
+                        break
+                    writer.write_batch(raw.replace_schema_metadata(schema.metadata))
+        except BaseException:
+            spooled.close()
+            raise
+        self._spooled = spooled
+
+    def close(self) -> None:
+        self._held.clear()
+        self._reader = None
+        if self._spooled is not None:
+            self._spooled.close()
+            self._spooled = None
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of a library's message, without its final stop."""
+    return str(error).strip().partition("\n")[0].rstrip(".")[:200] or type(error).__name__
+
+
+class FileInput(Input):
+    """A file on disk."""
+
+    path: Path
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+        self.partitions = _partitions(path)
+        with self.errors():
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Finds the columns."""
+        raise NotImplementedError
+
+    def batches(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def read(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        with self.errors():
+            yield from self.batches(columns, numbers, names)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What goes wrong in the libraries, as errors that name the file."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except MoolaError:
+            raise
+        except FileNotFoundError as error:
+            raise _missing(self.path) from error
+        except PermissionError as error:
+            raise _denied(self.path) from error
+        except pa.ArrowNotImplementedError as error:
+            raise self.refusal(
+                f"uses what this pyarrow cannot read ({_brief(error)})", "Write it again with common settings"
+            ) from error
+        except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+            raise self.damage(error) from error
+
+    def damage(self, error: Exception) -> InputError:
+        return self.refusal(
+            f"is damaged or cut short ({_brief(error)})",
+            "Fetch or write it again, then compare its size with the source's",
+        )
+
+
+class ParquetInput(FileInput):
+    def prepare(self) -> None:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            if file.metadata.num_rows == 0:
+                raise self.refusal("holds no bars", "Leave it out, or check how it was made")
+            self.take_schema(file.schema_arrow)
+
+    def batches(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        import pyarrow.parquet as pq
+
+        types = cast("list[Any]", self.types)
+        wanted = [self.names[column] for column in columns]
+        # Few names, many rows: decoded as a dictionary, such a column costs next to nothing.
+        repeated = [self.names[column] for column in names if is_text(types[column])]
+        # Buffered and not fetched ahead, lest a row group's columns be held whole.
+        buffering = {"buffer_size": 1 << 20, "pre_buffer": False}
+        with pq.ParquetFile(self.path, read_dictionary=repeated, **buffering) as file:
+            for raw in file.iter_batches(BATCH_ROWS, columns=wanted):
+                yield raw if raw.schema.names == wanted else raw.select(wanted)
+
+
+class IpcInput(FileInput):
+    """Arrow IPC, the file format (also called Feather) or the stream format."""
+
+    def __init__(self, path: Path, *, stream: bool) -> None:
+        self._stream = stream
+        super().__init__(path)
+
+    def _reader(self, columns: Sequence[int] | None = None) -> Any:
+        import pyarrow as pa
+
+        options = pa.ipc.IpcReadOptions(included_fields=columns)
+        open_reader = pa.ipc.open_stream if self._stream else pa.ipc.open_file
+        return open_reader(pa.OSFile(str(self.path)), options=options)
+
+    def prepare(self) -> None:
+        self.take_schema(self._reader().schema)
+
+    def batches(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        reader = self._reader(list(columns))
+        if self._stream:
+            yield from reader
+        else:
+            for i in range(reader.num_record_batches):
+                yield reader.get_batch(i)
+
+
+class CsvInput(FileInput):
+    """Text with a column between every two commas, semicolons or tabs; perhaps compressed."""
+
+    def __init__(self, path: Path, compression: str | None) -> None:
+        self._compression = compression
+        super().__init__(path)
+
+    def open(self) -> Any:
+        """The text as a stream of bytes."""
+        import pyarrow as pa
+
+        file = pa.OSFile(str(self.path))
+        return pa.CompressedInputStream(file, self._compression) if self._compression else file
+
+    def prepare(self) -> None:
+        with self.open() as stream:
+            sample = stream.read(_SAMPLE_BYTES)
+        kind, what = _kind_of(sample)
+        if kind != "csv":
+            raise _not_bars(str(self.path), what or f"{self._compression}-compressed {kind}")
+        whole = len(sample) < _SAMPLE_BYTES
+        try:
+            text = sample.decode("utf-8-sig", errors="strict" if whole else "ignore")
+        except UnicodeDecodeError:
+            # Prices and times are ASCII in any case; only names suffer.
+            text = sample.decode("utf-8-sig", errors="replace")
+        if not text.strip():
+            raise self.refusal("is empty", "Leave it out, or check how it was made")
+        first = next(line for line in text.splitlines() if line.strip())
+        self.delimiter = _delimiter(first)
+        self.first_line = first if len(first) <= 80 else f"{first[:80]}…"
+        lines = _Lines(io.StringIO(text, newline=""))
+        rows = csv.reader(lines, delimiter=self.delimiter)
+        cells = next(row for row in rows if row)
+        self.headerless = any(_is_number(cell.replace(",", ".")) for cell in cells)
+        if self.headerless:
+            self.names = [str(i) for i in range(len(cells))]
+            self.header_bytes = 3 if sample.startswith(b"\xef\xbb\xbf") else 0
+        else:
+            self.names = [cell.strip() for cell in cells]
+            self.header_bytes = _bytes_of_lines(sample, lines.taken)
+        self.header_lines = 0 if self.headerless else lines.taken
+        first_rows = [cells] if self.headerless else []
+        with suppress(csv.Error):
+            first_rows += islice(rows, 1000)
+        if not any(first_rows):
+            raise self.refusal("holds no bars, only a header", "Leave it out, or check how it was made")
+        self._samples = [row for row in first_rows if len(row) == len(cells)]
+        self._decimal_comma = self.delimiter != "," and any(
+            _DECIMAL_COMMA.fullmatch(cell.strip()) for row in self._samples for cell in row
+        )
+
+    def first_texts(self, column: int) -> list[str]:
+        return [text for row in self._samples if (text := row[column].strip())]
+
+    def _stream(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        """Record batches with `numbers` as float64 and the rest as bytes."""
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        stream = self.open()
+        stream.read(self.header_bytes)
+        # Every column is known by its number: names may be absent, or occur twice.
+        wanted = [str(column) for column in columns]
+        types = dict.fromkeys(wanted, pa.binary())
+        types |= {str(column): pa.float64() for column in numbers}
+        types |= {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in names}
+        yield from arrow_csv.open_csv(
+            stream,
+            read_options=arrow_csv.ReadOptions(
+                column_names=[str(i) for i in range(len(self.names))], block_size=_CSV_BLOCK
+            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=types, include_columns=wanted, decimal_point="," if self._decimal_comma else "."
+            ),
+        )
+
+    def batches(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        import pyarrow as pa
+
+        done = 0
+        try:
+            for raw in self._stream(columns, numbers, names):
+                yield raw
+                done += raw.num_rows
+            return
+        except pa.ArrowInvalid as error:
+            if "conversion error" not in str(error):
+                raise
+        # Some cell is no number. To name every such cell, the rest is read as text.
+        for raw in self._stream(columns, (), names):
+            if done < raw.num_rows:
+                yield raw.slice(done)
+            done = max(0, done - raw.num_rows)
+
+    def floats(self, column: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+        if is_type("floating", column.type):
+            return super().floats(column)
+        values = np.full(len(column), np.nan)
+        bad = np.zeros(len(column), np.bool_)
+        for i, cell in enumerate(column.to_pylist()):
+            text = cell.decode(errors="replace").strip()
+            if self._decimal_comma:
+                text = text.replace(",", ".")
+            if text in _NO_VALUE:
+                continue
+            if _is_number(text):
+                values[i] = float(text)
+            else:
+                bad[i] = True
+        return values, bad if bad.any() else None
+
+    def rows_with_lines(self) -> Iterator[tuple[list[str], int]]:
+        """Every row, the header excepted, with the line on which it starts, counted from 1."""
+        with self.open() as stream:
+            lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline=""))
+            for _ in range(self.header_lines):
+                next(lines)
+            rows = csv.reader(lines, delimiter=self.delimiter)
+            while True:
+                before = lines.taken
+                row = next(rows, None)
+                if row is None:
+                    return
+                if row:
+                    yield row, before + 1
+
+    def damage(self, error: Exception) -> InputError:
+        if "CSV parse error" in str(error) or "straddling" in str(error):
+            for i, (row, line) in enumerate(self.rows_with_lines()):
+                if len(row) != len(self.names):
+                    return self.refusal(
+                        f"row {i + 1:,} (line {line:,}) has {len(row)} fields, not {len(self.names)}: "
+                        f"{self.delimiter.join(row)[:80]!r}",
+                        "Repair the source; a download cut short ends so, and so does an unclosed quote",
+                    )
+        return super().damage(error)
+
+
+_MIN_COLUMNS = 5
+"""Time, open, high, low and close."""
+_SAMPLE_BYTES = 1 << 18
+_CSV_BLOCK = 1 << 23
+"""Bytes of text a batch; about 130,000 bars."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+# What pyarrow takes for "no value" in a column of numbers.
+_NO_VALUE = frozenset(
+    [
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"),
+    ]
+)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _delimiter(line: str) -> str:
+    """Tab or semicolon where they make enough columns for a bar (the comma may then be a decimal one)."""
+    counts = {delimiter: len(next(csv.reader([line], delimiter=delimiter))) for delimiter in "\t;,"}
+    for delimiter, count in counts.items():
+        if count >= _MIN_COLUMNS:
+            return delimiter
+    return max(counts, key=counts.__getitem__)
+
+
+class _Lines:
+    """An iterator over lines that counts them."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self.taken = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.taken += 1
+        return line
+
+
+def _bytes_of_lines(data: bytes, count: int) -> int:
+    return sum(len(line) for line in data.splitlines(keepends=True)[:count])
+
+
+class LineFinder:
+    """Finds the lines of rows, and goes on from where it last was where it can."""
+
+    def __init__(self) -> None:
+        self._source: CsvInput | None = None
+        self._rows: Iterator[tuple[int, int]] = iter(())
+        self._found: dict[tuple[str, int], int] = {}
+
+    def find(self, source: CsvInput, row: int) -> int | None:
+        known = self._found.get((source.name, row))
+        if known is not None:
+            return known
+        if source is not self._source or row < self._next:
+            self._source = source
+            self._rows = ((i, line) for i, (_, line) in enumerate(source.rows_with_lines()))
+        for i, line in self._rows:
+            if i == row:
+                self._next = i + 1
+                self._found[source.name, row] = line
+                return line
+        self._source = None
+        return None
+
+    _next = 0
+
+
+# What is clearly something else, so that the message can say what.
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF-", "a PDF"),
+    (b"PK\x03\x04", "a ZIP archive (or an Excel workbook)"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word document"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"ORC", "an ORC file"),
+    (b"Obj\x01", "an Avro file"),
+    (b"DBN", "a Databento DBN file"),
+    (b"FEA1", "a Feather file of the old version 1"),
+    (b"PARE", "an encrypted Parquet file"),
+    (b"\x7fELF", "a program"),
+    (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"),
+)
+_COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"))
+_SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".arrow", ".feather", ".ipc", ".arrows")
+_COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2")
+
+
+def _kind_of(start: bytes) -> tuple[str, str | None]:
+    """The format that a file's first bytes tell (csv for any text), and in words what it is if not bars."""
+    if start.startswith(b"PAR1"):
+        return "parquet", None
+    if start.startswith(b"ARROW1"):
+        return "ipc file", None
+    if start.startswith(b"\xff\xff\xff\xff"):
+        return "ipc stream", None
+    for magic, name in _COMPRESSIONS:
+        if start.startswith(magic):
+            return name, None
+    for magic, what in _FOREIGN:
+        if start.startswith(magic):
+            return "", what
+    if start[257:262] == b"ustar":
+        return "", "a tar archive"
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "", "a Python pickle"
+    if b"\0" in start[:4096]:
+        return "", "a binary file of unknown format"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")[:16].lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+        return "", "an HTML or XML page"
+    if text.startswith((b"{", b"[")):
+        return "", "JSON"
+    return "csv", None
+
+
+def _not_bars(name: str, what: str) -> InputError:
+    advice = "Give Parquet, CSV (also compressed with gzip) or Arrow IPC"
+    if "archive" in what:
+        advice = f"Unpack it. {advice}"
+    if "workbook" in what:
+        advice = f"{advice}; a workbook can be saved as CSV"
+    return InputError(f"is {what}, not bars", advice, source=name)
+
+
+def _missing(path: Path) -> InputError:
+    try:
+        near = get_close_matches(path.name, os.listdir(path.parent), 1)
+    except OSError:
+        near = []
+    hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+    if not path.parent.exists():
+        hint = f" There is no directory {path.parent} either."
+    return InputMissingError("there is no such file", f"Check the path.{hint}", source=str(path))
+
+
+def _denied(path: Path) -> InputError:
+    return InputDeniedError("may not be read", f"Ask its owner, or run chmod u+r {path}", source=str(path))
+
+
+def open_file(path: Path) -> Input:
+    try:
+        if not path.is_file() and path.exists():
+            raise InputError(
+                "is not a regular file", "Save what it gives to a file first, and give that", source=str(path)
+            )
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except PermissionError as error:
+        raise _denied(path) from error
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror})", "Check the path and the disk", source=str(path)
+        ) from error
+    if not start:
+        raise InputError("is empty", "Leave it out, or check how it was made", source=str(path))
+    kind, what = _kind_of(start)
+    match kind:
+        case "parquet":
+            return ParquetInput(path)
+        case "ipc file" | "ipc stream":
+            return IpcInput(path, stream=kind == "ipc stream")
+        case "csv":
+            return CsvInput(path, None)
+        case "gzip" | "zstd" | "bz2":
+            return CsvInput(path, kind)
+    raise _not_bars(str(path), cast(str, what))
+
+
+def find_files(path: Path) -> list[Path]:
+    """The path itself, or the files of a directory that may be bars, sorted by name."""
+    try:
+        if not path.is_dir():
+            return [path]
+        found: list[Path] = []
+        for folder, folders, names in os.walk(path, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+            found += [Path(folder, name) for name in names if _may_be_bars(Path(folder, name))]
+    except PermissionError as error:
+        raise _denied(Path(error.filename or path)) from error
+    if found:
+        return sorted(found, key=lambda file: file.parts)
+    if (path / "metadata.json").is_file() and (path / "checksums.b3").is_file():
+        raise InputError(
+            "is a feature store, not bars",
+            "Give the bars it was built from; `moola inspect` shows it",
+            source=str(path),
+        )
+    raise InputError(
+        "holds no Parquet, CSV or Arrow files",
+        f"Files are found by their suffix ({', '.join(_SUFFIXES)}, perhaps with .gz); name others one by one",
+        source=str(path),
+    )
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _may_be_bars(path: Path) -> bool:
+    if path.name.startswith((".", "_")):
+        return False
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes and suffixes[-1] in _COMPRESSED_SUFFIXES:
+        suffixes.pop()
+    return bool(suffixes) and suffixes[-1] in _SUFFIXES
+
+
+def _partitions(path: Path) -> dict[str, str]:
+    """What the directories of a path say, as in ``symbol=ES%2FNQ/2024.parquet``."""
+    from urllib.parse import unquote
+
+    pairs = (part.split("=", 1) for part in path.parts[:-1] if "=" in part)
+    return {unquote(key): unquote(value) for key, value in pairs}

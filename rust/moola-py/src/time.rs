@@ -1,0 +1,102 @@
+//! Reading columns of times. Texts come in Arrow's layout, without a copy.
+
+use moola_core::Error;
+use moola_core::time::{self, Notation, Order, Pattern, Texts, Tz};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::error;
+
+type Bools<'py> = Option<PyReadonlyArray1<'py, bool>>;
+type Longs<'py> = PyReadonlyArray1<'py, i64>;
+type Bytes<'py> = PyReadonlyArray1<'py, u8>;
+
+fn texts<'a>(offsets: &'a Longs<'_>, data: &'a Bytes<'_>, null: &'a Bools<'_>) -> PyResult<Texts<'a>> {
+    let null = null.as_ref().map(|null| null.as_slice()).transpose()?;
+    Texts::new(offsets.as_slice()?, data.as_slice()?, null)
+        .ok_or_else(|| PyValueError::new_err("offsets do not describe texts within data"))
+}
+
+fn zone(py: Python<'_>, name: &str) -> PyResult<Tz> {
+    name.parse().map_err(|_| {
+        error::to_py(py, Error::Config { name: "tz", problem: format!("{name:?} is not a time zone") })
+    })
+}
+
+/// UTC nanoseconds or a `TIME_*` reason for every text, and how many of them have no offset of their own.
+#[pyfunction]
+#[pyo3(signature = (offsets, data, null, notation, tz))]
+pub fn parse_times<'py>(
+    py: Python<'py>,
+    offsets: Longs<'py>,
+    data: Bytes<'py>,
+    null: Bools<'py>,
+    notation: &str,
+    tz: Option<&str>,
+) -> PyResult<(Bound<'py, PyArray1<i64>>, usize)> {
+    let texts = texts(&offsets, &data, &null)?;
+    let zone = tz.map(|name| zone(py, name)).transpose()?;
+    let notation = match notation {
+        "iso" => Notation::Iso,
+        "month_first" => Notation::Slashed(Order::MonthFirst),
+        "day_first" => Notation::Slashed(Order::DayFirst),
+        "year_first" => Notation::Slashed(Order::YearFirst),
+        format => Notation::Pattern(Pattern::new(format).map_err(|e| error::to_py(py, e))?),
+    };
+    let (times, locals) = py.detach(|| time::parse(texts, &notation, zone));
+    Ok((times.into_pyarray(py), locals))
+}
+
+/// The whole number that every text is, or a `TIME_*` reason.
+#[pyfunction]
+pub fn parse_epochs<'py>(
+    py: Python<'py>,
+    offsets: Longs<'py>,
+    data: Bytes<'py>,
+    null: Bools<'py>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let texts = texts(&offsets, &data, &null)?;
+    Ok(py.detach(|| time::parse_epochs(texts)).into_pyarray(py))
+}
+
+/// For month, day and year first the index of the first text that is a date in another order only; and the index of
+/// the first text that is two different dates.
+#[pyfunction]
+pub fn fit_dates<'py>(
+    py: Python<'py>,
+    offsets: Longs<'py>,
+    data: Bytes<'py>,
+    null: Bools<'py>,
+) -> PyResult<([Option<usize>; 3], Option<usize>)> {
+    let texts = texts(&offsets, &data, &null)?;
+    let fit = py.detach(|| time::fit_dates(texts));
+    Ok((fit.misfits, fit.differs))
+}
+
+/// UTC nanoseconds, or a `TIME_*` reason, for nanoseconds of local time.
+#[pyfunction]
+pub fn localize<'py>(py: Python<'py>, local: Longs<'py>, tz: &str) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let zone = zone(py, tz)?;
+    let local = local.as_slice()?;
+    Ok(py.detach(|| time::localize(local, zone)).into_pyarray(py))
+}
+
+/// `"iso"`, `"slashed"`, `"epoch"`, or None for a text that is a time in none of these notations.
+#[pyfunction]
+pub fn time_notation(text: &str) -> Option<&'static str> {
+    time::notation(text)
+}
+
+/// Whether times of this `strptime` pattern carry their offset; ConfigError where it is not a pattern.
+#[pyfunction]
+pub fn time_format_has_offset(py: Python<'_>, time_format: &str) -> PyResult<bool> {
+    let pattern = Pattern::new(time_format).map_err(|e| error::to_py(py, e))?;
+    Ok(pattern.has_offset())
+}
+
+/// The names of all time zones.
+#[pyfunction]
+pub fn time_zones() -> Vec<&'static str> {
+    time::zones().collect()
+}
