@@ -36,7 +36,7 @@ __all__ = ["FeatureStore", "Segment", "Split"]
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 # More metadata than ten million segments need.
 _LARGEST_JSON = 2 << 30
-# Writing JSON once more, to compare, takes milliseconds up to here; of larger files only the hash is as strict.
+# Up to here, writing JSON again to compare takes milliseconds; beyond, only the hash is as strict.
 _CANONICAL = 1 << 20
 
 
