@@ -20,20 +20,21 @@ def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _cor
         with publishing("stores/es") as staging:
             write_everything_into(staging.path)
 
-    `staging.path` is a temporary directory beside the store's place. When the block ends well its files are fsynced
-    and it is renamed, never onto something that exists; with `overwrite` an existing store is exchanged for it, and
-    processes that have the old one open go on reading the old bytes. When the block ends in any exception, Ctrl-C
-    included, the directory is removed, and an existing store is as it was. What a killed build has left is cleared
-    here, when the next build of that name starts. Missing parents are made.
+    `staging.path` is a temporary directory beside the store's place. When the block ends well its files are
+    fsynced and it is renamed, never onto something that exists; with `overwrite` an existing store is
+    exchanged for it, and processes that have the old one open go on reading the old bytes. When the block
+    ends in any exception, Ctrl-C included, the directory is removed, and an existing store is as it was. What
+    a killed build has left is cleared here, when the next build of that name starts. Missing parents are
+    made.
 
-    Raises, before any work: `StoreExistsError` when something stands at `path` (with `overwrite`: something that is
-    not a moola store), `BuildConflictError` when another process is replacing the store, `StoreWriteError` when the
-    file system cannot rename without replacing (or exchange) or does not let us write, `ConfigError` when `path`
-    cannot be a store's name. At the end: `BuildConflictError` when another builder was quicker, `StoreWriteError`
-    when the system refuses, for instance because the disk is full.
+    Raises, before any work: `StoreExistsError` when something stands at `path` (with `overwrite`: something
+    that is not a moola store), `BuildConflictError` when another process is replacing the store,
+    `StoreWriteError` when the file system cannot rename without replacing (or exchange) or does not let us
+    write, `ConfigError` when `path` cannot be a store's name. At the end: `BuildConflictError` when another
+    builder was quicker, `StoreWriteError` when the system refuses, for instance because the disk is full.
     """
     try:
-        return _core.Staging(Path(path), overwrite)
+        return _core.Staging(os.fspath(path), overwrite)
     except MoolaError:
         raise
     except OSError as error:
@@ -41,7 +42,7 @@ def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _cor
 
 
 def explain(error: BaseException, staging: Path, store: Path) -> BaseException:
-    """The error to raise where building `store` in `staging` ended in `error`: the same, or a `StoreWriteError`."""
+    """What to raise when building `store` in `staging` ended in `error`: that, or a `StoreWriteError`."""
     if not isinstance(error, OSError) or isinstance(error, MoolaError):
         return error
     # The same kind of error about the source of the bars is none of ours.

@@ -189,18 +189,30 @@ impl Staging {
         self.stage == Stage::Published
     }
 
-    /// Brings everything to disk and gives it its name. After an error before that, the value still holds the
-    /// temporary directory; drop it.
+    /// [Brings everything to disk](Staging::sync) and [gives it its name](Staging::commit).
+    pub fn publish(&mut self, cancel: &Cancel) -> Result<(), Error> {
+        self.sync(cancel)?;
+        self.commit()
+    }
+
+    /// Brings everything to disk, which takes its time and can be cancelled.
     ///
     /// # Errors
-    /// [`Error::Publish`] when another builder came first; [`Error::Io`]; [`Error::Cancelled`] while the data is on
-    /// its way to disk, never after.
+    /// [`Error::Io`] or [`Error::Cancelled`].
+    pub fn sync(&self, cancel: &Cancel) -> Result<(), Error> {
+        sync_directory(&self.path, cancel)
+    }
+
+    /// Gives what [`sync`](Staging::sync) has brought to disk its name, and clears up. After an error before it has
+    /// the name, the value still holds the temporary directory; drop it.
+    ///
+    /// # Errors
+    /// [`Error::Publish`] when another builder came first; [`Error::Io`].
     ///
     /// # Panics
     /// When called a second time.
-    pub fn publish(&mut self, cancel: &Cancel) -> Result<(), Error> {
+    pub fn commit(&mut self) -> Result<(), Error> {
         assert_eq!(self.stage, Stage::Building, "a store is published once");
-        sync_directory(&self.path, cancel)?;
         self.take_place()?;
         self.stage = Stage::Published;
         let folder = self.store.parent().expect("checked by begin");

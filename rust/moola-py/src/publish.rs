@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use moola_core::publish;
 use pyo3::prelude::*;
 
-use crate::worker;
+use crate::{error, worker};
 
 /// A temporary directory that becomes a store when the `with` block ends well, and is removed when it does not.
 ///
@@ -53,7 +53,7 @@ impl Staging {
         let of_the_block = error.is_some();
         let error = match error {
             Some(error) => PyErr::from_value(error),
-            None => match worker::run(py, |cancel| inner.publish(cancel)) {
+            None => match publish(py, inner) {
                 Ok(()) => return Ok(false),
                 Err(error) => error,
             },
@@ -72,4 +72,11 @@ impl Staging {
         // False lets the exception go on that ended the block.
         if of_the_block { Ok(false) } else { Err(error) }
     }
+}
+
+fn publish(py: Python<'_>, staging: &mut publish::Staging) -> PyResult<()> {
+    worker::run(py, |cancel| staging.sync(cancel))?;
+    // The last moment at which Ctrl-C still finds a build to stop.
+    py.check_signals()?;
+    py.detach(|| staging.commit()).map_err(|error| error::to_py(py, error))
 }
