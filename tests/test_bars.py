@@ -9,6 +9,8 @@ import itertools
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time as clock
 import zipfile
@@ -1149,7 +1151,7 @@ def test_the_thread_ends_with_the_iterator(tmp_path: Path) -> None:
     iterator = source.batches()
     next(iterator)
     assert reading_threads() == 1
-    iterator.close()  # type: ignore[attr-defined]
+    iterator.close()
     assert reading_threads() == 0
     iterator = source.batches()
     next(iterator)
@@ -1182,6 +1184,18 @@ def test_ctrl_c_stops_the_look_ahead_for_dates(tmp_path: Path, monkeypatch: pyte
         signal.signal(signal.SIGINT, previous)
     assert reading_threads() == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fast_start(tmp_path: Path) -> None:
+    """The common file needs neither pandas nor Arrow's compute functions, each slower than reading it."""
+    path = write(table(), tmp_path / "a.parquet")
+    code = (
+        "import sys; from moola.bars import open_bars\n"
+        f"for batch in open_bars({str(path)!r}).batches(): assert len(batch.open) == 5\n"
+        "slow = {'pandas', 'pyarrow.compute', 'pyarrow.csv', 'logging', 'concurrent.futures'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_at_most_two_batches_are_decoded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

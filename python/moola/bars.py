@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,6 +32,7 @@ from moola.formats import (
     is_type,
     open_file,
     text_of,
+    values_of,
 )
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ class BarSource:
         source = self._inputs[file]
         return self._lines.find(source, row) if isinstance(source, CsvInput) else None
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch]:
         """Reads all bars, file by file, in batches of about 131,072.
 
         The next two batches are decoded in a thread while the caller works on this one; the thread ends with
@@ -410,7 +411,7 @@ class BarSource:
         column = raw.column(layout.at(layout.name_columns[role]))
         if column.null_count == 0:
             encoded = column if is_type("dictionary", column.type) else column.dictionary_encode()
-            indices = encoded.indices.to_numpy(zero_copy_only=False)
+            indices = values_of(encoded.indices)
             # A dictionary may hold names that this batch does not.
             used = np.flatnonzero(np.bincount(indices, minlength=len(encoded.dictionary)))
             values = {i: text_of(encoded.dictionary[i]) for i in used.tolist()}

@@ -10,7 +10,7 @@ import numpy as np
 from moola import _core
 from moola.columns import Layout, no_zone
 from moola.errors import InputError
-from moola.formats import Input, is_temporal, is_text, is_type, text_of
+from moola.formats import Input, is_temporal, is_text, is_type, nulls_of, text_of, values_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,14 +53,8 @@ def _texts(column: Any) -> _Texts:
         if len(column)
         else np.zeros(1, np.int64),
         np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8),
-        _nulls(column),
+        nulls_of(column),
     )
-
-
-def _nulls(column: Any) -> NDArray[np.bool_] | None:
-    if not column.null_count:
-        return None
-    return cast("NDArray[np.bool_]", column.is_null().to_numpy(zero_copy_only=False))
 
 
 class Clock:
@@ -125,24 +119,18 @@ class Clock:
         return times
 
     def _read_temporal(self, column: Any) -> NDArray[np.int64]:
-        import pyarrow as pa
-
         dtype = column.type
-        if is_type("date", dtype):
-            unit = 86_400 * 10**9 if is_type("date32", dtype) else 10**6
-            column = column.view(pa.int32() if is_type("date32", dtype) else pa.int64())
-        else:
+        if is_type("timestamp", dtype):
             unit = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[dtype.unit]
-            column = column.view(pa.int64())
-        null = _nulls(column)
-        times = _ints(column)
+        else:
+            unit = 86_400 * 10**9 if is_type("date32", dtype) else 10**6
+        times = values_of(column).astype(np.int64, copy=False)
         if unit > 1:
             limit = (2**63 - 1) // unit
             beyond = (times > limit) | (times < -limit)
             times = times * unit
-            if beyond.any():
-                times[beyond] = _core.TIME_UNREADABLE
-        if null is not None:
+            times[beyond] = _core.TIME_UNREADABLE
+        if (null := nulls_of(column)) is not None:
             times = np.where(null, _core.TIME_NULL, times)
         zoned = getattr(dtype, "tz", None)
         return times if zoned else _core.localize(times, cast(str, self._options.tz))
@@ -198,25 +186,18 @@ def _within(values: NDArray[np.int64], unit: str) -> NDArray[np.bool_]:
     return (values >= _EPOCH_FIRST * scale) & (values < _EPOCH_END * scale)
 
 
-def _ints(column: Any) -> NDArray[np.int64]:
-    """A column of integers without a copy where it is int64; anything at nulls."""
-    if column.null_count:
-        column = column.fill_null(0)
-    values = column.to_numpy(zero_copy_only=False)
-    return cast("NDArray[np.int64]", values.astype(np.int64, copy=False))
-
-
 def _whole_numbers(column: Any) -> NDArray[np.int64]:
     """A numeric column as int64 or reasons; a float must be whole."""
+    values, null = values_of(column), nulls_of(column)
     if is_type("integer", column.type):
-        values, null = _ints(column), _nulls(column)
-        return values if null is None else np.where(null, _core.TIME_NULL, values)
-    floats = column.to_numpy(zero_copy_only=False).astype(np.float64)
-    whole = (np.floor(floats) == floats) & (np.abs(floats) < 2.0**63)
-    values = np.where(whole, floats, 0).astype(np.int64)
-    values[~whole] = _core.TIME_UNREADABLE
-    values[np.isnan(floats)] = _core.TIME_NULL
-    return values
+        whole = values.astype(np.int64, copy=False)
+    else:
+        floats = values.astype(np.float64, copy=False)
+        fits = (np.floor(floats) == floats) & (np.abs(floats) < 2.0**63)
+        whole = np.where(fits, floats, 0).astype(np.int64)
+        whole[~fits] = _core.TIME_UNREADABLE
+        whole[np.isnan(floats)] = _core.TIME_NULL
+    return whole if null is None else np.where(null, _core.TIME_NULL, whole)
 
 
 def _as_texts(column: Any) -> Any:

@@ -29,8 +29,10 @@ __all__ = [
     "is_temporal",
     "is_text",
     "is_type",
+    "nulls_of",
     "open_file",
     "text_of",
+    "values_of",
 ]
 
 BATCH_ROWS = 1 << 17
@@ -88,8 +90,10 @@ class Input:
 
             # By way of text, which is rounded once; Arrow's own cast may be off in the last bit.
             column = column.cast(pa.string()).cast(pa.float64())
-        values = column.to_numpy(zero_copy_only=False)
-        return np.ascontiguousarray(values, np.float64), None
+        values = values_of(column).astype(np.float64, copy=False)
+        if (null := nulls_of(column)) is not None:
+            values = np.where(null, np.nan, values)
+        return values, None
 
     def spool(self, columns: Sequence[int], stopped: Callable[[], bool]) -> None:
         """Prepares for being read twice in one go."""
@@ -121,6 +125,31 @@ def text_of(scalar: Any) -> str:
     if value is None:
         return ""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+# Arrow's own to_numpy imports pandas where that is installed, is_null its compute functions: a slow start.
+_WIDTHS = {"halffloat": "f2", "float": "f4", "double": "f8", "date32[day]": "i4", "date64[ms]": "i8"}
+_WIDTHS |= {f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+
+
+def values_of(column: Any) -> NDArray[Any]:
+    """[n] the values of a column of numbers, dates or timestamps, sharing its memory; anything at nulls."""
+    dtype = np.dtype("i8" if is_type("timestamp", column.type) else _WIDTHS[str(column.type)])
+    data = column.buffers()[1]
+    if data is None or not len(column):
+        return np.zeros(len(column), dtype)
+    return np.frombuffer(data, dtype, len(column), column.offset * dtype.itemsize)
+
+
+def nulls_of(column: Any) -> NDArray[np.bool_] | None:
+    """[n] where a column is null; None where it is nowhere."""
+    if not column.null_count:
+        return None
+    bits = column.buffers()[0]
+    if bits is None:  # a column of type null
+        return np.ones(len(column), np.bool_)
+    there = np.unpackbits(np.frombuffer(bits, np.uint8), count=column.offset + len(column), bitorder="little")
+    return ~there[column.offset :].astype(np.bool_)
 
 
 def _not_empty(column: Any) -> list[str]:
