@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 CARGO_TEST   := cargo test --locked --quiet -p moola-core
 
-.PHONY: help demo test test-rust test-python test-long lint fmt bench clean
+.PHONY: help build demo test test-rust test-python test-long lint fmt bench clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ help:
 	@echo 'make demo       sample bars, features, verification, inspection: the main job, with what each took'
 	@echo 'make test       every Rust and Python test, and the lints'
 	@echo 'make test-long  the tests that take minutes'
+	@echo 'make build      .venv with moola in it, built in release mode'
 	@echo 'make bench      every benchmark, compared with the last results of this machine'
 	@echo 'make lint       the lints alone; `make fmt` formats'
 	@echo 'make clean      removes .venv, target and everything else that was made here'
@@ -56,6 +57,8 @@ $(VENV)/.bench: $(VENV)/.python pyproject.toml
 $(VENV)/.moola: $(VENV)/.build-tools pyproject.toml $(RUST_SOURCES)
 	$(BIN)/maturin develop --release --locked --quiet
 	@touch $@
+
+build: $(VENV)/.moola
 
 # ---- the main job ---------------------------------------------------------------------------------------------------
 
