@@ -53,9 +53,9 @@ $(VENV)/.bench: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
-# An editable install: changes in python/ need no build, changes in rust/ do.
+# An editable install, in release mode: changes in python/ need no build, changes in rust/ do.
 $(VENV)/.moola: $(VENV)/.build-tools pyproject.toml $(RUST_SOURCES)
-	$(BIN)/maturin develop --release --locked --quiet
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
 	@touch $@
 
 build: $(VENV)/.moola
@@ -80,11 +80,11 @@ test-rust:
 	$(CARGO_TEST)
 
 test-python: $(VENV)/.dev $(VENV)/.moola
-	$(BIN)/python -m pytest -n $(JOBS) -W error
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -W error
 
 test-long: $(VENV)/.dev $(VENV)/.moola
 	$(CARGO_TEST) --release -- --ignored
-	$(BIN)/python -m pytest -n $(JOBS) -W error -m long --timeout 3600
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -W error -m long --timeout 3600
 
 lint: $(VENV)/.dev $(VENV)/.moola
 	cargo fmt --all --check

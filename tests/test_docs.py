@@ -1,4 +1,4 @@
-"""Documentation that is executed: what README and docstrings show is what happens, and what they name exists."""
+"""Documentation that is executed: what README and docstrings show happens, and what they name exists."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from moola.config import FeatureConfig
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *(ROOT / name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/log.md"))]
+PAGES = [
+    README,
+    *(ROOT / name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/log.md")),
+]
 
 # What sets moola up. These are not run here, where moola stands already: `make test` runs this very test, and
 # test_package.py builds and installs the wheel.
@@ -172,7 +175,7 @@ def test_public_names_are_documented(name: str) -> None:
                 assert inspect.getdoc(getattr(thing, member)), f"{name}.{member}"
 
 
-# ---- tables ----------------------------------------------------------------------------------------------------------
+# ---- tables ------------------------------------------------------------------------------------------------
 
 
 def table(heading: str, header: str) -> list[list[str]]:
@@ -236,7 +239,7 @@ def test_pages_name_options_that_exist() -> None:
         assert named - {"--check"} <= offered, page.name
 
 
-# ---- what pages point at ---------------------------------------------------------------------------------------------
+# ---- what pages point at -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
