@@ -1,0 +1,175 @@
+"""What users install: the wheel, the source archive, and what an import costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+import moola
+
+ROOT = Path(__file__).parents[1]
+
+# What must not come with a plain `import moola`: slow to load, or not needed by whoever wants something else.
+HEAVY = ("pandas", "polars", "pyarrow", "pydantic", "rich", "ruamel", "torch", "typer")
+
+# Of all that pytest-xdist runs side by side, one process builds the wheel.
+wheel_group = pytest.mark.xdist_group("wheel")
+
+
+def run(*command: str | Path, **env: str) -> str:
+    result = subprocess.run(command, cwd=ROOT, env=os.environ | env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of this tree. Quick where moola was built before, in release mode, from the same sources."""
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--release", "--locked", "--quiet", "--interpreter", sys.executable]
+    run(sys.executable, "-m", "maturin", "build", *options, "--out", folder)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(name).decode())
+
+
+@wheel_group
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        licences = {name.rpartition("/")[2]: archive.read(name) for name in names if "/licenses/" in name}
+    package = {name.removeprefix("moola/") for name in names if name.startswith("moola/")}
+    sources = ROOT / "python" / "moola"
+    shipped = {path.relative_to(sources).as_posix() for path in sources.rglob("*") if path.is_file()}
+    shipped = {name for name in shipped if "__pycache__" not in name and not name.endswith(".so")}
+    assert {"py.typed", "_core.pyi", "__init__.py"} <= shipped
+    assert {name for name in package if not name.endswith(".so")} == shipped
+    assert [name for name in package if name.endswith(".so")] == ["_core.abi3.so"]
+    assert all(name.startswith(("moola/", f"moola-{moola.__version__}.dist-info/")) for name in names)
+    assert licences == {name: (ROOT / name).read_bytes() for name in ("LICENSE-MIT", "LICENSE-APACHE")}
+    assert b"the moola authors" in licences["LICENSE-MIT"]
+    assert b"END OF TERMS AND CONDITIONS" in licences["LICENSE-APACHE"]
+
+
+@wheel_group
+def test_wheel_serves_every_python_from_3_11_on(wheel: Path, metadata: Message) -> None:
+    assert wheel.name.startswith(f"moola-{moola.__version__}-cp311-abi3-")
+    assert metadata["Requires-Python"] == ">=3.11"
+
+
+@wheel_group
+def test_metadata(metadata: Message) -> None:
+    assert metadata["Name"] == "moola"
+    assert metadata["License-Expression"] == "MIT OR Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE-MIT", "LICENSE-APACHE"]
+    assert metadata["Description-Content-Type"].startswith("text/markdown")
+    assert metadata.get_payload().startswith("# moola")
+    needed = {requirement.split(">")[0] for requirement in metadata.get_all("Requires-Dist")}
+    assert needed == {"numpy", "pyarrow", "pydantic", "rich", "ruamel-yaml", "typer"}
+
+
+@wheel_group
+def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        wheel,
+    )
+    # The dependencies come from here. `.pth` files do nothing on PYTHONPATH: the editable moola stays away.
+    dependencies = sysconfig.get_path("purelib")
+    code = "import moola, sys; moola.FeatureStream().push(100.0, 100.5, 99.5, 100.25); print(moola.__file__)"
+    installed = run(python, "-W", "error", "-c", code, PYTHONPATH=dependencies)
+    assert Path(installed.strip()).is_relative_to(tmp_path)
+    command = tmp_path / "venv" / "bin" / "moola"
+    assert run(command, "--version", PYTHONPATH=dependencies).split()[-1] == moola.__version__
+    run(command, "make-bars", tmp_path / "bars.parquet", "--bars", "2000", PYTHONPATH=dependencies)
+    run(
+        *(command, "build-features", "--data", tmp_path / "bars.parquet", "--output", tmp_path / "store"),
+        PYTHONPATH=dependencies,
+    )
+    report = run(
+        *(command, "verify-features", "--feature-dir", tmp_path / "store", "--json"),
+        PYTHONPATH=dependencies,
+    )
+    assert json.loads(report)["ok"] is True
+
+
+@wheel_group
+def test_source_archive_can_be_built_from(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "maturin", "sdist", "--out", tmp_path)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    engine = ROOT / "rust"
+    sources = {path.relative_to(ROOT).as_posix() for path in engine.glob("*/src/**/*.rs")}
+    assert len(sources) > 10
+    assert sources <= names
+    assert {
+        "Cargo.toml",
+        "Cargo.lock",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+    } <= names
+
+
+def test_import_brings_nothing_heavy() -> None:
+    code = "import json, sys, moola; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    loaded = json.loads(run(sys.executable, "-c", code))
+    assert "moola" in loaded
+    assert set(loaded).isdisjoint(HEAVY)
+
+
+def test_no_public_name_brings_torch() -> None:
+    code = (
+        "import sys, moola; [getattr(moola, name) for name in moola.__all__]; print('torch' in sys.modules)"
+    )
+    assert run(sys.executable, "-c", code).strip() == "False"
+
+
+def test_names_are_lazy_and_complete() -> None:
+    assert set(moola.__all__) <= set(dir(moola))
+    with pytest.raises(AttributeError, match="no attribute 'build_feature'"):
+        _ = moola.build_feature
+
+
+def test_import_is_quick() -> None:
+    """At most 0.3 s in the best of some fresh processes, so that a busy machine does not fail it."""
+
+    def best(code: str) -> float:
+        times = []
+        for _ in range(5):
+            started = perf_counter()
+            run(sys.executable, "-c", code)
+            times.append(perf_counter() - started)
+        return min(times)
+
+    assert best("import moola") - best("pass") <= 0.3
