@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from moola import _core, bars, formats
 from moola.bars import BarSource, Batch, ReadOptions, open_bars
 from moola.errors import ConfigError, InputDeniedError, InputError, InputMissingError, Problem

@@ -112,14 +112,18 @@ class TestComputeFeatures:
         assert (bits(removed) == bits(full[:cut])).all()
         future = sample(300, seed=7)
         rewritten = tuple(np.concatenate([a[:cut], b]) for a, b in zip(bars, future, strict=True))
-        assert (bits(moola.compute_features(*rewritten, feature_set=feature_set)[:cut]) == bits(removed)).all()
+        assert (
+            bits(moola.compute_features(*rewritten, feature_set=feature_set)[:cut]) == bits(removed)
+        ).all()
 
     @given(bars_on_a_grid(), st.sampled_from(SETS), st.floats(-6, 6))
     def test_scale_invariant(self, bars: Columns, feature_set: str, exponent: float) -> None:
         here = moola.compute_features(*bars, feature_set=feature_set)
         there = moola.compute_features(*(column * 10.0**exponent for column in bars), feature_set=feature_set)
         np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
-        twice = moola.compute_features(*(column * 2.0 ** int(exponent) for column in bars), feature_set=feature_set)
+        twice = moola.compute_features(
+            *(column * 2.0 ** int(exponent) for column in bars), feature_set=feature_set
+        )
         assert (bits(twice) == bits(here)).all()
 
     @given(bars_on_a_grid(), st.sampled_from(SETS))
@@ -272,7 +276,9 @@ class TestFeatureStream:
         while start < len(bars[0]):
             end = start + steps[k % len(steps)]
             if k % 2:
-                rows += [stream.push(*bar)[None] for bar in zip(*columns_of(bars, slice(start, end)), strict=True)]
+                rows += [
+                    stream.push(*bar)[None] for bar in zip(*columns_of(bars, slice(start, end)), strict=True)
+                ]
             else:
                 rows.append(stream.push_many(*columns_of(bars, slice(start, end))))
             stream = moola.FeatureStream.from_state(stream.state())

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_store import build, write_files
+
 from moola.errors import (
     BuildConflictError,
     ConfigError,
@@ -27,7 +29,6 @@ from moola.errors import (
 )
 from moola.publish import publishing
 from moola.store import FeatureStore
-from tiny_store import build, write_files
 
 HERE = Path(__file__).parent
 

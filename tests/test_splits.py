@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_store import MINUTE, START, make_segments, times_of
+
 from moola.errors import ConfigError, InputError
 from moola.splits import (
     NAMES,
@@ -24,7 +26,6 @@ from moola.splits import (
     parse_splits,
     window_starts,
 )
-from tiny_store import MINUTE, START, make_segments, times_of
 
 
 def panel(draw_lengths: list[list[tuple[int, int, int]]]) -> tuple[np.ndarray, list[Segment]]:

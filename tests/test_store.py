@@ -14,13 +14,14 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
-import moola
 import numpy as np
 import pytest
+from tiny_store import build, make_segments, write_hashes
+
+import moola
 from moola.errors import ConfigError, DamagedStoreError, StaleStoreError, StoreError, StoreMissingError
 from moola.layout import dump_checksums, dump_json, parse_checksums, parse_json, write_json
 from moola.store import FeatureStore
-from tiny_store import build, make_segments, write_hashes
 
 
 @pytest.fixture

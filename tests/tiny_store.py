@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from moola import _core
 from moola.layout import METADATA, SPLITS, arrays_of, dump_checksums, write_json
 from moola.publish import publishing

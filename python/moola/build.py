@@ -134,7 +134,9 @@ def build_features(
         from moola.config import parse_duration
 
         reset_on_gap = parse_duration(reset_on_gap)
-    ingest_options = IngestOptions(drop_bad_bars=drop_bad_bars, dedup=dedup, sort=sort, reset_on_gap=reset_on_gap)
+    ingest_options = IngestOptions(
+        drop_bad_bars=drop_bad_bars, dedup=dedup, sort=sort, reset_on_gap=reset_on_gap
+    )
     split_options = SplitOptions(
         fractions=split,
         train_end=train_end,
@@ -208,7 +210,8 @@ def build_features(
             "parameters": dict(zip(PARAMETERS, engine_parameters or _core.default_parameters(), strict=True)),
             "layout": layout,
             "window_length": window_length,
-            "files": {name: array.record() for name, array in arrays.items()} | {SPLITS: {"bytes": splits_bytes}},
+            "files": {name: array.record() for name, array in arrays.items()}
+            | {SPLITS: {"bytes": splits_bytes}},
             "segments": [segment._asdict() for segment in segments],
             "sources": sources,
             "read_options": read_options.record() | asdict(ingest_options),
@@ -395,7 +398,11 @@ def _notices(
         )
     notices += warnings
     if short := quality["segments_shorter_than_window"]:
-        notices.append(f"{short:,} of {segments:,} segments are shorter than {window_length} bars and give no window")
+        notices.append(
+            f"{short:,} of {segments:,} segments are shorter than {window_length} bars and give no window"
+        )
     if jumps := quality["jumps_over_50_percent"]:
-        notices.append(f"{jumps:,} closes lie more than 50 % from the close before: splits, rolls or bad prints?")
+        notices.append(
+            f"{jumps:,} closes lie more than 50 % from the close before: splits, rolls or bad prints?"
+        )
     return notices

@@ -63,7 +63,9 @@ def feature_config(config: FeatureConfig | Mapping[str, Any]) -> FeatureConfig:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            problem = f"there is no such parameter; the parameters are {', '.join(FeatureConfig.model_fields)}"
+            problem = (
+                f"there is no such parameter; the parameters are {', '.join(FeatureConfig.model_fields)}"
+            )
         else:
             problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
         raise ConfigError(name, problem) from None
@@ -99,7 +101,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             content = YAML(typ="safe", pure=True).load(file)
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", "Give the path of a YAML file", source=str(path)) from None
+        raise InputError(
+            f"cannot be read: {error.strerror}", "Give the path of a YAML file", source=str(path)
+        ) from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"is not valid YAML: {error}", "Repair the file", source=str(path)) from None
     if content is None:

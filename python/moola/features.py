@@ -34,7 +34,9 @@ class Swings(NamedTuple):
     """The average true range, in units of price."""
 
 
-def parameters(config: FeatureConfig | Mapping[str, Any] | None) -> tuple[int, int, float, float, int, int] | None:
+def parameters(
+    config: FeatureConfig | Mapping[str, Any] | None,
+) -> tuple[int, int, float, float, int, int] | None:
     """The engine's form of a configuration; None stands for its defaults, so that these cost no import."""
     if config is None:
         return None
@@ -85,7 +87,9 @@ def compute_features(
         if not isinstance(out, np.ndarray) or out.dtype != np.float32:
             raise TypeError(f"out must be a float32 array, not {_describe(out)}")
         if out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
-            raise ValueError(f"out must be a writeable C-contiguous array of shape {shape}, not {_describe(out)}")
+            raise ValueError(
+                f"out must be a writeable C-contiguous array of shape {shape}, not {_describe(out)}"
+            )
     return _core.compute_features(*columns, feature_set, parameters(config), out)
 
 
@@ -169,7 +173,8 @@ class FeatureStream(_core.FeatureStream):
         step = 1 << 18
         for first in range(last.first_row, last.last_row + 1, step):
             rows = slice(first, min(first + step, last.last_row + 1))
-            stream.push_many(*np.ascontiguousarray(store.bars[rows].T), np.array(store.timestamps[rows]))
+            open, high, low, close = np.ascontiguousarray(store.bars[rows].T)
+            stream.push_many(open, high, low, close, np.array(store.timestamps[rows]))
         return stream
 
 
@@ -180,7 +185,9 @@ def _columns(*columns: Column) -> tuple[Column, Column, Column, Column]:
         # A pandas or polars column gives its own memory here.
         array = np.asarray(column)
         if array.dtype != np.float64:
-            raise TypeError(f"{name} must be a float64 array, not {_describe(array)}; use {name}.astype('float64')")
+            raise TypeError(
+                f"{name} must be a float64 array, not {_describe(array)}; use {name}.astype('float64')"
+            )
         if array.ndim != 1:
             raise ValueError(f"{name} must have one dimension, not {_describe(array)}")
         if not array.flags.c_contiguous:

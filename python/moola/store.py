@@ -54,6 +54,8 @@ class FeatureStore:
         self._directory = directory
         self.path = Path(path)
         """Where the store was opened; absolute."""
+        self.notices: list[str] = []
+        """What its builder wants a person to read; empty for a store that was opened, not built."""
 
         names = set(os.listdir(directory))
         if METADATA not in names:

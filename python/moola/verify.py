@@ -17,7 +17,7 @@ from moola.build import PARAMETERS, IngestOptions, Progress, ingest
 from moola.errors import MoolaError, format_time
 from moola.features import FeatureStream
 from moola.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums, dump_json, parse_json
-from moola.splits import count_windows
+from moola.splits import Rows, count_windows
 from moola.store import FeatureStore
 
 __all__ = ["Check", "VerificationReport", "verify_features"]
@@ -45,7 +45,7 @@ class VerificationReport:
         return all(check.ok for check in self.checks)
 
 
-class _Failed(Exception):
+class _FindingError(Exception):
     """A check's finding that ends it; the text says what is wrong, and where."""
 
 
@@ -81,7 +81,11 @@ def verify_features(
         raise
     except MoolaError as error:
         return VerificationReport(path, [Check("opens", False, str(error))])
-    checks = [Check("opens", True, f"{len(store):,} bars of {store.feature_set}, files of the right names and sizes")]
+    checks = [
+        Check(
+            "opens", True, f"{len(store):,} bars of {store.feature_set}, files of the right names and sizes"
+        )
+    ]
     steps: list[tuple[str, Callable[[FeatureStore], str]]] = [
         ("hashes", _hashes),
         ("json", _json),
@@ -103,7 +107,7 @@ def verify_features(
             report(name, number, len(steps))
             try:
                 checks.append(Check(name, True, step(store)))
-            except _Failed as found:
+            except _FindingError as found:
                 checks.append(Check(name, False, str(found)))
             except (MoolaError, ValueError, KeyError, TypeError, OSError) as error:
                 if name == "source":
@@ -118,9 +122,9 @@ def _hashes(store: FeatureStore) -> str:
     found = {name: store.hash(name) for name in expected}
     wrong = [name for name in expected if found[name] != expected[name]]
     if wrong:
-        raise _Failed(f"{', '.join(wrong)} differ from what was written")
+        raise _FindingError(f"{', '.join(wrong)} differ from what was written")
     if dump_checksums(found) != store.read_bytes(CHECKSUMS):
-        raise _Failed(f"{CHECKSUMS} is not what the files' hashes give")
+        raise _FindingError(f"{CHECKSUMS} is not what the files' hashes give")
     return f"BLAKE3 of {len(found)} files as written"
 
 
@@ -130,9 +134,9 @@ def _json(store: FeatureStore) -> str:
         try:
             same = dump_json(parse_json(data)) == data
         except ValueError as error:
-            raise _Failed(f"{name}: {error}") from None
+            raise _FindingError(f"{name}: {error}") from None
         if not same:
-            raise _Failed(f"{name} is not, to the byte, what its content is written as")
+            raise _FindingError(f"{name} is not, to the byte, what its content is written as")
     return "canonical to the byte"
 
 
@@ -140,14 +144,14 @@ def _identity(store: FeatureStore) -> str:
     described = _core.describe_features(store.feature_set, _parameters(store))
     recorded = [(f["name"], f["low"], f["high"]) for f in store.metadata["features"]]
     if recorded != described:
-        raise _Failed(f"{store.feature_set} has features {described}, the metadata say {recorded}")
+        raise _FindingError(f"{store.feature_set} has features {described}, the metadata say {recorded}")
     quality = store.metadata["quality"]
     if quality["bars"] != len(store):
-        raise _Failed(f"the quality report speaks of {quality['bars']} bars, there are {len(store)}")
+        raise _FindingError(f"the quality report speaks of {quality['bars']} bars, there are {len(store)}")
     bars = sum(source["rows"] for source in store.metadata["sources"])
     dropped = quality["dropped_bad_bars"] + quality["dropped_duplicates"]
     if bars - dropped != len(store):
-        raise _Failed(f"sources of {bars} rows less {dropped} dropped do not give {len(store)} bars")
+        raise _FindingError(f"sources of {bars} rows less {dropped} dropped do not give {len(store)} bars")
     return f"features, ranges and counts are those of {store.feature_set}"
 
 
@@ -167,15 +171,24 @@ def _ranges(store: FeatureStore) -> str:
         if bad.any():
             row, column = np.argwhere(bad)[0]
             name, value = store.feature_names[column], values[row, column]
-            raise _Failed(f"{name} is {value} in row {rows.start + row}, outside {low[column]} … {high[column]}")
+            raise _FindingError(
+                f"{name} is {value} in row {rows.start + row}, outside {low[column]} … {high[column]}"
+            )
     for rows in _pieces(len(store)):
         open, high_, low_, close = store.bars[rows].T
-        bad = ~((0 < low_) & (low_ <= open) & (open <= high_) & (low_ <= close) & (close <= high_) & (high_ < 3.5e38))
+        bad = ~(
+            (low_ > 0)
+            & (low_ <= open)
+            & (open <= high_)
+            & (low_ <= close)
+            & (close <= high_)
+            & (high_ < 3.5e38)
+        )
         if bad.any():
             row = rows.start + int(np.argmax(bad))
-            raise _Failed(f"bars.npy: row {row} is no bar: {store.bars[row].tolist()}")
+            raise _FindingError(f"bars.npy: row {row} is no bar: {store.bars[row].tolist()}")
         if store.extra is not None and not np.isfinite(store.extra[rows]).all():
-            raise _Failed("extra.npy has a value that is not finite")
+            raise _FindingError("extra.npy has a value that is not finite")
     return "every value finite and in its range"
 
 
@@ -185,15 +198,19 @@ def _times(store: FeatureStore) -> str:
     for segment in store.segments:
         first, last = segment.first_row, segment.last_row
         if (timestamps[first], timestamps[last]) != (segment.first_timestamp, segment.last_timestamp):
-            raise _Failed(f"the segment at row {first} does not begin and end at the times that the metadata give")
+            raise _FindingError(
+                f"the segment at row {first} does not begin and end at the times that the metadata give"
+            )
         for rows in _pieces(last - first, 1 << 20):
             steps = np.diff(timestamps[first + rows.start : first + rows.stop + 1])
             if (steps <= 0).any():
                 row = first + rows.start + int(np.argmax(steps <= 0)) + 1
-                raise _Failed(f"row {row} at {format_time(int(timestamps[row]))} is not later than the row before")
+                raise _FindingError(
+                    f"row {row} at {format_time(int(timestamps[row]))} is not later than the row before"
+                )
             if gap is not None and (steps > gap).any():
                 row = first + rows.start + int(np.argmax(steps > gap)) + 1
-                raise _Failed(f"row {row} comes after a gap that should have begun a segment")
+                raise _FindingError(f"row {row} comes after a gap that should have begun a segment")
     return f"ascending in each of {len(store.segments):,} segments"
 
 
@@ -204,11 +221,13 @@ def _splits(store: FeatureStore) -> str:
     for name, split in store.splits.items():
         ranges = split.ranges
         if split.windows != count_windows(store, ranges, store.window_length):
-            raise _Failed(f"{name} has {count_windows(store, ranges, store.window_length)} windows, not {split.windows}")
+            raise _FindingError(
+                f"{name} has {count_windows(store, ranges, store.window_length)} windows, not {split.windows}"
+            )
         both = np.concatenate([taken, ranges])
         both = both[np.argsort(both[:, 0], kind="stable")]
         if (both[1:, 0] < both[:-1, 1]).any():
-            raise _Failed(f"{name} shares bars with an earlier split")
+            raise _FindingError(f"{name} shares bars with an earlier split")
         taken = both
         if len(ranges):
             # Time ascends within a segment: a split's first and last times stand where its ranges or segments meet.
@@ -216,25 +235,30 @@ def _splits(store: FeatureStore) -> str:
             ends = np.concatenate([ranges[:, 1], _inside(store.bounds.end, ranges)]) - 1
             earliest = int(store.timestamps[begins].min())
             if latest is not None and earliest <= latest:
-                raise _Failed(f"{name} begins at {format_time(earliest)}, before the split before it ends")
+                raise _FindingError(
+                    f"{name} begins at {format_time(earliest)}, before the split before it ends"
+                )
             latest = int(store.timestamps[ends].max())
     counts = ", ".join(f"{name} {split.windows:,}" for name, split in store.splits.items())
     return f"chronological and disjoint; windows: {counts}"
 
 
-def _inside(rows: np.ndarray[Any, Any], ranges: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _inside(rows: Rows, ranges: Rows) -> Rows:
     """Those rows that lie strictly inside one of the ranges."""
     place = np.searchsorted(ranges[:, 0], rows, side="right") - 1
     inside = (place >= 0) & (rows > ranges[place, 0]) & (rows < ranges[place, 1])
-    return rows[inside]
+    kept: Rows = rows[inside]
+    return kept
 
 
 def _parameters(store: FeatureStore) -> tuple[int, int, float, float, int, int]:
     values = store.config
-    return tuple(values[name] for name in PARAMETERS)  # type: ignore[return-value]
+    return tuple(values[name] for name in PARAMETERS)
 
 
-def _plan(store: FeatureStore) -> tuple[Path, list[tuple[int, int]], str, tuple[int, int, float, float, int, int]]:
+def _plan(
+    store: FeatureStore,
+) -> tuple[Path, list[tuple[int, int]], str, tuple[int, int, float, float, int, int]]:
     spans = [(s.first_row, s.last_row - s.first_row + 1) for s in store.segments]
     return store.path, spans, store.feature_set, _parameters(store)
 
@@ -247,12 +271,12 @@ def _recomputed(store: FeatureStore) -> str:
         count, first = found[name]
         if count:
             row, column, stored, computed = first
-            raise _Failed(
-                f"{count:,} {what}s of {file} differ from what the bars give, the first at {what} {row}, place {column}: "
-                f"{stored!r} is stored, {computed!r} comes out"
+            raise _FindingError(
+                f"{count:,} {what}s of {file} differ from what the bars give, "
+                f"the first at {what} {row}, place {column}: {stored!r} is stored, {computed!r} comes out"
             )
     if found["first_valid"] != [segment.first_valid for segment in store.segments]:
-        raise _Failed("the segments' first valid rows in the metadata are not those that the bars give")
+        raise _FindingError("the segments' first valid rows in the metadata are not those that the bars give")
     return f"all {found['compared']:,} {what}s from the bars, to the bit"
 
 
@@ -263,7 +287,7 @@ def _streamed(store: FeatureStore, samples: int) -> str:
     for segment, start in starts:
         streamed = _core.stream_window(*_plan(store), segment, start, length)
         if streamed.tobytes() != store.window(start, length).tobytes():
-            raise _Failed(f"the window at row {start} differs when its bars are pushed one by one")
+            raise _FindingError(f"the window at row {start} differs when its bars are pushed one by one")
     return f"{len(starts)} windows pushed bar by bar, saved and restored on the way, to the bit"
 
 
@@ -299,12 +323,14 @@ def _causal(store: FeatureStore, samples: int) -> str:
         close = before[3, -1] * np.exp(np.cumsum(rng.normal(0, 0.01, 5_000)))
         spread = close * rng.uniform(0, 0.01, 5_000)
         made_up = np.stack([close, close + spread, np.maximum(close - spread, close * 0.5), close])
-        rewritten = FeatureStream.from_state(state).push_many(*np.concatenate([before, made_up], axis=1))[: cut - near]
+        rewritten = FeatureStream.from_state(state).push_many(*np.concatenate([before, made_up], axis=1))[
+            : cut - near
+        ]
         if removed.tobytes() != rewritten.tobytes():
-            raise _Failed(f"features before row {cut} change when the bars from there on do")
+            raise _FindingError(f"features before row {cut} change when the bars from there on do")
         stored = store.features[near:cut] if store.layout == "bars" else store.window(start, length)
         if removed[-len(stored) :].tobytes() != stored.tobytes():
-            raise _Failed(f"features before row {cut} differ when there are no later bars")
+            raise _FindingError(f"features before row {cut} differ when there are no later bars")
         checked += len(stored)
     return f"{checked:,} rows before {len(cuts)} cuts are the same with the future removed and rewritten"
 
@@ -316,14 +342,18 @@ def _source(store: FeatureStore, data: Any) -> str:
     source = open_bars(data, options)
     names = ["bars.npy", "timestamps.npy", *(["extra.npy"] if options.keep else [])]
     with tempfile.TemporaryDirectory(prefix="moola-verify-") as folder:
-        rows, _ = ingest(source, Path(folder), IngestOptions(**judged), options.stamp == "close", lambda *_: None)
+        rows, _ = ingest(
+            source, Path(folder), IngestOptions(**judged), options.stamp == "close", lambda *_: None
+        )
         spans = [(row.symbol, row.first_row, row.first_row + row.rows - 1, row.bar_interval) for row in rows]
         if spans != [(s.symbol, s.first_row, s.last_row, s.bar_interval) for s in store.segments]:
             bars = sum(row.rows for row in rows)
-            raise _Failed(f"the source gives {bars:,} bars in {len(rows):,} segments, not those of the store")
+            raise _FindingError(
+                f"the source gives {bars:,} bars in {len(rows):,} segments, not those of the store"
+            )
         different = [name for name in names if _core.hash_file(Path(folder) / name) != store.hash(name)]
         if different:
-            raise _Failed(_first_difference(store, Path(folder), different[0]))
+            raise _FindingError(_first_difference(store, Path(folder), different[0]))
     return f"bars, times and kept columns are those of {', '.join(file.name for file in source.files[:3])}"
 
 

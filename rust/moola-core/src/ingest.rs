@@ -198,7 +198,11 @@ impl Ingest {
         Ok(Ingest {
             bars: NpyWriter::create(folder.join("bars.npy"))?,
             timestamps: NpyWriter::create(folder.join("timestamps.npy"))?,
-            extra: if options.extra.is_empty() { None } else { Some(NpyWriter::create(folder.join("extra.npy"))?) },
+            extra: if options.extra.is_empty() {
+                None
+            } else {
+                Some(NpyWriter::create(folder.join("extra.npy"))?)
+            },
             codes: None,
             symbols: Vec::new(),
             arrived: Vec::new(),
@@ -416,7 +420,8 @@ impl Ingest {
             shifts.push((first_row, state.rows, shift));
             first_row += state.rows;
         }
-        let in_order = !self.interleaved && self.arrived.iter().eq(order.iter().filter(|s| self.arrived.contains(s)));
+        let in_order =
+            !self.interleaved && self.arrived.iter().eq(order.iter().filter(|s| self.arrived.contains(s)));
         if !in_order {
             regroup::<f64>(&folder, "bars.npy", rows, Some(4), &starts, cancel)?;
             regroup::<i64>(&folder, "timestamps.npy", rows, None, &starts, cancel)?;

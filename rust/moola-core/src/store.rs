@@ -212,7 +212,13 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
                 return Err(Error::Cancelled);
             }
             let bytes = file.finish(&shape)?;
-            Ok(Written { name, shape, dtype: T::DESCR, bytes, blake3: hasher.finalize().to_hex().to_string() })
+            Ok(Written {
+                name,
+                shape,
+                dtype: T::DESCR,
+                bytes,
+                blake3: hasher.finalize().to_hex().to_string(),
+            })
         });
         Ok(Sink { full, empty, writer })
     }
@@ -238,7 +244,10 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
 
 /// What the computation and the writers return. Where one fails the others stop too, as if cancelled: the error that
 /// counts is the one that is not that.
-fn settle<T>(outcome: Result<T, Error>, files: Vec<Result<Written, Error>>) -> Result<(T, Vec<Written>), Error> {
+fn settle<T>(
+    outcome: Result<T, Error>,
+    files: Vec<Result<Written, Error>>,
+) -> Result<(T, Vec<Written>), Error> {
     let mut written = Vec::new();
     let mut stopped = false;
     for file in files {
@@ -286,14 +295,22 @@ pub fn write_rows(plan: &Plan, cancel: &Cancel) -> Result<(Vec<Option<u64>>, Vec
             hasher.update(bytemuck::cast_slice(piece.bars));
             if going { Ok(()) } else { Err(Error::Cancelled) }
         });
-        let files = vec![features.finish(), valid.finish(), outcome.as_ref().map(|_| bars_written(plan.rows, &hasher)).map_err(|_| Error::Cancelled)];
+        let files = vec![
+            features.finish(),
+            valid.finish(),
+            outcome.as_ref().map(|_| bars_written(plan.rows, &hasher)).map_err(|_| Error::Cancelled),
+        ];
         settle(outcome, files)
     })
 }
 
 /// The windows of `length` rows that count: each lies in one segment and ends at a valid bar. In order, as ranges of
 /// their first rows.
-pub fn windows(segments: &[(u64, u64)], first_valid: &[Option<u64>], length: u64) -> Vec<std::ops::Range<u64>> {
+pub fn windows(
+    segments: &[(u64, u64)],
+    first_valid: &[Option<u64>],
+    length: u64,
+) -> Vec<std::ops::Range<u64>> {
     segments
         .iter()
         .zip(first_valid)
@@ -374,7 +391,8 @@ pub fn write_windows(
     let count = windows.iter().map(|range| range.end - range.start).sum::<u64>();
     let [features_name, mask_name, starts_name] = dense_names(width);
     std::thread::scope(|scope| {
-        let features = Sink::<f32>::start(scope, &plan.folder, &features_name, &[count, length, width as u64])?;
+        let features =
+            Sink::<f32>::start(scope, &plan.folder, &features_name, &[count, length, width as u64])?;
         let masks = Sink::<u8>::start(scope, &plan.folder, &mask_name, &[count, length])?;
         let starts = Sink::<i64>::start(scope, &plan.folder, &starts_name, &[count])?;
         let mut hasher = bars_hasher(plan.rows);
@@ -414,7 +432,11 @@ fn send<'scope>(
 ) -> Result<(), Error> {
     let empty = (features.buffer(), masks.buffer(), starts.buffer());
     let (rows, valid, first) = std::mem::replace(filled, empty);
-    if features.send(rows) && masks.send(valid) && starts.send(first) { Ok(()) } else { Err(Error::Cancelled) }
+    if features.send(rows) && masks.send(valid) && starts.send(first) {
+        Ok(())
+    } else {
+        Err(Error::Cancelled)
+    }
 }
 
 /// Where a stored value and a recomputed one differ.
@@ -446,7 +468,12 @@ pub struct Recomputed {
 }
 
 /// Counts a difference between two runs of values, compared by their bits.
-fn compare<T: Element + Into<f64> + Copy>(found: &mut (u64, Option<Difference>), row: u64, stored: &[T], computed: &[T]) {
+fn compare<T: Element + Into<f64> + Copy>(
+    found: &mut (u64, Option<Difference>),
+    row: u64,
+    stored: &[T],
+    computed: &[T],
+) {
     if bytemuck::cast_slice::<T, u8>(stored) == bytemuck::cast_slice::<T, u8>(computed) {
         return;
     }
@@ -472,7 +499,9 @@ pub fn verify_rows(plan: &Plan, cancel: &Cancel) -> Result<Recomputed, Error> {
         features.read(piece.first * width as u64, &mut rows)?;
         valid.read(piece.first, &mut mask)?;
         if bytemuck::cast_slice::<f32, u8>(&rows) != bytemuck::cast_slice::<f32, u8>(piece.features) {
-            for (i, (stored, computed)) in rows.chunks_exact(width).zip(piece.features.chunks_exact(width)).enumerate() {
+            for (i, (stored, computed)) in
+                rows.chunks_exact(width).zip(piece.features.chunks_exact(width)).enumerate()
+            {
                 compare(&mut found.features, piece.first + i as u64, stored, computed);
             }
         }
@@ -506,7 +535,8 @@ pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> 
     let mut found = Recomputed { compared: count, ..Recomputed::default() };
     let mut rows = Recent::new(width, length);
     let mut valid = Recent::new(1, length);
-    let (mut window, mut mask, mut first) = (vec![0.0; length as usize * width], vec![0; length as usize], [0]);
+    let (mut window, mut mask, mut first) =
+        (vec![0.0; length as usize * width], vec![0; length as usize], [0]);
     let mut at = 0;
     found.first_valid = each_piece(plan, cancel, |piece| {
         rows.add(piece.features);
@@ -523,7 +553,8 @@ pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> 
             compare(&mut found.masks, at, &mask, valid.window(start, length));
             if first[0] != start as i64 {
                 found.starts.0 += 1;
-                let difference = Difference { row: at, column: 0, stored: first[0] as f64, computed: start as f64 };
+                let difference =
+                    Difference { row: at, column: 0, stored: first[0] as f64, computed: start as f64 };
                 found.starts.1.get_or_insert(difference);
             }
             at += 1;
@@ -535,7 +566,13 @@ pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> 
 
 /// The rows of a window of `length` rows that begins at `start`, from a stream that is given the bars of the segment one
 /// by one and is saved and restored on the way.
-pub fn stream_window(plan: &Plan, segment: usize, start: u64, length: u64, cancel: &Cancel) -> Result<Vec<f32>, Error> {
+pub fn stream_window(
+    plan: &Plan,
+    segment: usize,
+    start: u64,
+    length: u64,
+    cancel: &Cancel,
+) -> Result<Vec<f32>, Error> {
     let source = NpyReader::<f64>::open(plan.folder.join("bars.npy"), &[plan.rows, 4])?;
     let width = plan.set.width();
     let mut stream = crate::features::Stream::new(plan.set, plan.parameters, None)?;

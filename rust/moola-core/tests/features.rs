@@ -61,9 +61,15 @@ fn on_a_grid() -> impl Strategy<Value = Columns> {
                 // One bar in five is flat.
                 let flat = kind >= 8;
                 close = if flat { open } else { open + body };
-                let (high, low) = if flat { (open, open) } else { (open.max(close) + up, open.min(close) - down) };
+                let (high, low) =
+                    if flat { (open, open) } else { (open.max(close) + up, open.min(close) - down) };
                 let price = |ticks: i64| ticks as f64 * tick;
-                columns.push(Bar { open: price(open), high: price(high), low: price(low), close: price(close) });
+                columns.push(Bar {
+                    open: price(open),
+                    high: price(high),
+                    low: price(low),
+                    close: price(close),
+                });
             }
             columns
         },
@@ -322,10 +328,18 @@ fn a_bar_later_is_refused_and_leaves_the_stream_as_it_was() {
     let mut row = [0.0; 10];
     stream.push(&bar, Some(60), &mut row).unwrap();
     let before = stream.state();
-    for (bar, time) in [(bar, 60), (bar, 59), (Bar { high: f64::NAN, ..bar }, 61), (Bar { low: 2.2, ..bar }, 61)] {
+    for (bar, time) in
+        [(bar, 60), (bar, 59), (Bar { high: f64::NAN, ..bar }, 61), (Bar { low: 2.2, ..bar }, 61)]
+    {
         assert!(stream.push(&bar, Some(time), &mut row).is_err());
         let Bar { open, high, low, close } = bar;
-        let bars = Bars::new(std::slice::from_ref(&open), std::slice::from_ref(&high), std::slice::from_ref(&low), std::slice::from_ref(&close)).unwrap();
+        let bars = Bars::new(
+            std::slice::from_ref(&open),
+            std::slice::from_ref(&high),
+            std::slice::from_ref(&low),
+            std::slice::from_ref(&close),
+        )
+        .unwrap();
         assert!(stream.push_many(bars, Some(&[time]), &mut row).is_err());
         assert!(stream.state() == before);
     }
@@ -348,7 +362,9 @@ fn a_gap_begins_a_segment_in_single_pushes_and_in_pieces() {
     };
     let (bars, set) = (columns.bars(), FeatureSet::Relativity12);
     let n = bars.len();
-    let times: Vec<i64> = (0..n as i64).map(|i| i * 60 + if i >= 1000 { 500 } else { 0 } + if i >= 1001 { 61 } else { 0 }).collect();
+    let times: Vec<i64> = (0..n as i64)
+        .map(|i| i * 60 + if i >= 1000 { 500 } else { 0 } + if i >= 1001 { 61 } else { 0 })
+        .collect();
     let mut stream = Stream::new(set, Parameters::default(), Some(100)).unwrap();
     let mut one_by_one = vec![0.0; n * 12];
     for (i, row) in one_by_one.chunks_exact_mut(12).enumerate() {

@@ -13,7 +13,8 @@ type Row = (u32, i64, f64, i32, f32);
 
 fn push(ingest: &mut Ingest, file: u32, first_row: u64, rows: &[Row]) {
     let column = |f: fn(&Row) -> f64| rows.iter().map(f).collect::<Vec<f64>>();
-    let (open, high, low, close) = (column(|r| r.2), column(|r| r.2 + 1.0), column(|r| r.2 - 0.5), column(|r| r.2));
+    let (open, high, low, close) =
+        (column(|r| r.2), column(|r| r.2 + 1.0), column(|r| r.2 - 0.5), column(|r| r.2));
     let extra = column(|r| r.4.into());
     let times: Vec<i64> = rows.iter().map(|r| r.1).collect();
     let symbols: Vec<i32> = rows.iter().map(|r| r.0 as i32).collect();
@@ -182,7 +183,8 @@ fn bad_values_are_refused_or_dropped_and_counted() {
 #[test]
 fn samples_say_where() {
     let folder = tempfile::tempdir().unwrap();
-    let mut ingest = Ingest::new(folder.path(), Options { extra: vec!["volume".into()], ..Options::default() }).unwrap();
+    let mut ingest =
+        Ingest::new(folder.path(), Options { extra: vec!["volume".into()], ..Options::default() }).unwrap();
     push(&mut ingest, 0, 0, &[(0, 60, 5.0, 0, 1.0)]);
     push(&mut ingest, 3, 100, &[(0, 120, 5.0, 0, 1.0), (0, 180, f64::INFINITY, 0, 1.0)]);
     let sample = &ingest.refusals().samples()[0];

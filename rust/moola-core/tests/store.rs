@@ -99,7 +99,8 @@ fn windows_are_slices_of_the_rows() {
         let mut starts = Vec::new();
         for &(first, rows) in &plan.segments {
             let last = |start: u64| (start + length - 1) as usize;
-            starts.extend((first..first + rows).filter(|&s| s + length <= first + rows && valid[last(s)] == 1));
+            starts
+                .extend((first..first + rows).filter(|&s| s + length <= first + rows && valid[last(s)] == 1));
         }
         let (_, written) = write_windows(&plan, length, &Cancel::new()).unwrap();
         let count = starts.len() as u64;
@@ -120,7 +121,10 @@ fn windows_are_slices_of_the_rows() {
         }
         let found = verify_windows(&plan, length, count, &Cancel::new()).unwrap();
         assert_eq!((found.compared, found.features.0, found.masks.0, found.starts.0), (count, 0, 0, 0));
-        assert!(matches!(verify_windows(&plan, length, count - 1, &Cancel::new()), Err(Error::Damaged { .. })));
+        assert!(matches!(
+            verify_windows(&plan, length, count - 1, &Cancel::new()),
+            Err(Error::Damaged { .. })
+        ));
     }
 }
 

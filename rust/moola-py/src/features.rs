@@ -12,14 +12,22 @@ use crate::worker;
 /// The fields of `moola.FeatureConfig`, in order; `None` stands for the defaults.
 pub type ParameterTuple = (u32, u32, f64, f64, u32, u32);
 
-type SwingArrays<'py> =
-    (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i8>>, Bound<'py, PyArray1<f64>>);
+type SwingArrays<'py> = (
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i8>>,
+    Bound<'py, PyArray1<f64>>,
+);
+
+/// Name, lowest and highest value.
+type Described = (&'static str, Option<f64>, Option<f64>);
 
 /// Widest row of any feature set.
 const MAX_WIDTH: usize = 12;
 
 pub fn parameters(tuple: Option<ParameterTuple>) -> Parameters {
-    let Some((range_ema_period, atr_period, zigzag_k, swing_time_scale, zscore_period, warmup_bars)) = tuple else {
+    let Some((range_ema_period, atr_period, zigzag_k, swing_time_scale, zscore_period, warmup_bars)) = tuple
+    else {
         return Parameters::default();
     };
     Parameters { range_ema_period, atr_period, zigzag_k, swing_time_scale, zscore_period, warmup_bars }
@@ -46,7 +54,7 @@ pub fn describe_features(
     py: Python<'_>,
     feature_set: &str,
     parameters: Option<ParameterTuple>,
-) -> PyResult<Vec<(&'static str, Option<f64>, Option<f64>)>> {
+) -> PyResult<Vec<Described>> {
     let parameters = self::parameters(parameters);
     parameters.check().map_err(|e| to_py(py, e))?;
     let features = self::feature_set(py, feature_set)?.features(&parameters);
@@ -98,7 +106,8 @@ pub fn compute_swings<'py>(
 ) -> PyResult<SwingArrays<'py>> {
     let parameters = self::parameters(parameters);
     let bars = bars(py, &open, &high, &low, &close)?;
-    let swings = worker::run_over(py, bars.len(), |cancel| features::swings::swings(bars, &parameters, cancel))?;
+    let swings =
+        worker::run_over(py, bars.len(), |cancel| features::swings::swings(bars, &parameters, cancel))?;
     Ok((
         PyArray1::from_vec(py, swings.high_index),
         PyArray1::from_vec(py, swings.low_index),
@@ -114,7 +123,8 @@ fn bars<'a>(
     low: &'a PyReadonlyArray1<'_, f64>,
     close: &'a PyReadonlyArray1<'_, f64>,
 ) -> PyResult<Bars<'a>> {
-    Bars::new(open.as_slice()?, high.as_slice()?, low.as_slice()?, close.as_slice()?).map_err(|e| to_py(py, e))
+    Bars::new(open.as_slice()?, high.as_slice()?, low.as_slice()?, close.as_slice()?)
+        .map_err(|e| to_py(py, e))
 }
 
 /// The engine's half of `moola.FeatureStream`.
@@ -132,7 +142,8 @@ impl FeatureStream {
         reset_on_gap: Option<i64>,
     ) -> PyResult<Self> {
         let set = self::feature_set(py, feature_set)?;
-        let stream = Stream::new(set, self::parameters(parameters), reset_on_gap).map_err(|e| to_py(py, e))?;
+        let stream =
+            Stream::new(set, self::parameters(parameters), reset_on_gap).map_err(|e| to_py(py, e))?;
         Ok(FeatureStream(stream))
     }
 
@@ -165,7 +176,9 @@ impl FeatureStream {
         let bars = bars(py, &open, &high, &low, &close)?;
         let timestamps = timestamp.as_ref().map(|t| t.as_slice()).transpose()?;
         if timestamps.is_some_and(|t| t.len() != bars.len()) {
-            return Err(pyo3::exceptions::PyValueError::new_err("timestamp must be as long as the four columns"));
+            return Err(pyo3::exceptions::PyValueError::new_err(
+                "timestamp must be as long as the four columns",
+            ));
         }
         // SAFETY: every element is written below before anyone can read it; on an error the array is dropped.
         let out = unsafe { PyArray2::new(py, [bars.len(), self.0.engine().width()], false) };
@@ -220,5 +233,3 @@ impl FeatureStream {
         Ok(())
     }
 }
-
-

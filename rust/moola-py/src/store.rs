@@ -72,7 +72,8 @@ impl Ingest {
             symbols: symbol.as_ref().map(|x| x.as_slice()).transpose()?,
             contracts: contract.as_ref().map(|x| x.as_slice()).transpose()?,
         };
-        let lengths = [Some(batch.timestamps.len()), batch.rows.map(<[_]>::len), batch.symbols.map(<[_]>::len)];
+        let lengths =
+            [Some(batch.timestamps.len()), batch.rows.map(<[_]>::len), batch.symbols.map(<[_]>::len)];
         let others = batch.contracts.map(<[_]>::len).into_iter().chain(batch.extra.iter().map(|x| x.len()));
         if lengths.into_iter().flatten().chain(others).any(|n| n != bars.len()) {
             return Err(PyValueError::new_err("the columns of a batch must have one length"));
@@ -158,7 +159,6 @@ fn plan(
 /// Computes and writes the features of the bars in `folder`: per bar, or every window of `length` bars that counts.
 #[pyfunction]
 #[pyo3(signature = (folder, segments, feature_set, parameters, threads, length=None))]
-#[expect(clippy::type_complexity, reason = "a plain table for Python")]
 pub fn write_features(
     py: Python<'_>,
     folder: PathBuf,
@@ -220,7 +220,8 @@ pub fn stream_window<'py>(
     length: u64,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let plan = plan(py, folder, segments, feature_set, parameters, 1)?;
-    let (first, rows) = *plan.segments.get(segment).ok_or_else(|| PyValueError::new_err("no such segment"))?;
+    let (first, rows) =
+        *plan.segments.get(segment).ok_or_else(|| PyValueError::new_err("no such segment"))?;
     if start < first || length == 0 || start + length > first + rows {
         return Err(PyValueError::new_err("the window leaves its segment"));
     }

@@ -29,8 +29,9 @@ mod tests {
 
     #[test]
     fn clip_bounds_infinities_too() {
-        assert_eq!([f64::NEG_INFINITY, -4.0, 0.5, 4.0, f64::INFINITY].map(|x| clip(x, -3.0, 3.0)), [
-            -3.0, -3.0, 0.5, 3.0, 3.0
-        ]);
+        assert_eq!(
+            [f64::NEG_INFINITY, -4.0, 0.5, 4.0, f64::INFINITY].map(|x| clip(x, -3.0, 3.0)),
+            [-3.0, -3.0, 0.5, 3.0, 3.0]
+        );
     }
 }

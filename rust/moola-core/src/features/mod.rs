@@ -106,12 +106,18 @@ impl Parameters {
             ("zscore_period", self.zscore_period),
         ] {
             if !(1..=MAX_PERIOD).contains(&period) {
-                return Err(Error::Config { name, problem: format!("must be from 1 to {MAX_PERIOD}, not {period}") });
+                return Err(Error::Config {
+                    name,
+                    problem: format!("must be from 1 to {MAX_PERIOD}, not {period}"),
+                });
             }
         }
         for (name, x) in [("zigzag_k", self.zigzag_k), ("swing_time_scale", self.swing_time_scale)] {
             if !(x > 0.0 && x <= 1e9) {
-                return Err(Error::Config { name, problem: format!("must be above 0 and at most 1e9, not {x}") });
+                return Err(Error::Config {
+                    name,
+                    problem: format!("must be above 0 and at most 1e9, not {x}"),
+                });
             }
         }
         Ok(())
@@ -153,8 +159,12 @@ pub enum FeatureSet {
 
 impl FeatureSet {
     /// Every set, the default first.
-    pub const ALL: [FeatureSet; 4] =
-        [FeatureSet::Relativity10, FeatureSet::Relativity12, FeatureSet::RelativeTransform11, FeatureSet::Ohlc4];
+    pub const ALL: [FeatureSet; 4] = [
+        FeatureSet::Relativity10,
+        FeatureSet::Relativity12,
+        FeatureSet::RelativeTransform11,
+        FeatureSet::Ohlc4,
+    ];
 
     /// The name under which users ask for it.
     pub fn name(self) -> &'static str {
@@ -170,7 +180,10 @@ impl FeatureSet {
     pub fn from_name(name: &str) -> Result<Self, Error> {
         FeatureSet::ALL.into_iter().find(|set| set.name() == name).ok_or_else(|| {
             let known = FeatureSet::ALL.map(FeatureSet::name).join(", ");
-            Error::Config { name: "feature_set", problem: format!("there is no {name:?}; choose one of {known}") }
+            Error::Config {
+                name: "feature_set",
+                problem: format!("there is no {name:?}; choose one of {known}"),
+            }
         })
     }
 
@@ -198,7 +211,9 @@ impl FeatureSet {
         match self {
             FeatureSet::Relativity10 => Box::new(relativity::Relativity::<10>::new(parameters)),
             FeatureSet::Relativity12 => Box::new(relativity::Relativity::<12>::new(parameters)),
-            FeatureSet::RelativeTransform11 => Box::new(relative_transform::RelativeTransform::new(parameters)),
+            FeatureSet::RelativeTransform11 => {
+                Box::new(relative_transform::RelativeTransform::new(parameters))
+            }
             FeatureSet::Ohlc4 => Box::new(ohlc4::Ohlc4::new(parameters)),
         }
     }

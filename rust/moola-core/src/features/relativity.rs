@@ -182,7 +182,9 @@ fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut
 /// What each bar hands to the next: two short chains of dependent operations.
 #[inline(always)]
 fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch: &mut Scratch<D>) {
-    let Some((mut swing_high, mut swing_low)) = set.zigzag.swing_high.zip(set.zigzag.swing_low) else { return };
+    let Some((mut swing_high, mut swing_low)) = set.zigzag.swing_high.zip(set.zigzag.swing_low) else {
+        return;
+    };
     for i in 0..BLOCK {
         let (high, low, close, bar) = (block.high[i], block.low[i], block.close[i], set.bars + i as u64);
         scratch.range_ema[i] = set.range_ema.push(high - low);
@@ -215,8 +217,8 @@ fn parallel<const D: usize>(block: Block<'_>, scratch: &mut Scratch<D>, time_sca
             leg: scratch.leg[i],
         };
         let row = row::<D>(&block.bar(i), &context, time_scale);
-        for k in 0..D {
-            scratch.columns[k][i] = row[k];
+        for (column, x) in scratch.columns.iter_mut().zip(row) {
+            column[i] = x;
         }
     }
 }

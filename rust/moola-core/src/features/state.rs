@@ -108,7 +108,10 @@ impl<'a> Reader<'a> {
         (0..n).map(|_| self.f64()).collect()
     }
     /// A value that may be missing.
-    pub fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<Option<T>, Error> {
+    pub fn option<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
         match self.u8()? {
             0 => Ok(None),
             1 => read(self).map(Some),

@@ -19,7 +19,10 @@ impl Stream {
     /// An empty stream. `reset_on_gap`: nanoseconds between two bars beyond which a new segment begins.
     pub fn new(set: FeatureSet, parameters: Parameters, reset_on_gap: Option<i64>) -> Result<Self, Error> {
         if let Some(gap) = reset_on_gap.filter(|&gap| gap <= 0) {
-            return Err(Error::Config { name: "reset_on_gap", problem: format!("must be above 0, not {gap} ns") });
+            return Err(Error::Config {
+                name: "reset_on_gap",
+                problem: format!("must be above 0, not {gap} ns"),
+            });
         }
         Ok(Stream { engine: Engine::new(set, parameters)?, reset_on_gap, last_timestamp: None })
     }
@@ -51,7 +54,9 @@ impl Stream {
         if !bar.is_sound() || timestamp.is_some_and(|t| last.is_some_and(|last| t <= last)) {
             let columns = [bar.open, bar.high, bar.low, bar.close];
             let [o, h, l, c] = std::array::from_fn(|k| std::slice::from_ref(&columns[k]));
-            return Err(Error::Bars(self.refusals(Bars { open: o, high: h, low: l, close: c }, timestamp.as_slice())));
+            return Err(Error::Bars(
+                self.refusals(Bars { open: o, high: h, low: l, close: c }, timestamp.as_slice()),
+            ));
         }
         self.take_time(timestamp)?;
         self.engine.push(bar, out);
@@ -59,7 +64,12 @@ impl Stream {
     }
 
     /// Takes closed bars and writes their rows. On an error the stream is as it was.
-    pub fn push_many(&mut self, bars: Bars<'_>, timestamps: Option<&[i64]>, out: &mut [f32]) -> Result<(), Error> {
+    pub fn push_many(
+        &mut self,
+        bars: Bars<'_>,
+        timestamps: Option<&[i64]>,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
         let refusals = self.refusals(bars, timestamps.unwrap_or_default());
         if !refusals.is_empty() {
             return Err(Error::Bars(refusals));
@@ -77,7 +87,10 @@ impl Stream {
             self.take_time(Some(timestamps[start]))?;
             let run = match self.reset_on_gap {
                 None => bars.len() - start,
-                Some(gap) => timestamps[start..].windows(2).position(|t| t[1].abs_diff(t[0]) > gap as u64).map_or(bars.len() - start, |i| i + 1),
+                Some(gap) => timestamps[start..]
+                    .windows(2)
+                    .position(|t| t[1].abs_diff(t[0]) > gap as u64)
+                    .map_or(bars.len() - start, |i| i + 1),
             };
             let end = start + run;
             self.engine.push_many(bars.slice(start..end), &mut out[start * width..end * width]);
@@ -92,7 +105,9 @@ impl Stream {
     fn take_time(&mut self, timestamp: Option<i64>) -> Result<(), Error> {
         if let Some(gap) = self.reset_on_gap {
             let Some(now) = timestamp else {
-                return Err(Error::Timestamp("reset_on_gap needs the timestamp of every bar: pass timestamp="));
+                return Err(Error::Timestamp(
+                    "reset_on_gap needs the timestamp of every bar: pass timestamp=",
+                ));
             };
             if self.last_timestamp.is_some_and(|last| now.abs_diff(last) > gap as u64) {
                 self.engine.reset();
@@ -146,10 +161,14 @@ impl Stream {
     pub fn from_state(state: &[u8]) -> Result<Self, Error> {
         let (name, version) = MAGIC.split_at(MAGIC.len() - 1);
         if !state.starts_with(name) {
-            return Err(Error::State("it is not the state of a moola stream; pass what FeatureStream.state() returned"));
+            return Err(Error::State(
+                "it is not the state of a moola stream; pass what FeatureStream.state() returned",
+            ));
         }
         if state[name.len()..].first() != version.first() {
-            return Err(Error::State("it is from another version of moola; build the stream again from its bars"));
+            return Err(Error::State(
+                "it is from another version of moola; build the stream again from its bars",
+            ));
         }
         let mut reader = Reader::new(state)?;
         reader.bytes::<12>()?;
