@@ -92,8 +92,6 @@ class FeatureStore:
         self._arrays = {name: self._map(name, array) for name, array in description.arrays.items()}
         self._features_file = features_file(description.layout, len(description.feature_names))
         self._bounds: Bounds | None = None
-        self.notices: list[str] = []
-        """What `build_features` has to say about a store that it has just built; else empty."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
