@@ -4,7 +4,7 @@
 
 use moola_core::features::atr::Atr;
 use moola_core::features::swings::{Swings, swings};
-use moola_core::features::zigzag::{Leg, Zigzag};
+use moola_core::features::zigzag::{Leg, Zigzag, least_move};
 use moola_core::features::{Engine, FeatureSet, Level, Parameters, Stream, compute};
 use moola_core::{Bar, Bars, Cancel};
 use proptest::prelude::*;
@@ -200,8 +200,8 @@ proptest! {
         let mut previous = None;
         for i in 0..bars.len() {
             let Bar { high, low, close, .. } = bars.bar(i);
-            let threshold = p.zigzag_k * atr.push(high, low, close);
-            if !zigzag.push(i as u64, high, low, close, threshold) {
+            let turn = least_move(p.zigzag_k * atr.push(high, low, close));
+            if !zigzag.push(i as u64, high, low, close, turn) {
                 continue;
             }
             // After the bar that confirmed the swing before (from the first bar on, where there is none).

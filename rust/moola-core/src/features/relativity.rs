@@ -7,7 +7,7 @@ use super::block::{BLOCK, Block, Column, blocks, transpose};
 use super::ema::Ema;
 use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
-use super::zigzag::{Point, Zigzag};
+use super::zigzag::{Point, SwingColumns, Zigzag, least_move};
 use super::{Feature, Features, Parameters};
 use crate::bars::{Bar, Bars};
 use crate::error::Error;
@@ -97,7 +97,7 @@ impl<const D: usize> Features for Relativity<D> {
         let &Bar { high, low, close, .. } = bar;
         let range_ema = self.range_ema.push(high - low);
         let atr = self.atr.push(high, low, close);
-        self.zigzag.push(self.bars, high, low, close, self.zigzag_k * atr);
+        self.zigzag.push(self.bars, high, low, close, least_move(self.zigzag_k * atr));
         let missing = Point { price: close, bar: self.bars };
         let swing_high = self.zigzag.swing_high.unwrap_or(missing);
         let swing_low = self.zigzag.swing_low.unwrap_or(missing);
@@ -145,12 +145,9 @@ impl<const D: usize> Features for Relativity<D> {
 struct Scratch<const D: usize> {
     true_ranges: Vec<f64>,
     atr: Column,
+    turns: Column,
     range_ema: Column,
-    swing_high: Column,
-    swing_low: Column,
-    since_high: Column,
-    since_low: Column,
-    leg: Column,
+    swings: SwingColumns,
     columns: [Column<f32>; D],
 }
 
@@ -163,61 +160,49 @@ fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut
     let mut scratch = Scratch::<D> {
         true_ranges: Vec::new(),
         atr: [0.0; BLOCK],
+        turns: [0.0; BLOCK],
         range_ema: [0.0; BLOCK],
-        swing_high: [0.0; BLOCK],
-        swing_low: [0.0; BLOCK],
-        since_high: [0.0; BLOCK],
-        since_low: [0.0; BLOCK],
-        leg: [0.0; BLOCK],
+        swings: SwingColumns::new(),
         columns: [[0.0; BLOCK]; D],
     };
     for (block, rows) in blocks(bars, out) {
         set.atr.push_block(block, &mut scratch.true_ranges, &mut scratch.atr);
+        scratch.turns = scratch.atr.map(|atr| least_move(set.zigzag_k * atr));
         sequential(set, block, &mut scratch);
-        parallel(block, &mut scratch, set.time_scale);
+        parallel(set, block, &mut scratch);
         transpose(&scratch.columns, rows);
+        set.bars += BLOCK as u64;
     }
 }
 
-/// What each bar hands to the next: two short chains of dependent operations.
+/// What each bar hands to the next: two chains of dependent operations, side by side.
 #[inline(always)]
 fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch: &mut Scratch<D>) {
-    let Some((mut swing_high, mut swing_low)) = set.zigzag.swing_high.zip(set.zigzag.swing_low) else {
-        return;
-    };
-    for i in 0..BLOCK {
-        let (high, low, close, bar) = (block.high[i], block.low[i], block.close[i], set.bars + i as u64);
-        scratch.range_ema[i] = set.range_ema.push(high - low);
-        if set.zigzag.push(bar, high, low, close, set.zigzag_k * scratch.atr[i]) {
-            swing_high = set.zigzag.swing_high.unwrap_or(swing_high);
-            swing_low = set.zigzag.swing_low.unwrap_or(swing_low);
-        }
-        scratch.swing_high[i] = swing_high.price;
-        scratch.swing_low[i] = swing_low.price;
-        scratch.since_high[i] = (bar - swing_high.bar) as i64 as f64;
-        scratch.since_low[i] = (bar - swing_low.bar) as i64 as f64;
-        if D > 10 {
-            scratch.leg[i] = f64::from(set.zigzag.leg as i8);
-        }
-    }
-    set.bars += BLOCK as u64;
+    let Scratch { turns, range_ema, swings, .. } = scratch;
+    let mut ema = set.range_ema.clone();
+    set.zigzag.push_block(set.bars, block, turns, swings, |i| {
+        range_ema[i] = ema.push(block.high[i] - block.low[i])
+    });
+    set.range_ema = ema;
 }
 
 /// What is the same for every bar on its own.
 #[inline(always)]
-fn parallel<const D: usize>(block: Block<'_>, scratch: &mut Scratch<D>, time_scale: f64) {
+fn parallel<const D: usize>(set: &Relativity<D>, block: Block<'_>, scratch: &mut Scratch<D>) {
+    let Scratch { atr, range_ema, swings, columns, .. } = scratch;
     for i in 0..BLOCK {
+        let bar = set.bars as f64 + i as f64;
         let context = Context {
-            range_ema: scratch.range_ema[i],
-            atr: scratch.atr[i],
-            swing_high: scratch.swing_high[i],
-            swing_low: scratch.swing_low[i],
-            since_high: scratch.since_high[i],
-            since_low: scratch.since_low[i],
-            leg: scratch.leg[i],
+            range_ema: range_ema[i],
+            atr: atr[i],
+            swing_high: swings.high[i],
+            swing_low: swings.low[i],
+            since_high: bar - swings.high_bar[i],
+            since_low: bar - swings.low_bar[i],
+            leg: swings.leg[i],
         };
-        let row = row::<D>(&block.bar(i), &context, time_scale);
-        for (column, x) in scratch.columns.iter_mut().zip(row) {
+        let row = row::<D>(&block.bar(i), &context, set.time_scale);
+        for (column, x) in columns.iter_mut().zip(row) {
             column[i] = x;
         }
     }

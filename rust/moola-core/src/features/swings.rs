@@ -2,7 +2,7 @@
 
 use super::Parameters;
 use super::atr::Atr;
-use super::zigzag::Zigzag;
+use super::zigzag::{Zigzag, least_move};
 use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -31,7 +31,7 @@ pub fn swings(bars: Bars<'_>, parameters: &Parameters, cancel: &Cancel) -> Resul
         }
         let bar = bars.bar(i);
         let range = atr.push(bar.high, bar.low, bar.close);
-        zigzag.push(i as u64, bar.high, bar.low, bar.close, parameters.zigzag_k * range);
+        zigzag.push(i as u64, bar.high, bar.low, bar.close, least_move(parameters.zigzag_k * range));
         all.high_index.push(zigzag.swing_high.map_or(-1, |p| p.bar as i64));
         all.low_index.push(zigzag.swing_low.map_or(-1, |p| p.bar as i64));
         all.leg.push(zigzag.leg as i8);

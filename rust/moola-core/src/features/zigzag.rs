@@ -3,6 +3,9 @@
 //! One pass, O(1) state. The rules are those of the feature specification, "Building blocks"; the two traps they
 //! avoid are a bar whose own range confirms its own extreme, and ties on the tick grid that rounding decides.
 
+use std::hint::select_unpredictable;
+
+use super::block::{BLOCK, Block, Column};
 use super::state::{Reader, Writer};
 use crate::error::Error;
 
@@ -27,10 +30,33 @@ pub enum Leg {
     Up = 1,
 }
 
-/// Whether a move reaches a threshold: the tolerance settles exact ties, which rounding would otherwise decide.
+/// The least move that reaches a threshold: the tolerance settles exact ties, which rounding would otherwise
+/// decide. No move reaches a threshold of 0.
 #[inline(always)]
-fn reaches(size: f64, threshold: f64) -> bool {
-    threshold > 0.0 && size >= threshold - 1e-9 * threshold
+pub fn least_move(threshold: f64) -> f64 {
+    if threshold > 0.0 { threshold - 1e-9 * threshold } else { f64::INFINITY }
+}
+
+/// What is known at each bar of a block.
+pub(super) struct SwingColumns {
+    /// Price of the last swing high.
+    pub high: Column,
+    /// Its bar.
+    pub high_bar: Column,
+    /// Price of the last swing low.
+    pub low: Column,
+    /// Its bar.
+    pub low_bar: Column,
+    /// +1 or −1.
+    pub leg: Column,
+}
+
+impl SwingColumns {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        let zero = [0.0; BLOCK];
+        SwingColumns { high: zero, high_bar: zero, low: zero, low_bar: zero, leg: zero }
+    }
 }
 
 /// Running state.
@@ -55,50 +81,109 @@ impl Zigzag {
         Zigzag { leg: Leg::None, swing_high: None, swing_low: None, extreme: nowhere, pullback: nowhere }
     }
 
-    /// Takes bar `bar`; `threshold` is `zigzag_k · ATR` at it. True when this bar confirms a swing.
+    /// Takes bar `bar`; `turn` is the [`least_move`] that turns a leg here. True when this bar confirms a swing.
     #[inline(always)]
-    pub fn push(&mut self, bar: u64, high: f64, low: f64, close: f64, threshold: f64) -> bool {
-        let here = |price| Point { price, bar };
+    pub fn push(&mut self, bar: u64, high: f64, low: f64, close: f64, turn: f64) -> bool {
         match self.leg {
-            Leg::Up => {
-                if high > self.extreme.price {
-                    self.extreme = here(high);
-                    self.pullback = here(close);
-                } else if low < self.pullback.price {
-                    self.pullback = here(low);
-                }
-                let turns = reaches(self.extreme.price - close, threshold);
-                if turns {
-                    self.swing_high = Some(self.extreme);
-                    self.leg = Leg::Down;
-                    self.extreme = self.pullback;
-                    self.pullback = here(close);
-                }
-                turns
-            }
-            Leg::Down => {
-                if low < self.extreme.price {
-                    self.extreme = here(low);
-                    self.pullback = here(close);
-                } else if high > self.pullback.price {
-                    self.pullback = here(high);
-                }
-                let turns = reaches(close - self.extreme.price, threshold);
-                if turns {
-                    self.swing_low = Some(self.extreme);
-                    self.leg = Leg::Up;
-                    self.extreme = self.pullback;
-                    self.pullback = here(close);
-                }
-                turns
-            }
-            Leg::None => self.start(bar, high, low, close, threshold),
+            Leg::Up => self.go_on::<true>(bar, high, low, close, turn),
+            Leg::Down => self.go_on::<false>(bar, high, low, close, turn),
+            Leg::None => self.start(bar, high, low, close, turn),
         }
+    }
+
+    /// One more bar of a leg that runs up, or down, which is the mirror image.
+    ///
+    /// Whether a bar goes further than the ones before it is a toss-up, so that a branch on it would be guessed
+    /// wrong much of the time: hence the selects. The turn, the one branch, is rarer.
+    #[inline(always)]
+    fn go_on<const UP: bool>(&mut self, bar: u64, high: f64, low: f64, close: f64, turn: f64) -> bool {
+        let (ahead, behind) = if UP { (high, low) } else { (low, high) };
+        let beyond = |a: f64, b: f64| if UP { a > b } else { a < b };
+        let Zigzag { extreme, pullback, .. } = self;
+
+        let further = beyond(ahead, extreme.price);
+        let deeper = beyond(pullback.price, behind);
+        pullback.price = select_unpredictable(deeper, behind, pullback.price);
+        pullback.price = select_unpredictable(further, close, pullback.price);
+        pullback.bar = select_unpredictable(further | deeper, bar, pullback.bar);
+        extreme.price = select_unpredictable(further, ahead, extreme.price);
+        extreme.bar = select_unpredictable(further, bar, extreme.bar);
+
+        let turns = turn <= if UP { extreme.price - close } else { close - extreme.price };
+        if turns {
+            let swing = std::mem::replace(extreme, *pullback);
+            *pullback = Point { price: close, bar };
+            if UP {
+                (self.swing_high, self.leg) = (Some(swing), Leg::Down);
+            } else {
+                (self.swing_low, self.leg) = (Some(swing), Leg::Up);
+            }
+        }
+        turns
+    }
+
+    /// The same as pushing the bars one by one, once both swings exist: `turns` holds the least move at each bar,
+    /// `swings` gets what is known at it. `also` is called at every bar: other work in the shade of this one.
+    #[inline(always)]
+    pub(super) fn push_block(
+        &mut self,
+        first: u64,
+        block: Block<'_>,
+        turns: &Column,
+        swings: &mut SwingColumns,
+        mut also: impl FnMut(usize),
+    ) {
+        let mut state = self.clone();
+        let mut i = 0;
+        while i < BLOCK {
+            // One loop a leg, in which the last swings and the direction stay what they are.
+            i = match state.leg {
+                Leg::Up => state.push_leg::<true>(i, first, block, turns, swings, &mut also),
+                Leg::Down => state.push_leg::<false>(i, first, block, turns, swings, &mut also),
+                Leg::None => return,
+            };
+        }
+        *self = state;
+    }
+
+    /// Takes the bars of a block from bar `i` on until the leg has turned, and returns the first bar not taken.
+    #[inline(always)]
+    fn push_leg<const UP: bool>(
+        &mut self,
+        mut i: usize,
+        first: u64,
+        block: Block<'_>,
+        turns: &Column,
+        swings: &mut SwingColumns,
+        also: &mut impl FnMut(usize),
+    ) -> usize {
+        let Some((high, low)) = self.swing_high.zip(self.swing_low) else { return BLOCK };
+        let (mut high, mut low) = ((high.price, high.bar as f64), (low.price, low.bar as f64));
+        while i < BLOCK {
+            also(i);
+            let turned =
+                self.go_on::<UP>(first + i as u64, block.high[i], block.low[i], block.close[i], turns[i]);
+            if turned {
+                if UP {
+                    high = self.swing_high.map_or(high, |p| (p.price, p.bar as f64));
+                } else {
+                    low = self.swing_low.map_or(low, |p| (p.price, p.bar as f64));
+                }
+            }
+            (swings.high[i], swings.high_bar[i]) = high;
+            (swings.low[i], swings.low_bar[i]) = low;
+            swings.leg[i] = if UP != turned { 1.0 } else { -1.0 };
+            i += 1;
+            if turned {
+                break;
+            }
+        }
+        i
     }
 
     /// Before the first leg: keeps the running high and low until the close leaves one of them.
     #[cold]
-    fn start(&mut self, bar: u64, high: f64, low: f64, close: f64, threshold: f64) -> bool {
+    fn start(&mut self, bar: u64, high: f64, low: f64, close: f64, turn: f64) -> bool {
         let here = |price| Point { price, bar };
         if bar == 0 {
             (self.extreme, self.pullback) = (here(high), here(low));
@@ -112,7 +197,7 @@ impl Zigzag {
         }
         let (highest, lowest) = (self.extreme, self.pullback);
         let (rise, fall) = (close - lowest.price, highest.price - close);
-        let (rises, falls) = (reaches(rise, threshold), reaches(fall, threshold));
+        let (rises, falls) = (rise >= turn, fall >= turn);
         if rises && (!falls || rise >= fall - 1e-9 * fall) {
             self.leg = Leg::Up;
             self.swing_low = Some(lowest);
