@@ -6,6 +6,37 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "TIME_AMBIGUOUS",
+    "TIME_LOCAL",
+    "TIME_NONEXISTENT",
+    "TIME_NULL",
+    "TIME_UNREADABLE",
+    "FeatureStream",
+    "Ingest",
+    "SampleBars",
+    "Staging",
+    "__version__",
+    "compute_features",
+    "compute_swings",
+    "default_parameters",
+    "describe_features",
+    "feature_sets",
+    "fit_dates",
+    "hash_file",
+    "localize",
+    "npy_header",
+    "parse_epochs",
+    "parse_times",
+    "stream_window",
+    "time_format_has_offset",
+    "time_notation",
+    "time_zones",
+    "verify_features",
+    "write_features",
+]
 
 __version__: str
 
@@ -31,6 +62,8 @@ def compute_swings(
     open: _Float64, high: _Float64, low: _Float64, close: _Float64, parameters: _Parameters | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8], _Float64]: ...
 
+# Python code may derive from it: `moola.FeatureStream` does.
+@disjoint_base
 class FeatureStream:
     def __new__(
         cls, feature_set: str, parameters: _Parameters | None = None, reset_on_gap: int | None = None
