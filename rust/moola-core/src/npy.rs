@@ -169,10 +169,14 @@ impl<T: Element> NpyPlaces<T> {
         Ok(NpyPlaces { path, file, element: PhantomData })
     }
 
-    /// Writes the values from number `first` on.
+    /// Writes the values from number `first` on, and has the kernel begin to bring them to disk.
     pub fn write(&self, first: u64, values: &[T]) -> Result<(), Error> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
         let offset = HEADER as u64 + first * size_of::<T>() as u64;
-        self.file.write_all_at(bytemuck::cast_slice(values), offset).map_err(Error::io(&self.path))
+        let outcome = self.file.write_all_at(bytes, offset);
+        outcome
+            .and_then(|()| write_back::start(&self.file, offset..offset + bytes.len() as u64))
+            .map_err(Error::io(&self.path))
     }
 }
 

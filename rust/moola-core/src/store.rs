@@ -1,7 +1,7 @@
 //! The files of a store that follow from its bars: features and masks, per bar or per window, written and verified.
 //!
-//! Everything goes over the rows once, in order, in pieces that fit into the cache. Within a piece segments are
-//! computed in parallel, never one segment by several threads; writing and hashing run beside the computation.
+//! A pass goes over the rows once, in pieces that fit into the cache, at several places at a time where there are
+//! several segments; never are two threads on one segment. Writing and hashing run beside the computation.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -12,7 +12,8 @@ use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::features::{Engine, FeatureSet, Parameters, compute};
-use crate::npy::{Element, NpyReader, NpyWriter, header};
+use crate::hash::hash_file;
+use crate::npy::{Element, HEADER, NpyPlaces, NpyReader, header};
 
 /// Rows of one piece.
 const PIECE: usize = 1 << 16;
@@ -52,75 +53,156 @@ pub struct Written {
     pub blake3: String,
 }
 
-/// One piece of a store's rows, as the pass over the bars hands it on.
+/// One piece of a store's rows, as a pass over the bars hands it on. The buffers are the receiver's to take.
 struct Piece<'a> {
     /// The first row.
     first: u64,
     /// `[n, 4]`, as in `bars.npy`.
     bars: &'a [f64],
     /// `[n, D]`.
-    features: &'a [f32],
+    features: &'a mut Vec<f32>,
     /// `[n]`.
-    valid: &'a [u8],
+    valid: &'a mut Vec<u8>,
 }
 
-/// A part of a segment that lies in one piece: the engine that comes from the piece before, or a new one.
-struct Part {
-    segment: usize,
+/// Segments that one lane goes through: several short ones, a piece in all, or a single one of any length.
+#[derive(Clone)]
+struct Stretch {
+    segments: std::ops::Range<usize>,
+    rows: std::ops::Range<u64>,
+}
+
+/// The segments in stretches, in order.
+fn stretches(segments: &[(u64, u64)]) -> Vec<Stretch> {
+    let mut all: Vec<Stretch> = Vec::new();
+    for (i, &(first, rows)) in segments.iter().enumerate() {
+        match all.last_mut() {
+            Some(last) if first + rows - last.rows.start <= PIECE as u64 => {
+                last.segments.end = i + 1;
+                last.rows.end = first + rows;
+            }
+            _ => all.push(Stretch { segments: i..i + 1, rows: first..first + rows }),
+        }
+    }
+    all
+}
+
+/// One of the places at which a pass works at the same time.
+struct Lane {
+    stretch: Stretch,
     engine: Engine,
-    rows: std::ops::Range<usize>,
+    /// The rows computed last.
+    rows: std::ops::Range<u64>,
+    bars: Vec<f64>,
+    columns: [Vec<f64>; 4],
+    features: Vec<f32>,
+    valid: Vec<u8>,
+    /// First valid rows of the segments that have ended.
+    first_valid: Vec<Option<u64>>,
 }
 
-/// Goes over the bars once and hands on each piece with its rows. Returns the first valid row of every segment.
+impl Lane {
+    fn new(plan: &Plan) -> Result<Self, Error> {
+        Ok(Lane {
+            stretch: Stretch { segments: 0..0, rows: 0..0 },
+            engine: Engine::new(plan.set, plan.parameters)?,
+            rows: 0..0,
+            bars: Vec::new(),
+            columns: Default::default(),
+            features: Vec::new(),
+            valid: Vec::new(),
+            first_valid: Vec::new(),
+        })
+    }
+
+    fn begin(&mut self, stretch: Stretch) {
+        self.rows = stretch.rows.start..stretch.rows.start;
+        self.stretch = stretch;
+        self.engine.reset();
+    }
+
+    fn is_done(&self) -> bool {
+        self.rows.end == self.stretch.rows.end
+    }
+
+    /// Reads and computes the next rows of the stretch.
+    fn advance(&mut self, plan: &Plan, source: &NpyReader<f64>, cancel: &Cancel) -> Result<(), Error> {
+        self.rows = self.rows.end..self.stretch.rows.end.min(self.rows.end + PIECE as u64);
+        let (n, width) = ((self.rows.end - self.rows.start) as usize, self.engine.width());
+        self.bars.resize(4 * n, 0.0);
+        self.features.resize(width * n, 0.0);
+        self.valid.resize(n, 0);
+        source.read(4 * self.rows.start, &mut self.bars)?;
+        for (k, column) in self.columns.iter_mut().enumerate() {
+            column.clear();
+            column.extend(self.bars.as_chunks::<4>().0.iter().map(|row| row[k]));
+        }
+        let [open, high, low, close] = &self.columns;
+        let bars = Bars::new(open, high, low, close)?;
+        let mut at = self.rows.start;
+        while at < self.rows.end {
+            let (first, rows) = plan.segments[self.stretch.segments.start];
+            let end = self.rows.end.min(first + rows);
+            let part = (at - self.rows.start) as usize..(end - self.rows.start) as usize;
+            let features = &mut self.features[part.start * width..part.end * width];
+            compute(&mut self.engine, bars.slice(part.clone()), features, cancel)?;
+            let valid = self.engine.first_valid().map(|row| first + row).filter(|&row| row < end);
+            let invalid = (valid.unwrap_or(end).max(at) - at) as usize;
+            let mask = &mut self.valid[part];
+            mask[..invalid].fill(0);
+            mask[invalid..].fill(1);
+            if end == first + rows {
+                self.first_valid.push(valid);
+                self.stretch.segments.start += 1;
+                self.engine.reset();
+            }
+            at = end;
+        }
+        Ok(())
+    }
+}
+
+/// Goes over the bars once, at up to `lanes` places at a time, and hands on each piece with its rows: in order where
+/// there is one lane. Returns the first valid row of every segment.
 fn each_piece(
     plan: &Plan,
+    lanes: usize,
     cancel: &Cancel,
     mut take: impl FnMut(Piece<'_>) -> Result<(), Error>,
 ) -> Result<Vec<Option<u64>>, Error> {
     let source = NpyReader::<f64>::open(plan.folder.join("bars.npy"), &[plan.rows, 4])?;
-    let width = plan.set.width();
     let mut first_valid = vec![None; plan.segments.len()];
-    let (mut bars, mut features, mut valid) = (Vec::new(), Vec::new(), Vec::new());
-    let mut columns: [Vec<f64>; 4] = Default::default();
-    let mut carried: Option<Part> = None;
-    let mut segment = 0;
+    let mut waiting = stretches(&plan.segments).into_iter();
+    let mut lanes = (0..lanes.max(1)).map(|_| Lane::new(plan)).collect::<Result<Vec<Lane>, Error>>()?;
+    let parallel = lanes.len() > 1;
     let mut pass = |pool: Option<&rayon::ThreadPool>| -> Result<(), Error> {
-        let mut first = 0;
-        while first < plan.rows {
+        loop {
+            for lane in lanes.iter_mut().filter(|lane| lane.is_done()) {
+                if let Some(stretch) = waiting.next() {
+                    lane.begin(stretch);
+                }
+            }
+            let mut busy: Vec<&mut Lane> = lanes.iter_mut().filter(|lane| !lane.is_done()).collect();
+            if busy.is_empty() {
+                return Ok(());
+            }
             cancel.check()?;
-            let n = PIECE.min((plan.rows - first) as usize);
-            bars.resize(4 * n, 0.0);
-            features.resize(width * n, 0.0);
-            valid.resize(n, 0);
-            source.read(4 * first, &mut bars)?;
-            split_columns(&bars, &mut columns);
-
-            let mut parts = Vec::new();
-            let mut at = 0;
-            while at < n {
-                let (segment_first, rows) = plan.segments[segment];
-                let engine = match carried.take() {
-                    Some(part) => part.engine,
-                    None => Engine::new(plan.set, plan.parameters)?,
-                };
-                let end = n.min((segment_first + rows - first) as usize);
-                parts.push(Part { segment, engine, rows: at..end });
-                at = end;
-                segment += usize::from(first + end as u64 == segment_first + rows);
+            match pool {
+                Some(pool) if busy.len() > 1 => pool.install(|| {
+                    busy.par_iter_mut().try_for_each(|lane| lane.advance(plan, &source, cancel))
+                })?,
+                _ => busy.iter_mut().try_for_each(|lane| lane.advance(plan, &source, cancel))?,
             }
-            compute_parts(pool, &mut parts, &columns, &mut features, &mut valid, cancel)?;
-            for part in &parts {
-                let start = plan.segments[part.segment].0;
-                first_valid[part.segment] =
-                    part.engine.first_valid().filter(|&v| v < part.engine.bars()).map(|v| start + v);
+            for lane in busy {
+                let ended = lane.stretch.segments.start - lane.first_valid.len()..lane.stretch.segments.start;
+                first_valid[ended].copy_from_slice(&lane.first_valid);
+                lane.first_valid.clear();
+                let Lane { rows, bars, features, valid, .. } = lane;
+                take(Piece { first: rows.start, bars, features, valid })?;
             }
-            take(Piece { first, bars: &bars, features: &features, valid: &valid })?;
-            carried = parts.pop().filter(|part| part.segment == segment);
-            first += n as u64;
         }
-        Ok(())
     };
-    if plan.threads > 1 && plan.segments.len() > 1 {
+    if parallel {
         // The pool's threads are joined before this returns: none may be alive where a process forks later.
         rayon::ThreadPoolBuilder::new()
             .num_threads(plan.threads)
@@ -132,53 +214,14 @@ fn each_piece(
     Ok(first_valid)
 }
 
-/// `[n, 4]` into four columns.
-fn split_columns(bars: &[f64], columns: &mut [Vec<f64>; 4]) {
-    let rows = bars.as_chunks::<4>().0;
-    for (k, column) in columns.iter_mut().enumerate() {
-        column.clear();
-        column.extend(rows.iter().map(|row| row[k]));
-    }
+/// How many places a pass can work at.
+fn lanes_in_use(plan: &Plan) -> usize {
+    plan.threads.min(stretches(&plan.segments).len())
 }
 
-fn compute_parts(
-    pool: Option<&rayon::ThreadPool>,
-    parts: &mut [Part],
-    columns: &[Vec<f64>; 4],
-    features: &mut [f32],
-    valid: &mut [u8],
-    cancel: &Cancel,
-) -> Result<(), Error> {
-    let [open, high, low, close] = columns;
-    let bars = Bars::new(open, high, low, close)?;
-    // Each part gets its own slices of the rows.
-    let (mut features, mut valid) = (features, valid);
-    let mut jobs = Vec::with_capacity(parts.len());
-    for part in parts {
-        let n = part.rows.len();
-        let (rows, rest) = features.split_at_mut(n * part.engine.width());
-        let (mask, rest_mask) = valid.split_at_mut(n);
-        (features, valid) = (rest, rest_mask);
-        jobs.push((part, rows, mask));
-    }
-    let run = |(part, rows, mask): (&mut Part, &mut [f32], &mut [u8])| {
-        let before = part.engine.bars();
-        compute(&mut part.engine, bars.slice(part.rows.clone()), rows, cancel)?;
-        let first = part.engine.first_valid().unwrap_or(u64::MAX);
-        let invalid = first.saturating_sub(before).min(mask.len() as u64) as usize;
-        mask[..invalid].fill(0);
-        mask[invalid..].fill(1);
-        Ok(())
-    };
-    match pool {
-        Some(pool) if jobs.len() > 1 => pool.install(|| jobs.into_par_iter().try_for_each(run)),
-        _ => jobs.into_iter().try_for_each(run),
-    }
-}
-
-/// Writes an array and hashes it on a thread of its own; what is sent is written in the order of sending.
+/// Writes an array on a thread of its own, and hashes it: as it comes where it comes in order, else at the end.
 struct Sink<'scope, T> {
-    full: mpsc::SyncSender<Vec<T>>,
+    full: mpsc::SyncSender<(u64, Vec<T>)>,
     empty: mpsc::Receiver<Vec<T>>,
     writer: std::thread::ScopedJoinHandle<'scope, Result<Written, Error>>,
 }
@@ -192,45 +235,44 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
         folder: &Path,
         name: &str,
         shape: &[u64],
+        cancel: &'scope Cancel,
     ) -> Result<Self, Error> {
-        let mut file = NpyWriter::<T>::create(folder.join(name))?;
-        let (full, filled) = mpsc::sync_channel::<Vec<T>>(UNDER_WAY);
+        let (path, total) = (folder.join(name), shape.iter().product::<u64>());
+        let file = NpyPlaces::<T>::create(&path, shape)?;
+        let (full, filled) = mpsc::sync_channel::<(u64, Vec<T>)>(UNDER_WAY);
         let (emptied, empty) = mpsc::channel();
         let (name, shape) = (name.to_owned(), shape.to_vec());
         let writer = scope.spawn(move || {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&header(T::DESCR, &shape));
-            for mut buffer in filled {
-                file.append(&buffer)?;
-                hasher.update(bytemuck::cast_slice(&buffer));
-                buffer.clear();
+            let (mut written, mut in_order) = (0, true);
+            for (first, mut values) in filled {
+                file.write(first, &values)?;
+                in_order &= first == written;
+                if in_order {
+                    hasher.update(bytemuck::cast_slice(&values));
+                }
+                written += values.len() as u64;
+                values.clear();
                 // Nobody may be waiting for it any more.
-                let _ = emptied.send(buffer);
+                let _ = emptied.send(values);
             }
-            if file.len() != shape.iter().product::<u64>() {
+            if written != total {
                 // The computation broke off; it knows why.
                 return Err(Error::Cancelled);
             }
-            let bytes = file.finish(&shape)?;
-            Ok(Written {
-                name,
-                shape,
-                dtype: T::DESCR,
-                bytes,
-                blake3: hasher.finalize().to_hex().to_string(),
-            })
+            let hash = if in_order { hasher.finalize() } else { hash_file(&path, None, cancel)? };
+            let bytes = HEADER as u64 + total * size_of::<T>() as u64;
+            Ok(Written { name, shape, dtype: T::DESCR, bytes, blake3: hash.to_hex().to_string() })
         });
         Ok(Sink { full, empty, writer })
     }
 
-    /// An empty buffer, one that has been used before where there is one.
-    fn buffer(&self) -> Vec<T> {
-        self.empty.try_recv().unwrap_or_default()
-    }
-
-    /// Hands values on; false when the writer has failed, which [`Sink::finish`] then reports.
-    fn send(&self, values: Vec<T>) -> bool {
-        self.full.send(values).is_ok()
+    /// Takes the values that begin at number `first`, and leaves an empty buffer for the next; an error when the
+    /// writer has failed, which [`Sink::finish`] then reports.
+    fn take(&self, first: u64, values: &mut Vec<T>) -> Result<(), Error> {
+        let empty = self.empty.try_recv().unwrap_or_default();
+        self.full.send((first, std::mem::replace(values, empty))).map_err(|_| Error::Cancelled)
     }
 
     fn finish(self) -> Result<Written, Error> {
@@ -263,44 +305,48 @@ fn settle<T>(
     }
 }
 
-/// The hash of `bars.npy`, taken from the pieces of a pass over it.
+/// What is known of `bars.npy` once a pass has gone over it: `hasher` has seen it where the pass was in order.
+fn bars_written(plan: &Plan, hasher: Option<blake3::Hasher>, cancel: &Cancel) -> Result<Written, Error> {
+    let hash = match hasher {
+        Some(hasher) => hasher.finalize(),
+        None => hash_file(&plan.folder.join("bars.npy"), None, cancel)?,
+    };
+    Ok(Written {
+        name: "bars.npy".to_owned(),
+        shape: vec![plan.rows, 4],
+        dtype: f64::DESCR,
+        bytes: HEADER as u64 + 32 * plan.rows,
+        blake3: hash.to_hex().to_string(),
+    })
+}
+
 fn bars_hasher(rows: u64) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&header(f64::DESCR, &[rows, 4]));
     hasher
 }
 
-fn bars_written(rows: u64, hasher: &blake3::Hasher) -> Written {
-    Written {
-        name: "bars.npy".to_owned(),
-        shape: vec![rows, 4],
-        dtype: f64::DESCR,
-        bytes: 128 + 32 * rows,
-        blake3: hasher.finalize().to_hex().to_string(),
-    }
-}
-
-/// Writes `features.npy` and `valid.npy`. Returns the first valid row of every segment, and the files written and read.
+/// Writes `features.npy` and `valid.npy`. Returns the first valid row of every segment, and the files written and
+/// read.
 pub fn write_rows(plan: &Plan, cancel: &Cancel) -> Result<(Vec<Option<u64>>, Vec<Written>), Error> {
     let width = plan.set.width() as u64;
+    let lanes = lanes_in_use(plan);
     std::thread::scope(|scope| {
-        let features = Sink::<f32>::start(scope, &plan.folder, "features.npy", &[plan.rows, width])?;
-        let valid = Sink::<u8>::start(scope, &plan.folder, "valid.npy", &[plan.rows])?;
-        let mut hasher = bars_hasher(plan.rows);
-        let outcome = each_piece(plan, cancel, |piece| {
-            let (mut rows, mut mask) = (features.buffer(), valid.buffer());
-            rows.extend_from_slice(piece.features);
-            mask.extend_from_slice(piece.valid);
-            let going = features.send(rows) && valid.send(mask);
-            hasher.update(bytemuck::cast_slice(piece.bars));
-            if going { Ok(()) } else { Err(Error::Cancelled) }
+        let features = Sink::<f32>::start(scope, &plan.folder, "features.npy", &[plan.rows, width], cancel)?;
+        let valid = Sink::<u8>::start(scope, &plan.folder, "valid.npy", &[plan.rows], cancel)?;
+        let mut hasher = (lanes == 1).then(|| bars_hasher(plan.rows));
+        let outcome = each_piece(plan, lanes, cancel, |piece| {
+            if let Some(hasher) = &mut hasher {
+                hasher.update(bytemuck::cast_slice(piece.bars));
+            }
+            features.take(piece.first * width, piece.features)?;
+            valid.take(piece.first, piece.valid)
         });
-        let files = vec![
-            features.finish(),
-            valid.finish(),
-            outcome.as_ref().map(|_| bars_written(plan.rows, &hasher)).map_err(|_| Error::Cancelled),
-        ];
-        settle(outcome, files)
+        let bars = match &outcome {
+            Ok(_) => bars_written(plan, hasher, cancel),
+            Err(_) => Err(Error::Cancelled),
+        };
+        settle(outcome, vec![features.finish(), valid.finish(), bars])
     })
 }
 
@@ -386,22 +432,30 @@ pub fn write_windows(
 ) -> Result<(Vec<Option<u64>>, Vec<Written>), Error> {
     let width = plan.set.width();
     // The number of windows stands in the headers, and how many there are only the features tell.
-    let first_valid = each_piece(plan, cancel, |_| Ok(()))?;
+    let first_valid = each_piece(plan, lanes_in_use(plan), cancel, |_| Ok(()))?;
     let windows = windows(&plan.segments, &first_valid, length);
     let count = windows.iter().map(|range| range.end - range.start).sum::<u64>();
     let [features_name, mask_name, starts_name] = dense_names(width);
+    let shape = [count, length, width as u64];
     std::thread::scope(|scope| {
-        let features =
-            Sink::<f32>::start(scope, &plan.folder, &features_name, &[count, length, width as u64])?;
-        let masks = Sink::<u8>::start(scope, &plan.folder, &mask_name, &[count, length])?;
-        let starts = Sink::<i64>::start(scope, &plan.folder, &starts_name, &[count])?;
+        let features = Sink::<f32>::start(scope, &plan.folder, &features_name, &shape, cancel)?;
+        let masks = Sink::<u8>::start(scope, &plan.folder, &mask_name, &shape[..2], cancel)?;
+        let starts = Sink::<i64>::start(scope, &plan.folder, &starts_name, &shape[..1], cancel)?;
         let mut hasher = bars_hasher(plan.rows);
-        let window_bytes = length as usize * width * 4;
-        let capacity = (WINDOW_BUFFER / window_bytes).max(1);
-        let mut rows = Recent::new(width, length);
-        let mut valid = Recent::new(1, length);
+        let capacity = (WINDOW_BUFFER / (length as usize * width * 4)).max(1);
+        let (mut rows, mut valid) = (Recent::new(width, length), Recent::new(1, length));
         let mut filled = (Vec::new(), Vec::new(), Vec::new());
-        let outcome = each_piece(plan, cancel, |piece| {
+        let mut sent = 0;
+        let mut send = |filled: &mut (Vec<f32>, Vec<u8>, Vec<i64>)| {
+            let n = filled.2.len() as u64;
+            features.take(sent * length * width as u64, &mut filled.0)?;
+            masks.take(sent * length, &mut filled.1)?;
+            starts.take(sent, &mut filled.2)?;
+            sent += n;
+            Ok(())
+        };
+        // In order: writing takes longer than computing, and what comes in order is hashed in passing.
+        let outcome = each_piece(plan, 1, cancel, |piece| {
             hasher.update(bytemuck::cast_slice(piece.bars));
             rows.add(piece.features);
             valid.add(piece.valid);
@@ -410,33 +464,20 @@ pub fn write_windows(
                 filled.0.extend_from_slice(rows.window(start, length));
                 filled.1.extend_from_slice(valid.window(start, length));
                 filled.2.push(start as i64);
-                if filled.2.len() == capacity {
-                    cancel.check()?;
-                    send(&features, &masks, &starts, &mut filled)?;
+                if filled.2.len() < capacity {
+                    return Ok(());
                 }
-                Ok(())
+                cancel.check()?;
+                send(&mut filled)
             })
         })
-        .and_then(|first_valid| send(&features, &masks, &starts, &mut filled).map(|()| first_valid));
-        let bars = outcome.as_ref().map(|_| bars_written(plan.rows, &hasher)).map_err(|_| Error::Cancelled);
+        .and_then(|first_valid| send(&mut filled).map(|()| first_valid));
+        let bars = match &outcome {
+            Ok(_) => bars_written(plan, Some(hasher), cancel),
+            Err(_) => Err(Error::Cancelled),
+        };
         settle(outcome, vec![features.finish(), masks.finish(), starts.finish(), bars])
     })
-}
-
-/// Hands filled buffers to their sinks and takes empty ones; an error when a writer has failed.
-fn send<'scope>(
-    features: &Sink<'scope, f32>,
-    masks: &Sink<'scope, u8>,
-    starts: &Sink<'scope, i64>,
-    filled: &mut (Vec<f32>, Vec<u8>, Vec<i64>),
-) -> Result<(), Error> {
-    let empty = (features.buffer(), masks.buffer(), starts.buffer());
-    let (rows, valid, first) = std::mem::replace(filled, empty);
-    if features.send(rows) && masks.send(valid) && starts.send(first) {
-        Ok(())
-    } else {
-        Err(Error::Cancelled)
-    }
 }
 
 /// Where a stored value and a recomputed one differ.
@@ -478,7 +519,8 @@ fn compare<T: Element + Into<f64> + Copy>(
         return;
     }
     found.0 += 1;
-    if found.1.is_none() {
+    // Pieces need not come in order.
+    if found.1.is_none_or(|first| row < first.row) {
         let differs = |(a, b): (&T, &T)| bytemuck::bytes_of(a) != bytemuck::bytes_of(b);
         let column = stored.iter().zip(computed).position(differs).unwrap_or_default();
         let (stored, computed) = (stored[column].into(), computed[column].into());
@@ -493,7 +535,7 @@ pub fn verify_rows(plan: &Plan, cancel: &Cancel) -> Result<Recomputed, Error> {
     let valid = NpyReader::<u8>::open(plan.folder.join("valid.npy"), &[plan.rows])?;
     let mut found = Recomputed { compared: plan.rows, ..Recomputed::default() };
     let (mut rows, mut mask) = (Vec::new(), Vec::new());
-    let first_valid = each_piece(plan, cancel, |piece| {
+    let first_valid = each_piece(plan, lanes_in_use(plan), cancel, |piece| {
         rows.resize(piece.features.len(), 0.0);
         mask.resize(piece.valid.len(), 0);
         features.read(piece.first * width as u64, &mut rows)?;
@@ -505,7 +547,7 @@ pub fn verify_rows(plan: &Plan, cancel: &Cancel) -> Result<Recomputed, Error> {
                 compare(&mut found.features, piece.first + i as u64, stored, computed);
             }
         }
-        if mask != piece.valid {
+        if mask != *piece.valid {
             for (i, (stored, computed)) in mask.chunks_exact(1).zip(piece.valid.chunks_exact(1)).enumerate() {
                 compare(&mut found.masks, piece.first + i as u64, stored, computed);
             }
@@ -519,7 +561,7 @@ pub fn verify_rows(plan: &Plan, cancel: &Cancel) -> Result<Recomputed, Error> {
 /// The same for the dense layout: every window that `count` and `length` speak of.
 pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> Result<Recomputed, Error> {
     let width = plan.set.width();
-    let first_valid = each_piece(plan, cancel, |_| Ok(()))?;
+    let first_valid = each_piece(plan, lanes_in_use(plan), cancel, |_| Ok(()))?;
     let windows = windows(&plan.segments, &first_valid, length);
     let expected = windows.iter().map(|range| range.end - range.start).sum::<u64>();
     let [features_name, mask_name, starts_name] = dense_names(width);
@@ -538,7 +580,7 @@ pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> 
     let (mut window, mut mask, mut first) =
         (vec![0.0; length as usize * width], vec![0; length as usize], [0]);
     let mut at = 0;
-    found.first_valid = each_piece(plan, cancel, |piece| {
+    found.first_valid = each_piece(plan, 1, cancel, |piece| {
         rows.add(piece.features);
         valid.add(piece.valid);
         let end = piece.first + piece.valid.len() as u64;
