@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from moola.inspection import Inspection
     from moola.store import FeatureStore
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run"]
 
 # Click's, or that of the copy of click which newer typers carry.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -55,6 +55,9 @@ class _Moola(TyperGroup):
         code: object
         try:
             code = super().main(args, *others, **options | {"standalone_mode": False})
+            if code == 130:
+                # That is how some typers return from Ctrl-C while they parse; others raise Abort.
+                raise typer.Abort
             sys.stdout.flush()
         except (KeyboardInterrupt, typer.Abort):
             code = _fail(json, "KeyboardInterrupt", "interrupted: nothing unfinished is left behind", 130)
@@ -103,8 +106,8 @@ app = typer.Typer(
 )
 
 
-def main() -> None:
-    """The console script."""
+def run() -> None:
+    """Runs the command that the process was started with, and ends the process."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # File names may hold bytes that are no text, and a terminal may not know an arrow.
