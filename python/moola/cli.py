@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from moola.inspection import Inspection
     from moola.store import FeatureStore
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run"]
 
 # Click's, or that of the copy of click which newer typers carry.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -50,11 +50,14 @@ class _Moola(TyperGroup):
     """The group of commands: it turns what they raise into a message and an exit code."""
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
-        args = list(sys.argv[1:] if args is None else args)
+        args = list(sys.argv[1:] if args is None else args) or ["--help"]
         json = "--json" in args
         code: object
         try:
             code = super().main(args, *others, **options | {"standalone_mode": False})
+            if code == 130:
+                # That is how some typers return from Ctrl-C while they parse; others raise Abort.
+                raise typer.Abort
             sys.stdout.flush()
         except (KeyboardInterrupt, typer.Abort):
             code = _fail(json, "KeyboardInterrupt", "interrupted: nothing unfinished is left behind", 130)
@@ -97,15 +100,14 @@ app = typer.Typer(
     name="moola",
     cls=_Moola,
     help="Causal features on minute bars: computed once, verified, opened in milliseconds.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def main() -> None:
-    """The console script."""
+def run() -> None:
+    """Runs the command that the process was started with, and ends the process."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # File names may hold bytes that are no text, and a terminal may not know an arrow.
@@ -140,7 +142,7 @@ def make_bars(
     bars: Annotated[int, typer.Option(help="Bars of each symbol.")] = 1_818_450,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bars on every machine.")] = 17,
     symbols: Annotated[
-        int | None, typer.Option(help="How many symbols; a column says which. [default: one, unnamed]")
+        int | None, typer.Option(help="How many symbols; a column says which.", show_default="one, unnamed")
     ] = None,
     expansions: Annotated[
         str | None,
@@ -199,7 +201,7 @@ def build_features(
         str,
         typer.Option(
             metavar="bars|windows",
-            help="bars serves windows of any length; windows writes those of one length out, as large.",
+            help="bars serves windows of any length; windows writes out all of one length.",
             rich_help_panel=STORE,
         ),
     ] = "bars",
@@ -220,7 +222,8 @@ def build_features(
         str | None,
         typer.Option(
             metavar="SHARES",
-            help="Shares of train, val and test instead. [default: 0.7,0.15,0.15]",
+            help="Shares of train, val and test instead.",
+            show_default="0.7,0.15,0.15",
             rich_help_panel=SPLITS,
         ),
     ] = None,
@@ -289,7 +292,8 @@ def build_features(
         str | None,
         typer.Option(
             metavar="open|close",
-            help="Which time of a bar its timestamp is. [default: open]",
+            help="Which time of a bar its timestamp is.",
+            show_default="open",
             rich_help_panel=TIME,
         ),
     ] = None,

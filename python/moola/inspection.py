@@ -80,8 +80,8 @@ class GapGroup:
 
     kind: Literal["daily break", "weekly break", "weekend", "longer break", "missing bars"]
     """A *daily* or *weekly break* comes at the same time of day, and is as long; a *weekend* is one that
-    holds Saturday noon, UTC. A *longer break* holds a recurring one and more: holidays, early closes, and outages
-    that cannot be told from them. *Missing bars* are the rest."""
+    holds Saturday noon, UTC. A *longer break* holds a recurring one and more: holidays, early closes, and
+    outages that cannot be told from them. *Missing bars* are the rest."""
     count: int
     typical: int
     """The median duration."""
@@ -365,7 +365,7 @@ def find_gaps(store: FeatureStore) -> Gaps:
 
     first_rows = store.bounds.first
     smallest = intervals.min()
-    found: list[tuple[Times, Times, Times, Times]] = []
+    found = [np.zeros((4, 0), dtype=np.int64)]
     short: dict[int, int] = {}
     short_bars, example = 0, None
     for first in range(0, len(store) - 1, 1 << 20):
@@ -379,7 +379,7 @@ def find_gaps(store: FeatureStore) -> Gaps:
         begin = last + interval
         # A daily break or a weekend lasts longer than a few bars; missing minutes need only be counted.
         long = end - begin >= np.minimum(5 * interval, HOUR)
-        found.append((symbol[long], last[long], begin[long], end[long]))
+        found.append(np.stack([symbol, last, begin, end])[:, long])
         brief = ~long
         if brief.any():
             closed = (end - begin)[brief]
@@ -391,10 +391,8 @@ def find_gaps(store: FeatureStore) -> Gaps:
             if example is None:
                 i = int(np.argmax(brief))
                 example = Gap(names[symbol[i]], int(last[i]), int(end[i]))
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)] or [
-        np.zeros(0, dtype=np.int64)
-    ] * 4
-    return Gaps(*columns, span, short, short_bars, example)
+    symbol, last, begin, end = np.concatenate(found, axis=1)
+    return Gaps(symbol, last, begin, end, span, short, short_bars, example)
 
 
 class Group(NamedTuple):
@@ -428,9 +426,9 @@ def group_gaps(gaps: Gaps, symbols: Sequence[str]) -> list[Group]:
     """Tells gaps that recur from missing bars. Zones need not be known: clocks may move them by an hour.
 
     A gap recurs when gaps of its symbol begin and end at the same quarters of the day on three days or more,
-    in 30 % of the weeks (where there are fewer than four, of the days), and eight times as often as comparable
-    gaps would by chance. What begins near a recurring one and lasts about as long counts with it; what holds one
-    and lasts longer is a longer break.
+    in 30 % of the weeks (where there are fewer than four, of the days), and eight times as often as
+    comparable gaps would by chance. What begins near a recurring one and lasts about as long counts with it;
+    what holds one and lasts longer is a longer break.
     """
     closed, day = gaps.closed, gaps.begin % DAY
     breaks = _recurring(gaps)
