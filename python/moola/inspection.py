@@ -394,7 +394,8 @@ def find_gaps(store: FeatureStore) -> Gaps:
     columns = [np.concatenate(column) for column in zip(*found, strict=True)] or [
         np.zeros(0, dtype=np.int64)
     ] * 4
-    return Gaps(*columns, span, short, short_bars, example)
+    symbol, last, begin, end = columns
+    return Gaps(symbol, last, begin, end, span, short, short_bars, example)
 
 
 class Group(NamedTuple):
