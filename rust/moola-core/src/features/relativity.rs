@@ -167,7 +167,9 @@ fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut
     };
     for (block, rows) in blocks(bars, out) {
         set.atr.push_block(block, &mut scratch.true_ranges, &mut scratch.atr);
-        scratch.turns = scratch.atr.map(|atr| least_move(set.zigzag_k * atr));
+        for (turn, atr) in scratch.turns.iter_mut().zip(&scratch.atr) {
+            *turn = least_move(set.zigzag_k * atr);
+        }
         sequential(set, block, &mut scratch);
         parallel(set, block, &mut scratch);
         transpose(&scratch.columns, rows);
@@ -179,11 +181,12 @@ fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut
 #[inline(always)]
 fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch: &mut Scratch<D>) {
     let Scratch { turns, range_ema, swings, .. } = scratch;
-    let mut ema = set.range_ema.clone();
+    let (ema, Some(mut average)) = (&set.range_ema, set.range_ema.value) else { return };
     set.zigzag.push_block(set.bars, block, turns, swings, |i| {
-        range_ema[i] = ema.push(block.high[i] - block.low[i])
+        average = ema.after(average, block.high[i] - block.low[i]);
+        range_ema[i] = average;
     });
-    set.range_ema = ema;
+    set.range_ema.value = Some(average);
 }
 
 /// What is the same for every bar on its own.
