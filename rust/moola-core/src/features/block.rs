@@ -66,7 +66,8 @@ fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     let [a, b, c, d]: [__m128; 4] = bytemuck::cast(columns);
     // SAFETY: SSE is part of x86-64.
     bytemuck::cast(unsafe {
-        let (low, high) = ([_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d)], [_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d)]);
+        let (low, high) =
+            ([_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d)], [_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d)]);
         [
             _mm_movelh_ps(low[0], low[1]),
             _mm_movehl_ps(low[1], low[0]),

@@ -206,7 +206,11 @@ impl Zigzag {
     #[inline(always)]
     fn known(&self) -> Known {
         let [high, low] = [self.swing_high, self.swing_low].map(|swing| swing.unwrap_or(self.extreme));
-        Known { high: (high.price, high.bar as f64), low: (low.price, low.bar as f64), leg: f64::from(self.leg as i8) }
+        Known {
+            high: (high.price, high.bar as f64),
+            low: (low.price, low.bar as f64),
+            leg: f64::from(self.leg as i8),
+        }
     }
 
     /// Before the first leg: keeps the running high and low until the close leaves one of them.
