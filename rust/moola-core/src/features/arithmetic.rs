@@ -7,6 +7,19 @@ pub fn ratio(a: f64, b: f64) -> f64 {
     if (a == 0.0) & (b == 0.0) { 0.0 } else { quotient }
 }
 
+/// `1/b`, for [`product`]. Prices are such that it neither overflows nor loses digits.
+#[inline(always)]
+pub fn reciprocal(b: f64) -> f64 {
+    1.0 / b
+}
+
+/// `a/b` from `a` and `1/b`, by the same rule: 0/0 is 0, x/0 is ±infinity.
+#[inline(always)]
+pub fn product(a: f64, per_b: f64) -> f64 {
+    let product = a * per_b;
+    if a == 0.0 { 0.0 } else { product }
+}
+
 /// `x` moved into [low, high]; for x that is not NaN.
 #[inline(always)]
 pub fn clip(x: f64, low: f64, high: f64) -> f64 {
@@ -25,6 +38,15 @@ mod tests {
         assert_eq!(ratio(-1.0, 0.0), f64::NEG_INFINITY);
         assert_eq!(ratio(0.0, 2.0), 0.0);
         assert_eq!(ratio(1.0, 3.0), 1.0 / 3.0);
+    }
+
+    #[test]
+    fn a_product_with_the_reciprocal_is_the_ratio() {
+        for (a, b) in
+            [(0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 2.0), (-3.0, 4.0), (1e-38, 1e-54), (3.4e38, 3.4e38)]
+        {
+            assert_eq!(product(a, reciprocal(b)) as f32, ratio(a, b) as f32, "{a}/{b}");
+        }
     }
 
     #[test]

@@ -39,10 +39,47 @@ pub fn blocks<'a, const D: usize>(
         .zip(rows)
 }
 
-/// Writes columns as rows.
+/// Writes columns as rows, by way of square tiles that fit into registers.
 #[inline(always)]
 pub fn transpose<const D: usize>(columns: &[Column<f32>; D], rows: &mut [[f32; D]; BLOCK]) {
-    for (i, row) in rows.iter_mut().enumerate() {
-        *row = std::array::from_fn(|k| columns[k][i]);
+    let (columns, rest) = columns.as_chunks::<4>();
+    for (i, rows) in rows.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        for (k, columns) in columns.iter().enumerate() {
+            let tile = transpose_tile(columns.each_ref().map(|column| column.as_chunks::<4>().0[i]));
+            for (row, values) in rows.iter_mut().zip(tile) {
+                row.as_chunks_mut::<4>().0[k] = values;
+            }
+        }
+        for (j, row) in rows.iter_mut().enumerate() {
+            for (value, column) in row.as_chunks_mut::<4>().1.iter_mut().zip(rest) {
+                *value = column[4 * i + j];
+            }
+        }
     }
+}
+
+/// Columns in, rows out. With SSE, which every x86-64 processor has: compilers do not find the shuffles themselves.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    use std::arch::x86_64::{__m128, _mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
+    let [a, b, c, d]: [__m128; 4] = bytemuck::cast(columns);
+    // SAFETY: SSE is part of x86-64.
+    bytemuck::cast(unsafe {
+        let (low, high) =
+            ([_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d)], [_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d)]);
+        [
+            _mm_movelh_ps(low[0], low[1]),
+            _mm_movehl_ps(low[1], low[0]),
+            _mm_movelh_ps(high[0], high[1]),
+            _mm_movehl_ps(high[1], high[0]),
+        ]
+    })
+}
+
+/// Columns in, rows out.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    std::array::from_fn(|i| columns.map(|column| column[i]))
 }

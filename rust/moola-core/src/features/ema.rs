@@ -7,7 +7,8 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ema {
     alpha: f64,
-    value: Option<f64>,
+    /// The average so far, where there is one.
+    pub(super) value: Option<f64>,
 }
 
 impl Ema {
@@ -19,12 +20,15 @@ impl Ema {
     /// Takes the next value and returns the average with it.
     #[inline(always)]
     pub fn push(&mut self, x: f64) -> f64 {
-        let value = match self.value {
-            Some(e) => e + self.alpha * (x - e),
-            None => x,
-        };
+        let value = self.value.map_or(x, |e| self.after(e, x));
         self.value = Some(value);
         value
+    }
+
+    /// The average that follows the average `e`.
+    #[inline(always)]
+    pub(super) fn after(&self, e: f64, x: f64) -> f64 {
+        e + self.alpha * (x - e)
     }
 
     /// Writes the state.

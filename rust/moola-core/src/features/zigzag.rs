@@ -57,6 +57,20 @@ impl SwingColumns {
         let zero = [0.0; BLOCK];
         SwingColumns { high: zero, high_bar: zero, low: zero, low_bar: zero, leg: zero }
     }
+
+    #[inline(always)]
+    fn set(&mut self, i: usize, known: &Known) {
+        (self.high[i], self.high_bar[i]) = known.high;
+        (self.low[i], self.low_bar[i]) = known.low;
+        self.leg[i] = known.leg;
+    }
+}
+
+/// One bar of the columns: price and bar of either swing, and the leg.
+struct Known {
+    high: (f64, f64),
+    low: (f64, f64),
+    leg: f64,
 }
 
 /// Running state.
@@ -91,16 +105,24 @@ impl Zigzag {
         }
     }
 
-    /// One more bar of a leg that runs up, or down, which is the mirror image.
-    ///
-    /// Whether a bar goes further than the ones before it is a toss-up, so that a branch on it would be guessed
-    /// wrong much of the time: hence the selects. The turn, the one branch, is rarer.
+    /// One more bar of a leg that runs up, or down, which is the mirror image. True when it turns the leg.
     #[inline(always)]
     fn go_on<const UP: bool>(&mut self, bar: u64, high: f64, low: f64, close: f64, turn: f64) -> bool {
+        self.reach::<UP>(bar, high, low, close);
+        let turns = self.retraced::<UP>(close) >= turn;
+        if turns {
+            self.confirm::<UP>(bar, close);
+        }
+        turns
+    }
+
+    /// Moves the extreme and the pullback. Whether a bar reaches further than those before it is a toss-up, which
+    /// a branch would guess wrong much of the time: hence the selects.
+    #[inline(always)]
+    fn reach<const UP: bool>(&mut self, bar: u64, high: f64, low: f64, close: f64) {
         let (ahead, behind) = if UP { (high, low) } else { (low, high) };
         let beyond = |a: f64, b: f64| if UP { a > b } else { a < b };
         let Zigzag { extreme, pullback, .. } = self;
-
         let further = beyond(ahead, extreme.price);
         let deeper = beyond(pullback.price, behind);
         pullback.price = select_unpredictable(deeper, behind, pullback.price);
@@ -108,22 +130,30 @@ impl Zigzag {
         pullback.bar = select_unpredictable(further | deeper, bar, pullback.bar);
         extreme.price = select_unpredictable(further, ahead, extreme.price);
         extreme.bar = select_unpredictable(further, bar, extreme.bar);
-
-        let turns = turn <= if UP { extreme.price - close } else { close - extreme.price };
-        if turns {
-            let swing = std::mem::replace(extreme, *pullback);
-            *pullback = Point { price: close, bar };
-            if UP {
-                (self.swing_high, self.leg) = (Some(swing), Leg::Down);
-            } else {
-                (self.swing_low, self.leg) = (Some(swing), Leg::Up);
-            }
-        }
-        turns
     }
 
-    /// The same as pushing the bars one by one, once both swings exist: `turns` holds the least move at each bar,
-    /// `swings` gets what is known at it. `also` is called at every bar: other work in the shade of this one.
+    /// How far the close has come back from the extreme.
+    #[inline(always)]
+    fn retraced<const UP: bool>(&self, close: f64) -> f64 {
+        if UP { self.extreme.price - close } else { close - self.extreme.price }
+    }
+
+    /// The leg has turned: its extreme is a swing, and the next leg starts at the pullback.
+    #[inline(always)]
+    fn confirm<const UP: bool>(&mut self, bar: u64, close: f64) {
+        let swing = Some(self.extreme);
+        if UP {
+            (self.swing_high, self.leg) = (swing, Leg::Down);
+        } else {
+            (self.swing_low, self.leg) = (swing, Leg::Up);
+        }
+        self.extreme = self.pullback;
+        self.pullback = Point { price: close, bar };
+    }
+
+    /// The same as pushing the bars one by one, once both swings exist: `turns` holds the move that turns a leg at
+    /// each bar, `swings` gets what is known at it. `also` is called at every bar, in order: work that is done in
+    /// the shade of this one.
     #[inline(always)]
     pub(super) fn push_block(
         &mut self,
@@ -133,20 +163,20 @@ impl Zigzag {
         swings: &mut SwingColumns,
         mut also: impl FnMut(usize),
     ) {
-        let mut state = self.clone();
+        let mut zigzag = self.clone();
         let mut i = 0;
         while i < BLOCK {
-            // One loop a leg, in which the last swings and the direction stay what they are.
-            i = match state.leg {
-                Leg::Up => state.push_leg::<true>(i, first, block, turns, swings, &mut also),
-                Leg::Down => state.push_leg::<false>(i, first, block, turns, swings, &mut also),
+            i = match zigzag.leg {
+                Leg::Up => zigzag.push_leg::<true>(i, first, block, turns, swings, &mut also),
+                Leg::Down => zigzag.push_leg::<false>(i, first, block, turns, swings, &mut also),
                 Leg::None => return,
             };
         }
-        *self = state;
+        *self = zigzag;
     }
 
-    /// Takes the bars of a block from bar `i` on until the leg has turned, and returns the first bar not taken.
+    /// Takes bars from `i` on until the leg has turned or the block ends, and returns the first one not taken.
+    /// Within a leg the last swings stay what they are.
     #[inline(always)]
     fn push_leg<const UP: bool>(
         &mut self,
@@ -157,28 +187,30 @@ impl Zigzag {
         swings: &mut SwingColumns,
         also: &mut impl FnMut(usize),
     ) -> usize {
-        let Some((high, low)) = self.swing_high.zip(self.swing_low) else { return BLOCK };
-        let (mut high, mut low) = ((high.price, high.bar as f64), (low.price, low.bar as f64));
+        let known = self.known();
         while i < BLOCK {
             also(i);
-            let turned =
-                self.go_on::<UP>(first + i as u64, block.high[i], block.low[i], block.close[i], turns[i]);
-            if turned {
-                if UP {
-                    high = self.swing_high.map_or(high, |p| (p.price, p.bar as f64));
-                } else {
-                    low = self.swing_low.map_or(low, |p| (p.price, p.bar as f64));
-                }
+            self.reach::<UP>(first + i as u64, block.high[i], block.low[i], block.close[i]);
+            if self.retraced::<UP>(block.close[i]) >= turns[i] {
+                self.confirm::<UP>(first + i as u64, block.close[i]);
+                swings.set(i, &self.known());
+                return i + 1;
             }
-            (swings.high[i], swings.high_bar[i]) = high;
-            (swings.low[i], swings.low_bar[i]) = low;
-            swings.leg[i] = if UP != turned { 1.0 } else { -1.0 };
+            swings.set(i, &known);
             i += 1;
-            if turned {
-                break;
-            }
         }
         i
+    }
+
+    /// What is known now, once both swings exist.
+    #[inline(always)]
+    fn known(&self) -> Known {
+        let [high, low] = [self.swing_high, self.swing_low].map(|swing| swing.unwrap_or(self.extreme));
+        Known {
+            high: (high.price, high.bar as f64),
+            low: (low.price, low.bar as f64),
+            leg: f64::from(self.leg as i8),
+        }
     }
 
     /// Before the first leg: keeps the running high and low until the close leaves one of them.
