@@ -55,6 +55,9 @@ fn row<const D: usize>(bar: &Bar, at: &Context, per_bar: f64) -> [f32; D] {
     let range_z = clip(ratio(range, at.range_ema), 0.0, 3.0);
     let since_high = clip(at.since_high * per_bar, 0.0, 3.0);
     let since_low = clip(at.since_low * per_bar, 0.0, 3.0);
+    // Of a candle that is all body nothing is left, though the product may be an ulp short of 1.
+    let solid = ((close - open).abs() == range) & (range > 0.0);
+    let wicks = if solid { 0.0 } else { 1.0 - body.abs() };
     let all = [
         product(open - low, per_range),
         product(close - low, per_range),
@@ -67,7 +70,7 @@ fn row<const D: usize>(bar: &Bar, at: &Context, per_bar: f64) -> [f32; D] {
         since_high,
         since_low,
         clip(range_z * at.leg * body, -2.0, 2.0),
-        clip((1.0 - range_z / 3.0) * (1.0 - body.abs()) * (since_high + since_low) / 2.0, 0.0, 3.0),
+        clip((1.0 - range_z / 3.0) * wicks * (since_high + since_low) / 2.0, 0.0, 3.0),
     ];
     std::array::from_fn(|k| all[k] as f32)
 }
