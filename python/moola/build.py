@@ -240,7 +240,7 @@ def describe_features(
 def _check_name(option: str, value: object, known: Sequence[str]) -> None:
     if value not in known:
         near = get_close_matches(str(value), known, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ConfigError(option, f"there is no {value!r}{hint} Choose one of {', '.join(known)}")
 
 
