@@ -564,8 +564,9 @@ def test_hash_file_takes_paths_and_handles(tmp_path):
 
 def test_a_hundred_thousand_segments_open(tmp_path):
     build(tmp_path / "store", lengths=[11] * 100_000, width=1).close()
-    begin = time.perf_counter()
+    # Processor time: other tests run beside this one.
+    begin = time.process_time()
     with FeatureStore.open(tmp_path / "store") as store:
-        took = time.perf_counter() - begin
+        took = time.process_time() - begin
         assert len(store.segments) == 100_000
     assert took < 5, f"{took:.2f} s"
