@@ -89,6 +89,49 @@ class TestGolden:
             assert same[90:].all()
 
 
+@needs_shared
+@pytest.mark.parametrize("feature_set", SETS)
+@pytest.mark.parametrize("name", FILES)
+class TestRealBars:
+    """The properties again, on bars that no strategy would think of."""
+
+    @pytest.fixture
+    def bars(self, name: str) -> Columns:
+        assert SHARED is not None
+        with np.load(Path(SHARED) / "golden" / f"{name}.npz") as archive:
+            return tuple(archive[column] for column in ("open", "high", "low", "close"))  # type: ignore[return-value]
+
+    def test_causal_to_the_bit(self, bars: Columns, feature_set: str) -> None:
+        full = moola.compute_features(*bars, feature_set=feature_set)
+        for cut in np.linspace(1, len(bars[0]) - 1, 23).astype(int):
+            removed = moola.compute_features(*columns_of(bars, slice(cut)), feature_set=feature_set)
+            assert (bits(removed) == bits(full[:cut])).all()
+            rewritten = tuple(np.concatenate([column[:cut], column[cut:][::-1]]) for column in bars)
+            again = moola.compute_features(*rewritten, feature_set=feature_set)[:cut]
+            assert (bits(again) == bits(removed)).all()
+
+    @pytest.mark.parametrize("scale", [1e-6, 3e-3, 7.0, 1e6])
+    def test_scale_invariant(self, bars: Columns, feature_set: str, scale: float) -> None:
+        here = moola.compute_features(*bars, feature_set=feature_set)
+        there = moola.compute_features(*(column * scale for column in bars), feature_set=feature_set)
+        np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
+
+    def test_restarted_to_the_bit(self, bars: Columns, feature_set: str) -> None:
+        stream, rows = moola.FeatureStream(feature_set), []
+        for start in range(0, len(bars[0]), 777):
+            rows.append(stream.push_many(*columns_of(bars, slice(start, start + 777))))
+            stream = moola.FeatureStream.from_state(stream.state())
+        full = moola.compute_features(*bars, feature_set=feature_set)
+        assert (bits(np.concatenate(rows)) == bits(full)).all()
+
+    def test_bounded_and_finite(self, bars: Columns, feature_set: str) -> None:
+        features = moola.compute_features(*bars, feature_set=feature_set)
+        assert np.isfinite(features).all()
+        for column, (_, low, high) in zip(features.T, _core.describe_features(feature_set), strict=True):
+            assert low is None or (column >= np.float64(low)).all()
+            assert high is None or (column <= np.float64(high)).all()
+
+
 class TestComputeFeatures:
     @pytest.mark.parametrize("feature_set", SETS)
     def test_shape_type_and_names(self, feature_set: str) -> None:
