@@ -36,7 +36,8 @@ from moola import _core, bars, formats
 from moola.bars import BarSource, Batch, ReadOptions, open_bars
 from moola.errors import ConfigError, InputDeniedError, InputError, InputMissingError, Problem
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+SHARED = os.environ.get("MOOLA_SHARED")
+DATA = Path(SHARED or "") / "data"
 NONE = np.iinfo(np.int64).min
 START = np.datetime64("2024-05-06T13:30", "ns").astype(np.int64)
 MINUTE = 60 * 10**9
@@ -1299,7 +1300,7 @@ def test_senseless_options(options: dict[str, Any], name: str, substance: str) -
 # Real bars
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real bars do not ship with the project")
+@pytest.mark.skipif(not SHARED, reason="needs the real bars: set MOOLA_SHARED")
 class TestRealBars:
     def test_bitcoin(self) -> None:
         for name, first in (("btcusdt", 23140.48), ("btcusdc", 23143.82)):
