@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["BarSource", "Batch", "ReadOptions", "SourceFile", "open_bars"]
 
 MAX_SAMPLES = 20
-"""At most this many problems are kept as samples; all of them are counted."""
+"""At most this many problems of each kind are kept as samples; all of them are counted."""
 
 _TIME_PROBLEMS = {
     _core.TIME_UNREADABLE: "bad_timestamp",
@@ -264,6 +264,7 @@ class BarSource:
         symbols, contracts: the names that codes in batches stand for; they grow while batches are read.
         keep: names of the columns in `Batch.extra`.
         counts: how many rows were left out so far, by kind of problem (see `moola.errors.KINDS`).
+        samples: the first 20 of each kind, with the index of their file; without lines, which take time to find.
         rereadable: whether :meth:`batches` may be called more than once.
     """
 
@@ -278,7 +279,7 @@ class BarSource:
         self.keep = list(options.keep)
         self.counts: dict[str, int] = {}
         self.rereadable = all(source.rereadable for source in inputs)
-        self._samples: list[tuple[int, Problem]] = []
+        self.samples: list[tuple[int, Problem]] = []
         self._codes: dict[str, dict[str, int]] = {"symbol": {}, "contract": {}}
         self._started = False
         self._lines = LineFinder()
@@ -296,8 +297,8 @@ class BarSource:
 
     @property
     def problems(self) -> list[Problem]:
-        """The first 20 rows that were left out, with their lines where the file is CSV."""
-        return [replace(problem, line=self.locate(file, problem.row - 1)) for file, problem in self._samples]
+        """The first rows that were left out, 20 of each kind, with their lines where the file is CSV."""
+        return [replace(problem, line=self.locate(file, problem.row - 1)) for file, problem in self.samples]
 
     def label(self, file: int) -> str:
         """What messages call a file."""
@@ -329,7 +330,7 @@ class BarSource:
             )
         self._started = True
         self.counts.clear()
-        self._samples.clear()
+        self.samples.clear()
         for file in self.files:
             file.rows = 0
         return _read_ahead(self._decode)
@@ -363,23 +364,22 @@ class BarSource:
         out: NDArray[np.bool_] | None = None
 
         numbers: list[NDArray[np.float64]] = []
-        unread: list[tuple[int, NDArray[np.bool_]]] = []
+        unread: list[tuple[str, int, NDArray[np.bool_]]] = []
         for column in layout.numbers:
             values, bad = self._inputs[file].floats(raw.column(layout.at(column)))
             numbers.append(values)
             if bad is not None:
-                unread.append((column, bad))
-                out = bad if out is None else out | bad
+                unread.append(("not_a_number", column, bad))
         codes = {role: self._names(file, role, raw, layout, first_row) for role in ("symbol", "contract")}
 
         if times.size and int(times.min()) <= _core.TIME_LOCAL:
-            for reason, kind in _TIME_PROBLEMS.items():
-                found = times == reason
-                if found.any():
-                    self._refuse(file, kind, found, first_row, raw, layout, layout.timestamp, times, codes)
-                    out = found if out is None else out | found
-        for column, bad in unread:
-            self._refuse(file, "not_a_number", bad, first_row, raw, layout, column, times, codes)
+            found = [(kind, layout.timestamp, times == reason) for reason, kind in _TIME_PROBLEMS.items()]
+            unread = [problem for problem in found if problem[2].any()] + unread
+        for kind, column, refused in unread:
+            # However much is wrong with a bar, it is one bar refused.
+            fresh = refused if out is None else refused & ~out
+            self._refuse(file, kind, fresh, first_row, raw, layout, column, times, codes)
+            out = refused if out is None else out | refused
 
         arrays = [times, *numbers]
         rows = None
@@ -440,9 +440,12 @@ class BarSource:
     ) -> None:
         """Counts rows that are left out, and keeps samples of them."""
         rows = np.flatnonzero(refused)
+        if not rows.size:
+            return
         self.counts[kind] = self.counts.get(kind, 0) + len(rows)
         symbol = codes["symbol"]
-        for row in rows[: MAX_SAMPLES - len(self._samples)].tolist():
+        kept = sum(problem.kind == kind for _, problem in self.samples)
+        for row in rows[: MAX_SAMPLES - kept].tolist():
             time = int(times[row])
             problem = Problem(
                 kind,
@@ -453,7 +456,7 @@ class BarSource:
                 timestamp=time if time > _core.TIME_LOCAL else None,
                 symbol=None if symbol is None else self.symbols[symbol[row]],
             )
-            self._samples.append((file, problem))
+            self.samples.append((file, problem))
 
     def _clocks(self, stopped: Callable[[], bool]) -> list[Clock]:
         """One for each file. Slashed dates are read twice, first to see which order fits all of them."""

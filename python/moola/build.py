@@ -7,16 +7,17 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from moola import _core
-from moola.bars import BarSource, ReadOptions, open_bars
+from moola.bars import MAX_SAMPLES, BarSource, ReadOptions, open_bars
 from moola.errors import BarError, ConfigError, InputError, Problem
 from moola.features import compute_features, parameters
 from moola.layout import CHECKSUMS, FORMAT_VERSION, METADATA, SPLITS, arrays_of, write_checksums, write_json
@@ -304,32 +305,37 @@ def ingest(
     rows, quality = engine.finish(order)
     if not rows:
         raise InputError(
-            "no bar is left" if quality["dropped_bad_bars"] else "there are no bars",
-            "Give a source with bars",
+            f"all {quality['dropped_bad_bars']:,} bars have a NaN, null or infinite value",
+            "Repair the source, or name the right columns with --columns FILE_COLUMN=ROLE",
             source=source.files[0].name if len(source.files) == 1 else None,
         )
     return [SegmentRows(symbols[code], *rest) for code, *rest in rows], quality
 
 
-def _refuse(source: BarSource, counts: dict[str, int], samples: list[tuple[Any, ...]]) -> None:
+def _refuse(
+    source: BarSource, counts: dict[str, int], samples: list[tuple[int, int | None, dict[str, Any]]]
+) -> None:
     """Raises one error for all that the reader and the engine found wrong, with at most 20 samples."""
     counts = {**source.counts, **counts}
     if not counts:
         return
-    problems = list(source.problems)
-    for kind, file, row, timestamp, column, value, symbol in samples[: 20 - len(problems)]:
-        problems.append(
-            Problem(
-                kind=kind,
-                row=row + 1,
-                column=column,
-                value=timestamp if column == "timestamp" else value,
-                file=source.label(file),
-                line=source.locate(file, row),
-                timestamp=timestamp,
-                symbol=source.symbols[symbol] if source.symbols else None,
-            )
-        )
+    found = list(source.samples)
+    for file, code, facts in samples:
+        symbol = source.symbols[code] if code is not None and source.symbols else None
+        problem = Problem(**facts, file=source.label(file), symbol=symbol)
+        found.append((file, replace(problem, row=problem.row + 1)))
+    # The first of every kind comes before the second of any: many of one kind do not hide where another is.
+    met: dict[str, int] = {}
+    ranked = []
+    for file, problem in found:
+        met[problem.kind] = met.get(problem.kind, 0) + 1
+        ranked.append((met[problem.kind], file, problem.row, problem))
+    shown = sorted(ranked, key=itemgetter(0))[:MAX_SAMPLES]
+    # In the order of the files, which are read again to find the lines.
+    problems = [
+        replace(problem, line=source.locate(file, row - 1))
+        for _, file, row, problem in sorted(shown, key=itemgetter(1, 2))
+    ]
     raise BarError(counts, problems)
 
 
@@ -345,9 +351,9 @@ def _write_features(
 ) -> tuple[list[int | None], list[tuple[str, list[int], str, int, str]]]:
     if max(rows for _, rows in spans) < window_length:
         longest = max(rows for _, rows in spans)
+        many = f" in {len(spans):,} segments, the longest of {longest:,}," if len(spans) > 1 else ""
         raise InputError(
-            f"{quality['bars']:,} bars in {len(spans):,} segments, the longest of {longest:,}, are fewer than one "
-            f"window of {window_length} bars",
+            f"{quality['bars']:,} bars{many} are fewer than one window of {window_length} bars",
             "Give more bars, or a smaller --window-length (window_length=)",
         )
     return _core.write_features(folder, spans, feature_set, engine_parameters, threads, length)
@@ -402,7 +408,6 @@ def _notices(
             f"{short:,} of {segments:,} segments are shorter than {window_length} bars and give no window"
         )
     if jumps := quality["jumps_over_50_percent"]:
-        notices.append(
-            f"{jumps:,} closes lie more than 50 % from the close before: splits, rolls or bad prints?"
-        )
+        lie = "close lies" if jumps == 1 else "closes lie"
+        notices.append(f"{jumps:,} {lie} more than 50 % from the close before: splits, rolls or bad prints?")
     return notices

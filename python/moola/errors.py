@@ -89,6 +89,10 @@ class Problem:
     timestamp: int | None = None
     """The bar's time as the source gave it, UTC nanoseconds."""
     symbol: str | None = None
+    bar: tuple[float, float, float, float] | None = None
+    """Open, high, low and close, where they could be read."""
+    previous: int | None = None
+    """The time of the bar before it, where that is what it was judged by."""
 
     def __str__(self) -> str:
         where = f"{self.file}, row {self.row}" if self.file is not None else f"bar {self.row}"
@@ -96,9 +100,21 @@ class Problem:
             where += f" (line {self.line})"
         if self.symbol:
             where += f", symbol {self.symbol}"
-        if self.timestamp is not None:
+        value = self.value
+        if isinstance(value, int) and value == self.timestamp:
+            value = format_time(value)
+        elif self.timestamp is not None:
             where += f", at {format_time(self.timestamp)}"
-        return f"{where}: {self.column} = {self.value}"
+        return f"{where}: {self.column} = {value}{self._judged_by()}"
+
+    def _judged_by(self) -> str:
+        """What the value does not go with."""
+        if self.kind == "out_of_order" and self.previous is not None:
+            return f", after {format_time(self.previous)}"
+        if self.bar is not None and self.kind in ("high_below_low", "open_outside", "close_outside"):
+            _, high, low, _ = self.bar
+            return f", low = {low}" + (f", high = {high}" if self.column != "high" else "")
+        return ""
 
 
 KINDS: Mapping[str, tuple[str, str]] = {
@@ -141,7 +157,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     ),
     "duplicate_timestamp": (
         "duplicate timestamp",
-        "repair the source, or pass --dedup identical if the rows are exact repeats",
+        "repair the source, or pass --dedup identical: it drops exact repeats, rows that differ are still refused",
     ),
     "out_of_order": ("timestamp earlier than the one before it", "sort the source, or pass --sort"),
     "extra_not_finite": (
@@ -155,7 +171,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
 class BarError(MoolaError, ValueError):
     """Bars that must not become features.
 
-    Attributes: `counts` (how many of each kind), `problems` (the first 20 of them).
+    Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them).
     """
 
     def __init__(self, counts: Mapping[str, int], problems: Sequence[Problem]) -> None:

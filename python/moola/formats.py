@@ -234,17 +234,34 @@ class StreamInput(Input):
 
         schema = pa.schema([self._start().schema.field(i) for i in columns])
         schema = schema.with_metadata({"columns": ",".join(map(str, columns))})
-        spooled = tempfile.TemporaryFile(prefix="moola-")  # noqa: SIM115 -- it outlives this method
+        with self._room_for_a_copy():
+            spooled = tempfile.TemporaryFile(prefix="moola-")  # noqa: SIM115 -- it outlives this method
         try:
-            with pa.ipc.new_stream(spooled, schema) as writer:
-                for raw in self.read(columns):
-                    if stopped():
-                        break
+            writer = pa.ipc.new_stream(spooled, schema)
+            for raw in self.read(columns):
+                if stopped():
+                    break
+                with self._room_for_a_copy():
                     writer.write_batch(raw.replace_schema_metadata(schema.metadata))
+            with self._room_for_a_copy():
+                writer.close()
+                spooled.flush()
         except BaseException:
-            spooled.close()
+            # What its buffer still holds may find no room either.
+            with suppress(OSError):
+                spooled.close()
             raise
         self._spooled = spooled
+
+    @contextmanager
+    def _room_for_a_copy(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self.refusal(
+                f"is read twice because of its dates, and no copy can be kept meanwhile ({_brief(error)})",
+                "Set TMPDIR to a directory with room, or save the bars to a file and give that",
+            ) from error
 
     def close(self) -> None:
         self._held.clear()

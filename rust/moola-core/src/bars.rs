@@ -128,9 +128,11 @@ pub struct Sample {
     pub symbol: Option<u32>,
     /// The whole bar.
     pub bar: Bar,
+    /// The time of the bar before it, where that is what it was judged by.
+    pub previous: Option<i64>,
 }
 
-/// Everything that was refused: all of it counted, the first few kept.
+/// Everything that was refused: all of it counted, the first few of each kind kept.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refusals {
     counts: [u64; Fault::ALL.len()],
@@ -141,8 +143,9 @@ impl Refusals {
     /// Counts one refusal and keeps it while there is room.
     #[cold]
     pub fn add(&mut self, sample: Sample) {
-        self.counts[sample.fault as usize] += 1;
-        if self.samples.len() < MAX_SAMPLES {
+        let count = &mut self.counts[sample.fault as usize];
+        *count += 1;
+        if *count <= MAX_SAMPLES as u64 {
             self.samples.push(sample);
         }
     }
@@ -162,9 +165,21 @@ impl Refusals {
         Fault::ALL.into_iter().zip(self.counts).filter(|&(_, n)| n > 0)
     }
 
-    /// The first refusals, in the order in which they were met.
-    pub fn samples(&self) -> &[Sample] {
-        &self.samples
+    /// The first refusals, at most [`MAX_SAMPLES`], in the order in which they were met. Many of one kind do not hide
+    /// where another is: the first of every kind comes before the second of any.
+    pub fn samples(&self) -> Vec<&Sample> {
+        let mut met = [0; Fault::ALL.len()];
+        let mut ranked: Vec<(u64, usize)> = Vec::with_capacity(self.samples.len());
+        for (place, sample) in self.samples.iter().enumerate() {
+            let rank = &mut met[sample.fault as usize];
+            ranked.push((*rank, place));
+            *rank += 1;
+        }
+        ranked.sort_unstable();
+        ranked.truncate(MAX_SAMPLES);
+        let mut places: Vec<usize> = ranked.into_iter().map(|(_, place)| place).collect();
+        places.sort_unstable();
+        places.into_iter().map(|place| &self.samples[place]).collect()
     }
 }
 
@@ -241,6 +256,7 @@ impl<'a> Bars<'a> {
                     value,
                     symbol: None,
                     bar,
+                    previous: None,
                 });
             }
         }
@@ -291,5 +307,17 @@ mod tests {
         assert_eq!(refusals.total(), 50);
         assert_eq!(refusals.samples().len(), MAX_SAMPLES);
         assert_eq!(refusals.samples()[7].row, 7);
+    }
+
+    #[test]
+    fn every_kind_is_among_the_samples() {
+        let n = 100;
+        let (good, mut close) = (vec![1.0; n], vec![f64::NAN; n]);
+        (close[30], close[80], close[99]) = (-1.0, 2.0, -2.0);
+        let Err(Error::Bars(refusals)) = Bars::new(&good, &good, &good, &close).unwrap().check() else {
+            panic!("bad closes must be refused")
+        };
+        let rows: Vec<u64> = refusals.samples().iter().map(|sample| sample.row).collect();
+        assert_eq!(rows, (0..17).chain([30, 80, 99]).collect::<Vec<_>>());
     }
 }

@@ -238,7 +238,7 @@ impl Ingest {
             for (value, column) in extra.iter_mut().zip(&batch.extra) {
                 *value = column[i] as f32;
             }
-            if !self.is_sound(&row, &extra) {
+            if !self.is_sound(&row, &extra, |k| batch.extra[k][i]) {
                 continue;
             }
             if self.options.sort {
@@ -251,9 +251,9 @@ impl Ingest {
         self.flush()
     }
 
-    /// Judges a row on its own.
+    /// Judges a row on its own; `given` are the kept columns as the source gives them.
     #[inline]
-    fn is_sound(&mut self, row: &Row, extra: &[f32]) -> bool {
+    fn is_sound(&mut self, row: &Row, extra: &[f32], given: impl Fn(usize) -> f64) -> bool {
         let missing = extra.iter().position(|x| !x.is_finite());
         if row.bar.is_sound() & (row.timestamp != i64::MIN) & missing.is_none() {
             return true;
@@ -264,12 +264,12 @@ impl Ingest {
             fault
         } else {
             let k = missing.unwrap_or_default();
-            (Fault::ExtraNotFinite, self.options.extra[k].as_str(), extra[k].into())
+            (Fault::ExtraNotFinite, self.options.extra[k].as_str(), given(k))
         };
         if self.options.drop_bad_bars && matches!(fault, Fault::NotFinite | Fault::ExtraNotFinite) {
             self.quality.dropped_bad_bars += 1;
         } else {
-            self.refusals.add(sample(row, fault, column.to_owned(), value));
+            self.refusals.add(sample(row, fault, column.to_owned(), value, None));
         }
         false
     }
@@ -293,10 +293,12 @@ impl Ingest {
                     return;
                 }
                 let fault = if same { Fault::Duplicate } else { Fault::OutOfOrder };
-                self.refusals.add(sample(row, fault, "timestamp".to_owned(), timestamp as f64));
+                let previous = Some(state.last);
+                self.refusals.add(sample(row, fault, "timestamp".to_owned(), timestamp as f64, previous));
                 return;
             }
-            let step = timestamp - state.last;
+            // Two times may lie further apart than an int64 of nanoseconds can say.
+            let step = timestamp.saturating_sub(state.last);
             state.steps.add(step);
             self.quality.jumps += u64::from((bar.close / state.last_bar.close - 1.0).abs() > 0.5);
             let rolled = contract != state.contract;
@@ -462,7 +464,7 @@ impl Ingest {
     }
 }
 
-fn sample(row: &Row, fault: Fault, column: String, value: f64) -> Sample {
+fn sample(row: &Row, fault: Fault, column: String, value: f64, previous: Option<i64>) -> Sample {
     Sample {
         fault,
         file: row.file,
@@ -472,6 +474,7 @@ fn sample(row: &Row, fault: Fault, column: String, value: f64) -> Sample {
         value,
         symbol: Some(row.symbol),
         bar: row.bar,
+        previous,
     }
 }
 

@@ -187,7 +187,7 @@ fn samples_say_where() {
         Ingest::new(folder.path(), Options { extra: vec!["volume".into()], ..Options::default() }).unwrap();
     push(&mut ingest, 0, 0, &[(0, 60, 5.0, 0, 1.0)]);
     push(&mut ingest, 3, 100, &[(0, 120, 5.0, 0, 1.0), (0, 180, f64::INFINITY, 0, 1.0)]);
-    let sample = &ingest.refusals().samples()[0];
+    let sample = ingest.refusals().samples()[0];
     assert_eq!((sample.file, sample.row, sample.timestamp, sample.symbol), (3, 101, Some(180), Some(0)));
     assert_eq!((sample.column.as_str(), sample.value), ("open", f64::INFINITY));
 }

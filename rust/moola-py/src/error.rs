@@ -1,8 +1,8 @@
 //! The one place where the engine's errors become Python's: the classes of `moola.errors`.
 
-use moola_core::Error;
-use moola_core::bars::Refusals;
+use moola_core::bars::{Refusals, Sample};
 use moola_core::error::Refusal;
+use moola_core::{Bar, Error};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -57,6 +57,24 @@ fn build(py: Python<'_>, error: Error) -> PyResult<PyErr> {
     }
 }
 
+/// What the engine knows of a refused bar, as the fields of `moola.errors.Problem`.
+pub fn facts<'py>(py: Python<'py>, sample: &Sample) -> PyResult<Bound<'py, PyDict>> {
+    let facts = PyDict::new(py);
+    facts.set_item("kind", sample.fault.name())?;
+    facts.set_item("row", sample.row)?;
+    facts.set_item("column", &sample.column)?;
+    match sample.timestamp {
+        // A float64 has not digits enough for a time.
+        Some(timestamp) if sample.column == "timestamp" => facts.set_item("value", timestamp)?,
+        _ => facts.set_item("value", sample.value)?,
+    }
+    facts.set_item("timestamp", sample.timestamp)?;
+    let Bar { open, high, low, close } = sample.bar;
+    facts.set_item("bar", (open, high, low, close))?;
+    facts.set_item("previous", sample.previous)?;
+    Ok(facts)
+}
+
 /// The counts as a dict of kind to count, and the samples as `moola.errors.Problem`s.
 pub fn refusals_to_py<'py>(
     py: Python<'py>,
@@ -69,14 +87,7 @@ pub fn refusals_to_py<'py>(
     let class = py.import("moola.errors")?.getattr("Problem")?;
     let problems = PyList::empty(py);
     for sample in refusals.samples() {
-        let facts = PyDict::new(py);
-        facts.set_item("timestamp", sample.timestamp)?;
-        problems.append(
-            class.call(
-                (sample.fault.name(), sample.row, sample.column.as_str(), sample.value),
-                Some(&facts),
-            )?,
-        )?;
+        problems.append(class.call((), Some(&facts(py, sample)?))?)?;
     }
     Ok((counts, problems))
 }

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::error::to_py;
+use crate::error::{facts, to_py};
 use crate::features::{ParameterTuple, feature_set, parameters};
 use crate::worker;
 
@@ -81,7 +81,7 @@ impl Ingest {
         py.detach(|| inner.push(&batch)).map_err(|e| to_py(py, e))
     }
 
-    /// Kind to count, and (kind, file, row from 0, timestamp, column, value, symbol) of the first refusals.
+    /// Kind to count, and of the first refusals the file, the symbol, and the facts for a `Problem` (rows from 0).
     fn refusals<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>)> {
         let counts = PyDict::new(py);
         let samples = PyList::empty(py);
@@ -90,7 +90,7 @@ impl Ingest {
                 counts.set_item(fault.name(), count)?;
             }
             for s in inner.refusals().samples() {
-                samples.append((s.fault.name(), s.file, s.row, s.timestamp, &s.column, s.value, s.symbol))?;
+                samples.append((s.file, s.symbol, facts(py, s)?))?;
             }
         }
         Ok((counts, samples))

@@ -141,6 +141,7 @@ impl Stream {
                     value: timestamp as f64,
                     symbol: None,
                     bar: bars.bar(row),
+                    previous: last,
                 }),
             }
         }
