@@ -24,17 +24,18 @@ __all__ = [
     "default_parameters",
     "describe_features",
     "feature_sets",
+    "first_outlier",
     "fit_dates",
     "hash_file",
     "localize",
     "npy_header",
     "parse_epochs",
     "parse_times",
-    "stream_window",
     "time_format_has_offset",
     "time_notation",
     "time_zones",
     "verify_features",
+    "verify_streamed",
     "write_features",
 ]
 
@@ -143,15 +144,18 @@ def verify_features(
     threads: int,
     windows: tuple[int, int] | None = None,
 ) -> dict[str, Any]: ...
-def stream_window(
+def verify_streamed(
     folder: str | os.PathLike[str],
     segments: _Spans,
     feature_set: str,
     parameters: _Parameters | None,
-    segment: int,
-    start: int,
+    samples: Sequence[tuple[int, int, int]],
     length: int,
-) -> NDArray[np.float32]: ...
+    windows: tuple[int, int] | None = None,
+) -> tuple[int, tuple[int, int, float, float] | None]: ...
+def first_outlier(
+    path: str | os.PathLike[str], shape: Sequence[int], ranges: Sequence[tuple[float, float]]
+) -> tuple[int, float] | None: ...
 def hash_file(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> str: ...
 def npy_header(descr: str, shape: Sequence[int]) -> bytes: ...
 

@@ -19,7 +19,7 @@ import numpy as np
 from moola import _core
 from moola.bars import MAX_SAMPLES, BarSource, ReadOptions, open_bars
 from moola.errors import BarError, ConfigError, InputError, Problem
-from moola.features import compute_features, parameters
+from moola.features import parameters
 from moola.layout import CHECKSUMS, FORMAT_VERSION, METADATA, SPLITS, arrays_of, write_checksums, write_json
 from moola.publish import publishing
 from moola.splits import Segment, SplitOptions, make_splits
@@ -176,7 +176,7 @@ def build_features(
         count = quality["bars"]
         timestamps = np.memmap(folder / "timestamps.npy", "<i8", "r", 128, (count,))
         splits = make_splits(timestamps, segments, split_options, window_length)
-        known = _known_after(folder, segments, feature_set, config, [name for name, _, _ in features])
+        known = known_after(folder, segments, feature_set, engine_parameters)
         short = sum(segment.last_row - segment.first_row + 1 < window_length for segment in segments)
         quality["segments_shorter_than_window"] = short
         file_hashes = {name: blake3 for name, _, _, _, blake3 in written}
@@ -363,14 +363,19 @@ def _write_features(
 _RESTARTS, _HISTORY, _COMPARED, _TOLERANCE = 8, 2_000, 1_000, 1e-3
 
 
-def _known_after(
-    folder: Path, segments: list[Segment], feature_set: str, config: Any, names: list[str]
+def known_after(
+    folder: Path,
+    segments: list[Segment],
+    feature_set: str,
+    engine_parameters: tuple[int, int, float, float, int, int] | None,
 ) -> dict[str, Any]:
     """Measures after how many bars each feature no longer depends on where the series began.
 
     The features are computed afresh from several places in the longest segment, and compared with those that
     2,000 bars more of history give: a feature counts as known from the bar on after which the two agree within 1e-3.
     """
+    options: dict[str, Any] = {"feature_set": feature_set, "parameters": engine_parameters}
+    names = [name for name, _, _ in _core.describe_features(feature_set, engine_parameters)]
     longest = max(segments, key=lambda segment: segment.last_row - segment.first_row)
     bars = longest.last_row - longest.first_row + 1
     history = min(_HISTORY, bars // 2)
@@ -380,8 +385,8 @@ def _known_after(
     after = np.zeros(len(names), dtype=np.int64)
     for place in sorted(places):
         columns = np.ascontiguousarray(mapped[place : place + history + compared].T)
-        full = compute_features(*columns, feature_set=feature_set, config=config)[history:]
-        fresh = compute_features(*columns[:, history:].copy(), feature_set=feature_set, config=config)
+        full = _core.compute_features(*columns, **options)[history:]
+        fresh = _core.compute_features(*columns[:, history:].copy(), **options)
         differs = np.abs(full.astype(np.float64) - fresh) > _TOLERANCE
         last = compared - np.argmax(differs[::-1], axis=0)
         after = np.maximum(after, np.where(differs.any(axis=0), last, 0))

@@ -261,6 +261,29 @@ class FeatureStore:
         """The BLAKE3 hash that a file has now."""
         return _core.hash_file(name, dir_fd=self._open_handle())
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the store's path holds another directory by now, or none."""
+        return _replaced(str(self.path), self._open_handle())
+
+    def read_rows(self, name: str, first: int, end: int) -> NDArray[Any]:
+        """Rows `first` to `end - 1` of a file's array, copied by plain reads.
+
+        A map counts as the process's memory, and kills it where the file was truncated or the disk fails; this
+        raises `DamagedStoreError` or `OSError` instead.
+        """
+        array = self._description.arrays[name]
+        rows = np.empty((end - first, *array.shape[1:]), array.descr)
+        left = rows.reshape(-1).view(np.uint8).data
+        offset = len(array.header) + first * (rows.nbytes // max(len(rows), 1))
+        with os.fdopen(self._open(name, array.nbytes), "rb", buffering=0) as file:
+            while left:
+                count = os.preadv(file.fileno(), [left], offset)
+                if count == 0:
+                    self._damaged(name, "was truncated while it was read")
+                left, offset = left[count:], offset + count
+        return rows
+
     def read_bytes(self, name: str) -> bytes:
         """A file's bytes: for the small ones."""
         with os.fdopen(self._open(name, None), "rb") as file:

@@ -5,13 +5,20 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::Cancel;
 use crate::error::Error;
 
 /// Large enough for BLAKE3's widest instructions, small enough to stay in the cache.
 const BUFFER: usize = 256 << 10;
+
+/// The size of a file in bytes; a relative path counts from `directory` where there is one.
+pub fn size(path: &Path, directory: Option<BorrowedFd<'_>>) -> Result<u64, Error> {
+    let status = rustix::fs::statat(directory.unwrap_or(CWD), path, AtFlags::empty())
+        .map_err(|errno| Error::io(path)(errno.into()))?;
+    Ok(status.st_size as u64)
+}
 
 /// The hash of a file; a relative path counts from `directory` where there is one.
 pub fn hash_file(
@@ -52,6 +59,7 @@ mod tests {
             std::fs::write(&path, &bytes).unwrap();
             assert_eq!(hash_file(&path, None, &Cancel::new()).unwrap(), blake3::hash(&bytes));
             let directory = File::open(folder.path()).unwrap();
+            assert_eq!(super::size(Path::new("x"), Some(directory.as_fd())).unwrap(), bytes.len() as u64);
             let hash = hash_file(Path::new("x"), Some(directory.as_fd()), &Cancel::new()).unwrap();
             assert_eq!(hash, blake3::hash(&bytes));
         }

@@ -577,27 +577,34 @@ pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> 
     let mut found = Recomputed { compared: count, ..Recomputed::default() };
     let mut rows = Recent::new(width, length);
     let mut valid = Recent::new(1, length);
-    let (mut window, mut mask, mut first) =
-        (vec![0.0; length as usize * width], vec![0; length as usize], [0]);
+    let window_values = length as usize * width;
+    let capacity = (WINDOW_BUFFER / (4 * window_values)).max(1);
+    let (mut stored, mut stored_masks, mut stored_starts) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = 0;
     found.first_valid = each_piece(plan, 1, cancel, |piece| {
         rows.add(piece.features);
         valid.add(piece.valid);
         let end = piece.first + piece.valid.len() as u64;
         windows_ending_in(&windows, length, piece.first, end, |start| {
-            if at % 4096 == 0 {
+            let i = (at % capacity as u64) as usize;
+            if i == 0 {
                 cancel.check()?;
+                let n = capacity.min((count - at) as usize);
+                stored.resize(n * window_values, 0.0);
+                stored_masks.resize(n * length as usize, 0);
+                stored_starts.resize(n, 0);
+                features.read(at * window_values as u64, &mut stored)?;
+                masks.read(at * length, &mut stored_masks)?;
+                starts.read(at, &mut stored_starts)?;
             }
-            features.read(at * (length * width as u64), &mut window)?;
-            masks.read(at * length, &mut mask)?;
-            starts.read(at, &mut first)?;
-            compare(&mut found.features, at, &window, rows.window(start, length));
-            compare(&mut found.masks, at, &mask, valid.window(start, length));
-            if first[0] != start as i64 {
+            let window = &stored[i * window_values..][..window_values];
+            let mask = &stored_masks[i * length as usize..][..length as usize];
+            compare(&mut found.features, at, window, rows.window(start, length));
+            compare(&mut found.masks, at, mask, valid.window(start, length));
+            if stored_starts[i] != start as i64 {
                 found.starts.0 += 1;
-                let difference =
-                    Difference { row: at, column: 0, stored: first[0] as f64, computed: start as f64 };
-                found.starts.1.get_or_insert(difference);
+                let (stored, computed) = (stored_starts[i] as f64, start as f64);
+                found.starts.1.get_or_insert(Difference { row: at, column: 0, stored, computed });
             }
             at += 1;
             Ok(())
@@ -606,35 +613,107 @@ pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> 
     Ok(found)
 }
 
-/// The rows of a window of `length` rows that begins at `start`, from a stream that is given the bars of the segment one
-/// by one and is saved and restored on the way.
-pub fn stream_window(
+/// A window that goes through the stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The number of its segment.
+    pub segment: usize,
+    /// The row of its first bar.
+    pub start: u64,
+    /// Where its first row stands among the rows of the features' file.
+    pub place: u64,
+}
+
+/// Recomputes windows of `length` rows by a stream that is given the bars of their segments one by one and is saved
+/// and restored on the way, and compares them with what the file of features holds. Returns how many windows differ,
+/// and the first difference: the bar's row and the feature.
+///
+/// `windows`: length and number of windows, in the dense layout. The samples ascend.
+pub fn verify_streamed(
     plan: &Plan,
-    segment: usize,
-    start: u64,
+    windows: Option<(u64, u64)>,
     length: u64,
+    samples: &[Sample],
     cancel: &Cancel,
-) -> Result<Vec<f32>, Error> {
-    let source = NpyReader::<f64>::open(plan.folder.join("bars.npy"), &[plan.rows, 4])?;
+) -> Result<(u64, Option<Difference>), Error> {
     let width = plan.set.width();
-    let mut stream = crate::features::Stream::new(plan.set, plan.parameters, None)?;
-    let mut rows = vec![0.0; length as usize * width];
-    let mut ignored = vec![0.0; width];
-    let (mut at, end) = (plan.segments[segment].0, start + length);
-    let mut bars = Vec::new();
-    while at < end {
-        cancel.check()?;
-        bars.resize(4 * PIECE.min((end - at) as usize), 0.0);
-        source.read(4 * at, &mut bars)?;
-        for &[open, high, low, close] in bars.as_chunks::<4>().0 {
-            let out = match at.checked_sub(start) {
-                Some(row) => &mut rows[row as usize * width..][..width],
-                None => &mut ignored[..],
-            };
-            stream.push(&crate::Bar { open, high, low, close }, None, out)?;
-            at += 1;
+    let source = NpyReader::<f64>::open(plan.folder.join("bars.npy"), &[plan.rows, 4])?;
+    let features = match windows {
+        None => NpyReader::<f32>::open(plan.folder.join("features.npy"), &[plan.rows, width as u64])?,
+        Some((length, count)) => {
+            let [name, ..] = dense_names(width);
+            NpyReader::open(plan.folder.join(name), &[count, length, width as u64])?
         }
-        stream = crate::features::Stream::from_state(&stream.state())?;
+    };
+    let mut found = (0, None);
+    let (mut bars, mut rows, mut stored) = (Vec::new(), Vec::new(), vec![0.0; length as usize * width]);
+    for samples in samples.chunk_by(|a, b| a.segment == b.segment) {
+        let mut at = plan.segments[samples[0].segment].0;
+        let mut stream = crate::features::Stream::new(plan.set, plan.parameters, None)?;
+        let mut recent = Recent { first: at, ..Recent::new(width, length) };
+        for sample in samples {
+            let end = sample.start + length;
+            while at < end {
+                cancel.check()?;
+                let n = PIECE.min((end - at) as usize);
+                bars.resize(4 * n, 0.0);
+                rows.resize(width * n, 0.0);
+                source.read(4 * at, &mut bars)?;
+                let pairs = bars.as_chunks::<4>().0.iter().zip(rows.chunks_exact_mut(width));
+                for (&[open, high, low, close], row) in pairs {
+                    stream.push(&crate::Bar { open, high, low, close }, None, row)?;
+                }
+                recent.add(&rows);
+                stream = crate::features::Stream::from_state(&stream.state())?;
+                at += n as u64;
+            }
+            features.read(sample.place * width as u64, &mut stored)?;
+            let mut difference = (0, None);
+            compare(&mut difference, sample.start, &stored, recent.window(sample.start, length));
+            found.0 += difference.0;
+            found.1 = found.1.or(difference.1.map(|d| Difference {
+                row: sample.start + d.column / width as u64,
+                column: d.column % width as u64,
+                ..d
+            }));
+        }
     }
-    Ok(rows)
+    Ok(found)
+}
+
+/// Values checked against their ranges at a time.
+const RANGE_BUFFER: usize = 1 << 18;
+
+/// The first value of an array of float32 that lies outside the range of its column, or is no finite number: its
+/// place among all values, and itself. The last dimension of `shape` is that of the columns.
+pub fn first_outlier(
+    path: &Path,
+    shape: &[u64],
+    ranges: &[(f32, f32)],
+    cancel: &Cancel,
+) -> Result<Option<(u64, f32)>, Error> {
+    let source = NpyReader::<f32>::open(path, shape)?;
+    // Many rows' bounds after one another: a row is too short for wide instructions.
+    let repeated = |bound: fn(&(f32, f32)) -> f32| -> Vec<f32> {
+        ranges.iter().map(bound).cycle().take(64 * ranges.len()).collect()
+    };
+    let low = repeated(|range| range.0.max(f32::MIN));
+    let high = repeated(|range| range.1.min(f32::MAX));
+    let mut values = vec![0.0; (RANGE_BUFFER / low.len()).max(1) * low.len()];
+    let mut first = 0;
+    while first < source.len() {
+        cancel.check()?;
+        values.truncate((source.len() - first) as usize);
+        source.read(first, &mut values)?;
+        for (i, run) in values.chunks(low.len()).enumerate() {
+            let inside = |((&x, &low), &high): ((&f32, &f32), &f32)| (x >= low) & (x <= high);
+            if !run.iter().zip(&low).zip(&high).fold(true, |sound, x| sound & inside(x))
+                && let Some(at) = run.iter().zip(&low).zip(&high).position(|x| !inside(x))
+            {
+                return Ok(Some((first + (i * low.len() + at) as u64, run[at])));
+            }
+        }
+        first += values.len() as u64;
+    }
+    Ok(None)
 }

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 use moola_core::features::{Engine, FeatureSet, Parameters, compute};
 use moola_core::npy::{NpyReader, NpyWriter};
-use moola_core::store::{Plan, stream_window, verify_rows, verify_windows, write_rows, write_windows};
+use moola_core::store::{
+    Plan, Sample, first_outlier, verify_rows, verify_streamed, verify_windows, write_rows, write_windows,
+};
 use moola_core::synth::SampleMarket;
 use moola_core::{Bars, Cancel, Error};
 
@@ -154,14 +156,83 @@ fn a_changed_value_is_found_and_named() {
 }
 
 #[test]
-fn a_window_streams_to_the_same_bits() {
+fn windows_stream_to_the_same_bits() {
+    let (length, width) = (105, 12);
+    // The first and the last windows of segments, some that overlap, and one beyond the first piece.
+    let offsets = [(4, 0), (4, 1), (4, 60), (4, 69_800), (7, 0), (7, 66_000)];
+    for dense in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), &SEGMENTS, FeatureSet::Relativity12, 1);
+        let mut samples: Vec<Sample> = offsets
+            .map(|(segment, offset)| {
+                let start = plan.segments[segment].0 + offset;
+                Sample { segment, start, place: start }
+            })
+            .into();
+        let windows = if dense {
+            let (_, written) = write_windows(&plan, length, &Cancel::new()).unwrap();
+            let count = written[0].shape[0];
+            let starts = read::<i64>(&folder.path().join("window_starts.npy"), &[count]);
+            samples.retain(|sample| starts.contains(&(sample.start as i64)));
+            for sample in &mut samples {
+                sample.place = length * starts.iter().position(|&s| s as u64 == sample.start).unwrap() as u64;
+            }
+            Some((length, count))
+        } else {
+            write_rows(&plan, &Cancel::new()).unwrap();
+            None
+        };
+        assert!(samples.len() >= 4);
+        let verify =
+            |samples: &[Sample]| verify_streamed(&plan, windows, length, samples, &Cancel::new()).unwrap();
+        assert_eq!(verify(&samples), (0, None));
+        assert_eq!(verify(&[]), (0, None));
+
+        // One bit in the last row of the second window.
+        let path = folder.path().join(if dense { "features_12d.npy" } else { "features.npy" });
+        let mut bytes = fs::read(&path).unwrap();
+        let row = samples[1].place + length - 1;
+        bytes[128 + 4 * (width * row as usize + 7)] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let (count, first) = verify(&samples);
+        let first = first.unwrap();
+        assert!(count >= 1);
+        assert_eq!((first.row, first.column), (samples[1].start + length - 1, 7));
+        assert_ne!(first.stored, first.computed);
+    }
+}
+
+#[test]
+fn the_first_value_out_of_its_range_is_found() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = plan(folder.path(), &SEGMENTS, FeatureSet::Relativity12, 1);
-    let (features, ..) = expected(&plan);
-    for (segment, offset) in [(4, 0), (4, 69_800), (7, 66_000)] {
-        let start = plan.segments[segment].0 + offset;
-        let window = stream_window(&plan, segment, start, 105, &Cancel::new()).unwrap();
-        assert!(window == features[start as usize * 12..(start as usize + 105) * 12]);
+    let path = folder.path().join("x.npy");
+    let ranges = [(0.0, 1.0), (f32::NEG_INFINITY, f32::INFINITY), (-1.0, 1.0)];
+    let rows = 200_000;
+    let find = |place: usize, x: f32| {
+        let mut values = vec![0.5; 3 * rows];
+        values[place] = x;
+        let mut writer = NpyWriter::<f32>::create(&path).unwrap();
+        writer.append(&values).unwrap();
+        writer.finish(&[rows as u64, 3]).unwrap();
+        let found = first_outlier(&path, &[rows as u64, 3], &ranges, &Cancel::new()).unwrap();
+        fs::remove_file(&path).unwrap();
+        found.map(|(place, x)| (place as usize, x.to_bits()))
+    };
+    for row in [0, 1, 63, 64, 87_381, 87_382, rows - 1] {
+        assert_eq!(find(3 * row, 1.0), None);
+        assert_eq!(find(3 * row, -0.0), None);
+        assert_eq!(find(3 * row + 1, f32::MAX), None);
+        for (column, x) in [
+            (0, -1e-45),
+            (0, 1.000_000_1),
+            (0, f32::NAN),
+            (1, f32::NAN),
+            (1, f32::INFINITY),
+            (1, f32::NEG_INFINITY),
+            (2, 2.0),
+        ] {
+            assert_eq!(find(3 * row + column, x), Some((3 * row + column, x.to_bits())));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::error::to_py;
 use crate::worker;
 
 /// The BLAKE3 hash of a file, as 64 hexadecimal digits. A relative path counts from the open directory `dir_fd`.
@@ -20,7 +21,10 @@ pub fn hash_file(py: Python<'_>, path: PathBuf, dir_fd: Option<i32>) -> PyResult
     // SAFETY: it is not -1, and the caller keeps it open, as with every `dir_fd` in Python's os module; a closed
     // one gives an error from the system and no more.
     let directory = dir_fd.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
-    worker::run(py, |cancel| hash::hash_file(&path, directory, cancel)).map(|hash| hash.to_hex().to_string())
+    let size = hash::size(&path, directory).map_err(|e| to_py(py, e))?;
+    // A bar is 32 bytes.
+    worker::run_over(py, size as usize / 32, |cancel| hash::hash_file(&path, directory, cancel))
+        .map(|hash| hash.to_hex().to_string())
 }
 
 /// The first 128 bytes of the `.npy` file of a C-ordered array: what `np.save` writes, and all that a store accepts.

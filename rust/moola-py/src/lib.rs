@@ -24,7 +24,7 @@ mod _core {
     #[pymodule_export]
     use super::publish::Staging;
     #[pymodule_export]
-    use super::store::{Ingest, stream_window, verify_features, write_features};
+    use super::store::{Ingest, first_outlier, verify_features, verify_streamed, write_features};
     #[pymodule_export]
     use super::synth::SampleBars;
     #[pymodule_export]

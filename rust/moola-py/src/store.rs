@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use moola_core::Bars;
 use moola_core::ingest::{self, Batch, Options};
-use moola_core::store::{self, Difference, Plan, Written};
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use moola_core::store::{self, Difference, Plan, Sample, Written};
+use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -189,42 +189,68 @@ pub fn verify_features<'py>(
     windows: Option<(u64, u64)>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let plan = plan(py, folder, segments, feature_set, parameters, threads)?;
-    let found = worker::run(py, |cancel| match windows {
+    let rows = windows.map_or(plan.rows, |(length, count)| length.saturating_mul(count)) as usize;
+    let found = worker::run_over(py, rows, |cancel| match windows {
         None => store::verify_rows(&plan, cancel),
         Some((length, count)) => store::verify_windows(&plan, length, count, cancel),
     })?;
-    let difference = |(count, first): (u64, Option<Difference>)| {
-        (count, first.map(|d| (d.row, d.column, d.stored, d.computed)))
-    };
     let result = PyDict::new(py);
     result.set_item("compared", found.compared)?;
     result.set_item("first_valid", found.first_valid)?;
-    result.set_item("features", difference(found.features))?;
-    result.set_item("masks", difference(found.masks))?;
-    result.set_item("starts", difference(found.starts))?;
+    result.set_item("features", differences(found.features))?;
+    result.set_item("masks", differences(found.masks))?;
+    result.set_item("starts", differences(found.starts))?;
     Ok(result)
 }
 
-/// The rows of one window from a stream that is given its segment's bars one by one, saved and restored on the way.
+/// How many rows differ, and of the first: row, column, what is stored, what comes out.
+type Differences = (u64, Option<(u64, u64, f64, f64)>);
+
+fn differences((count, first): (u64, Option<Difference>)) -> Differences {
+    (count, first.map(|d| (d.row, d.column, d.stored, d.computed)))
+}
+
+/// Recomputes windows bar by bar and compares them to the bit. `samples`, ascending: number of the segment, first row,
+/// and where that row stands in the file. `windows`: length and number of windows, in the dense layout.
 #[pyfunction]
-#[pyo3(signature = (folder, segments, feature_set, parameters, segment, start, length))]
-#[expect(clippy::too_many_arguments, reason = "a plan and a place in it")]
-pub fn stream_window<'py>(
-    py: Python<'py>,
+#[pyo3(signature = (folder, segments, feature_set, parameters, samples, length, windows=None))]
+#[expect(clippy::too_many_arguments, reason = "a plan and what to verify of it")]
+pub fn verify_streamed(
+    py: Python<'_>,
     folder: PathBuf,
     segments: Vec<(u64, u64)>,
     feature_set: &str,
     parameters: Option<ParameterTuple>,
-    segment: usize,
-    start: u64,
+    samples: Vec<(usize, u64, u64)>,
     length: u64,
-) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    windows: Option<(u64, u64)>,
+) -> PyResult<Differences> {
     let plan = plan(py, folder, segments, feature_set, parameters, 1)?;
-    let (first, rows) =
-        *plan.segments.get(segment).ok_or_else(|| PyValueError::new_err("no such segment"))?;
-    if start < first || length == 0 || start + length > first + rows {
-        return Err(PyValueError::new_err("the window leaves its segment"));
+    for &(segment, start, _) in &samples {
+        let (first, rows) =
+            *plan.segments.get(segment).ok_or_else(|| PyValueError::new_err("no such segment"))?;
+        if start < first || length == 0 || start + length > first + rows {
+            return Err(PyValueError::new_err("a window leaves its segment"));
+        }
     }
-    let rows = worker::run(py, |cancel| store::stream_window(&plan, segment, start, length, cancel))?;
-    PyArray1::from_vec(py, rows).reshape([length as usize, plan.set.width()])
+    let samples: Vec<Sample> =
+        samples.into_iter().map(|(segment, start, place)| Sample { segment, start, place }).collect();
+    worker::run(py, |cancel| store::verify_streamed(&plan, windows, length, &samples, cancel))
+        .map(differences)
+}
+
+/// The place and value of the first float32 of the array in a file that lies outside its column's range, or is not
+/// finite.
+#[pyfunction]
+pub fn first_outlier(
+    py: Python<'_>,
+    path: PathBuf,
+    shape: Vec<u64>,
+    ranges: Vec<(f32, f32)>,
+) -> PyResult<Option<(u64, f32)>> {
+    if ranges.is_empty() || shape.last() != Some(&(ranges.len() as u64)) {
+        return Err(PyValueError::new_err("there must be a range for every column"));
+    }
+    let rows = shape[..shape.len() - 1].iter().fold(1, |rows: u64, &n| rows.saturating_mul(n));
+    worker::run_over(py, rows as usize, |cancel| store::first_outlier(&path, &shape, &ranges, cancel))
 }
