@@ -30,7 +30,8 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     if not np.isfinite(expected[PERIOD:]).all():
         raise SystemExit("TA-Lib gives no value where it should: nothing is compared")
     rounds = interleaved(
-        {"compute_swings": lambda: moola.compute_swings(open, high, low, close), "TA-Lib": reference}, rounds=9
+        {"compute_swings": lambda: moola.compute_swings(open, high, low, close), "TA-Lib": reference},
+        rounds=9,
     )
     return [
         Figure(

@@ -117,14 +117,25 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def ratio(rounds: Rounds, side: str, to: str, name: str, better: Literal["lower", "higher"], **claim: object) -> Figure:
+def ratio(
+    rounds: Rounds, side: str, to: str, name: str, better: Literal["lower", "higher"], **claim: object
+) -> Figure:
     """How many times `side` takes what `to` takes: the median over the rounds."""
     values = rounds.ratios(side, to)
     detail = {f"{s} s": round(rounds.median(s), 6) for s in (side, to)}
-    return Figure(name, statistics.median(values), "x", better, spread=quartiles(values), detail=detail, **claim)  # type: ignore[arg-type]
+    return Figure(
+        name, statistics.median(values), "x", better, spread=quartiles(values), detail=detail, **claim
+    )  # type: ignore[arg-type]
 
 
-def each(rounds: Rounds, side: str, name: str, count: int, unit: Literal["ns/bar", "ms"] = "ns/bar", **claim: object) -> Figure:
+def each(
+    rounds: Rounds,
+    side: str,
+    name: str,
+    count: int,
+    unit: Literal["ns/bar", "ms"] = "ns/bar",
+    **claim: object,
+) -> Figure:
     """The median time of a side for each of `count` bars, or calls."""
     scale = {"ns/bar": 1e9, "ms": 1e3}[unit] / count
     values = [s * scale for s in rounds.seconds[side]]

@@ -13,7 +13,18 @@ import statistics
 import sys
 from pathlib import Path
 
-from benchmark import MOOLA, WORK, Figure, Usage, interleaved, main, quartiles, ratio, run_process, sample_bars
+from benchmark import (
+    MOOLA,
+    WORK,
+    Figure,
+    Usage,
+    interleaved,
+    main,
+    quartiles,
+    ratio,
+    run_process,
+    sample_bars,
+)
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
@@ -33,7 +44,10 @@ def measure(_: argparse.Namespace) -> list[Figure]:
         os.sync()
 
     def build() -> Usage:
-        return noted("moola", run_process(MOOLA, "build-features", "--data", bars, "--output", store, "--stamp", "open"))
+        return noted(
+            "moola",
+            run_process(MOOLA, "build-features", "--data", bars, "--output", store, "--stamp", "open"),
+        )
 
     def write() -> Usage:
         return noted("script", run_process(sys.executable, script, bars, plain, size))

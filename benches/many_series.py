@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from benchmark import BARS, WORK, Figure, each, interleaved, main, ratio, sample_columns
@@ -22,7 +23,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     """The claim, and both sides."""
     columns = sample_columns()
     cuts = np.linspace(0, len(columns[0]), SERIES + 1).astype(int)
-    series = [[column[a:b] for column in columns] for a, b in zip(cuts, cuts[1:], strict=False)]
+    series = [[column[a:b] for column in columns] for a, b in pairwise(cuts)]
 
     def compute(bars: list[np.ndarray]) -> np.ndarray:
         return moola.compute_features(*bars)
@@ -53,7 +54,7 @@ def _store_pass(columns: list[np.ndarray], cuts: np.ndarray) -> list[Figure]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     np.save(folder / "bars.npy", np.column_stack(columns))
-    spans = [(int(a), int(b - a)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    spans = [(int(a), int(b - a)) for a, b in pairwise(cuts)]
 
     def write(threads: int) -> None:
         _core.write_features(folder, spans, "relativity10", None, threads)

@@ -34,7 +34,11 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     clear()
     return [
         Figure(
-            f"moola build-features from {side}", rounds.median(side), "s", "lower", spread=quartiles(rounds.seconds[side])
+            f"moola build-features from {side}",
+            rounds.median(side),
+            "s",
+            "lower",
+            spread=quartiles(rounds.seconds[side]),
         )
         for side in rounds.seconds
     ]

@@ -36,10 +36,16 @@ SLOWER = 1.15
 
 def run() -> int:
     """Runs them and returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--full", action="store_true", help="the longer form of those that have one")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 on a slowdown or a claim that does not hold")
-    parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, metavar="NAME", help="run these alone")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit code 1 on a slowdown or a claim that does not hold"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, metavar="NAME", help="run these alone"
+    )
     parser.add_argument("--discard", action="store_true", help="keep no result")
     options = parser.parse_args()
 
@@ -77,7 +83,13 @@ def _measure(scripts: list[str], full: bool) -> tuple[list[dict[str, Any]], list
     for script in scripts:
         print(f"\n{script}", flush=True)
         result = WORK / f"{script}.json"
-        command = [sys.executable, Path(__file__).with_name(f"{script}.py"), "--json", result, *(["--full"] if full else [])]
+        command = [
+            sys.executable,
+            Path(__file__).with_name(f"{script}.py"),
+            "--json",
+            result,
+            *(["--full"] if full else []),
+        ]
         began = time.perf_counter()
         subprocess.run(command, check=False)
         if not result.exists():

@@ -19,7 +19,18 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     """The claim, and a figure for each benchmark that criterion ran."""
     shutil.rmtree(RESULTS, ignore_errors=True)
     short = ["--warm-up-time", "0.5", "--measurement-time", "1.5", "--noplot"]
-    command = ["cargo", "bench", "--locked", "--quiet", "-p", "moola-core", "--bench", "features", "--", *short]
+    command = [
+        "cargo",
+        "bench",
+        "--locked",
+        "--quiet",
+        "-p",
+        "moola-core",
+        "--bench",
+        "features",
+        "--",
+        *short,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")

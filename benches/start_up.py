@@ -38,7 +38,8 @@ def measure(_: argparse.Namespace) -> list[Figure]:
         rounds=15,
     )
     importing = [
-        b - a for a, b in zip(processes.seconds["python"], processes.seconds["python, import moola"], strict=True)
+        b - a
+        for a, b in zip(processes.seconds["python"], processes.seconds["python, import moola"], strict=True)
     ]
 
     path = WORK / "start_up.store"
@@ -51,7 +52,11 @@ def measure(_: argparse.Namespace) -> list[Figure]:
 
     opening = interleaved({"open": open_all}, rounds=101)
     first = [
-        float(subprocess.run([sys.executable, "-c", _FIRST_OPEN, path], capture_output=True, text=True, check=True).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", _FIRST_OPEN, path], capture_output=True, text=True, check=True
+            ).stdout
+        )
         for _ in range(11)
     ]
     shutil.rmtree(path)

@@ -55,7 +55,16 @@ def measure(options: argparse.Namespace) -> list[Figure]:
 
     def build() -> Usage:
         return run_process(
-            MOOLA, "build-features", "--data", data, "--output", store, "--stamp", "open", "--layout", "windows"
+            MOOLA,
+            "build-features",
+            "--data",
+            data,
+            "--output",
+            store,
+            "--stamp",
+            "open",
+            "--layout",
+            "windows",
         )
 
     def write() -> Usage:
@@ -65,7 +74,9 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     build()
     size = sum(file.stat().st_size for file in store.iterdir())
     count = 3 if options.full else 5
-    rounds = interleaved({"moola": build, "plain writes": write}, rounds=count, warm_up=0 if options.full else 1, between=clear)
+    rounds = interleaved(
+        {"moola": build, "plain writes": write}, rounds=count, warm_up=0 if options.full else 1, between=clear
+    )
     clear()
     name = f"--layout windows, {size / 1e9:.1f} GB: speed against plain writes"
     return [
