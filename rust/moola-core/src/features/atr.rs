@@ -3,7 +3,7 @@
 //! Source: J. W. Wilder, *New Concepts in Technical Trading Systems* (1978), with a plain mean for Wilder's
 //! smoothing (TA-Lib's `SMA(TRANGE)`).
 
-use super::block::{BLOCK, Block, Column};
+use super::block::{BLOCK, Block, Column, GROUP};
 use super::state::{Reader, Writer};
 use super::window::Window;
 use crate::error::Error;
@@ -71,14 +71,14 @@ impl Atr {
         scratch.extend_from_slice(&self.ranges.as_slice()[1..]);
         scratch.extend_from_slice(&ranges);
         // Every lane sums its own window, oldest first: the same additions as one bar at a time.
-        out.fill(0.0);
-        for age in 0..period {
-            for (sum, x) in out.iter_mut().zip(&scratch[age..age + BLOCK]) {
-                *sum += x;
+        for (g, out) in out.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
+            let mut sums = [0.0; GROUP];
+            for window in scratch[g * GROUP..].windows(GROUP).take(period) {
+                for (sum, x) in sums.iter_mut().zip(window) {
+                    *sum += x;
+                }
             }
-        }
-        for sum in out.iter_mut() {
-            *sum /= period as f64;
+            *out = sums.map(|sum| sum / period as f64);
         }
         ranges[BLOCK - period.min(BLOCK)..].iter().for_each(|&x| self.ranges.push(x));
     }

@@ -39,9 +39,20 @@ pub fn blocks<'a, const D: usize>(
         .zip(rows)
 }
 
+/// Bars of a block whose values stay in registers from their formulas to their rows.
+pub const GROUP: usize = 8;
+
+/// Cuts the rows of a block into groups, each with the number of its first bar.
+#[inline(always)]
+pub fn groups<const D: usize>(
+    rows: &mut [[f32; D]; BLOCK],
+) -> impl Iterator<Item = (usize, &mut [[f32; D]; GROUP])> {
+    rows.as_chunks_mut::<GROUP>().0.iter_mut().enumerate().map(|(g, rows)| (g * GROUP, rows))
+}
+
 /// Writes columns as rows, by way of square tiles that fit into registers.
 #[inline(always)]
-pub fn transpose<const D: usize>(columns: &[Column<f32>; D], rows: &mut [[f32; D]; BLOCK]) {
+pub fn transpose<const D: usize, const N: usize>(columns: &[[f32; N]; D], rows: &mut [[f32; D]; N]) {
     let (columns, rest) = columns.as_chunks::<4>();
     for (i, rows) in rows.as_chunks_mut::<4>().0.iter_mut().enumerate() {
         for (k, columns) in columns.iter().enumerate() {

@@ -3,7 +3,7 @@
 
 use super::arithmetic::{clip, product, ratio, reciprocal};
 use super::atr::Atr;
-use super::block::{BLOCK, Block, Column, blocks, transpose};
+use super::block::{BLOCK, Block, Column, GROUP, blocks, groups, transpose};
 use super::ema::Ema;
 use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
@@ -150,13 +150,12 @@ impl<const D: usize> Features for Relativity<D> {
 }
 
 /// What the sequential loop leaves for the vectorised one.
-struct Scratch<const D: usize> {
+struct Scratch {
     true_ranges: Vec<f64>,
     atr: Column,
     turns: Column,
     range_ema: Column,
     swings: SwingColumns,
-    columns: [Column<f32>; D],
 }
 
 at_level! {
@@ -165,13 +164,12 @@ at_level! {
 
 #[inline(always)]
 fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) {
-    let mut scratch = Scratch::<D> {
+    let mut scratch = Scratch {
         true_ranges: Vec::new(),
         atr: [0.0; BLOCK],
         turns: [0.0; BLOCK],
         range_ema: [0.0; BLOCK],
         swings: SwingColumns::new(),
-        columns: [[0.0; BLOCK]; D],
     };
     for (block, rows) in blocks(bars, out) {
         set.atr.push_block(block, &mut scratch.true_ranges, &mut scratch.atr);
@@ -179,15 +177,14 @@ fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut
             *turn = least_move(set.zigzag_k * atr);
         }
         sequential(set, block, &mut scratch);
-        parallel(set, block, &mut scratch);
-        transpose(&scratch.columns, rows);
+        parallel(set, block, &scratch, rows);
         set.bars += BLOCK as u64;
     }
 }
 
 /// What each bar hands to the next: two chains of dependent operations, side by side.
 #[inline(always)]
-fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch: &mut Scratch<D>) {
+fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch: &mut Scratch) {
     let Scratch { turns, range_ema, swings, .. } = scratch;
     let (ema, Some(mut average)) = (&set.range_ema, set.range_ema.value) else { return };
     set.zigzag.push_block(set.bars, block, turns, swings, |i| {
@@ -199,22 +196,32 @@ fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch
 
 /// What is the same for every bar on its own.
 #[inline(always)]
-fn parallel<const D: usize>(set: &Relativity<D>, block: Block<'_>, scratch: &mut Scratch<D>) {
-    let Scratch { atr, range_ema, swings, columns, .. } = scratch;
-    for i in 0..BLOCK {
-        let bar = set.bars as f64 + i as f64;
-        let context = Context {
-            range_ema: range_ema[i],
-            atr: atr[i],
-            swing_high: swings.high[i],
-            swing_low: swings.low[i],
-            since_high: bar - swings.high_bar[i],
-            since_low: bar - swings.low_bar[i],
-            leg: swings.leg[i],
-        };
-        let row = row::<D>(&block.bar(i), &context, set.per_bar);
-        for (column, x) in columns.iter_mut().zip(row) {
-            column[i] = x;
+fn parallel<const D: usize>(
+    set: &Relativity<D>,
+    block: Block<'_>,
+    scratch: &Scratch,
+    rows: &mut [[f32; D]; BLOCK],
+) {
+    let Scratch { atr, range_ema, swings, .. } = scratch;
+    for (first, rows) in groups(rows) {
+        let mut columns = [[0.0; GROUP]; D];
+        for j in 0..GROUP {
+            let i = first + j;
+            let bar = set.bars as f64 + i as f64;
+            let context = Context {
+                range_ema: range_ema[i],
+                atr: atr[i],
+                swing_high: swings.high[i],
+                swing_low: swings.low[i],
+                since_high: bar - swings.high_bar[i],
+                since_low: bar - swings.low_bar[i],
+                leg: swings.leg[i],
+            };
+            let row = row::<D>(&block.bar(i), &context, set.per_bar);
+            for (column, x) in columns.iter_mut().zip(row) {
+                column[j] = x;
+            }
         }
+        transpose(&columns, rows);
     }
 }
