@@ -35,12 +35,16 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     )
     return [
         Figure(
-            "ATR: largest difference from TA-Lib", float(difference), "1", "lower",
-            claim="ATR of `compute_swings`, against TA-Lib's TRANGE and SMA", bound=1e-9,
+            "ATR: largest difference from TA-Lib",
+            float(difference),
+            "1",
+            "lower",
+            claim="ATR of `compute_swings`, against TA-Lib's TRANGE and SMA",
+            bound=1e-9,
         ),
         each(rounds, "compute_swings", "  compute_swings: ATR, swings and legs", len(close)),
         each(rounds, "TA-Lib", "  TA-Lib: TRANGE and SMA", len(close)),
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

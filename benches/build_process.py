@@ -60,13 +60,23 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     peak = [a / b for a, b in zip(peaks["moola"][-9:], peaks["script"][-9:], strict=True)]
     return [
         ratio(
-            rounds, "moola", "script", "moola build-features: times the script's time", "lower", bound=1.5,
+            rounds,
+            "moola",
+            "script",
+            "moola build-features: times the script's time",
+            "lower",
+            bound=1.5,
             claim="the whole `moola build-features` process, against a script that reads the same Parquet and writes "
             "and fsyncs as many bytes",
         ),
         Figure(
-            "moola build-features: times the script's peak memory", statistics.median(peak), "x", "lower",
-            claim="its peak memory, against the script's", bound=1.2, spread=quartiles(peak),
+            "moola build-features: times the script's peak memory",
+            statistics.median(peak),
+            "x",
+            "lower",
+            claim="its peak memory, against the script's",
+            bound=1.2,
+            spread=quartiles(peak),
         ),
         *(
             Figure(f"  {side}", rounds.median(side), "s", "lower", spread=quartiles(rounds.seconds[side]))
@@ -74,7 +84,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
         ),
         *(Figure(f"  {side}, peak", statistics.median(peaks[side]) / 1e6, "MB", "lower") for side in peaks),
         Figure("  bytes written", size / 1e6, "MB", "lower"),
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

@@ -61,21 +61,36 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     ]
     return [
         ratio(
-            rounds, "numba", "moola", "compute_features: times as fast as numba", "higher",
-            claim="`compute_features`, relativity10, one thread, against the same definitions compiled with numba", bound=2.0,
+            rounds,
+            "numba",
+            "moola",
+            "compute_features: times as fast as numba",
+            "higher",
+            claim="`compute_features`, relativity10, one thread, against the same definitions compiled with numba",
+            bound=2.0,
         ),
         ratio(
-            rounds, "moola", "memory", "compute_features: times the memory's time", "lower",
-            claim="the same, against reading the input columns and writing the output once", bound=3.0,
+            rounds,
+            "moola",
+            "memory",
+            "compute_features: times the memory's time",
+            "lower",
+            claim="the same, against reading the input columns and writing the output once",
+            bound=3.0,
         ),
-        ratio(rounds, "numba, array reused", "moola, array reused", "  the first, output array reused", "higher"),
+        ratio(
+            rounds, "numba, array reused", "moola, array reused", "  the first, output array reused", "higher"
+        ),
         *(each(rounds, side, f"  {side}", n) for side in rounds.seconds),
         Figure(
-            "  of moola's: pages of the fresh output", statistics.median(page_faults), "ns/bar", "lower",
+            "  of moola's: pages of the fresh output",
+            statistics.median(page_faults),
+            "ns/bar",
+            "lower",
             spread=quartiles(page_faults),
         ),
         Figure("  largest difference from numba", float(difference), "1", "lower"),
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

@@ -38,12 +38,17 @@ def measure(_: argparse.Namespace) -> list[Figure]:
         )
     return [
         ratio(
-            rounds, "one thread", "two threads", f"{SERIES} series: two threads against one", "higher",
-            claim="many series, two threads against one", bound=1.8,
+            rounds,
+            "one thread",
+            "two threads",
+            f"{SERIES} series: two threads against one",
+            "higher",
+            claim="many series, two threads against one",
+            bound=1.8,
         ),
         *(each(rounds, side, f"  {side}", BARS) for side in rounds.seconds),
         *_store_pass(columns, cuts),
-    ]  # fmt: skip
+    ]
 
 
 def _store_pass(columns: list[np.ndarray], cuts: np.ndarray) -> list[Figure]:

@@ -62,16 +62,32 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     shutil.rmtree(path)
     return [
         Figure(
-            "import moola, less the interpreter", statistics.median(importing), "s", "lower", spread=quartiles(importing),
-            claim="`import moola`", bound=0.3,
+            "import moola, less the interpreter",
+            statistics.median(importing),
+            "s",
+            "lower",
+            spread=quartiles(importing),
+            claim="`import moola`",
+            bound=0.3,
         ),
-        each(opening, "open", "FeatureStore.open, all four arrays", 1, "ms", claim="`FeatureStore.open`", bound=10.0),
+        each(
+            opening,
+            "open",
+            "FeatureStore.open, all four arrays",
+            1,
+            "ms",
+            claim="`FeatureStore.open`",
+            bound=10.0,
+        ),
         Figure(
-            "  the first in a process, imports included", statistics.median(first) * 1e3, "ms", "lower",
+            "  the first in a process, imports included",
+            statistics.median(first) * 1e3,
+            "ms",
+            "lower",
             spread=quartiles([s * 1e3 for s in first]),
         ),
         *(each(processes, side, f"  {side}", 1, "ms") for side in processes.seconds),
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

@@ -36,12 +36,16 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     rounds = interleaved({"push": push, "a row's empty array": row, "the empty loop": loop}, rounds=15)
     return [
         each(
-            rounds, "push", "FeatureStream.push from Python", BARS,
-            claim="`FeatureStream.push` from Python", bound=1000.0,
+            rounds,
+            "push",
+            "FeatureStream.push from Python",
+            BARS,
+            claim="`FeatureStream.push` from Python",
+            bound=1000.0,
         ),
         each(rounds, "a row's empty array", "  the loop with numpy.empty(10, float32) in it", BARS),
         each(rounds, "the empty loop", "  the loop with nothing in it", BARS),
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

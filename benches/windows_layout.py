@@ -81,18 +81,26 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     name = f"--layout windows, {size / 1e9:.1f} GB: speed against plain writes"
     return [
         ratio(
-            rounds, "plain writes", "moola", name, "higher", bound=0.8,
+            rounds,
+            "plain writes",
+            "moola",
+            name,
+            "higher",
+            bound=0.8,
             claim="`--layout windows`, bytes per second against plain large writes",
         ),
         *(
             Figure(
-                f"  {side}", size / 1e6 / rounds.median(side), "MB/s", "higher",
+                f"  {side}",
+                size / 1e6 / rounds.median(side),
+                "MB/s",
+                "higher",
                 spread=quartiles([size / 1e6 / s for s in rounds.seconds[side]]),
             )
             for side in rounds.seconds
         ),
         Figure("  median seconds of moola", statistics.median(rounds.seconds["moola"]), "s", "lower"),
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":
