@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Bars between two looks at the cancel flag, and between two checks of the input: the columns of so many bars fit
 /// into the second-level cache, so that checking them and then computing on them reads memory once.
-const STEP: usize = 16 * 1024;
+const STEP: usize = 4 * 1024;
 
 /// The features of a growing segment.
 pub struct Engine {
