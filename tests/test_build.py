@@ -574,6 +574,25 @@ def test_everything_wrong_is_collected_and_every_kind_is_shown(tmp_path: Path) -
     assert max(shown.values()) <= 9
 
 
+def test_a_bar_is_counted_once_however_much_is_wrong_with_it(tmp_path: Path) -> None:
+    lines = (source(table(), "csv", tmp_path / "in").what).read_text().splitlines()
+    lines[7] = "2024-05-06 13:36:00Z,x,y,z,-1,v"
+    lines[9] = "soon,x,1,2,-1,v"
+    lines[11] = "2024-05-06 13:40:00Z,-1,-2,nan,-4,1"
+    path = tmp_path / "in" / "bars.csv"
+    path.write_text("\n".join(lines))
+    error = refused(
+        path,
+        tmp_path,
+        "3 bars refused",
+        f"{path}, row 7 (line 8), at 2024-05-06T13:36:00Z: open = x",
+        f"{path}, row 9 (line 10): timestamp = soon",
+        f"{path}, row 11 (line 12), at 2024-05-06T13:40:00Z: low = nan",
+        keep="volume",
+    )
+    assert error.counts == {"not_a_number": 1, "bad_timestamp": 1, "not_finite": 1}
+
+
 def test_refusals_name_the_symbol(tmp_path: Path) -> None:
     symbols = np.where(np.arange(300) % 2, "ES", "NQ")
     data = changed("close", {7: math.nan}, table(symbol=symbols))
@@ -887,7 +906,7 @@ def large_panel() -> tuple[dict[str, Rows], list[tuple[str, int]]]:
     rng = np.random.default_rng(5)
     rows = {
         symbol: rows_of(k, n, np.where(rng.random(n) < 0.001, 300 * MINUTE, MINUTE), 40_000)
-        for k, (symbol, n) in enumerate([("NQ", 150_000), ("ES", 70_000), ("CL", 50), ("A", 1)])
+        for k, (symbol, n) in enumerate([("NQ", 150_000), ("ES", 120_000), ("CL", 50), ("A", 1)])
     }
     order = [(symbol, i) for symbol, own in rows.items() for i in range(len(own.times))]
     order.sort(key=lambda place: (place[1], place[0]))
@@ -905,6 +924,10 @@ def test_panels_of_many_batches(tmp_path: Path, large_panel: Any) -> None:
     reader = pa.RecordBatchReader.from_batches(data.schema, data.to_batches(40_001))
     with build_features(reader, tmp_path / "store", overwrite=True, **options) as store:
         check_store(store, expected)
+    # More rows than are sorted at a time.
+    shuffled = data.take(np.random.default_rng(1).permutation(len(data)))
+    with build_features(shuffled, tmp_path / "store", overwrite=True, sort=True, **options) as store:
+        check_store(store, expected)
     # Partitions are the same panel, in another order.
     for symbol, own in rows.items():
         folder = tmp_path / "parts" / f"symbol={symbol}"
@@ -915,7 +938,7 @@ def test_panels_of_many_batches(tmp_path: Path, large_panel: Any) -> None:
             pq.write_table(part.slice(100), folder / "1.parquet")
     with build_features(tmp_path / "parts", tmp_path / "store", overwrite=True, **options) as store:
         check_store(store, expected)
-        assert [source["rows"] for source in store.metadata["sources"]] == [1, 50, 100, 69_900, 100, 149_900]
+        assert [source["rows"] for source in store.metadata["sources"]] == [1, 50, 100, 119_900, 100, 149_900]
     assert moola.verify_features(tmp_path / "store", tmp_path / "parts").ok
     assert names(tmp_path) == ["parts", "store"]
 
@@ -1190,7 +1213,8 @@ def work(job, report, result):
         bars = job["bars"]
         if job.get("stream"):
             import pyarrow.parquet as pq
-            file = pq.ParquetFile(bars)
+            # Its own reading ahead would hold the whole file.
+            file = pq.ParquetFile(bars, pre_buffer=False, buffer_size=1 << 20)
             bars = pyarrow.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(50_000))
         moola.build_features(bars, job["output"], progress=report, **job["options"])
 
@@ -1601,6 +1625,13 @@ LIMIT = 0.5
 """Seconds that Ctrl-C may take."""
 
 
+def shuffle(bars: Path, folder: Path) -> Path:
+    """The same rows, in no order."""
+    data = pq.read_table(bars)
+    pq.write_table(data.take(np.random.default_rng(1).permutation(len(data))), folder / "shuffled.parquet")
+    return folder / "shuffled.parquet"
+
+
 def interrupt_builds(
     folder: Path, builders: Builders, moments: Sequence[float], bars: Path, options: dict[str, Any]
 ) -> list[tuple[float, str]]:
@@ -1628,14 +1659,15 @@ def interrupt_builds(
     return took
 
 
-@pytest.mark.parametrize("form", ["panel", "csv", "sorted"])
+@pytest.mark.parametrize("form", ["panel", "csv", "shuffled"])
 def test_ctrl_c_stops_a_build(tmp_path: Path, builders: Builders, sample: Path, form: str) -> None:
     bars = sample
     options: dict[str, Any] = {"keep": ["volume"], "stamp": "close"}
     if form == "csv":
         bars = tmp_path / "bars.csv"
         pyarrow.csv.write_csv(pq.read_table(sample), bars)
-    elif form == "sorted":
+    elif form == "shuffled":
+        bars = shuffle(sample, tmp_path)
         options["sort"] = True
     folder = tmp_path / "stores"
     folder.mkdir()
@@ -1694,6 +1726,8 @@ def test_ctrl_c_stops_a_build_of_five_years(
     if case == "csv":
         bars = tmp_path / "bars.csv"
         moola.make_bars(bars)
+    elif case == "sort":
+        bars = shuffle(five_years, tmp_path)
     folder = tmp_path / "stores"
     folder.mkdir()
     first = builders.build(bars, folder / "store", options=options)
@@ -1704,6 +1738,30 @@ def test_ctrl_c_stops_a_build_of_five_years(
     took = interrupt_builds(folder, builders, [whole * k / count for k in range(count)], bars, options)
     print(f"{case}: {whole:.2f} s in all; Ctrl-C took at most {max(took)[0]:.3f} s, in stage {max(took)[1]}")
     assert max(took)[0] < LIMIT, took
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_the_command_that_writes_gigabytes(tmp_path: Path, five_years: Path) -> None:
+    """Those who wait for the end of its output do not wait until the gigabytes are given back, either."""
+    folder = tmp_path / "stores"
+    folder.mkdir()
+    command = [sys.executable, "-m", "moola", "build-features", "--data", str(five_years)]
+    took = []
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*command, "--output", str(folder / "store"), "--layout", "windows"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        while sum(file.stat().st_size for file in folder.rglob("*.npy")) < 3 << 30:
+            time.sleep(0.01)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        took.append(time.monotonic() - sent)
+        assert process.returncode != 0
+        assert names(folder) == []
+    assert min(took) < LIMIT, took
 
 
 # Memory

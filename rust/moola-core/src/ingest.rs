@@ -4,7 +4,9 @@
 //! that memory stays bounded; where the symbols of a panel turn out to be interleaved, [`Ingest::finish`] brings the
 //! rows into the order of the store, symbol by symbol, with one more pass over the files.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -450,17 +452,33 @@ impl Ingest {
         let rows = std::mem::take(&mut self.held);
         let extra = std::mem::take(&mut self.held_extra);
         let width = self.options.extra.len();
-        let mut sorted: Vec<u32> = (0..rows.len() as u32).collect();
-        sorted.sort_by_key(|&i| (rank[rows[i as usize].symbol as usize], rows[i as usize].timestamp));
-        for piece in sorted.chunks(CHUNK) {
-            cancel.check()?;
-            for &i in piece {
-                let i = i as usize;
-                self.take(&rows[i], &extra[i * width..(i + 1) * width]);
-            }
-            self.flush()?;
+        // Pieces are sorted one by one, then merged: no step is long, so that Ctrl-C is heard.
+        let mut keys = Vec::with_capacity(rows.len());
+        for (i, row) in rows.iter().enumerate() {
+            keys.push((rank[row.symbol as usize], row.timestamp, i));
         }
-        Ok(())
+        for piece in keys.chunks_mut(CHUNK) {
+            cancel.check()?;
+            piece.sort_unstable();
+        }
+        let mut pieces: Vec<_> = keys.chunks(CHUNK).map(|piece| piece.iter()).collect();
+        let mut next: BinaryHeap<_> =
+            pieces.iter_mut().filter_map(|piece| piece.next().map(Reverse)).collect();
+        let mut taken = 0;
+        while let Some(mut first) = next.peek_mut() {
+            let &(_, _, i) = first.0;
+            match pieces[i / CHUNK].next() {
+                Some(key) => *first = Reverse(key),
+                None => drop(PeekMut::pop(first)),
+            }
+            self.take(&rows[i], &extra[i * width..(i + 1) * width]);
+            taken += 1;
+            if taken % CHUNK == 0 {
+                cancel.check()?;
+                self.flush()?;
+            }
+        }
+        self.flush()
     }
 }
 

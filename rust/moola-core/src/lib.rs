@@ -10,6 +10,7 @@ pub mod hash;
 pub mod ingest;
 pub mod npy;
 pub mod publish;
+pub mod removal;
 pub mod store;
 pub mod synth;
 pub mod time;

@@ -25,7 +25,7 @@ use rustix::io::Errno;
 
 use crate::Cancel;
 use crate::error::{Error, Refusal};
-use crate::write_back;
+use crate::{removal, write_back};
 
 /// How a temporary directory's name ends.
 const SUFFIX: &str = ".moola-tmp";
@@ -260,10 +260,20 @@ impl Staging {
 
     /// Removes the temporary directory, and parents that were made for it, unless the store is published.
     pub fn discard(&mut self) {
+        self.remove_by(|path| fs::remove_dir_all(path));
+    }
+
+    /// The same for a builder who was interrupted: the names go at once, and the space of large files soon after.
+    pub fn abandon(&mut self) {
+        self.remove_by(removal::remove_at_once);
+    }
+
+    fn remove_by(&mut self, remove: impl Fn(&Path) -> io::Result<()>) {
         // A fork of the builder has this value too, but not the right to the directory.
         if self.stage == Stage::Building && self.temporary.is_ours() {
             self.stage = Stage::Discarded;
-            self.temporary.remove(self.store.parent().expect("checked by begin"));
+            // What cannot be removed is left to the next build.
+            let _ = remove(&self.path);
             self.replaced = None;
             self.parents.remove();
         }

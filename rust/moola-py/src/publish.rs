@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use moola_core::publish;
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use crate::{error, worker};
@@ -58,7 +59,9 @@ impl Staging {
                 Err(error) => error,
             },
         };
-        py.detach(|| inner.discard());
+        // Who has pressed Ctrl-C does not want to wait until gigabytes are given back.
+        let interrupted = error.is_instance_of::<PyKeyboardInterrupt>(py);
+        py.detach(|| if interrupted { inner.abandon() } else { inner.discard() });
         if !inner.is_published() {
             // An OSError about one of the files becomes one about the store, which says what to do.
             let explain = py.import("moola.publish")?.getattr("explain")?;
