@@ -167,7 +167,7 @@ def check_sound_or_replaced(path: Path) -> FeatureStore:
         try:
             for name, known in store.checksums().items():
                 assert store.hash(name) == known, name
-        except FileNotFoundError:
+        except StaleStoreError:
             with pytest.raises(StaleStoreError):
                 store.reopen()
     return store

@@ -259,7 +259,18 @@ class FeatureStore:
 
     def hash(self, name: str) -> str:
         """The BLAKE3 hash that a file has now."""
-        return _core.hash_file(name, dir_fd=self._open_handle())
+        try:
+            return _core.hash_file(name, dir_fd=self._open_handle())
+        except FileNotFoundError:
+            if self.is_stale:
+                raise self._stale() from None
+            raise
+
+    def _stale(self) -> StaleStoreError:
+        problem = "another store has been published here, or this one was moved away, and its files are gone"
+        return StaleStoreError(
+            self.path, problem, "Open the new one with FeatureStore.open, and start its readers anew"
+        )
 
     @property
     def is_stale(self) -> bool:
@@ -319,6 +330,8 @@ class FeatureStore:
             descriptor = os.open(name, _FLAGS, dir_fd=self._open_handle())
         except OSError as error:
             match error.errno:
+                case errno.ENOENT if self.is_stale:
+                    raise self._stale() from None
                 case errno.ENOENT:
                     self._damaged(name, "is missing")
                 case errno.ELOOP | errno.ENXIO:
