@@ -22,7 +22,7 @@ import moola
 ROOT = Path(__file__).parents[1]
 
 # What must not come with a plain `import moola`: slow to load, or not needed by whoever wants something else.
-HEAVY = ("pandas", "polars", "pyarrow", "pydantic", "rich", "ruamel", "torch", "typer")
+HEAVY = ("pandas", "polars", "pyarrow", "pydantic", "rich", "ruamel", "scipy", "sklearn", "torch", "typer")
 
 # Of all that pytest-xdist runs side by side, one process builds the wheel.
 wheel_group = pytest.mark.xdist_group("wheel")
@@ -83,7 +83,7 @@ def test_metadata(metadata: Message) -> None:
     assert metadata["Description-Content-Type"].startswith("text/markdown")
     assert metadata.get_payload().startswith("# moola")
     needed = {requirement.split(">")[0] for requirement in metadata.get_all("Requires-Dist")}
-    assert needed == {"numpy", "pyarrow", "pydantic", "rich", "ruamel-yaml", "typer"}
+    assert needed == {"numpy", "pyarrow", "pydantic", "rich", "ruamel-yaml", "scikit-learn", "typer"}
 
 
 @wheel_group

@@ -17,6 +17,8 @@ __all__ = [
     "InputMissingError",
     "MoolaError",
     "Problem",
+    "SharedBarsError",
+    "SplitError",
     "StaleStoreError",
     "StateError",
     "StoreError",
@@ -188,6 +190,55 @@ class BarError(MoolaError, ValueError):
                 lines.append(f"    … and {count - len(shown):,} more")
             lines.append(f"    → {advice}")
         super().__init__("\n".join(lines))
+
+
+class SplitError(MoolaError, ValueError):
+    """A cross-validation that cannot be done: a split has nothing left to train on.
+
+    Attributes: `problem`, `advice`.
+    """
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}. {advice}")
+        self.problem = problem
+        self.advice = advice
+
+
+class SharedBarsError(MoolaError, ValueError, AssertionError):
+    """Train and test know the same bars: scores on this test set would flatter.
+
+    Attributes: `train` and `test` (a pair of windows, as indices), `train_bars` and `test_bars` (first and last
+    bar of each, labels included), `shared` (the first and last bar that both have; times where `in_time`),
+    `count` (how many training windows share a bar with some test window).
+    """
+
+    def __init__(
+        self,
+        *,
+        train: int,
+        test: int,
+        train_bars: tuple[int, int],
+        test_bars: tuple[int, int],
+        shared: tuple[int, int],
+        in_time: bool,
+        count: int,
+    ) -> None:
+        def span(bounds: tuple[int, int]) -> str:
+            return f"bars {bounds[0]} to {bounds[1]}" if bounds[0] != bounds[1] else f"bar {bounds[0]}"
+
+        both = f"{format_time(shared[0])} to {format_time(shared[1])}" if in_time else span(shared)
+        affected = f"{count:,} training window{'s share' if count != 1 else ' shares'} bars with the test set"
+        super().__init__(
+            f"window {train} of train ({span(train_bars)}) and window {test} of test ({span(test_bars)}) share "
+            f"{both}; {affected} in all. Purge them: moola.splits has splitters that do"
+        )
+        self.train = train
+        self.test = test
+        self.train_bars = train_bars
+        self.test_bars = test_bars
+        self.shared = shared
+        self.in_time = in_time
+        self.count = count
 
 
 class StoreError(MoolaError):

@@ -1,7 +1,11 @@
-"""Which bars are train, val and test, and which windows lie in each."""
+"""Which bars are train, val and test, and which windows lie in each.
+
+The splitters for cross-validation live in :mod:`moola.splitters` and are reached from here as well.
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,19 +20,39 @@ from numpy.typing import NDArray
 from moola.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from moola.splitters import CombinatorialPurgedKFold as CombinatorialPurgedKFold
+    from moola.splitters import PurgedKFold as PurgedKFold
+    from moola.splitters import WalkForward as WalkForward
+    from moola.splitters import assert_no_shared_bars as assert_no_shared_bars
     from moola.store import FeatureStore
 
 __all__ = [
     "DEFAULT_FRACTIONS",
     "NAMES",
+    "CombinatorialPurgedKFold",
+    "PurgedKFold",
     "Segment",
     "Split",
     "SplitOptions",
     "Splits",
+    "WalkForward",
+    "assert_no_shared_bars",
     "count_windows",
     "make_splits",
     "window_starts",
 ]
+
+# Imported when first used: opening a store needs none of them.
+_SPLITTERS = ("CombinatorialPurgedKFold", "PurgedKFold", "WalkForward", "assert_no_shared_bars")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SPLITTERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module("moola.splitters"), name)
+    globals()[name] = value
+    return value
+
 
 NAMES = ("train", "val", "test")
 """The splits, in the order of time."""
