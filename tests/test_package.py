@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -39,7 +40,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of this tree. Quick where moola was built before, in release mode, from the same sources."""
     folder = tmp_path_factory.mktemp("wheel")
     options = ["--release", "--locked", "--quiet", "--interpreter", sys.executable]
-    run(sys.executable, "-m", "maturin", "build", *options, "--out", folder)
+    # Two builds at a time would move the library away from each other.
+    with open(ROOT / "target" / ".one-build-at-a-time", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(sys.executable, "-m", "maturin", "build", *options, "--out", folder)
     (path,) = folder.glob("*.whl")
     return path
 
