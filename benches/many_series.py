@@ -1,9 +1,8 @@
 """Many series: two threads against one, over 64 series with the length of five years between them.
 
 The threads are Python's, since `compute_features` lets go of the GIL: the way a notebook would do it. They write into
-arrays that are used again, for the pages of fresh ones are the kernel's work, and it hands them to one thread of a
-process at a time: with fresh arrays, a figure beside the claim, two threads gain next to nothing on a virtual machine.
-Another figure: the engine's own threads, with the reading, writing and hashing of a store around them.
+arrays that are used again, so that the pages of fresh ones, which are the kernel's work, do not count; fresh arrays
+stand beside. Another figure: the engine's own threads, with the reading, writing and hashing of a store around them.
 """
 
 from __future__ import annotations
