@@ -424,8 +424,9 @@ impl Ingest {
             shifts.push((first_row, state.rows, shift));
             first_row += state.rows;
         }
-        let in_order =
-            !self.interleaved && self.arrived.iter().eq(order.iter().filter(|s| self.arrived.contains(s)));
+        // Symbols of which no row was taken have no place in either order.
+        let has_rows = |symbol: &&u32| self.symbols.get(**symbol as usize).is_some_and(Option::is_some);
+        let in_order = !self.interleaved && self.arrived.iter().eq(order.iter().filter(has_rows));
         if !in_order {
             regroup::<f64>(&folder, "bars.npy", rows, Some(4), &starts, cancel)?;
             regroup::<i64>(&folder, "timestamps.npy", rows, None, &starts, cancel)?;
