@@ -222,7 +222,7 @@ fn lanes_in_use(plan: &Plan) -> usize {
 /// Writes an array on a thread of its own, and hashes it: as it comes where it comes in order, else at the end.
 struct Sink<'scope, T> {
     full: mpsc::SyncSender<(u64, Vec<T>)>,
-    empty: mpsc::Receiver<Vec<T>>,
+    used: mpsc::Receiver<Vec<T>>,
     writer: std::thread::ScopedJoinHandle<'scope, Result<Written, Error>>,
 }
 
@@ -240,22 +240,21 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
         let (path, total) = (folder.join(name), shape.iter().product::<u64>());
         let file = NpyPlaces::<T>::create(&path, shape)?;
         let (full, filled) = mpsc::sync_channel::<(u64, Vec<T>)>(UNDER_WAY);
-        let (emptied, empty) = mpsc::channel();
+        let (give_back, used) = mpsc::channel();
         let (name, shape) = (name.to_owned(), shape.to_vec());
         let writer = scope.spawn(move || {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&header(T::DESCR, &shape));
             let (mut written, mut in_order) = (0, true);
-            for (first, mut values) in filled {
+            for (first, values) in filled {
                 file.write(first, &values)?;
                 in_order &= first == written;
                 if in_order {
                     hasher.update(bytemuck::cast_slice(&values));
                 }
                 written += values.len() as u64;
-                values.clear();
                 // Nobody may be waiting for it any more.
-                let _ = emptied.send(values);
+                let _ = give_back.send(values);
             }
             if written != total {
                 // The computation broke off; it knows why.
@@ -265,14 +264,15 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
             let bytes = HEADER as u64 + total * size_of::<T>() as u64;
             Ok(Written { name, shape, dtype: T::DESCR, bytes, blake3: hash.to_hex().to_string() })
         });
-        Ok(Sink { full, empty, writer })
+        Ok(Sink { full, used, writer })
     }
 
-    /// Takes the values that begin at number `first`, and leaves an empty buffer for the next; an error when the
-    /// writer has failed, which [`Sink::finish`] then reports.
+    /// Takes the values that begin at number `first`, and leaves a buffer for the next: one that has been written where
+    /// there is one, its old values still in it, so that whoever overwrites them all need not fill it first. An error
+    /// when the writer has failed, which [`Sink::finish`] then reports.
     fn take(&self, first: u64, values: &mut Vec<T>) -> Result<(), Error> {
-        let empty = self.empty.try_recv().unwrap_or_default();
-        self.full.send((first, std::mem::replace(values, empty))).map_err(|_| Error::Cancelled)
+        let used = self.used.try_recv().unwrap_or_default();
+        self.full.send((first, std::mem::replace(values, used))).map_err(|_| Error::Cancelled)
     }
 
     fn finish(self) -> Result<Written, Error> {
@@ -451,6 +451,9 @@ pub fn write_windows(
             features.take(sent * length * width as u64, &mut filled.0)?;
             masks.take(sent * length, &mut filled.1)?;
             starts.take(sent, &mut filled.2)?;
+            filled.0.clear();
+            filled.1.clear();
+            filled.2.clear();
             sent += n;
             Ok(())
         };
