@@ -53,16 +53,18 @@ def bars_on_a_grid(draw: st.DrawFn, largest: int = 700) -> Columns:
     return tuple(column * tick for column in (open, high, low, close))  # type: ignore[return-value]
 
 
+@pytest.fixture
+def golden(name: str) -> Any:
+    """The bars of one file, and what they should give."""
+    assert SHARED is not None
+    with np.load(Path(SHARED) / "golden" / f"{name}.npz") as archive:
+        return dict(archive)
+
+
 @needs_shared
 @pytest.mark.parametrize("name", FILES)
 class TestGolden:
     """Against an implementation of the specification that shares no code with this one, on real bars."""
-
-    @pytest.fixture
-    def golden(self, name: str) -> Any:
-        assert SHARED is not None
-        with np.load(Path(SHARED) / "golden" / f"{name}.npz") as archive:
-            return dict(archive)
 
     @pytest.mark.parametrize("feature_set", ["relativity12", "relative_transform11", "ohlc4"])
     def test_features(self, golden: Any, feature_set: str) -> None:
@@ -96,10 +98,8 @@ class TestRealBars:
     """The properties again, on bars that no strategy would think of."""
 
     @pytest.fixture
-    def bars(self, name: str) -> Columns:
-        assert SHARED is not None
-        with np.load(Path(SHARED) / "golden" / f"{name}.npz") as archive:
-            return tuple(archive[column] for column in ("open", "high", "low", "close"))  # type: ignore[return-value]
+    def bars(self, golden: Any) -> Columns:
+        return tuple(golden[column] for column in ("open", "high", "low", "close"))  # type: ignore[return-value]
 
     def test_causal_to_the_bit(self, bars: Columns, feature_set: str) -> None:
         full = moola.compute_features(*bars, feature_set=feature_set)

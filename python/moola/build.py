@@ -162,12 +162,12 @@ def build_features(
         clock = timed("read", clock)
 
         report("features", 0, quality["bars"])
+        _check_room_for_a_window(rows, window_length)
         spans = [(row.first_row, row.rows) for row in rows]
         length = window_length if layout == "windows" else None
         engine_parameters = parameters(config)
-        threads = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
-        first_valid, written = _write_features(
-            folder, spans, feature_set, engine_parameters, threads or 1, length, window_length, quality
+        first_valid, written = _core.write_features(
+            folder, spans, feature_set, engine_parameters, usable_cores(), length
         )
         segments = [row.segment(valid) for row, valid in zip(rows, first_valid, strict=True)]
         report("features", quality["bars"], quality["bars"])
@@ -339,24 +339,21 @@ def _refuse(
     raise BarError(counts, problems)
 
 
-def _write_features(
-    folder: Path,
-    spans: list[tuple[int, int]],
-    feature_set: str,
-    engine_parameters: tuple[int, int, float, float, int, int] | None,
-    threads: int,
-    length: int | None,
-    window_length: int,
-    quality: Mapping[str, Any],
-) -> tuple[list[int | None], list[tuple[str, list[int], str, int, str]]]:
-    if max(rows for _, rows in spans) < window_length:
-        longest = max(rows for _, rows in spans)
-        many = f" in {len(spans):,} segments, the longest of {longest:,}," if len(spans) > 1 else ""
+def _check_room_for_a_window(rows: Sequence[SegmentRows], window_length: int) -> None:
+    longest = max(row.rows for row in rows)
+    if longest < window_length:
+        many = f" in {len(rows):,} segments, the longest of {longest:,}," if len(rows) > 1 else ""
         raise InputError(
-            f"{quality['bars']:,} bars{many} are fewer than one window of {window_length} bars",
+            f"{sum(row.rows for row in rows):,} bars{many} are fewer than one window of {window_length} bars",
             "Give more bars, or a smaller --window-length (window_length=)",
         )
-    return _core.write_features(folder, spans, feature_set, engine_parameters, threads, length)
+
+
+def usable_cores() -> int:
+    """How many threads may compute at a time."""
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 # How `known_after` is measured: so many restarts, each compared over so many bars with what more history gives.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from moola import _core
 from moola.bars import BarSource, ReadOptions, open_bars
-from moola.build import PARAMETERS, IngestOptions, Progress, SegmentRows, ingest, known_after
+from moola.build import PARAMETERS, IngestOptions, Progress, SegmentRows, ingest, known_after, usable_cores
 from moola.errors import ConfigError, MoolaError, StaleStoreError, format_time
 from moola.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums, dump_json, features_file, parse_json
 from moola.splits import Rows, SplitOptions, count_windows, make_splits
@@ -588,7 +588,7 @@ def _dense(store: FeatureStore) -> tuple[int, int] | None:
 
 def _recomputed(store: FeatureStore) -> str:
     dense = _dense(store)
-    found = _core.verify_features(*_plan(store), len(os.sched_getaffinity(0)), dense)
+    found = _core.verify_features(*_plan(store), usable_cores(), dense)
     what = "rows" if dense is None else "windows"
     for name in ("features", "masks", "starts"):
         count, first = found[name]
