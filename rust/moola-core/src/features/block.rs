@@ -94,3 +94,24 @@ fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
 fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     std::array::from_fn(|i| columns.map(|column| column[i]))
 }
+
+/// How many bars ahead the memory of columns and rows is asked for.
+pub const AHEAD: usize = 4096;
+
+/// Asks for the memory of the bars and rows that come [`AHEAD`] bars after those at `columns` and `row`.
+#[inline(always)]
+pub fn prefetch<const D: usize>(block: &Block<'_>, i: usize, rows: &[[f32; D]; GROUP]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
+        for column in [block.open, block.high, block.low, block.close] {
+            // SAFETY: a hint, which may point anywhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>((&raw const column[i]).wrapping_add(AHEAD).cast()) };
+        }
+        let next = rows.as_ptr().wrapping_add(512).cast::<i8>();
+        for line in 0..(size_of::<[[f32; D]; GROUP]>() / 64) {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(next.wrapping_add(64 * line)) };
+        }
+    }
+}

@@ -204,6 +204,7 @@ fn parallel<const D: usize>(
 ) {
     let Scratch { atr, range_ema, swings, .. } = scratch;
     for (first, rows) in groups(rows) {
+        super::block::prefetch(&block, first, rows);
         let mut columns = [[0.0; GROUP]; D];
         for j in 0..GROUP {
             let i = first + j;
