@@ -18,6 +18,7 @@ __all__ = [
     "Ingest",
     "SampleBars",
     "Staging",
+    "Windows",
     "__version__",
     "compute_features",
     "compute_swings",
@@ -31,6 +32,7 @@ __all__ = [
     "npy_header",
     "parse_epochs",
     "parse_times",
+    "symbol_hash",
     "time_format_has_offset",
     "time_notation",
     "time_zones",
@@ -190,6 +192,45 @@ class SampleBars:
         NDArray[np.int64],
     ]: ...
     def take_expansions(self) -> list[tuple[str, int, int, int]]: ...
+
+def symbol_hash(name: str) -> int: ...
+@final
+class Windows:
+    def __new__(
+        cls,
+        stores: Sequence[
+            tuple[
+                NDArray[np.float32],
+                NDArray[np.uint8],
+                NDArray[np.int64],
+                NDArray[np.float32] | None,
+                Sequence[int],
+                bool,
+            ]
+        ],
+        pieces: tuple[
+            NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint64]
+        ],
+        length: int,
+        stride: int,
+        width: int,
+    ) -> Self: ...
+    def __len__(self) -> int: ...
+    def locate(
+        self, windows: NDArray[np.int64]
+    ) -> tuple[
+        NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]
+    ]: ...
+    def fill(
+        self,
+        windows: NDArray[np.int64],
+        batches: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]],
+        seed: int,
+        epoch: int,
+        ratio: float,
+        patch: int,
+        threads: int,
+    ) -> None: ...
 
 TIME_NULL: int
 TIME_UNREADABLE: int

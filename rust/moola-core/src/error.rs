@@ -65,6 +65,12 @@ pub enum Error {
         /// What to do about it.
         advice: &'static str,
     },
+    /// Arrays, windows or batches that do not fit together.
+    #[error("{0}")]
+    Windows(&'static str),
+    /// There is no such window.
+    #[error("there is no window {0}; the last of {1} is {last}", last = i128::from(*.1) - 1)]
+    NoWindow(u64, u64),
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -14,6 +14,7 @@ pub mod removal;
 pub mod store;
 pub mod synth;
 pub mod time;
+pub mod windows;
 pub mod write_back;
 
 pub use bars::{Bar, Bars};

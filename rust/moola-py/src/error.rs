@@ -3,7 +3,7 @@
 use moola_core::bars::{Refusals, Sample};
 use moola_core::error::Refusal;
 use moola_core::{Bar, Error};
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -53,7 +53,8 @@ fn build(py: Python<'_>, error: Error) -> PyResult<PyErr> {
             None => PyOSError::new_err(format!("{}: {source}", path.display())),
         }),
         Error::Cancelled => Ok(PyKeyboardInterrupt::new_err(())),
-        Error::Lengths { .. } => Ok(PyValueError::new_err(error.to_string())),
+        Error::NoWindow(..) => Ok(PyIndexError::new_err(error.to_string())),
+        Error::Lengths { .. } | Error::Windows(_) => Ok(PyValueError::new_err(error.to_string())),
     }
 }
 

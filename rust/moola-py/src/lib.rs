@@ -7,6 +7,7 @@ mod publish;
 mod store;
 mod synth;
 mod time;
+mod windows;
 mod worker;
 
 use pyo3::prelude::*;
@@ -31,6 +32,8 @@ mod _core {
     use super::time::{
         fit_dates, localize, parse_epochs, parse_times, time_format_has_offset, time_notation, time_zones,
     };
+    #[pymodule_export]
+    use super::windows::{Windows, symbol_hash};
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

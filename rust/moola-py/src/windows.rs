@@ -1,0 +1,202 @@
+//! Windows of one or more stores: batches into arrays that the caller made.
+
+use moola_core::windows::{self, Batch, Masking, Piece, Shape, Store, Strategy};
+use numpy::{
+    IntoPyArray, PyArray1, PyReadonlyArray, PyReadonlyArray1, PyReadwriteArray2, PyReadwriteArray3,
+    PyUntypedArrayMethods,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::error::to_py;
+
+/// The hash of a symbol's name that goes into the keys of its masks.
+#[pyfunction]
+pub fn symbol_hash(name: &str) -> u64 {
+    windows::symbol_hash(name)
+}
+
+/// Features, which bars are valid (as bytes), timestamps, kept columns, which of them are served, and whether windows are
+/// stored one by one.
+type StoreTuple<'py> = (
+    PyReadonlyArray<'py, f32, numpy::IxDyn>,
+    PyReadonlyArray<'py, u8, numpy::IxDyn>,
+    PyReadonlyArray1<'py, i64>,
+    Option<PyReadonlyArray<'py, f32, numpy::Ix2>>,
+    Vec<usize>,
+    bool,
+);
+
+/// Count, row, place, store and symbol of every piece, as columns.
+type PieceTuple<'py> = (
+    PyReadonlyArray1<'py, u64>,
+    PyReadonlyArray1<'py, u64>,
+    PyReadonlyArray1<'py, u64>,
+    PyReadonlyArray1<'py, u32>,
+    PyReadonlyArray1<'py, u64>,
+);
+
+type BatchTuple<'py> = (PyReadwriteArray3<'py, f32>, PyReadwriteArray2<'py, u8>, PyReadwriteArray2<'py, u8>);
+
+type PlaceArrays<'py> = (
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u64>>,
+    Bound<'py, PyArray1<u64>>,
+    Bound<'py, PyArray1<u64>>,
+    Bound<'py, PyArray1<i64>>,
+);
+
+/// All windows of a split. Keeps the arrays it is made from alive.
+#[pyclass(frozen, module = "moola._core")]
+pub struct Windows {
+    // Borrows from `owners`, and so is dropped first.
+    inner: windows::Windows<'static>,
+    #[expect(dead_code, reason = "keeps the memory that `inner` reads")]
+    owners: Vec<Py<PyAny>>,
+}
+
+/// The values of an array, for as long as its owner lives.
+///
+/// # Safety
+///
+/// The caller keeps the array alive for as long as the slice is in use.
+unsafe fn values<T: numpy::Element, D: numpy::ndarray::Dimension>(
+    array: &PyReadonlyArray<'_, T, D>,
+    owners: &mut Vec<Py<PyAny>>,
+) -> PyResult<&'static [T]> {
+    // Nobody may write where other threads read without the GIL.
+    let writeable: bool = array.getattr("flags")?.getattr("writeable")?.extract()?;
+    if writeable {
+        return Err(PyValueError::new_err("arrays of windows must be read-only"));
+    }
+    let slice = array.as_slice()?;
+    owners.push(array.as_any().clone().unbind());
+    // SAFETY: a contiguous array's memory does not move while the array lives, which the caller sees to.
+    Ok(unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) })
+}
+
+#[pymethods]
+impl Windows {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        stores: Vec<StoreTuple<'_>>,
+        pieces: PieceTuple<'_>,
+        length: usize,
+        stride: u64,
+        width: usize,
+    ) -> PyResult<Self> {
+        let (mut owners, mut slices, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+        for (features, valid, timestamps, extra, served, dense) in &stores {
+            // SAFETY: the owners live as long as the windows made of these slices, which nobody else gets to see.
+            let (features, valid, timestamps) = unsafe {
+                (
+                    values(features, &mut owners)?,
+                    values(valid, &mut owners)?,
+                    values(timestamps, &mut owners)?,
+                )
+            };
+            let (extra, extra_width) = match extra {
+                // SAFETY: as above.
+                Some(extra) => (unsafe { values(extra, &mut owners)? }, extra.shape()[1]),
+                None => (&[][..], 0),
+            };
+            slices.push(Store { features, valid, timestamps, extra, extra_width, dense: *dense });
+            columns.push(served.clone());
+        }
+        let (counts, rows, places, stores, symbols) = &pieces;
+        let (counts, rows, places) = (counts.as_slice()?, rows.as_slice()?, places.as_slice()?);
+        let (stores, symbols) = (stores.as_slice()?, symbols.as_slice()?);
+        if [rows.len(), places.len(), stores.len(), symbols.len()] != [counts.len(); 4] {
+            return Err(PyValueError::new_err("the columns of pieces must have one length"));
+        }
+        let pieces = (0..counts.len())
+            .map(|i| Piece {
+                count: counts[i],
+                row: rows[i],
+                place: places[i],
+                store: stores[i],
+                symbol: symbols[i],
+            })
+            .collect();
+        let shape = Shape { length, stride, width, extra: &columns };
+        let inner = windows::Windows::new(slices, pieces, shape).map_err(|e| to_py(py, e))?;
+        Ok(Windows { inner, owners })
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.count() as usize
+    }
+
+    /// Store, first row, place in the features, hash of the symbol and last bar's time of each window.
+    fn locate<'py>(
+        &self,
+        py: Python<'py>,
+        windows: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<PlaceArrays<'py>> {
+        let windows = windows.as_slice()?;
+        let mut places = Vec::with_capacity(windows.len());
+        for &window in windows {
+            let place = u64::try_from(window).ok().and_then(|w| self.inner.place(w));
+            places.push(place.ok_or_else(|| self.none(py, window))?);
+        }
+        let times: Vec<i64> = places.iter().map(|place| self.inner.last_time(place)).collect();
+        Ok((
+            places.iter().map(|p| p.store).collect::<Vec<_>>().into_pyarray(py),
+            places.iter().map(|p| p.row).collect::<Vec<_>>().into_pyarray(py),
+            places.iter().map(|p| p.place).collect::<Vec<_>>().into_pyarray(py),
+            places.iter().map(|p| p.symbol).collect::<Vec<_>>().into_pyarray(py),
+            times.into_pyarray(py),
+        ))
+    }
+
+    /// Fills batches, each (x, mask, valid), with these windows in order. `patch` is the length of a run, 0 for single
+    /// positions.
+    #[expect(clippy::too_many_arguments, reason = "what a batch depends on, all of it")]
+    fn fill(
+        &self,
+        py: Python<'_>,
+        windows: PyReadonlyArray1<'_, i64>,
+        batches: Vec<BatchTuple<'_>>,
+        seed: u64,
+        epoch: u64,
+        ratio: f64,
+        patch: usize,
+        threads: usize,
+    ) -> PyResult<()> {
+        let numbers = windows.as_slice()?;
+        if let Some(&negative) = numbers.iter().find(|&&w| w < 0) {
+            return Err(self.none(py, negative));
+        }
+        let numbers: Vec<u64> = numbers.iter().map(|&w| w as u64).collect();
+        let mut batches = batches;
+        let (length, width) = (self.inner.length(), self.inner.row_width());
+        for (x, mask, valid) in &batches {
+            let size = mask.shape()[0];
+            if x.shape() != [size, length, width]
+                || mask.shape() != [size, length]
+                || valid.shape() != [size, length]
+            {
+                return Err(PyValueError::new_err("a batch has the wrong shape"));
+            }
+        }
+        let batches = batches
+            .iter_mut()
+            .map(|(x, mask, valid)| {
+                Ok(Batch { x: x.as_slice_mut()?, mask: mask.as_slice_mut()?, valid: valid.as_slice_mut()? })
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let strategy = if patch == 0 { Strategy::Random } else { Strategy::Patch(patch) };
+        let masking = Masking { seed, epoch, ratio, strategy };
+        py.detach(|| self.inner.fill(&numbers, batches, &masking, threads)).map_err(|e| to_py(py, e))
+    }
+}
+
+impl Windows {
+    fn none(&self, py: Python<'_>, window: i64) -> PyErr {
+        match u64::try_from(window) {
+            Ok(window) => to_py(py, moola_core::Error::NoWindow(window, self.inner.count())),
+            Err(_) => pyo3::exceptions::PyIndexError::new_err(format!("there is no window {window}")),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+"""The engine's windows and masks, against slices and the definition written out in Python's integers."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moola import _core
+
+MASK64 = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix(z: int) -> int:
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & MASK64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & MASK64
+    return z ^ z >> 31
+
+
+def fold(h: int, x: int) -> int:
+    return mix(h + GOLDEN * x & MASK64)
+
+
+def fnv1a(name: str) -> int:
+    h = 0xCBF29CE484222325
+    for byte in name.encode():
+        h = (h ^ byte) * 0x100000001B3 & MASK64
+    return h
+
+
+def expected_mask(
+    valid: np.ndarray, *, seed: int, epoch: int, symbol: str, time: int, ratio: float, patch: int = 0
+) -> np.ndarray:
+    """The documented definition, in Python's whole numbers."""
+    key = GOLDEN
+    for word in (seed, epoch, fnv1a(symbol), len(valid), time & MASK64):
+        key = fold(key, word)
+    positions = np.flatnonzero(valid)
+    masked = math.floor(ratio * len(positions))
+    mask = np.zeros(len(valid), bool)
+    if not patch:
+        order = sorted(positions.tolist(), key=lambda t: mix(key + GOLDEN * (t + 1) & MASK64))
+        mask[order[:masked]] = True
+        return mask
+    runs = -(-masked // patch)
+    items = len(positions) - masked + runs
+    order = sorted(range(items), key=lambda j: mix(key + GOLDEN * (j + 1) & MASK64))
+    covers = dict.fromkeys(order[:runs], patch)
+    if runs:
+        covers[order[runs - 1]] = masked - (runs - 1) * patch
+    at = 0
+    for item in range(items):
+        mask[positions[at : at + covers.get(item, 0)]] = True
+        at += covers.get(item, 1)
+    return mask
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+def column(dtype: type, *values: int) -> np.ndarray:
+    return np.array(values, dtype)
+
+
+class Arrays:
+    """A store of 400 bars, of which the first 7 and some in the middle are not valid."""
+
+    def __init__(self, bars: int = 400, width: int = 3, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.features = frozen(rng.random((bars, width), dtype=np.float32))
+        valid = np.arange(bars) >= 7
+        valid[50:53] = False
+        self.valid = frozen(valid.view(np.uint8))
+        self.times = frozen(np.cumsum(rng.integers(1, 5, bars)) - 100)
+        self.extra = frozen(rng.random((bars, 4), dtype=np.float32))
+
+    def windows(
+        self, length: int, *, stride: int = 1, symbol: str = "", columns: tuple[int, ...] = ()
+    ) -> _core.Windows:
+        count = (len(self.times) - length) // stride + 1
+        return _core.Windows(
+            [(self.features, self.valid, self.times, self.extra, columns, False)],
+            (
+                column(np.uint64, count),
+                column(np.uint64, 0),
+                column(np.uint64, 0),
+                column(np.uint32, 0),
+                column(np.uint64, _core.symbol_hash(symbol)),
+            ),
+            length,
+            stride,
+            self.features.shape[1],
+        )
+
+
+def empty(size: int, length: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # Full of what must not remain.
+    return (
+        np.full((size, length, width), np.nan, np.float32),
+        np.full((size, length), 9, np.uint8),
+        np.full((size, length), 9, np.uint8),
+    )
+
+
+def masks(windows: _core.Windows, numbers: list[int], length: int, **options: float) -> np.ndarray:
+    settings = {"seed": 0, "epoch": 0, "ratio": 0.15, "patch": 0, "threads": 1} | options
+    batch = empty(len(numbers), length, 3)
+    windows.fill(np.array(numbers, np.int64), [batch], **settings)
+    return batch[1].astype(bool)
+
+
+@given(
+    length=st.integers(1, 150),
+    stride=st.integers(1, 9),
+    seed=st.integers(0, MASK64),
+    epoch=st.integers(0, 1 << 40),
+    ratio=st.sampled_from([0.0, 1.0, 0.15, 0.29, 0.57]) | st.floats(0, 1),
+    patch=st.integers(0, 12),
+    symbol=st.sampled_from(["", "ES", "Δ€"]),
+    sizes=st.lists(st.integers(0, 6), min_size=1, max_size=5),
+    threads=st.integers(0, 3),
+    columns=st.sampled_from([(), (2,), (3, 0)]),
+    choose=st.randoms(use_true_random=False),
+)
+def test_every_window_is_a_slice_and_its_mask_the_definition(
+    length, stride, seed, epoch, ratio, patch, symbol, sizes, threads, columns, choose
+):
+    arrays = Arrays()
+    windows = arrays.windows(length, stride=stride, symbol=symbol, columns=columns)
+    assert len(windows) == (400 - length) // stride + 1
+    numbers = [choose.randrange(len(windows)) for _ in range(sum(sizes))]
+    batches = [empty(size, length, 3 + len(columns)) for size in sizes]
+    windows.fill(np.array(numbers, np.int64), batches, seed, epoch, ratio, patch, threads)
+    x, mask, valid = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    for i, number in enumerate(numbers):
+        rows = slice(number * stride, number * stride + length)
+        assert np.array_equal(x[i, :, :3], arrays.features[rows])
+        assert np.array_equal(x[i, :, 3:], arrays.extra[rows][:, list(columns)])
+        assert np.array_equal(valid[i], arrays.valid[rows])
+        wanted = expected_mask(
+            arrays.valid[rows],
+            seed=seed,
+            epoch=epoch,
+            symbol=symbol,
+            time=int(arrays.times[rows][-1]),
+            ratio=ratio,
+            patch=patch,
+        )
+        assert np.array_equal(mask[i], wanted)
+        assert wanted.sum() == math.floor(ratio * int(valid[i].sum()))
+        assert not (wanted & ~arrays.valid[rows].astype(bool)).any()
+
+
+@pytest.mark.parametrize("patch", [0, 10])
+def test_a_mask_does_not_depend_on_its_batch(patch):
+    windows = Arrays().windows(105)
+    alone = np.concatenate([masks(windows, [i], 105, patch=patch) for i in range(40)])
+    assert np.array_equal(masks(windows, list(range(40)), 105, patch=patch), alone)
+    assert np.array_equal(masks(windows, list(range(39, -1, -1)), 105, patch=patch), alone[::-1])
+
+
+@pytest.mark.parametrize("patch", [0, 10])
+def test_seed_epoch_symbol_time_and_length_all_matter(patch):
+    arrays = Arrays()
+    windows = arrays.windows(100)
+    numbers = list(range(60, 100))
+    usual = masks(windows, numbers, 100, patch=patch)
+    others = [
+        masks(windows, numbers, 100, patch=patch, seed=1),
+        masks(windows, numbers, 100, patch=patch, epoch=1),
+        masks(arrays.windows(100, symbol="ES"), numbers, 100, patch=patch),
+        masks(windows, [i + 1 for i in numbers], 100, patch=patch),
+        # The same last bars, one more bar before them.
+        masks(arrays.windows(101), [i - 1 for i in numbers], 101, patch=patch)[:, 1:],
+    ]
+    for other in others:
+        # With 15 of 100 masked, two independent masks agree in about 2 of 15, in patches about as many.
+        shared = (usual & other).sum() / usual.sum()
+        assert 0.02 < shared < 0.35
+
+
+def test_the_dense_layout_gives_the_same_batches():
+    arrays, length = Arrays(), 30
+    rows = np.arange(20, 300)[:, None] + np.arange(length)
+    dense = _core.Windows(
+        [
+            (
+                frozen(arrays.features[rows]),
+                frozen(arrays.valid[rows]),
+                arrays.times,
+                arrays.extra,
+                (1,),
+                True,
+            )
+        ],
+        (
+            column(np.uint64, 50),
+            column(np.uint64, 30),
+            column(np.uint64, 10),
+            column(np.uint32, 0),
+            column(np.uint64, _core.symbol_hash("")),
+        ),
+        length,
+        3,
+        3,
+    )
+    numbers = np.arange(50)
+    batch, other = empty(50, length, 4), empty(50, length, 4)
+    dense.fill(numbers, [batch], 5, 6, 0.4, 0, 1)
+    arrays.windows(length, columns=(1,)).fill(30 + 3 * numbers, [other], 5, 6, 0.4, 0, 1)
+    for one, two in zip(batch, other, strict=True):
+        assert np.array_equal(one, two)
+    store, row, place, symbol, time = dense.locate(np.array([0, 49]))
+    assert store.tolist() == [0, 0]
+    assert row.tolist() == [30, 30 + 49 * 3]
+    assert place.tolist() == [10, 10 + 49 * 3]
+    assert symbol.tolist() == [_core.symbol_hash("")] * 2
+    assert time.tolist() == arrays.times[row.astype(int) + length - 1].tolist()
+
+
+def test_what_does_not_fit_is_refused():
+    arrays = Arrays()
+    windows = arrays.windows(10)
+    numbers = np.array([0, 1])
+
+    def fill(
+        numbers: np.ndarray = numbers, batch: tuple = empty(2, 10, 3), ratio: float = 0.1, patch: int = 0
+    ) -> None:
+        windows.fill(numbers, [batch], 0, 0, ratio, patch, 1)
+
+    fill()
+    for bad in (-1, len(windows), 1 << 62):
+        with pytest.raises(IndexError, match="there is no window"):
+            fill(np.array([0, bad]))
+        with pytest.raises(IndexError, match="there is no window"):
+            windows.locate(np.array([bad]))
+    for shape in [(2, 10, 4), (2, 9, 3), (2, 30, 1)]:
+        with pytest.raises(ValueError, match="wrong shape"):
+            fill(batch=empty(*shape))
+    for size in (1, 3):
+        with pytest.raises(ValueError, match="room for exactly these"):
+            fill(batch=empty(size, 10, 3))
+    for ratio in (-0.1, 1.01, math.nan):
+        with pytest.raises(ValueError, match="masked share"):
+            fill(ratio=ratio)
+    x, mask, valid = empty(2, 10, 3)
+    with pytest.raises(TypeError):
+        fill(batch=(frozen(x), mask, valid))
+    with pytest.raises(TypeError):
+        fill(batch=(x.astype(float), mask, valid))
+    with pytest.raises(TypeError, match="contiguous"):
+        fill(batch=(np.empty((2, 10, 6), np.float32)[:, :, ::2], mask, valid))
+
+
+def test_arrays_that_someone_could_write_are_refused():
+    arrays = Arrays()
+    arrays.features = arrays.features.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        arrays.windows(10)
+
+
+def test_no_thread_outlives_a_call():
+    windows = Arrays().windows(50)
+    before = threading.active_count(), native_threads()
+    windows.fill(np.arange(300), [empty(100, 50, 3) for _ in range(3)], 0, 0, 0.15, 0, 3)
+    assert (threading.active_count(), native_threads()) == before
+
+
+def native_threads() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
