@@ -97,7 +97,7 @@ def write_files(
         "files": files,
         "segments": [s._asdict() for s in segments],
         "sources": [],
-        "read_options": {},
+        "read_options": {"keep": [f"kept{i}" for i in range(extra)]},
         "quality": {},
         "timings": {},
         "known_after": {},

@@ -10,6 +10,7 @@ from moola._core import __version__
 if TYPE_CHECKING:
     from moola.build import build_features as build_features
     from moola.config import FeatureConfig as FeatureConfig
+    from moola.data.dataset import FastWindowedDataset as FastWindowedDataset
     from moola.errors import MoolaError as MoolaError
     from moola.features import FeatureStream as FeatureStream
     from moola.features import Swings as Swings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives. A name is imported when it is first used: `import moola` does no work.
 _HOMES = {
+    "FastWindowedDataset": "moola.data.dataset",
     "FeatureConfig": "moola.config",
     "FeatureStore": "moola.store",
     "FeatureStream": "moola.features",
@@ -36,6 +38,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FastWindowedDataset",
     "FeatureConfig",
     "FeatureStore",
     "FeatureStream",

@@ -194,6 +194,7 @@ class SampleBars:
     def take_expansions(self) -> list[tuple[str, int, int, int]]: ...
 
 def symbol_hash(name: str) -> int: ...
+
 @final
 class Windows:
     def __new__(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BarError",
@@ -30,7 +31,23 @@ __all__ = [
 
 
 class MoolaError(Exception):
-    """The base of every error raised by moola."""
+    """The base of every error raised by moola. All of them can be pickled, with their facts."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = dict(self.__dict__)
+        if isinstance(self, OSError) and self.errno is not None:
+            facts["errno"] = self.errno
+        return _restore, (type(self), self.args, facts)
+
+
+def _restore(kind: type[MoolaError], args: tuple[Any, ...], facts: dict[str, Any]) -> MoolaError:
+    # Not by way of __init__, whose arguments are the facts and not the message.
+    base = OSError if issubclass(kind, OSError) else Exception
+    error: MoolaError = base.__new__(kind, *args)
+    error.args = args
+    for name, fact in facts.items():
+        setattr(error, name, fact)
+    return error
 
 
 class ConfigError(MoolaError, ValueError):
@@ -242,12 +259,20 @@ class SharedBarsError(MoolaError, ValueError, AssertionError):
 
 
 class StoreError(MoolaError):
-    """The base of what can be wrong with a feature store. Attribute: `path`."""
+    """The base of what can be wrong with a feature store.
 
-    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
-        super().__init__(f"{path}: {problem}. {advice}")
-        self.path = Path(path)
-        self.problem = problem
+    Attributes: `path` (of the store), `problem`, `advice`. Where torch's DataLoader hands on what one of its workers
+    raised, it makes the error anew from the text alone: then `problem` is all of it, and `path` is None.
+    """
+
+    def __init__(self, path: str | Path, problem: str | None = None, advice: str = "") -> None:
+        self.path: Path | None
+        if problem is None:
+            super().__init__(str(path))
+            self.path, self.problem = None, str(path)
+        else:
+            super().__init__(f"{path}: {problem}. {advice}")
+            self.path, self.problem = Path(path), problem
         self.advice = advice
 
 
@@ -265,7 +290,9 @@ class StoreWriteError(StoreError, OSError):
     Attribute: `errno`, where the system gave one.
     """
 
-    def __init__(self, path: str | Path, problem: str, advice: str, *, errno: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, problem: str | None = None, advice: str = "", *, errno: int | None = None
+    ) -> None:
         super().__init__(path, problem, advice)
         self.errno = errno
 
@@ -273,14 +300,19 @@ class StoreWriteError(StoreError, OSError):
 class DamagedStoreError(StoreError):
     """A file of the store is missing, foreign, truncated or altered. Attribute: `file`."""
 
-    def __init__(self, path: str | Path, file: str, problem: str, advice: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, file: str | None = None, problem: str = "", advice: str | None = None
+    ) -> None:
+        self.file = file
+        if file is None:
+            super().__init__(path)
+            return
         super().__init__(
             path,
             f"{file}: {problem}",
             advice
             or "Build the store again, or restore it from a copy; `moola verify-features` names every fault",
         )
-        self.file = file
 
 
 class StaleStoreError(StoreError):

@@ -30,6 +30,7 @@ __all__ = [
     "DEFAULT_FRACTIONS",
     "NAMES",
     "CombinatorialPurgedKFold",
+    "Pieces",
     "PurgedKFold",
     "Segment",
     "Split",
@@ -39,6 +40,7 @@ __all__ = [
     "assert_no_shared_bars",
     "count_windows",
     "make_splits",
+    "window_pieces",
     "window_starts",
 ]
 
@@ -372,14 +374,24 @@ def _split(begin: Rows, end: Rows, bounds: Bounds, window_length: int) -> Split:
     return Split(ranges, int((end - begin).sum()), _count(bounds, ranges, window_length, 1))
 
 
-class _Pieces(NamedTuple):
-    """Stretches of window starts: all of `begin … last`, both inclusive."""
+class Pieces(NamedTuple):
+    """Stretches of windows, each in one segment: they start at the rows `begin`, `begin + stride`, … `last`."""
 
     begin: Rows
     last: Rows
 
 
-def _pieces(bounds: Bounds, ranges: Rows | Sequence[Sequence[int]], length: int, stride: int) -> _Pieces:
+def window_pieces(
+    segments: FeatureStore | Sequence[Segment],
+    ranges: Rows | Sequence[Sequence[int]],
+    length: int,
+    stride: int = 1,
+) -> Pieces:
+    """The same windows as :func:`window_starts`, as stretches: few, however many windows there are."""
+    return _pieces(_bounds(segments), ranges, length, stride)
+
+
+def _pieces(bounds: Bounds, ranges: Rows | Sequence[Sequence[int]], length: int, stride: int) -> Pieces:
     for name, value in (("window_length", length), ("stride", stride)):
         if value < 1:
             raise ConfigError(name, f"{value} is not a number of bars; give 1 or more")
@@ -406,7 +418,7 @@ def _pieces(bounds: Bounds, ranges: Rows | Sequence[Sequence[int]], length: int,
         some = begin <= last
         begin, last = begin[some], last[some]
         last = begin + (last - begin) // stride * stride
-    return _Pieces(begin, last)
+    return Pieces(begin, last)
 
 
 def _bounds(segments: FeatureStore | Sequence[Segment]) -> Bounds:

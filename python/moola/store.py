@@ -94,30 +94,40 @@ class FeatureStore:
         self._bounds: Bounds | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: str | os.PathLike[str], *, expected_id: str | None = None) -> Self:
         """Opens the store at `path`, in a few milliseconds whatever its size.
+
+        With `expected_id` it must be the store of this id.
 
         Checked are the files' names, sizes and headers against the metadata; `verify_features` checks the
         rest.
 
         Raises `StoreMissingError` when there is no store, `DamagedStoreError`, naming the file, when one is
-        missing, truncated, altered or foreign, or of a format that this version does not know.
+        missing, truncated, altered or foreign, or of a format that this version does not know, and
+        `StaleStoreError` when it is not the expected one.
         """
         path = os.path.abspath(path)
         attempts = 0
         while True:
             directory = _open_directory(path)
             try:
-                return cls(path, directory)
+                store = cls(path, directory)
+                break
             except StoreError:
                 # A store that is replaced while it is being opened loses its files: then open the new one.
                 attempts += 1
                 if attempts == 100 or not _replaced(path, directory):
                     raise
+        if expected_id is not None and store.id != expected_id:
+            store.close()
+            problem = f"another store has been published here (its id is {store.id}, not {expected_id})"
+            advice = "Open the new one with FeatureStore.open, and start its readers anew"
+            raise StaleStoreError(path, problem, advice)
+        return store
 
     def reopen(self) -> FeatureStore:
         """Opens the same store again. Raises `StaleStoreError` when another one is there by now."""
-        return _reopen(str(self.path), self.id)
+        return FeatureStore.open(self.path, expected_id=self.id)
 
     def close(self) -> None:
         """Lets go of the files. Arrays taken from the store stay usable. Closing twice is fine."""
@@ -157,6 +167,16 @@ class FeatureStore:
     def feature_names(self) -> tuple[str, ...]:
         """The names of the D features, in the order of the columns."""
         return self._description.feature_names
+
+    @property
+    def extra_names(self) -> tuple[str, ...]:
+        """The names of the E kept columns, in the order of the columns of `extra`."""
+        if self.extra is None:
+            return ()
+        names = self.metadata["read_options"].get("keep")
+        if not isinstance(names, list) or len(names) != self.extra.shape[1]:
+            self._damaged(METADATA, f"it does not name the {self.extra.shape[1]} columns of extra.npy")
+        return tuple(map(str, names))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -379,12 +399,4 @@ def _replaced(path: str, directory: int) -> bool:
 
 
 def _reopen(path: str, store_id: str) -> FeatureStore:
-    store = FeatureStore.open(path)
-    if store.id != store_id:
-        found = store.id
-        store.close()
-        problem = f"another store has been published here (its id is {found}, not {store_id})"
-        raise StaleStoreError(
-            path, problem, "Open the new one with FeatureStore.open, and start its readers anew"
-        )
-    return store
+    return FeatureStore.open(path, expected_id=store_id)

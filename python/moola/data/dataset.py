@@ -1,0 +1,383 @@
+"""A map-style torch Dataset over feature stores: whole batches in one call into the engine."""
+
+from __future__ import annotations
+
+import operator
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate, get_worker_info
+
+from moola import _core
+from moola.errors import ConfigError, DamagedStoreError
+from moola.splits import NAMES, window_pieces
+from moola.store import FeatureStore
+
+__all__ = ["FastWindowedDataset", "WindowBatch", "WindowPlaces"]
+
+Window: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""`X`, `mask` and `valid_mask`, of one window or of a batch."""
+
+MASK_STRATEGIES = ("random", "patch")
+
+_LARGEST = (1 << 63) - 1
+
+
+class WindowBatch(Sequence[Window]):
+    """A batch of windows as a sequence of items, which are views of it.
+
+    It looks like the list that torch's own collation expects, and :meth:`FastWindowedDataset.collate` takes the
+    batch out of it without a copy.
+    """
+
+    def __init__(self, tensors: Window) -> None:
+        self.tensors = tensors
+        """`X [B, K, D]` float32, `mask [B, K]` bool, `valid_mask [B, K]` bool."""
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    @overload
+    def __getitem__(self, i: int) -> Window: ...
+    @overload
+    def __getitem__(self, i: slice) -> WindowBatch: ...
+    def __getitem__(self, i: int | slice) -> Window | WindowBatch:
+        x, mask, valid = self.tensors
+        item = (x[i], mask[i], valid[i])
+        return WindowBatch(item) if isinstance(i, slice) else item
+
+    def __iter__(self) -> Iterator[Window]:
+        return iter(zip(*(tensor.unbind() for tensor in self.tensors), strict=True))
+
+
+class WindowPlaces(NamedTuple):
+    """Where windows come from: for labels, reports and checks. Each `[B]` int64."""
+
+    store: NDArray[np.int64]
+    """Which of the stores, from 0."""
+    row: NDArray[np.int64]
+    """The row of the window's first bar."""
+    last_timestamp: NDArray[np.int64]
+    """The open time of its last bar, UTC nanoseconds: the bar it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Handle:
+    """A store on disk, to be opened by whatever process needs it."""
+
+    path: Path
+    id: str
+
+    def open(self) -> FeatureStore:
+        return FeatureStore.open(self.path, expected_id=self.id)
+
+
+class _Pieces(NamedTuple):
+    """Stretches of windows, as columns: what the engine finds a window's place with."""
+
+    windows: NDArray[np.uint64]
+    """How many."""
+    row: NDArray[np.uint64]
+    place: NDArray[np.uint64]
+    store: NDArray[np.uint32]
+    symbol: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What belongs to one process."""
+
+    process: int
+    stores: list[FeatureStore]
+    engine: _core.Windows
+
+
+class FastWindowedDataset(Dataset[Window]):
+    """The windows of one split of one or more feature stores, with masks for a masked autoencoder.
+
+    An item is `(X [K, D] float32, mask [K] bool, valid_mask [K] bool)`. Windows are numbered store by store, by
+    segment, then by time. X is unaltered; `mask` says which positions a model is to reconstruct, `valid_mask` which
+    bars are past their segment's warm-up.
+
+    Masked are exactly `math.floor(mask_ratio * valid)` of a window's valid positions. The mask is a pure function of
+    the seed, the epoch and the window, which is its symbol, its last bar's time and K; so it is the same for any
+    batch size, order and number of workers.
+
+    `__getitems__` fetches a batch in one call into the engine, without the GIL: give it to a `DataLoader` with
+    `collate_fn=FastWindowedDataset.collate`, and nothing is copied again. The dataset can be pickled, and used in
+    forked and spawned workers: each process maps the files for itself, and gets a `StaleStoreError` when the store
+    has been replaced since.
+
+    Args:
+        feature_dir: A feature store of either layout, or several with the same features.
+        split: `train`, `val` or `test`. A split without windows gives a dataset of length 0.
+        window_length: K; the stores' own default if none is given. The dense layout serves that alone.
+        stride: Bars from one window to the next, counted from each segment's first window in the split.
+        mask_ratio: The share of valid positions that are masked, 0 to 1.
+        mask_strategy: `random` masks positions uniformly, `patch` runs of consecutive valid positions.
+        patch_size: The length of a run; the last one drawn is shortened, so that the count is exact.
+        seed: Of the masks, 0 to 2⁶³ − 1. None draws one; `seed` and `repr` tell which.
+        extra: Names of kept columns, appended to the features in this order.
+
+    Raises `ConfigError`, naming the parameter, for what makes no sense, and whatever :meth:`FeatureStore.open`
+    raises.
+    """
+
+    def __init__(
+        self,
+        feature_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        split: Literal["train", "val", "test"] = "train",
+        window_length: int | None = None,
+        stride: int = 1,
+        mask_ratio: float = 0.15,
+        mask_strategy: Literal["random", "patch"] = "random",
+        patch_size: int = 10,
+        seed: int | None = 0,
+        extra: Sequence[str] = (),
+    ) -> None:
+        if split not in NAMES:
+            raise ConfigError("split", f"{split!r} is none; give {', '.join(NAMES)}")
+        if mask_strategy not in MASK_STRATEGIES:
+            raise ConfigError(
+                "mask_strategy", f"{mask_strategy!r} is none; give {' or '.join(MASK_STRATEGIES)}"
+            )
+        if isinstance(mask_ratio, bool) or not isinstance(mask_ratio, int | float | np.number):
+            raise ConfigError("mask_ratio", f"{mask_ratio!r} is not a number; give one from 0 to 1")
+        if not 0 <= mask_ratio <= 1:
+            raise ConfigError("mask_ratio", f"{mask_ratio!r} is not a share; give a number from 0 to 1")
+        self.split = split
+        self.stride = _whole("stride", stride, 1)
+        self.mask_ratio = float(mask_ratio)
+        self.mask_strategy = mask_strategy
+        self.patch_size = _whole("patch_size", patch_size, 1)
+        self.seed = secrets.randbits(63) if seed is None else _whole("seed", seed, 0)
+        """The seed of the masks, drawn or given."""
+        self.extra = (extra,) if isinstance(extra, str) else tuple(extra)
+
+        one = isinstance(feature_dir, str | os.PathLike)
+        paths = [feature_dir] if one else list(feature_dir)  # type: ignore[arg-type]
+        if not paths:
+            raise ConfigError("feature_dir", "is empty; give a feature store, or several")
+        stores = [FeatureStore.open(path) for path in paths]  # type: ignore[arg-type]
+        self._handles = [_Handle(store.path, store.id) for store in stores]
+        _check_alike(stores)
+        self.feature_names = (*stores[0].feature_names, *self.extra)
+        """The names of X's columns: the features, then `extra`."""
+        self.window_length = _window_length(stores, window_length)
+        """K."""
+        self._columns = [_columns(store, self.extra) for store in stores]
+        self._pieces = _pieces(stores, split, self.window_length, self.stride)
+        # Shared with workers, who would otherwise not learn of a new epoch when they persist from one to the next.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._opened: _Opened | None = _Opened(os.getpid(), stores, self._engine(stores))
+        self._length = len(self._opened.engine)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose masks are served; always 0 for val and test."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Has the masks of this epoch served from now on, by workers too. Those of val and test never change."""
+        epoch = _whole("epoch", epoch, 0)
+        if self.split == "train":
+            self._epoch.fill_(epoch)
+
+    @property
+    def stores(self) -> list[FeatureStore]:
+        """The stores, open in this process."""
+        return self._open().stores
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, i: int) -> Window:
+        x, mask, valid = self.batch([operator.index(i)])
+        return x[0], mask[0], valid[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> WindowBatch:
+        return WindowBatch(self.batch(indices))
+
+    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> Window:
+        """The windows of these numbers, in order: `X [B, K, D]`, `mask [B, K]`, `valid_mask [B, K]`.
+
+        The tensors are new, and the caller's own. Negative numbers count from the end. Raises `IndexError` when
+        there is no such window.
+        """
+        numbers = self._numbers(indices)
+        batch = self._empty(len(numbers))
+        self._fill(numbers, [batch], self.epoch, threads=1)
+        return batch
+
+    @staticmethod
+    def collate(batch: Sequence[Window]) -> Any:
+        """For `DataLoader(collate_fn=...)`: hands on a batch that is one already, without a copy."""
+        return batch.tensors if isinstance(batch, WindowBatch) else default_collate(list(batch))
+
+    def places(self, indices: Sequence[int] | NDArray[np.int64]) -> WindowPlaces:
+        """Where the windows of these numbers come from."""
+        store, row, _, _, time = self._open().engine.locate(self._numbers(indices))
+        return WindowPlaces(store.astype(np.int64), row.astype(np.int64), time)
+
+    def __repr__(self) -> str:
+        paths = ", ".join(repr(str(handle.path)) for handle in self._handles)
+        masks = f"{self.mask_ratio:g} masked, {self.mask_strategy}"
+        if self.mask_strategy == "patch":
+            masks += f" of {self.patch_size}"
+        steps = f", stride {self.stride}" if self.stride > 1 else ""
+        windows = f"{len(self):,} windows of {self.window_length}{steps}"
+        return f"<FastWindowedDataset {paths} {self.split}: {windows}, {masks}, seed {self.seed}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Files are opened where they are read, so that what is wrong with them is raised there.
+        return self.__dict__ | {"_opened": None}
+
+    def _open(self) -> _Opened:
+        opened = self._opened
+        if opened is None or opened.process != os.getpid():
+            stores = [handle.open() for handle in self._handles]
+            opened = self._opened = _Opened(os.getpid(), stores, self._engine(stores))
+        return opened
+
+    def _engine(self, stores: Sequence[FeatureStore]) -> _core.Windows:
+        arrays = [
+            (
+                store.features,
+                store.valid.view(np.uint8),
+                store.timestamps,
+                store.extra,
+                columns,
+                store.layout == "windows",
+            )
+            for store, columns in zip(stores, self._columns, strict=True)
+        ]
+        width = len(stores[0].feature_names)
+        return _core.Windows(arrays, self._pieces, self.window_length, self.stride, width)
+
+    def _numbers(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        numbers = np.asarray(indices, dtype=np.int64)
+        if len(numbers) and numbers.min() < 0:
+            numbers = np.where(numbers < 0, numbers + len(self), numbers)
+        return numbers
+
+    def _empty(self, size: int, pin_memory: bool = False) -> Window:
+        shape = (size, self.window_length)
+        width = len(self.feature_names)
+        if get_worker_info() is not None:
+            # What a worker sends must lie in shared memory, or torch copies it there.
+            return (
+                _shared((*shape, width), torch.float32),
+                _shared(shape, torch.bool),
+                _shared(shape, torch.bool),
+            )
+        return (
+            torch.empty((*shape, width), pin_memory=pin_memory),
+            torch.empty(shape, dtype=torch.bool, pin_memory=pin_memory),
+            torch.empty(shape, dtype=torch.bool, pin_memory=pin_memory),
+        )
+
+    def _fill(self, numbers: NDArray[np.int64], batches: Sequence[Window], epoch: int, threads: int) -> None:
+        arrays = [
+            (x.numpy(), mask.view(torch.uint8).numpy(), valid.view(torch.uint8).numpy())
+            for x, mask, valid in batches
+        ]
+        patch = self.patch_size if self.mask_strategy == "patch" else 0
+        engine = self._open().engine
+        engine.fill(numbers, arrays, self.seed, epoch, self.mask_ratio, patch, threads)
+
+
+def _shared(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    size = torch.Size(shape).numel() * dtype.itemsize
+    storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ConfigError(name, f"{value!r} is not a whole number; give one from {least} on") from None
+    if not least <= number <= _LARGEST:
+        raise ConfigError(name, f"{value!r} is out of range; give a whole number from {least} to 2⁶³ − 1")
+    return number
+
+
+def _check_alike(stores: Sequence[FeatureStore]) -> None:
+    first = stores[0]
+    for store in stores[1:]:
+        for what in ("feature_set", "feature_names", "config"):
+            one, other = getattr(first, what), getattr(store, what)
+            if one != other:
+                problem = f"{store.path} has {what} {other}, but {first.path} has {one}"
+                raise ConfigError("feature_dir", f"{problem}; build them with the same features")
+
+
+def _window_length(stores: Sequence[FeatureStore], given: int | None) -> int:
+    lengths = sorted({store.window_length for store in stores})
+    if given is None:
+        if len(lengths) > 1:
+            listed = ", ".join(map(str, lengths))
+            raise ConfigError("window_length", f"the stores' defaults differ ({listed}); give one")
+        return lengths[0]
+    length = _whole("window_length", given, 1)
+    for store in stores:
+        if store.layout == "windows" and store.window_length != length:
+            problem = f"{store.path} holds windows of {store.window_length} bars, not {length}"
+            raise ConfigError("window_length", f"{problem}; build with --layout bars to have every length")
+    return length
+
+
+def _columns(store: FeatureStore, names: Sequence[str]) -> list[int]:
+    kept = store.extra_names
+    for name in names:
+        if name not in kept:
+            there = f"it has {', '.join(kept)}" if kept else "it has none"
+            raise ConfigError(
+                "extra", f"{store.path} has no kept column {name!r}, {there}; build with --keep"
+            )
+    return [kept.index(name) for name in names]
+
+
+def _pieces(stores: Sequence[FeatureStore], split: str, length: int, stride: int) -> _Pieces:
+    hashes: dict[str, int] = {}
+    columns: list[tuple[NDArray[Any], ...]] = []
+    for number, store in enumerate(stores):
+        begin, last = window_pieces(store, store.splits[split].ranges, length, stride)
+        segments = store.segments
+        symbols = [segments[i].symbol for i in np.searchsorted(store.bounds.first, begin, side="right") - 1]
+        for symbol in set(symbols) - hashes.keys():
+            hashes[symbol] = _core.symbol_hash(symbol)
+        place = begin
+        if store.window_starts is not None:
+            # All windows of a segment are there, so that those of a piece stand one after the other.
+            starts = store.window_starts
+            place = np.searchsorted(starts, begin)
+            end = place + (last - begin)
+            if len(begin) and not (
+                end.max() < len(starts) and (starts[place] == begin).all() and (starts[end] == last).all()
+            ):
+                problem = "its windows are not those of the segments"
+                raise DamagedStoreError(store.path, "window_starts.npy", problem)
+        of_store = np.full(len(begin), number)
+        symbol_column = np.array([hashes[symbol] for symbol in symbols], np.uint64)
+        columns.append(((last - begin) // stride + 1, begin, place, of_store, symbol_column))
+    count, row, place, store_column, symbol_column = (
+        np.concatenate(parts) for parts in zip(*columns, strict=True)
+    )
+    return _Pieces(
+        count.astype(np.uint64),
+        row.astype(np.uint64),
+        place.astype(np.uint64),
+        store_column.astype(np.uint32),
+        symbol_column,
+    )
