@@ -217,11 +217,10 @@ def test_the_dense_layout_gives_the_same_batches():
     arrays.windows(length, columns=(1,)).fill(30 + 3 * numbers, [other], 5, 6, 0.4, 0, 1)
     for one, two in zip(batch, other, strict=True):
         assert np.array_equal(one, two)
-    store, row, place, symbol, time = dense.locate(np.array([0, 49]))
+    store, row, place, time = dense.locate(np.array([0, 49]))
     assert store.tolist() == [0, 0]
     assert row.tolist() == [30, 30 + 49 * 3]
     assert place.tolist() == [10, 10 + 49 * 3]
-    assert symbol.tolist() == [_core.symbol_hash("")] * 2
     assert time.tolist() == arrays.times[row.astype(int) + length - 1].tolist()
 
 

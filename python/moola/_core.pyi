@@ -32,6 +32,8 @@ __all__ = [
     "npy_header",
     "parse_epochs",
     "parse_times",
+    "permutation_key",
+    "permute",
     "symbol_hash",
     "time_format_has_offset",
     "time_notation",
@@ -193,6 +195,10 @@ class SampleBars:
     ]: ...
     def take_expansions(self) -> list[tuple[str, int, int, int]]: ...
 
+def permutation_key(words: Sequence[int]) -> int: ...
+def permute(
+    positions: NDArray[np.int64], counts: NDArray[np.int64], keys: NDArray[np.uint64]
+) -> NDArray[np.int64]: ...
 def symbol_hash(name: str) -> int: ...
 
 @final
@@ -219,9 +225,8 @@ class Windows:
     def __len__(self) -> int: ...
     def locate(
         self, windows: NDArray[np.int64]
-    ) -> tuple[
-        NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]
-    ]: ...
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]: ...
+    def keys(self, windows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.uint64]: ...
     def fill(
         self,
         windows: NDArray[np.int64],

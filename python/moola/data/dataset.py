@@ -26,6 +26,8 @@ __all__ = ["FastWindowedDataset", "WindowBatch", "WindowPlaces"]
 Window: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """`X`, `mask` and `valid_mask`, of one window or of a batch."""
 
+BatchArrays: TypeAlias = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]
+
 MASK_STRATEGIES = ("random", "patch")
 
 _LARGEST = (1 << 63) - 1
@@ -173,8 +175,9 @@ class FastWindowedDataset(Dataset[Window]):
         """The names of X's columns: the features, then `extra`."""
         self.window_length = _window_length(stores, window_length)
         """K."""
-        self._columns = [_columns(store, self.extra) for store in stores]
-        self._pieces = _pieces(stores, split, self.window_length, self.stride)
+        self.columns = [_columns(store, self.extra) for store in stores]
+        """For each store, which columns of its `extra` are served."""
+        self._pieces, self._symbols = _pieces(stores, split, self.window_length, self.stride)
         # Shared with workers, who would otherwise not learn of a new epoch when they persist from one to the next.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._opened: _Opened | None = _Opened(os.getpid(), stores, self._engine(stores))
@@ -196,6 +199,30 @@ class FastWindowedDataset(Dataset[Window]):
         """The stores, open in this process."""
         return self._open().stores
 
+    @property
+    def store_ids(self) -> list[str]:
+        """The ids of the stores: they tell whether another dataset has the same windows."""
+        return [handle.id for handle in self._handles]
+
+    @property
+    def engine(self) -> _core.Windows:
+        """The engine's side of the dataset, in this process."""
+        return self._open().engine
+
+    @property
+    def patch(self) -> int:
+        """The length of a masked run, as the engine wants to know it: 0 for single positions."""
+        return self.patch_size if self.mask_strategy == "patch" else 0
+
+    @property
+    def symbols(self) -> list[str]:
+        """The symbols that have windows here, sorted."""
+        return sorted(set(self._symbols))
+
+    def windows_of_pieces(self) -> tuple[list[str], NDArray[np.int64]]:
+        """The symbol and the number of windows of each stretch of windows, in the order of their numbers."""
+        return self._symbols, self._pieces.windows.astype(np.int64)
+
     def __len__(self) -> int:
         return self._length
 
@@ -213,8 +240,8 @@ class FastWindowedDataset(Dataset[Window]):
         there is no such window.
         """
         numbers = self._numbers(indices)
-        batch = self._empty(len(numbers))
-        self._fill(numbers, [batch], self.epoch, threads=1)
+        batch = self.empty(len(numbers))
+        self.fill(numbers, [as_arrays(batch)], self.epoch, threads=1)
         return batch
 
     @staticmethod
@@ -224,7 +251,7 @@ class FastWindowedDataset(Dataset[Window]):
 
     def places(self, indices: Sequence[int] | NDArray[np.int64]) -> WindowPlaces:
         """Where the windows of these numbers come from."""
-        store, row, _, _, time = self._open().engine.locate(self._numbers(indices))
+        store, row, _, time = self._open().engine.locate(self._numbers(indices))
         return WindowPlaces(store.astype(np.int64), row.astype(np.int64), time)
 
     def __repr__(self) -> str:
@@ -257,7 +284,7 @@ class FastWindowedDataset(Dataset[Window]):
                 columns,
                 store.layout == "windows",
             )
-            for store, columns in zip(stores, self._columns, strict=True)
+            for store, columns in zip(stores, self.columns, strict=True)
         ]
         width = len(stores[0].feature_names)
         return _core.Windows(arrays, self._pieces, self.window_length, self.stride, width)
@@ -268,7 +295,8 @@ class FastWindowedDataset(Dataset[Window]):
             numbers = np.where(numbers < 0, numbers + len(self), numbers)
         return numbers
 
-    def _empty(self, size: int, pin_memory: bool = False) -> Window:
+    def empty(self, size: int, pin_memory: bool = False) -> Window:
+        """Tensors for a batch of this size, with nothing in them yet."""
         shape = (size, self.window_length)
         width = len(self.feature_names)
         if get_worker_info() is not None:
@@ -284,14 +312,22 @@ class FastWindowedDataset(Dataset[Window]):
             torch.empty(shape, dtype=torch.bool, pin_memory=pin_memory),
         )
 
-    def _fill(self, numbers: NDArray[np.int64], batches: Sequence[Window], epoch: int, threads: int) -> None:
-        arrays = [
-            (x.numpy(), mask.view(torch.uint8).numpy(), valid.view(torch.uint8).numpy())
-            for x, mask, valid in batches
-        ]
-        patch = self.patch_size if self.mask_strategy == "patch" else 0
-        engine = self._open().engine
-        engine.fill(numbers, arrays, self.seed, epoch, self.mask_ratio, patch, threads)
+    def fill(
+        self,
+        numbers: NDArray[np.int64],
+        batches: Sequence[BatchArrays],
+        epoch: int,
+        threads: int,
+    ) -> None:
+        """Fills batches with the windows of these numbers, with this epoch's masks: see :func:`as_arrays`."""
+        ratio = self.mask_ratio
+        self.engine.fill(numbers, batches, self.seed, epoch, ratio, self.patch, threads)
+
+
+def as_arrays(batch: Window) -> BatchArrays:
+    """The same memory as the engine wants it: bool as uint8."""
+    x, mask, valid = batch
+    return x.numpy(), mask.view(torch.uint8).numpy(), valid.view(torch.uint8).numpy()
 
 
 def _shared(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -348,13 +384,20 @@ def _columns(store: FeatureStore, names: Sequence[str]) -> list[int]:
     return [kept.index(name) for name in names]
 
 
-def _pieces(stores: Sequence[FeatureStore], split: str, length: int, stride: int) -> _Pieces:
+def _pieces(
+    stores: Sequence[FeatureStore], split: str, length: int, stride: int
+) -> tuple[_Pieces, list[str]]:
+    names: list[str] = []
     hashes: dict[str, int] = {}
     columns: list[tuple[NDArray[Any], ...]] = []
     for number, store in enumerate(stores):
         begin, last = window_pieces(store, store.splits[split].ranges, length, stride)
         segments = store.segments
-        symbols = [segments[i].symbol for i in np.searchsorted(store.bounds.first, begin, side="right") - 1]
+        names += (
+            symbols := [
+                segments[i].symbol for i in np.searchsorted(store.bounds.first, begin, side="right") - 1
+            ]
+        )
         for symbol in set(symbols) - hashes.keys():
             hashes[symbol] = _core.symbol_hash(symbol)
         place = begin
@@ -374,10 +417,11 @@ def _pieces(stores: Sequence[FeatureStore], split: str, length: int, stride: int
     count, row, place, store_column, symbol_column = (
         np.concatenate(parts) for parts in zip(*columns, strict=True)
     )
-    return _Pieces(
+    pieces = _Pieces(
         count.astype(np.uint64),
         row.astype(np.uint64),
         place.astype(np.uint64),
         store_column.astype(np.uint32),
         symbol_column,
     )
+    return pieces, names

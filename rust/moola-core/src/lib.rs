@@ -9,6 +9,7 @@ pub mod features;
 pub mod hash;
 pub mod ingest;
 pub mod npy;
+pub mod permutation;
 pub mod publish;
 pub mod removal;
 pub mod store;

@@ -349,6 +349,12 @@ impl<'a> Windows<'a> {
         self.stores[place.store as usize].timestamps[place.row as usize + self.length - 1]
     }
 
+    /// The key of a window's mask.
+    pub fn key(&self, place: &Place, seed: u64, epoch: u64) -> u64 {
+        let masking = Masking { seed, epoch, ratio: 0.0, strategy: Strategy::Random };
+        fold(masking.base(place.symbol, self.length), self.last_time(place) as u64)
+    }
+
     /// Fills batches with the windows of these numbers, in order. Batches are shared among up to `threads` threads,
     /// which end with the call; one batch is never split.
     pub fn fill(
@@ -392,11 +398,17 @@ impl<'a> Windows<'a> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..helpers {
-                // Where the system has no more threads, this one does the work.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, run);
-            }
+            // Where the system has no more threads, this one does the work.
+            let helpers: Vec<_> = (0..helpers)
+                .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, run).ok())
+                .collect();
             run();
+            // The scope alone would wait for their work, not for their end; a process that forks has to see that.
+            for helper in helpers {
+                if let Err(panic) = helper.join() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
         });
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod error;
 mod features;
 mod files;
+mod permutation;
 mod publish;
 mod store;
 mod synth;
@@ -22,6 +23,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::files::{hash_file, npy_header};
+    #[pymodule_export]
+    use super::permutation::{permutation_key, permute};
     #[pymodule_export]
     use super::publish::Staging;
     #[pymodule_export]

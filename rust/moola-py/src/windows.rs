@@ -42,7 +42,6 @@ type PlaceArrays<'py> = (
     Bound<'py, PyArray1<u32>>,
     Bound<'py, PyArray1<u64>>,
     Bound<'py, PyArray1<u64>>,
-    Bound<'py, PyArray1<u64>>,
     Bound<'py, PyArray1<i64>>,
 );
 
@@ -128,26 +127,33 @@ impl Windows {
         self.inner.count() as usize
     }
 
-    /// Store, first row, place in the features, hash of the symbol and last bar's time of each window.
+    /// Store, first row, place in the features and last bar's time of each window.
     fn locate<'py>(
         &self,
         py: Python<'py>,
         windows: PyReadonlyArray1<'py, i64>,
     ) -> PyResult<PlaceArrays<'py>> {
-        let windows = windows.as_slice()?;
-        let mut places = Vec::with_capacity(windows.len());
-        for &window in windows {
-            let place = u64::try_from(window).ok().and_then(|w| self.inner.place(w));
-            places.push(place.ok_or_else(|| self.none(py, window))?);
-        }
+        let places = self.places(py, windows.as_slice()?)?;
         let times: Vec<i64> = places.iter().map(|place| self.inner.last_time(place)).collect();
         Ok((
             places.iter().map(|p| p.store).collect::<Vec<_>>().into_pyarray(py),
             places.iter().map(|p| p.row).collect::<Vec<_>>().into_pyarray(py),
             places.iter().map(|p| p.place).collect::<Vec<_>>().into_pyarray(py),
-            places.iter().map(|p| p.symbol).collect::<Vec<_>>().into_pyarray(py),
             times.into_pyarray(py),
         ))
+    }
+
+    /// The key of each window's mask.
+    fn keys<'py>(
+        &self,
+        py: Python<'py>,
+        windows: PyReadonlyArray1<'py, i64>,
+        seed: u64,
+        epoch: u64,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let places = self.places(py, windows.as_slice()?)?;
+        let keys: Vec<u64> = places.iter().map(|place| self.inner.key(place, seed, epoch)).collect();
+        Ok(keys.into_pyarray(py))
     }
 
     /// Fills batches, each (x, mask, valid), with these windows in order. `patch` is the length of a run, 0 for single
@@ -193,6 +199,14 @@ impl Windows {
 }
 
 impl Windows {
+    fn places(&self, py: Python<'_>, windows: &[i64]) -> PyResult<Vec<windows::Place>> {
+        let place = |&window| {
+            let place = u64::try_from(window).ok().and_then(|w| self.inner.place(w));
+            place.ok_or_else(|| self.none(py, window))
+        };
+        windows.iter().map(place).collect()
+    }
+
     fn none(&self, py: Python<'_>, window: i64) -> PyErr {
         match u64::try_from(window) {
             Ok(window) => to_py(py, moola_core::Error::NoWindow(window, self.inner.count())),

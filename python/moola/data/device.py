@@ -1,0 +1,343 @@
+"""The loader: batches of windows where the model is, with nothing else to wait for."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moola.data.buffers import BufferPool
+from moola.data.dataset import FastWindowedDataset, as_arrays
+from moola.data.masks import draw_masks
+from moola.data.order import Shares, WindowOrder
+from moola.errors import ConfigError, StateError
+
+__all__ = ["DeviceWindowLoader"]
+
+Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
+
+# Batches made at a time: enough to pay for waking threads, few enough to stay in the cache until they are used.
+_BLOCK = 8
+_BLOCK_BYTES = 32 << 20
+# Blocks made ahead of the one that is being used.
+_AHEAD = 2
+_STATE_VERSION = 1
+
+
+class _Resident(NamedTuple):
+    """The per-bar arrays of all stores on the device, one after the other."""
+
+    features: Tensor
+    """`[rows, D]`: the bars, or the rows of all stored windows."""
+    valid: Tensor
+    """`[rows]` bool."""
+    extra: Tensor | None
+    """`[bars, E]`."""
+    bases: NDArray[np.int64]
+    """The first of each store's rows."""
+    units: NDArray[np.int64]
+    """Rows from one place to the next: 1, or K where windows are stored one by one."""
+    bar_bases: NDArray[np.int64]
+
+
+class DeviceWindowLoader:
+    """Serves the windows of a dataset in batches: `X [B, K, D]`, `mask [B, K]`, `valid_mask [B, K]`.
+
+    On the CPU a thread has the engine fill some batches ahead of the one in use, with several threads and without the
+    GIL. On another device the per-bar arrays are copied there once, and a batch is index arithmetic and one gather;
+    its masks are drawn there, with the same bits. Where the arrays do not fit, batches come from the CPU through
+    pinned memory.
+
+    A shuffled epoch is a permutation of the windows that follows from the seed and the epoch, by arithmetic: there is
+    no list of windows, and `load_state_dict` goes on in the middle of an epoch with the very next batch.
+
+    Each iteration serves the epoch after the last one; `set_epoch` chooses another.
+
+    Args:
+        dataset: The windows, and how they are masked.
+        batch_size: B. The last batch may be smaller, unless `drop_last`.
+        device: Where batches are to be.
+        shuffle: Whether windows come in a new order in each epoch, or as they are numbered.
+        drop_last: Whether the last batch is left out where it is not full.
+        rank, world_size: This process serves every world_size-th window of the epoch, from window `rank` on.
+        weights: By symbol, its share of an epoch in relation to the others'. An epoch is as long as ever; a symbol
+            with more share than windows repeats them. With `shuffle` only.
+        pin_memory: Whether batches on the CPU are in pinned memory, where there is a GPU.
+        resident: Whether the arrays are kept on the device; decided by the memory there if not given.
+        threads: Threads of the engine; one for each processor, up to four, if not given.
+    """
+
+    def __init__(
+        self,
+        dataset: FastWindowedDataset,
+        batch_size: int = 256,
+        *,
+        device: torch.device | str = "cpu",
+        shuffle: bool = False,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        weights: Mapping[str, float] | None = None,
+        pin_memory: bool = False,
+        resident: bool | None = None,
+        threads: int | None = None,
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("world_size", world_size)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(name, f"{value!r} is not a whole number from 1 on; give one")
+        if not 0 <= rank < world_size:
+            raise ConfigError("rank", f"{rank!r} is not one of {world_size}; give 0 to {world_size - 1}")
+        shares = None
+        if weights is not None and len(dataset):
+            if not shuffle:
+                raise ConfigError(
+                    "weights", "go with shuffle=True; without it windows come as they are numbered"
+                )
+            shares = Shares.make(weights, *dataset.windows_of_pieces(), len(dataset))
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.weights = None if weights is None else dict(weights)
+        self._order = WindowOrder(len(dataset), batch_size, shuffle, drop_last, rank, world_size, shares)
+        self._pinned = (pin_memory or self.device.type != "cpu") and torch.cuda.is_available()
+        self._threads = min(4, len(os.sched_getaffinity(0))) if threads is None else max(1, threads)
+        width = len(dataset.feature_names)
+        batch_bytes = batch_size * dataset.window_length * (4 * width + 2)
+        self._block = max(1, min(_BLOCK, _BLOCK_BYTES // batch_bytes))
+        shape = (batch_size, dataset.window_length)
+        self._pools = (
+            BufferPool((*shape, width), np.float32),
+            BufferPool(shape, bool),
+            BufferPool(shape, bool),
+        )
+        self._resident: _Resident | None = None
+        if resident is None:
+            resident = self.device.type != "cpu" and self._fits()
+        if resident:
+            self._resident = self._upload()
+        # The batch to be served next, and where the next iteration begins.
+        self._position = (0, 0)
+        self._next = (0, 0)
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        return self._order.batches
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is being served, or is next."""
+        return self._position[0]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Has the next iteration serve this epoch, from its beginning.
+
+        Where a state was loaded from the middle of this very epoch, the iteration still goes on from there.
+        """
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 1 << 63:
+            raise ConfigError("epoch", f"{epoch!r} is not a whole number from 0 on; give one")
+        if self._next[0] != epoch:
+            self._next = self._position = (epoch, 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, first = self._position = self._next
+        self._next = (epoch + 1, 0)
+        return self._serve(epoch, first)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands: after the batch it handed out last. Plain values, for a checkpoint."""
+        epoch, batch = self._position
+        if batch >= len(self) > 0:
+            epoch, batch = epoch + 1, 0
+        return {
+            "version": _STATE_VERSION,
+            "epoch": epoch,
+            "batch": batch,
+            "seed": self.dataset.seed,
+        } | self._facts()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken: the next iteration begins with the batch that would have come.
+
+        The seed is taken from the state too. Raises `StateError`, naming what differs, when the state comes from
+        other windows, another batch size or other masks.
+        """
+        mine = {"version": _STATE_VERSION} | self._facts()
+        for name, fact in mine.items():
+            if state.get(name) != fact:
+                problem = (
+                    f"loader state refused: its {name} is {state.get(name)!r}, this loader's is {fact!r}"
+                )
+                raise StateError(f"{problem}; make the loader as it was made then")
+        epoch, batch, seed = (state.get(name) for name in ("epoch", "batch", "seed"))
+        if not all(type(value) is int and value >= 0 for value in (epoch, batch, seed)):
+            raise StateError(
+                "loader state refused: epoch, batch or seed is no number; load another checkpoint"
+            )
+        self.dataset.seed = seed  # type: ignore[assignment]
+        self._next = self._position = (epoch, batch)  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        order = "shuffled" if self.shuffle else "in order"
+        batches = f"{len(self):,} batches of {self.batch_size}"
+        return f"<DeviceWindowLoader on {self.device}: {batches}, {order}, of {self.dataset!r}>"
+
+    def _facts(self) -> dict[str, Any]:
+        """What the batches depend on beside seed, epoch and number."""
+        dataset = self.dataset
+        return {
+            "stores": dataset.store_ids,
+            "split": dataset.split,
+            "windows": len(dataset),
+            "window_length": dataset.window_length,
+            "stride": dataset.stride,
+            "extra": list(dataset.extra),
+            "mask": [dataset.mask_ratio, dataset.mask_strategy, dataset.patch_size],
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+            "world_size": self._order.world_size,
+            "weights": self.weights,
+        }
+
+    def _serve(self, epoch: int, first: int) -> Iterator[Batch]:
+        make = self._stream if self._resident is None else self._gather
+        starts = iter(range(first, len(self), self._block))
+        # One thread that sees to it; the engine's own threads live for a block.
+        with ThreadPoolExecutor(1, thread_name_prefix="moola-loader") as executor:
+            ahead: deque[Future[list[Batch]]] = deque()
+            try:
+                while True:
+                    while len(ahead) <= _AHEAD and (start := next(starts, None)) is not None:
+                        ahead.append(executor.submit(make, epoch, start, min(start + self._block, len(self))))
+                    if not ahead:
+                        return
+                    batches = ahead.popleft().result()
+                    batches.reverse()
+                    while batches:
+                        epoch_, batch = self._position
+                        if epoch_ == epoch:
+                            self._position = (epoch, batch + 1)
+                        # Popped, not iterated over: what the caller drops can be used again.
+                        yield batches.pop()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _numbers(self, epoch: int, start: int, end: int) -> NDArray[np.int64]:
+        return self._order.numbers(self.dataset.seed, epoch, start, end)
+
+    def _mask_epoch(self, epoch: int) -> int:
+        return epoch if self.dataset.split == "train" else 0
+
+    def _stream(self, epoch: int, start: int, end: int) -> list[Batch]:
+        """Batches from the engine, moved to the device."""
+        numbers = self._numbers(epoch, start, end)
+        batches, arrays = [], []
+        for at in range(0, len(numbers), self.batch_size):
+            size = min(self.batch_size, len(numbers) - at)
+            if self._pinned or size < self.batch_size:
+                batch = self.dataset.empty(size, pin_memory=self._pinned)
+                arrays.append(as_arrays(batch))
+            else:
+                (x, x_array), (mask, mask_array), (valid, valid_array) = (pool.lend() for pool in self._pools)
+                batch = (x, mask, valid)
+                arrays.append((x_array, mask_array, valid_array))
+            batches.append(batch)
+        self.dataset.fill(numbers, arrays, self._mask_epoch(epoch), self._threads)
+        if self.device.type == "cpu":
+            return batches
+        return [
+            (
+                x.to(self.device, non_blocking=True),
+                mask.to(self.device, non_blocking=True),
+                valid.to(self.device, non_blocking=True),
+            )
+            for x, mask, valid in batches
+        ]
+
+    def _gather(self, epoch: int, start: int, end: int) -> list[Batch]:
+        """Batches from the arrays on the device."""
+        resident = self._resident
+        assert resident is not None
+        dataset = self.dataset
+        numbers = self._numbers(epoch, start, end)
+        store, row, place, _ = dataset.engine.locate(numbers)
+        keys = dataset.engine.keys(numbers, dataset.seed, self._mask_epoch(epoch))
+        # One copy to the device for all of the block.
+        columns = np.stack(
+            [
+                resident.bases[store] + place.astype(np.int64) * resident.units[store],
+                resident.bar_bases[store] + row.astype(np.int64),
+                keys.view(np.int64),
+            ]
+        )
+        positions, bars, words = torch.from_numpy(columns).to(self.device, non_blocking=True)
+        steps = torch.arange(dataset.window_length, device=self.device)
+        batches = []
+        for at in range(0, len(numbers), self.batch_size):
+            these = slice(at, at + self.batch_size)
+            rows = positions[these, None] + steps
+            x, valid = resident.features[rows], resident.valid[rows]
+            if resident.extra is not None:
+                x = torch.cat([x, resident.extra[bars[these, None] + steps]], dim=2)
+            mask = draw_masks(words[these], valid, dataset.mask_ratio, dataset.patch)
+            batches.append((x, mask, valid))
+        return batches
+
+    def _fits(self) -> bool:
+        """Whether the arrays take no more than half of the device's free memory."""
+        if self.device.type != "cuda":
+            return False
+        stores = self.dataset.stores
+        size = sum(s.features.nbytes + s.valid.nbytes + 4 * len(s) * len(self.dataset.extra) for s in stores)
+        return size <= torch.cuda.mem_get_info(self.device)[0] // 2
+
+    def _upload(self) -> _Resident:
+        dataset, stores = self.dataset, self.dataset.stores
+        length = dataset.window_length
+        units = np.array([length if store.layout == "windows" else 1 for store in stores], np.int64)
+        rows = np.array([store.valid.size for store in stores], np.int64)
+        bars = np.array([len(store) for store in stores], np.int64)
+
+        def copied(arrays: list[NDArray[Any]]) -> Tensor:
+            # Piece by piece, so that the device holds no more than the arrays.
+            total = sum(len(array) for array in arrays)
+            out = torch.empty(
+                (total, *arrays[0].shape[1:]), dtype=_TYPES[arrays[0].dtype.name], device=self.device
+            )
+            at = 0
+            for array in arrays:
+                # A copy: torch warns of arrays that cannot be written to.
+                out[at : at + len(array)].copy_(torch.from_numpy(np.array(array)))
+                at += len(array)
+            return out
+
+        width = len(stores[0].feature_names)
+        extra = None
+        if dataset.extra:
+            extra = copied(
+                [
+                    np.asarray(store.extra)[:, columns]
+                    for store, columns in zip(stores, dataset.columns, strict=True)
+                ]
+            )
+        return _Resident(
+            copied([store.features.reshape(-1, width) for store in stores]),
+            copied([store.valid.reshape(-1) for store in stores]),
+            extra,
+            np.cumsum(rows) - rows,
+            units,
+            np.cumsum(bars) - bars,
+        )
+
+
+_TYPES = {"float32": torch.float32, "bool": torch.bool}

@@ -1,0 +1,81 @@
+"""Masks drawn with torch, on any device: the same bits as the engine's.
+
+The definition stands in the engine, `rust/moola-core/src/windows.rs`. Tensors have no unsigned 64-bit integers that
+every device can multiply and compare, so it is carried out in int64, whose additions and multiplications wrap to the
+same bits; shifts and comparisons are made unsigned by hand.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["draw_masks"]
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >= 1 << 63 else word
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST = _signed(0xBF58476D1CE4E5B9)
+_SECOND = _signed(0x94D049BB133111EB)
+_LOWEST = -(1 << 63)
+_HIGHEST = (1 << 63) - 1
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """To the right, with zeros coming in."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _FIRST
+    z = (z ^ _shift(z, 27)) * _SECOND
+    return z ^ _shift(z, 31)
+
+
+def _item_hashes(keys: Tensor, items: int) -> Tensor:
+    """`[B, items]`, in the order of unsigned numbers when compared as signed ones."""
+    numbers = torch.arange(1, items + 1, dtype=torch.int64, device=keys.device) * _GOLDEN
+    return _mix(keys[:, None] + numbers) ^ _LOWEST
+
+
+def _ranks(hashes: Tensor) -> Tensor:
+    return hashes.argsort(dim=1, stable=True).argsort(dim=1)
+
+
+def draw_masks(keys: Tensor, valid: Tensor, ratio: float, patch: int = 0) -> Tensor:
+    """The masks of a batch, `[B, K]` bool.
+
+    Args:
+        keys: `[B]` int64, the windows' keys, bit by bit those of the engine.
+        valid: `[B, K]` bool.
+        ratio: The share of valid positions that are masked.
+        patch: The length of a run; 0 masks single positions.
+    """
+    length = valid.shape[1]
+    count = valid.sum(1)
+    masked = torch.floor(count.double() * ratio).long()
+    if not patch:
+        hashes = _item_hashes(keys, length).masked_fill(~valid, _HIGHEST)
+        # The sort is stable, so a valid hash of the highest value is beaten by invalid ones before it; of 2⁶⁴
+        # hashes one has that value.
+        return (_ranks(hashes) < masked[:, None]) & valid
+
+    runs = (masked + (patch - 1)) // patch
+    items = (count - masked + runs)[:, None]
+    number = torch.arange(length, device=valid.device)
+    there = number < items
+    rank = _ranks(_item_hashes(keys, length).masked_fill(~there, _HIGHEST))
+    is_run = (rank < runs[:, None]) & there
+    short = (masked - (runs - 1) * patch)[:, None]
+    covers = torch.where(is_run, torch.where(rank == runs[:, None] - 1, short, patch), 1) * there
+    begins = covers.cumsum(1) - covers
+    # Along the valid positions: one more run is under way from where it begins, one less from where it ends.
+    edges = torch.zeros((len(valid), length + 1), dtype=torch.int64, device=valid.device)
+    edges.scatter_add_(1, begins, is_run.long())
+    edges.scatter_add_(1, begins + covers * is_run, -is_run.long())
+    in_run = edges.cumsum(1) > 0
+    ordinal = (valid.cumsum(1) - 1).clamp(min=0)
+    return in_run.gather(1, ordinal) & valid

@@ -1,0 +1,134 @@
+"""The order in which an epoch's windows are served: by arithmetic, without a list of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moola import _core
+from moola.errors import ConfigError
+
+__all__ = ["Shares", "WindowOrder"]
+
+Numbers = NDArray[np.int64]
+
+# What a permutation is for; each has a key of its own.
+_EPOCH, _SYMBOL = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """An epoch divided among symbols. Arrays are per symbol, or per piece where pieces are sorted by symbol."""
+
+    names: tuple[str, ...]
+    ends: Numbers
+    """How many of the epoch's windows the symbols up to this one have."""
+    counts: Numbers
+    """How many different windows the symbol has."""
+    first_piece: Numbers
+    piece_ends: Numbers
+    """How many windows the pieces up to this one have."""
+    piece_first: Numbers
+    """The number in the dataset of the piece's first window."""
+
+    @classmethod
+    def make(cls, weights: Mapping[str, float], symbols: list[str], counts: Numbers, total: int) -> Shares:
+        """Shares of `total` windows in proportion to the weights; `symbols` and `counts` are those of pieces.
+
+        Raises `ConfigError` when a symbol has no weight, or a weight makes no sense.
+        """
+        there = sorted(set(symbols))
+        for name in (*there, *weights):
+            if name not in weights:
+                raise ConfigError("weights", f"symbol {name!r} has none; give 0 to leave its windows out")
+            weight = weights[name]
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ConfigError("weights", f"{name!r} has {weight!r}; give finite numbers from 0 on")
+            if name not in there:
+                raise ConfigError(
+                    "weights", f"there is no symbol {name!r} here; there are {', '.join(there)}"
+                )
+        names = tuple(name for name in there if weights[name] > 0)
+        if not names:
+            raise ConfigError("weights", "are all 0; give at least one symbol a share")
+        # Whole windows, by largest remainders, the earlier name on ties.
+        exact = np.array([weights[name] for name in names], np.float64)
+        exact *= total / exact.sum()
+        quota = np.floor(exact).astype(np.int64)
+        most = np.argsort(-(exact - quota), kind="stable")[: total - int(quota.sum())]
+        quota[most] += 1
+
+        number = {name: i for i, name in enumerate(names)}
+        of_piece = np.array([number.get(symbol, -1) for symbol in symbols], np.int64)
+        first = np.cumsum(counts) - counts
+        order = np.argsort(of_piece, kind="stable")
+        order = order[np.searchsorted(of_piece[order], 0) :]
+        sizes = counts[order]
+        ends = np.cumsum(sizes)
+        first_piece = np.searchsorted(of_piece[order], np.arange(len(names)))
+        per_symbol = np.diff(np.append((ends - sizes)[first_piece], ends[-1]))
+        return cls(names, np.cumsum(quota), per_symbol, first_piece, ends, first[order])
+
+    def windows(self, slots: Numbers, seed: int, epoch: int) -> Numbers:
+        """The dataset's number of the window in each slot of the epoch.
+
+        A symbol with more slots than windows goes through all of them before it begins again, in another order.
+        """
+        symbol = np.searchsorted(self.ends, slots, side="right")
+        offset = slots - np.where(symbol > 0, self.ends[symbol - 1], 0)
+        counts = self.counts[symbol]
+        laps = offset // counts
+        keys = np.empty(len(slots), np.uint64)
+        for s, lap in set(zip(symbol.tolist(), laps.tolist(), strict=True)):
+            words = [_SYMBOL, seed, epoch, _core.symbol_hash(self.names[s]), lap]
+            keys[(symbol == s) & (laps == lap)] = _core.permutation_key(words)
+        within = _core.permute(offset % counts, counts, keys)
+        first_piece = self.first_piece[symbol]
+        before = np.where(first_piece > 0, self.piece_ends[first_piece - 1], 0)
+        piece = np.searchsorted(self.piece_ends, before + within, side="right")
+        into = before + within - np.where(piece > 0, self.piece_ends[piece - 1], 0)
+        numbers: Numbers = self.piece_first[piece] + into
+        return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOrder:
+    """Which windows each batch of each epoch has, for one rank of several.
+
+    Rank r has the places r, r + world_size, r + 2·world_size, … of the epoch. Where the last partial batch is
+    dropped, all ranks have equally many batches.
+    """
+
+    windows: int
+    batch_size: int
+    shuffle: bool
+    drop_last: bool
+    rank: int = 0
+    world_size: int = 1
+    shares: Shares | None = None
+
+    @property
+    def size(self) -> int:
+        """How many windows this rank serves in an epoch."""
+        if self.drop_last:
+            return self.windows // self.world_size // self.batch_size * self.batch_size
+        return (self.windows - self.rank + self.world_size - 1) // self.world_size
+
+    @property
+    def batches(self) -> int:
+        """How many batches this rank serves in an epoch."""
+        return -(-self.size // self.batch_size)
+
+    def numbers(self, seed: int, epoch: int, first: int, last: int) -> Numbers:
+        """The windows of batches `first` to `last − 1`, one batch after the other."""
+        places = np.arange(first * self.batch_size, min(last * self.batch_size, self.size), dtype=np.int64)
+        places = places * self.world_size + self.rank
+        if self.shuffle:
+            count = np.full(len(places), self.windows, np.int64)
+            key = np.full(len(places), _core.permutation_key([_EPOCH, seed, epoch]), np.uint64)
+            places = _core.permute(places, count, key)
+        return places if self.shares is None else self.shares.windows(places, seed, epoch)
