@@ -52,7 +52,7 @@ pub(crate) fn fold(h: u64, x: u64) -> u64 {
 }
 
 /// The hash of item `j`.
-#[inline(always)]
+#[cfg(test)]
 fn item_hash(key: u64, j: usize) -> u64 {
     mix(key.wrapping_add(GOLDEN.wrapping_mul(j as u64 + 1)))
 }
@@ -97,12 +97,29 @@ impl Masking {
 }
 
 at_level! {
-    /// Draws one window's mask into `out`, given which positions are valid. `hashes` is scratch of the same length.
-    fn draw(key: u64, masking: &Masking, valid: &[u8], hashes: &mut [u64], out: &mut [u8]) = draw_body;
+    /// Draws one window's mask into `out`, given which positions are valid.
+    fn draw(key: u64, masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) = draw_body;
+}
+
+/// Memory for drawing masks of one length.
+struct Scratch {
+    /// `G·(j + 1)` for every item: a table is quicker than a 64-bit product.
+    steps: Vec<u64>,
+    /// The items' hashes, then the largest number up to a whole number of vectors.
+    hashes: Vec<u64>,
+}
+
+impl Scratch {
+    fn new(length: usize) -> Self {
+        let steps = (1..=length as u64).map(|j| GOLDEN.wrapping_mul(j)).collect();
+        // Four of the widest vectors make one turn of the loop that counts.
+        Scratch { steps, hashes: vec![u64::MAX; length.next_multiple_of(32)] }
+    }
 }
 
 #[inline(always)]
-fn draw_body(key: u64, masking: &Masking, valid: &[u8], hashes: &mut [u64], out: &mut [u8]) {
+fn draw_body(key: u64, masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) {
+    let Scratch { steps, hashes } = scratch;
     let count = valid.iter().map(|&v| usize::from(v != 0)).sum();
     let masked = masking.masked_of(count);
     if masked == 0 {
@@ -115,9 +132,9 @@ fn draw_body(key: u64, masking: &Masking, valid: &[u8], hashes: &mut [u64], out:
     }
     match masking.strategy {
         Strategy::Random => {
-            for (j, (hash, &v)) in hashes.iter_mut().zip(valid).enumerate() {
+            for ((hash, &step), &v) in hashes.iter_mut().zip(&*steps).zip(valid) {
                 // The largest number is below no threshold.
-                *hash = if v != 0 { item_hash(key, j) } else { u64::MAX };
+                *hash = if v != 0 { mix(key.wrapping_add(step)) } else { u64::MAX };
             }
             let threshold = threshold(hashes, masked, count);
             for (out, &hash) in out.iter_mut().zip(&*hashes) {
@@ -127,11 +144,12 @@ fn draw_body(key: u64, masking: &Masking, valid: &[u8], hashes: &mut [u64], out:
         Strategy::Patch(size) => {
             let runs = masked.div_ceil(size);
             let items = count - masked + runs;
-            let hashes = &mut hashes[..items];
-            for (j, hash) in hashes.iter_mut().enumerate() {
-                *hash = item_hash(key, j);
+            for (hash, &step) in hashes.iter_mut().zip(&steps[..items]) {
+                *hash = mix(key.wrapping_add(step));
             }
+            hashes[items..].fill(u64::MAX);
             let threshold = threshold(hashes, runs, items);
+            let hashes = &hashes[..items];
             let last = hashes.iter().copied().filter(|&h| h < threshold).max();
             let mut hashes = hashes.iter();
             let (mut left, mut is_run) = (0, false);
@@ -392,9 +410,9 @@ impl<'a> Windows<'a> {
         let work = Mutex::new(work.into_iter());
         let next = || work.lock().ok().and_then(|mut work| work.next());
         let run = || {
-            let mut hashes = vec![0; self.length];
+            let mut scratch = Scratch::new(self.length);
             while let Some((places, batch)) = next() {
-                self.fill_one(&places, batch, masking, &mut hashes);
+                self.fill_one(&places, batch, masking, &mut scratch);
             }
         };
         std::thread::scope(|scope| {
@@ -413,13 +431,13 @@ impl<'a> Windows<'a> {
         Ok(())
     }
 
-    fn fill_one(&self, places: &[Place], batch: Batch<'_>, masking: &Masking, hashes: &mut [u64]) {
+    fn fill_one(&self, places: &[Place], batch: Batch<'_>, masking: &Masking, scratch: &mut Scratch) {
         let Batch { x, mask, valid } = batch;
         let (length, size) = (self.length, self.length * self.row_width);
         let mut base = (None, 0);
         for (i, place) in places.iter().enumerate() {
-            if let Some(next) = places.get(i + 1) {
-                self.prefetch(next);
+            if let Some(later) = places.get(i + AHEAD) {
+                self.prefetch(later);
             }
             let store = &self.stores[place.store as usize];
             let position = place.place as usize * if store.dense { length } else { 1 };
@@ -447,35 +465,38 @@ impl<'a> Windows<'a> {
                 base = (Some(place.symbol), masking.base(place.symbol, length));
             }
             let key = fold(base.1, self.last_time(place) as u64);
-            draw(self.level, key, masking, valid, hashes, &mut mask[i * length..][..length]);
+            draw(self.level, key, masking, valid, scratch, &mut mask[i * length..][..length]);
         }
     }
 
-    /// Asks for a window's memory while there is still other work to do: windows lie at random places, where the
-    /// processor's own prefetching has to start anew every time.
+    /// Asks for the heads of a window's pages while there is still other work to do: windows lie at random places, so
+    /// that each begins with a wait for address and data; from there on the processor prefetches by itself.
     #[inline(always)]
     fn prefetch(&self, place: &Place) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-            const LINE: usize = 64;
+            const PAGE: usize = 4096;
             let store = &self.stores[place.store as usize];
             let position = place.place as usize * if store.dense { self.length } else { 1 };
-            let bytes = self.length * self.width * size_of::<f32>();
             let first = store.features[position * self.width..].as_ptr().cast::<i8>();
-            for line in 0..bytes.div_ceil(LINE) {
-                // SAFETY: prefetching is a hint, it cannot fault, and these bytes are the window's own.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line * LINE)) };
+            let pages = (0..self.length * self.width * size_of::<f32>()).step_by(PAGE);
+            let valid = store.valid[position..].as_ptr().cast::<i8>();
+            let time =
+                std::ptr::from_ref(&store.timestamps[place.row as usize + self.length - 1]).cast::<i8>();
+            for byte in pages.map(|offset| first.wrapping_add(offset)).chain([valid, time]) {
+                // SAFETY: prefetching is a hint, it cannot fault, and this byte is the window's own.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(byte) };
             }
-            let time = &store.timestamps[place.row as usize + self.length - 1];
-            // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(time).cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = place;
     }
 }
+
+/// How many windows ahead memory is asked for.
+const AHEAD: usize = 4;
 
 const SIZES: &str = "the batches do not have room for exactly these windows";
 
@@ -486,9 +507,11 @@ mod tests {
     use super::*;
 
     fn drawn(level: Level, key: u64, ratio: f64, strategy: Strategy, valid: &[u8]) -> Vec<u8> {
-        let (mut hashes, mut out) = (vec![0; valid.len()], vec![7; valid.len()]);
+        // Drawn twice: what the first leaves behind must not show.
+        let (mut scratch, mut out) = (Scratch::new(valid.len()), vec![7; valid.len()]);
         let masking = Masking { seed: 0, epoch: 0, ratio, strategy };
-        draw(level, key, &masking, valid, &mut hashes, &mut out);
+        draw(level, !key, &Masking { strategy: Strategy::Random, ..masking }, valid, &mut scratch, &mut out);
+        draw(level, key, &masking, valid, &mut scratch, &mut out);
         out
     }
 
@@ -549,7 +572,9 @@ mod tests {
         ) {
             let hashes: Vec<u64> = hashes.into_iter().collect();
             let rank = 1 + rank.index(hashes.len() - 1);
-            let threshold = threshold(&hashes, rank, hashes.len());
+            let mut padded = hashes.clone();
+            padded.resize(64, u64::MAX);
+            let threshold = threshold(&padded, rank, hashes.len());
             prop_assert_eq!(hashes.iter().filter(|&&h| h < threshold).count(), rank);
         }
     }

@@ -1,0 +1,126 @@
+"""What serving costs beside time: memory over a long epoch, opening, and waiting during training.
+
+- **Memory**: how much more of its own memory a process has, page cache aside, after an epoch of 50 million windows.
+- **Opening**: from a store's path to its first batch, after `import torch`, in fresh processes.
+- **Waiting**: the part of a training step of a bidirectional LSTM (two layers of 64, forward and backward, batch
+  256) that `DeviceWindowLoader` on the CPU makes it wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+
+from benchmark import BARS, WORK, Figure, main, quartiles, sample_bars
+
+EPOCH = """
+import json, sys
+import numpy as np
+from moola.data.fast_windowed_loader import create_fast_dataloaders
+
+def own():
+    # Anonymous memory: what is mapped from files is the page cache's.
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
+
+loader = create_fast_dataloaders([sys.argv[1]] * int(sys.argv[2]), seed=0, stride=1).train
+batches = iter(loader)
+for _ in range(20):
+    next(batches)
+before = peak = own()
+served = 20
+for i, batch in enumerate(batches):
+    served += 1
+    if i % 5000 == 0:
+        peak = max(peak, own())
+print(json.dumps({"growth": max(peak, own()) - before, "windows": served * 256}))
+"""
+
+OPENING = """
+import torch, sys
+from time import perf_counter
+started = perf_counter()
+from moola.data.fast_windowed_loader import create_fast_dataloaders
+next(iter(create_fast_dataloaders(sys.argv[1]).train))
+print(perf_counter() - started)
+"""
+
+WAITING = """
+import json, sys
+from time import perf_counter
+import torch
+from moola.data.fast_windowed_loader import create_fast_dataloaders
+
+loader = create_fast_dataloaders(sys.argv[1], seed=0).train
+width = len(loader.dataset.feature_names)
+lstm = torch.nn.LSTM(width, 64, num_layers=2, bidirectional=True, batch_first=True)
+decoder = torch.nn.Linear(128, width)
+optimizer = torch.optim.AdamW([*lstm.parameters(), *decoder.parameters()])
+batches, shares = iter(loader), []
+for step in range(24):
+    started = perf_counter()
+    x, mask, valid = next(batches)
+    got = perf_counter()
+    hidden, _ = lstm(x.masked_fill(mask[..., None], 0.0))
+    loss = torch.nn.functional.huber_loss(decoder(hidden)[mask], x[mask])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step >= 4:
+        shares.append((got - started) / (perf_counter() - started))
+print(json.dumps(shares))
+"""
+
+
+def run(code: str, *arguments: object) -> str:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def measure(options: argparse.Namespace) -> list[Figure]:
+    """One store; 50 million windows are the same store many times over."""
+    import moola
+
+    path = WORK / "served-bars"
+    if not path.exists():
+        moola.build_features(sample_bars(BARS), path, stamp="open")
+    copies = 40 if options.full else 4
+    epoch = json.loads(run(EPOCH, path, copies))
+    opening = [1000 * float(run(OPENING, path)) for _ in range(7)]
+    shares = [100 * share for share in json.loads(run(WAITING, path))]
+    return [
+        Figure(
+            "memory that grows over a long epoch",
+            epoch["growth"] / 1e6,
+            "MB",
+            "lower",
+            claim="growth of resident memory over an epoch of 50 million windows, page cache aside",
+            bound=100.0,
+            detail={"windows": epoch["windows"]},
+        ),
+        Figure(
+            "opening a store and having the first batch",
+            statistics.median(opening),
+            "ms",
+            "lower",
+            claim="opening a store and having the first batch, after `import torch`",
+            bound=50.0,
+            spread=quartiles(opening),
+        ),
+        Figure(
+            "waiting time in a training step, percent",
+            statistics.median(shares),
+            "1",
+            "lower",
+            claim="`DeviceWindowLoader` on the CPU, waiting time of a training step of batch 256",
+            bound=2.0,
+            spread=quartiles(shares),
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main(measure, full="an epoch of 50 million windows, about a minute; otherwise a tenth of it")
