@@ -21,7 +21,7 @@ CARGO_TEST   := cargo test --locked --quiet -p moola-core
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo       sample bars, features, verification, inspection: the main job, with what each took'
+	@echo 'make demo       sample bars, features, verification, inspection, batches: the main job, with what each took'
 	@echo 'make test       every Rust and Python test, and the lints'
 	@echo 'make test-long  the tests that take minutes'
 	@echo 'make build      .venv with moola in it, built in release mode'
@@ -69,7 +69,9 @@ demo: $(VENV)/.moola
 	step make-bars demo/bars.parquet --bars $(DEMO_BARS) --seed 17; \
 	step build-features --data demo/bars.parquet --output demo/store --stamp open; \
 	step verify-features --feature-dir demo/store --data demo/bars.parquet; \
-	step inspect demo/store
+	step inspect demo/store; \
+	printf '\n$$ python -m moola.data.fast_windowed_loader --feature-dir demo/store --batch-size 256\n'; \
+	time $(BIN)/python -m moola.data.fast_windowed_loader --feature-dir demo/store --batch-size 256
 	@printf '\nThe store is in demo/store; README.md goes on from here.\n'
 
 # ---- tests and lints ------------------------------------------------------------------------------------------------

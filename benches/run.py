@@ -30,6 +30,8 @@ SCRIPTS = [
     "build_process",
     "windows_layout",
     "other_sources",
+    "serve_windows",
+    "serve_memory",
 ]
 SLOWER = 1.15
 

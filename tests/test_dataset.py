@@ -429,9 +429,17 @@ def errors() -> list[MoolaError]:
     made = []
     for kind in kinds:
         parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
-        names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        values = {"counts": {"no_timestamp": 1}, "problems": [], "path": Path("/x")}
-        made.append(kind(*(values.get(name, name) for name in names)) if names else kind("what happened"))
+        values = {"counts": {"no_timestamp": 1}, "problems": [], "path": Path("/x"), "in_time": False}
+        values |= dict.fromkeys(("train_bars", "test_bars", "shared"), (1, 2)) | {
+            "train": 1,
+            "test": 2,
+            "count": 3,
+        }
+        plain = [values.get(p.name, p.name) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        named = {
+            p.name: values[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+        }
+        made.append(kind(*plain, **named) if plain or named else kind("what happened"))
     return [*made, StoreWriteError("/x", "the disk is full", "make room", errno=28)]
 
 

@@ -152,7 +152,7 @@ def test_torch_draws_the_engines_masks(length, ratio, patch, seed, epoch):
     windows = Arrays().windows(length, symbol="ES")
     numbers = np.arange(0, len(windows), 7)
     batch = empty(len(numbers), length, 3)
-    windows.fill(numbers, [batch], seed, epoch, ratio, patch, 1)
+    windows.fill(numbers, [batch], seed, epoch, ratio, patch)
     keys = torch.from_numpy(windows.keys(numbers, seed, epoch).view(np.int64))
     drawn = draw_masks(keys, torch.from_numpy(batch[2]).bool(), ratio, patch)
     assert np.array_equal(drawn.numpy(), batch[1].astype(bool))
@@ -392,7 +392,7 @@ def test_symbols_of_a_panel_are_weighed(tmp_path):
     numbers = shares.windows(WindowOrder(100, 10, True, True).numbers(0, 0, 0, 10), 0, 0)
     assert (numbers < 80).sum() == 50
     batch = empty(100, length, 3)
-    windows.fill(numbers, [batch], 0, 0, 0.15, 0, 1)
+    windows.fill(numbers, [batch], 0, 0, 0.15, 0)
     for i, number in enumerate(numbers):
         symbol, row = ("ES", number) if number < 80 else ("NQ", number + 50)
         rows = slice(row, row + length)

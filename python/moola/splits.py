@@ -397,7 +397,9 @@ def _pieces(bounds: Bounds, ranges: Rows | Sequence[Sequence[int]], length: int,
             raise ConfigError(name, f"{value} is not a number of bars; give 1 or more")
     spans = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
     # The rows are cut where a segment or a range begins or ends; each piece lies in one segment, or in none.
-    points = np.unique(np.concatenate([bounds.first, bounds.end, spans.ravel()]))
+    # (Not np.unique, which imports numpy.ma: a quarter of the time in which a store is opened and serves a batch.)
+    points = np.sort(np.concatenate([bounds.first, bounds.end, spans.ravel()]))
+    points = points[np.append(True, points[1:] != points[:-1])] if len(points) else points
     low, high = points[:-1], points[1:]
     span = np.searchsorted(spans[:, 0], low, side="right") - 1
     segment = np.searchsorted(bounds.first, low, side="right") - 1

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections import deque
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,27 +27,34 @@ class BufferPool:
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self._shape = shape
         self._dtype = np.dtype(dtype)
-        self._free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT)
+        self._free: deque[NDArray[Any]] = deque(maxlen=_KEPT)
         # Weak references call back only while they exist themselves.
         self._lent: dict[int, weakref.ref[Any]] = {}
 
     def lend(self) -> tuple[Tensor, NDArray[Any]]:
-        """A tensor, and an array of the same memory to fill it with: bool as uint8."""
+        """A tensor, and an array of the same memory to fill it with: bool as uint8.
+
+        The array is good for as long as the tensor lives.
+        """
         try:
             memory = self._free.popleft()
         except IndexError:
-            memory = np.empty(math.prod(self._shape) * self._dtype.itemsize, np.uint8)
-        filled = np.dtype(np.uint8) if self._dtype.kind == "b" else self._dtype
+            memory = np.empty(self._shape, self._dtype)
         # torch holds on to the very array that it is given, and that array to `memory`.
-        lease = memory.view(self._dtype)
-        self._lent[id(lease)] = weakref.ref(lease, self._returns(id(lease), memory))
-        return torch.from_numpy(lease).view(self._shape), memory.view(filled).reshape(self._shape)
+        lease = memory.view()
+        key = id(lease)
+        self._lent[key] = weakref.ref(lease, partial(self._back, self._free, self._lent, key, memory))
+        filled = memory.view(np.uint8) if self._dtype.kind == "b" else memory
+        return torch.from_numpy(lease), filled
 
-    def _returns(self, key: int, memory: NDArray[np.uint8]) -> Callable[[Any], None]:
-        lent, free = self._lent, self._free
-
-        def back(_: Any) -> None:
-            lent.pop(key, None)
-            free.append(memory)
-
-        return back
+    @staticmethod
+    def _back(
+        free: deque[NDArray[Any]],
+        lent: dict[int, weakref.ref[Any]],
+        key: int,
+        memory: NDArray[Any],
+        _: Any,
+    ) -> None:
+        # Before the memory can be lent again, and the key with it.
+        del lent[key]
+        free.append(memory)

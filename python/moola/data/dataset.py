@@ -241,7 +241,7 @@ class FastWindowedDataset(Dataset[Window]):
         """
         numbers = self._numbers(indices)
         batch = self.empty(len(numbers))
-        self.fill(numbers, [as_arrays(batch)], self.epoch, threads=1)
+        self.fill(numbers, [as_arrays(batch)], self.epoch)
         return batch
 
     @staticmethod
@@ -317,11 +317,9 @@ class FastWindowedDataset(Dataset[Window]):
         numbers: NDArray[np.int64],
         batches: Sequence[BatchArrays],
         epoch: int,
-        threads: int,
     ) -> None:
         """Fills batches with the windows of these numbers, with this epoch's masks: see :func:`as_arrays`."""
-        ratio = self.mask_ratio
-        self.engine.fill(numbers, batches, self.seed, epoch, ratio, self.patch, threads)
+        self.engine.fill(numbers, batches, self.seed, epoch, self.mask_ratio, self.patch)
 
 
 def as_arrays(batch: Window) -> BatchArrays:

@@ -23,11 +23,9 @@ __all__ = ["DeviceWindowLoader"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
-# Batches made at a time: enough to pay for waking threads, few enough to stay in the cache until they are used.
+# Batches that a thread makes at a time: enough to pay for waking it, few enough to stay in the cache until used.
 _BLOCK = 8
-_BLOCK_BYTES = 32 << 20
-# Blocks made ahead of the one that is being used.
-_AHEAD = 2
+_BLOCK_BYTES = 16 << 20
 _STATE_VERSION = 1
 
 
@@ -50,10 +48,10 @@ class _Resident(NamedTuple):
 class DeviceWindowLoader:
     """Serves the windows of a dataset in batches: `X [B, K, D]`, `mask [B, K]`, `valid_mask [B, K]`.
 
-    On the CPU a thread has the engine fill some batches ahead of the one in use, with several threads and without the
-    GIL. On another device the per-bar arrays are copied there once, and a batch is index arithmetic and one gather;
-    its masks are drawn there, with the same bits. Where the arrays do not fit, batches come from the CPU through
-    pinned memory.
+    On the CPU, threads have the engine fill some batches ahead of the one in use, without the GIL, each thread batches
+    of its own. On another device the per-bar arrays are copied there once, and a batch is index arithmetic and one
+    gather; its masks are drawn there, with the same bits. Where the arrays do not fit, batches come from the CPU
+    through pinned memory.
 
     A shuffled epoch is a permutation of the windows that follows from the seed and the epoch, by arithmetic: there is
     no list of windows, and `load_state_dict` goes on in the middle of an epoch with the very next batch.
@@ -71,7 +69,7 @@ class DeviceWindowLoader:
             with more share than windows repeats them. With `shuffle` only.
         pin_memory: Whether batches on the CPU are in pinned memory, where there is a GPU.
         resident: Whether the arrays are kept on the device; decided by the memory there if not given.
-        threads: Threads of the engine; one for each processor, up to four, if not given.
+        threads: Threads that make batches; one for each processor, up to four, if not given.
     """
 
     def __init__(
@@ -210,14 +208,15 @@ class DeviceWindowLoader:
 
     def _serve(self, epoch: int, first: int) -> Iterator[Batch]:
         make = self._stream if self._resident is None else self._gather
-        starts = iter(range(first, len(self), self._block))
-        # One thread that sees to it; the engine's own threads live for a block.
-        with ThreadPoolExecutor(1, thread_name_prefix="moola-loader") as executor:
+        blocks = self._blocks(first)
+        # One thread puts batches of the device into its stream; they would only come in each other's way.
+        threads = self._threads if self._resident is None else 1
+        with ThreadPoolExecutor(threads, thread_name_prefix="moola-loader") as executor:
             ahead: deque[Future[list[Batch]]] = deque()
             try:
                 while True:
-                    while len(ahead) <= _AHEAD and (start := next(starts, None)) is not None:
-                        ahead.append(executor.submit(make, epoch, start, min(start + self._block, len(self))))
+                    while len(ahead) <= threads and (block := next(blocks, None)) is not None:
+                        ahead.append(executor.submit(make, epoch, *block))
                     if not ahead:
                         return
                     batches = ahead.popleft().result()
@@ -231,6 +230,14 @@ class DeviceWindowLoader:
             finally:
                 for future in ahead:
                     future.cancel()
+
+    def _blocks(self, start: int) -> Iterator[tuple[int, int]]:
+        """Which batches are made together: the first alone, for nobody likes to wait for it."""
+        size = 1
+        while start < len(self):
+            end = min(start + size, len(self))
+            yield start, end
+            start, size = end, self._block
 
     def _numbers(self, epoch: int, start: int, end: int) -> NDArray[np.int64]:
         return self._order.numbers(self.dataset.seed, epoch, start, end)
@@ -252,7 +259,7 @@ class DeviceWindowLoader:
                 batch = (x, mask, valid)
                 arrays.append((x_array, mask_array, valid_array))
             batches.append(batch)
-        self.dataset.fill(numbers, arrays, self._mask_epoch(epoch), self._threads)
+        self.dataset.fill(numbers, arrays, self._mask_epoch(epoch))
         if self.device.type == "cpu":
             return batches
         return [

@@ -54,7 +54,7 @@ def create_fast_dataloaders(
     masks that never change. Each has `state_dict()` and `load_state_dict()`.
 
     Args:
-        num_workers: Accepted for scripts that pass it, and of no effect: batches are made by threads of the engine.
+        num_workers: Accepted for scripts that pass it, and of no effect: batches are made by threads.
         pin_memory: Whether batches are in pinned memory, where there is a GPU.
         seed: Of masks and shuffling. None draws one; `loader.dataset.seed` tells which.
         device, rank, world_size, weights: See `moola.data.device.DeviceWindowLoader`; weights are for train.

@@ -82,11 +82,15 @@ class Shares:
         offset = slots - np.where(symbol > 0, self.ends[symbol - 1], 0)
         counts = self.counts[symbol]
         laps = offset // counts
-        keys = np.empty(len(slots), np.uint64)
-        for s, lap in set(zip(symbol.tolist(), laps.tolist(), strict=True)):
+        offset %= counts
+        # Each lap of each symbol is a permutation of its own.
+        order = np.lexsort((laps, symbol))
+        edges = np.flatnonzero((np.diff(symbol[order]) != 0) | (np.diff(laps[order]) != 0)) + 1
+        within = np.empty(len(slots), np.int64)
+        for group in np.split(order, edges) if len(order) else ():
+            s, lap = symbol[group[0]], int(laps[group[0]])
             words = [_SYMBOL, seed, epoch, _core.symbol_hash(self.names[s]), lap]
-            keys[(symbol == s) & (laps == lap)] = _core.permutation_key(words)
-        within = _core.permute(offset % counts, counts, keys)
+            within[group] = _core.permute(offset[group], int(self.counts[s]), _core.permutation_key(words))
         first_piece = self.first_piece[symbol]
         before = np.where(first_piece > 0, self.piece_ends[first_piece - 1], 0)
         piece = np.searchsorted(self.piece_ends, before + within, side="right")
@@ -128,7 +132,6 @@ class WindowOrder:
         places = np.arange(first * self.batch_size, min(last * self.batch_size, self.size), dtype=np.int64)
         places = places * self.world_size + self.rank
         if self.shuffle:
-            count = np.full(len(places), self.windows, np.int64)
-            key = np.full(len(places), _core.permutation_key([_EPOCH, seed, epoch]), np.uint64)
-            places = _core.permute(places, count, key)
+            key = _core.permutation_key([_EPOCH, seed, epoch])
+            places = _core.permute(places, self.windows, key).view(np.int64)
         return places if self.shares is None else self.shares.windows(places, seed, epoch)

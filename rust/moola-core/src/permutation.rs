@@ -1,9 +1,10 @@
-//! Shuffling without a list: the number at any place of a permutation, by arithmetic.
+//! Shuffling without a list: the numbers at any places of a permutation, by arithmetic.
 //!
 //! A permutation of `0 … count − 1` is a Feistel network over the fewest bits that hold `count` numbers, followed again
 //! until it lands below `count` (cycle walking: Black and Rogaway, *Ciphers with Arbitrary Finite Domains*, 2002), which
 //! takes less than two turns on average. Nothing grows with `count`, and a shuffled epoch can be entered anywhere.
 
+use crate::features::simd::{Level, at_level};
 use crate::windows::{fold, mix};
 
 /// More than the four that make a Feistel network of random functions indistinguishable from a random permutation.
@@ -15,16 +16,24 @@ pub fn key(words: &[u64]) -> u64 {
     words.iter().copied().fold(0x7065_726d_7574_6174, fold)
 }
 
-/// The number at `position` in the permutation of `0 … count − 1` with this key. `position` lies below `count`.
-pub fn at(position: u64, count: u64, key: u64) -> u64 {
-    debug_assert!(position < count);
-    // The two parts of a number, `low` bits and `high` bits; at least one each.
-    let bits = (u64::BITS - (count - 1).leading_zeros()).max(2);
-    let (low, high) = (bits / 2, bits - bits / 2);
-    let (low_mask, high_mask) = ((1_u64 << low) - 1, (1_u64 << high) - 1);
-    let mut number = position;
-    loop {
-        let (mut a, mut b) = (number & low_mask, number >> low);
+/// How a number of `bits` bits is cut in two.
+#[derive(Clone, Copy)]
+struct Halves {
+    low: u32,
+    low_mask: u64,
+    high_mask: u64,
+}
+
+at_level! {
+    /// Takes each number once through the network.
+    fn turn(numbers: &mut [u64], halves: Halves, key: u64) = turn_body;
+}
+
+#[inline(always)]
+fn turn_body(numbers: &mut [u64], halves: Halves, key: u64) {
+    let Halves { low, low_mask, high_mask } = halves;
+    for number in numbers {
+        let (mut a, mut b) = (*number & low_mask, *number >> low);
         for round in 0..ROUNDS {
             let round_key = key.wrapping_add(round << 32);
             // The upper bits of a product are its best.
@@ -34,10 +43,32 @@ pub fn at(position: u64, count: u64, key: u64) -> u64 {
                 a ^= (mix(round_key ^ b) >> 32) & low_mask;
             }
         }
-        number = b << low | a;
-        if number < count {
-            return number;
-        }
+        *number = b << low | a;
+    }
+}
+
+/// Puts in place of each position the number there in the permutation of `0 … count − 1` with this key. Positions lie
+/// below `count`, and `count` is at most 2⁶².
+pub fn permute(positions: &mut [u64], count: u64, key: u64) {
+    permute_at(Level::best(), positions, count, key);
+}
+
+fn permute_at(level: Level, positions: &mut [u64], count: u64, key: u64) {
+    debug_assert!(positions.iter().all(|&p| p < count));
+    // At least one bit on either side.
+    let bits = (u64::BITS - count.saturating_sub(1).leading_zeros()).max(2);
+    let low = bits / 2;
+    let halves = Halves { low, low_mask: (1 << low) - 1, high_mask: (1 << (bits - low)) - 1 };
+    turn(level, positions, halves, key);
+    // Those that left the range go on, together, for the vectors' sake.
+    let mut outside: Vec<usize> = (0..positions.len()).filter(|&i| positions[i] >= count).collect();
+    let mut numbers = Vec::with_capacity(outside.len());
+    while !outside.is_empty() {
+        numbers.clear();
+        numbers.extend(outside.iter().map(|&i| positions[i]));
+        turn(level, &mut numbers, halves, key);
+        outside.iter().zip(&numbers).for_each(|(&i, &number)| positions[i] = number);
+        outside.retain(|&i| positions[i] >= count);
     }
 }
 
@@ -47,19 +78,30 @@ mod tests {
 
     use super::*;
 
+    fn permuted(positions: impl IntoIterator<Item = u64>, count: u64, key: u64) -> Vec<u64> {
+        let mut numbers: Vec<u64> = positions.into_iter().collect();
+        permute(&mut numbers, count, key);
+        numbers
+    }
+
     proptest! {
         #[test]
         fn every_number_comes_once(count in 1_u64..3000, key: u64) {
+            let numbers = permuted(0..count, count, key);
+            for level in Level::available() {
+                let mut same: Vec<u64> = (0..count).collect();
+                permute_at(level, &mut same, count, key);
+                prop_assert_eq!(&same, &numbers);
+            }
             let mut seen = vec![false; count as usize];
-            for position in 0..count {
-                let number = at(position, count, key) as usize;
-                prop_assert!(!std::mem::replace(&mut seen[number], true));
+            for number in numbers {
+                prop_assert!(!std::mem::replace(&mut seen[number as usize], true));
             }
         }
 
         #[test]
         fn large_counts_stay_in_range(count in 1_u64..=1 << 62, position: u64, key: u64) {
-            prop_assert!(at(position % count, count, key) < count);
+            prop_assert!(permuted([position % count], count, key)[0] < count);
         }
     }
 
@@ -71,7 +113,8 @@ mod tests {
         let mut pairs = vec![0_u64; N * N];
         let keys = 40_000;
         for k in 0..keys {
-            let numbers: Vec<usize> = (0..N).map(|p| at(p as u64, N as u64, key(&[0, k])) as usize).collect();
+            let numbers = permuted(0..N as u64, N as u64, key(&[0, k])).into_iter().map(|n| n as usize);
+            let numbers: Vec<usize> = numbers.collect();
             numbers.iter().enumerate().for_each(|(p, &n)| places[p * N + n] += 1);
             numbers.windows(2).for_each(|two| pairs[two[0] * N + two[1]] += 1);
         }
@@ -89,8 +132,8 @@ mod tests {
         // Which hundredth of the numbers comes in which hundredth of the places.
         const N: u64 = 1_000_000;
         let mut cells = vec![0_u64; 10_000];
-        for position in 0..N {
-            cells[(position / 10_000 * 100 + at(position, N, key(&[1, 2])) / 10_000) as usize] += 1;
+        for (position, number) in permuted(0..N, N, key(&[1, 2])).into_iter().enumerate() {
+            cells[position / 10_000 * 100 + number as usize / 10_000] += 1;
         }
         let statistic: f64 = cells.iter().map(|&c| (c as f64 - 100.0).powi(2) / 100.0).sum();
         // Both margins are fixed: 99 × 99 degrees of freedom.

@@ -30,8 +30,6 @@
 //!   the one drawn last, which has the largest hash among them, covers what is left of `m`. So every arrangement of the
 //!   runs is equally likely, none overlap, and two may touch. Patches of 1 are `random`, where all positions are valid.
 
-use std::sync::Mutex;
-
 use crate::error::Error;
 use crate::features::simd::{Level, at_level};
 
@@ -373,15 +371,9 @@ impl<'a> Windows<'a> {
         fold(masking.base(place.symbol, self.length), self.last_time(place) as u64)
     }
 
-    /// Fills batches with the windows of these numbers, in order. Batches are shared among up to `threads` threads,
-    /// which end with the call; one batch is never split.
-    pub fn fill(
-        &self,
-        windows: &[u64],
-        batches: Vec<Batch<'_>>,
-        masking: &Masking,
-        threads: usize,
-    ) -> Result<(), Error> {
+    /// Fills batches with the windows of these numbers, in order, on this thread: whoever has several batches to fill and
+    /// several processors calls it from as many threads. One batch is too little work to split.
+    pub fn fill(&self, windows: &[u64], batches: Vec<Batch<'_>>, masking: &Masking) -> Result<(), Error> {
         if let Strategy::Patch(0) = masking.strategy {
             return Err(Error::Windows("a patch has at least one position"));
         }
@@ -406,28 +398,10 @@ impl<'a> Windows<'a> {
         if !rest.is_empty() {
             return Err(Error::Windows(SIZES));
         }
-        let helpers = threads.min(work.len()).saturating_sub(1);
-        let work = Mutex::new(work.into_iter());
-        let next = || work.lock().ok().and_then(|mut work| work.next());
-        let run = || {
-            let mut scratch = Scratch::new(self.length);
-            while let Some((places, batch)) = next() {
-                self.fill_one(&places, batch, masking, &mut scratch);
-            }
-        };
-        std::thread::scope(|scope| {
-            // Where the system has no more threads, this one does the work.
-            let helpers: Vec<_> = (0..helpers)
-                .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, run).ok())
-                .collect();
-            run();
-            // The scope alone would wait for their work, not for their end; a process that forks has to see that.
-            for helper in helpers {
-                if let Err(panic) = helper.join() {
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        });
+        let mut scratch = Scratch::new(self.length);
+        for (places, batch) in work {
+            self.fill_one(&places, batch, masking, &mut scratch);
+        }
         Ok(())
     }
 
@@ -716,7 +690,7 @@ mod tests {
             let (mut x, mut mask, mut valid) = (vec![0.0; sizes[0]], vec![0; sizes[1]], vec![0; sizes[2]]);
             let batch = Batch { x: &mut x, mask: &mut mask, valid: &mut valid };
             let masking = Masking { seed: 0, epoch: 0, ratio, strategy: Strategy::Random };
-            windows.fill(chosen, vec![batch], &masking, 1)
+            windows.fill(chosen, vec![batch], &masking)
         };
         assert!(fill(&[0, 2], [16, 8, 8], 0.5).is_ok());
         assert!(matches!(fill(&[0, 3], [16, 8, 8], 0.5), Err(Error::NoWindow(3, 3))));

@@ -16,19 +16,16 @@ pub fn permutation_key(words: Vec<u64>) -> u64 {
 pub fn permute<'py>(
     py: Python<'py>,
     positions: PyReadonlyArray1<'py, i64>,
-    counts: PyReadonlyArray1<'py, i64>,
-    keys: PyReadonlyArray1<'py, u64>,
-) -> PyResult<Bound<'py, PyArray1<i64>>> {
-    let (positions, counts, keys) = (positions.as_slice()?, counts.as_slice()?, keys.as_slice()?);
-    if [counts.len(), keys.len()] != [positions.len(); 2] {
-        return Err(PyValueError::new_err("positions, counts and keys must have one length"));
+    count: i64,
+    key: u64,
+) -> PyResult<Bound<'py, PyArray1<u64>>> {
+    let positions = positions.as_slice()?;
+    if count > 1 << 62 || positions.iter().any(|&p| p < 0 || p >= count) {
+        return Err(PyValueError::new_err(
+            "positions must lie between 0 and their count, which is at most 2⁶²",
+        ));
     }
-    if positions.iter().zip(counts).any(|(&p, &n)| p < 0 || p >= n || n > 1 << 62) {
-        return Err(PyValueError::new_err("positions must lie between 0 and their count"));
-    }
-    let numbers = py.detach(|| {
-        let places = positions.iter().zip(counts).zip(keys);
-        places.map(|((&p, &n), &key)| permutation::at(p as u64, n as u64, key) as i64).collect::<Vec<_>>()
-    });
+    let mut numbers: Vec<u64> = positions.iter().map(|&p| p as u64).collect();
+    py.detach(|| permutation::permute(&mut numbers, count as u64, key));
     Ok(PyArray1::from_vec(py, numbers))
 }

@@ -168,7 +168,6 @@ impl Windows {
         epoch: u64,
         ratio: f64,
         patch: usize,
-        threads: usize,
     ) -> PyResult<()> {
         let numbers = windows.as_slice()?;
         if let Some(&negative) = numbers.iter().find(|&&w| w < 0) {
@@ -194,7 +193,7 @@ impl Windows {
             .collect::<PyResult<Vec<_>>>()?;
         let strategy = if patch == 0 { Strategy::Random } else { Strategy::Patch(patch) };
         let masking = Masking { seed, epoch, ratio, strategy };
-        py.detach(|| self.inner.fill(&numbers, batches, &masking, threads)).map_err(|e| to_py(py, e))
+        py.detach(|| self.inner.fill(&numbers, batches, &masking)).map_err(|e| to_py(py, e))
     }
 }
 
