@@ -821,6 +821,10 @@ TIMES = START + np.arange(20, dtype=np.int64) * MINUTE
             {"times": TIMES, "symbols": ["A", "B", "A"]},
             r"symbols: windows of B start at bar 5, among those of A \(bars 0 to 14\); put the bars of each symbol",
         ),
+        (
+            {"times": TIMES, "symbols": ["A", "A", "B"], "ends": [4, 10, 14]},
+            r"symbols: windows of B start at bar 10, among those of A \(bars 0 to 10\); put the bars of each symbol",
+        ),
         ({"times": TIMES, "symbols": ["A", "B"]}, r"symbols: has 2 values for 3 windows"),
         (
             {"times": TIMES, "symbols": np.array(["A", 1, None], object)},
