@@ -6,14 +6,15 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moola.errors import ConfigError, InputError
 
-__all__ = ["FeatureConfig", "feature_config", "parse_duration", "read_yaml"]
+__all__ = ["FeatureConfig", "feature_config", "parse_duration", "read_yaml", "validated"]
 
+_Config = TypeVar("_Config", bound=BaseModel)
 _Period = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 _Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
@@ -53,19 +54,25 @@ class FeatureConfig(BaseModel):
 
 def feature_config(config: FeatureConfig | Mapping[str, Any]) -> FeatureConfig:
     """The configuration, checked. Raises `ConfigError`, which names the parameter."""
-    if isinstance(config, FeatureConfig):
+    return validated(FeatureConfig, config)
+
+
+def validated(kind: type[_Config], config: _Config | Mapping[str, Any]) -> _Config:
+    """A configuration of this kind, checked. Raises `ConfigError`, which names the parameter."""
+    if isinstance(config, kind):
         return config
     if not isinstance(config, Mapping):
-        raise TypeError(f"config must be a FeatureConfig, a dict or None, not {type(config).__name__}")
+        raise TypeError(f"config must be a {kind.__name__}, a dict or None, not {type(config).__name__}")
     try:
-        return FeatureConfig(**{str(name): value for name, value in config.items()})
+        return kind(**{str(name): value for name, value in config.items()})
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
-            problem = (
-                f"there is no such parameter; the parameters are {', '.join(FeatureConfig.model_fields)}"
-            )
+            problem = f"there is no such parameter; the parameters are {', '.join(kind.model_fields)}"
         else:
             problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
         raise ConfigError(name, problem) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import os
 import secrets
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from moola import _core
 from moola.errors import ConfigError, DamagedStoreError
+from moola.layout import METADATA, SPLITS
 from moola.splits import NAMES, window_pieces
 from moola.store import FeatureStore
 
@@ -178,6 +180,9 @@ class FastWindowedDataset(Dataset[Window]):
         self.columns = [_columns(store, self.extra) for store in stores]
         """For each store, which columns of its `extra` are served."""
         self._pieces, self._symbols = _pieces(stores, split, self.window_length, self.stride)
+        self.fingerprint = _fingerprint(stores, self._pieces)
+        """A hash of the windows: of the stores' arrays, and of where in them the windows lie. Two stores that were
+        built alike from the same bars give the same."""
         # Shared with workers, who would otherwise not learn of a new epoch when they persist from one to the next.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._opened: _Opened | None = _Opened(os.getpid(), stores, self._engine(stores))
@@ -198,11 +203,6 @@ class FastWindowedDataset(Dataset[Window]):
     def stores(self) -> list[FeatureStore]:
         """The stores, open in this process."""
         return self._open().stores
-
-    @property
-    def store_ids(self) -> list[str]:
-        """The ids of the stores: they tell whether another dataset has the same windows."""
-        return [handle.id for handle in self._handles]
 
     @property
     def engine(self) -> _core.Windows:
@@ -380,6 +380,18 @@ def _columns(store: FeatureStore, names: Sequence[str]) -> list[int]:
                 "extra", f"{store.path} has no kept column {name!r}, {there}; build with --keep"
             )
     return [kept.index(name) for name in names]
+
+
+def _fingerprint(stores: Sequence[FeatureStore], pieces: _Pieces) -> str:
+    hashed = hashlib.blake2b(digest_size=16)
+    for store in stores:
+        for name, digest in sorted(store.checksums().items()):
+            # These two also say when and by which version a store was built.
+            if name not in (METADATA, SPLITS):
+                hashed.update(f"{name} {digest}\n".encode())
+    for column in pieces:
+        hashed.update(column.data)
+    return hashed.hexdigest()
 
 
 def _pieces(

@@ -192,7 +192,7 @@ class DeviceWindowLoader:
         """What the batches depend on beside seed, epoch and number."""
         dataset = self.dataset
         return {
-            "stores": dataset.store_ids,
+            "fingerprint": dataset.fingerprint,
             "split": dataset.split,
             "windows": len(dataset),
             "window_length": dataset.window_length,
