@@ -23,7 +23,10 @@ from moola.layout import METADATA, SPLITS
 from moola.splits import NAMES, window_pieces
 from moola.store import FeatureStore
 
-__all__ = ["FastWindowedDataset", "WindowBatch", "WindowPlaces"]
+__all__ = ["FastWindowedDataset", "StorePath", "WindowBatch", "WindowPlaces", "open_stores"]
+
+StorePath: TypeAlias = str | os.PathLike[str] | FeatureStore
+"""Where a store is, or the store itself."""
 
 Window: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """`X`, `mask` and `valid_mask`, of one window or of a batch."""
@@ -121,7 +124,7 @@ class FastWindowedDataset(Dataset[Window]):
     has been replaced since.
 
     Args:
-        feature_dir: A feature store of either layout, or several with the same features.
+        feature_dir: A feature store of either layout, or several with the same features; each its path, or open.
         split: `train`, `val` or `test`. A split without windows gives a dataset of length 0.
         window_length: K; the stores' own default if none is given. The dense layout serves that alone.
         stride: Bars from one window to the next, counted from each segment's first window in the split.
@@ -137,7 +140,7 @@ class FastWindowedDataset(Dataset[Window]):
 
     def __init__(
         self,
-        feature_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        feature_dir: StorePath | Sequence[StorePath],
         split: Literal["train", "val", "test"] = "train",
         window_length: int | None = None,
         stride: int = 1,
@@ -166,11 +169,7 @@ class FastWindowedDataset(Dataset[Window]):
         """The seed of the masks, drawn or given."""
         self.extra = (extra,) if isinstance(extra, str) else tuple(extra)
 
-        one = isinstance(feature_dir, str | os.PathLike)
-        paths = [feature_dir] if one else list(feature_dir)  # type: ignore[arg-type]
-        if not paths:
-            raise ConfigError("feature_dir", "is empty; give a feature store, or several")
-        stores = [FeatureStore.open(path) for path in paths]  # type: ignore[arg-type]
+        stores = open_stores(feature_dir)
         self._handles = [_Handle(store.path, store.id) for store in stores]
         _check_alike(stores)
         self.feature_names = (*stores[0].feature_names, *self.extra)
@@ -320,6 +319,15 @@ class FastWindowedDataset(Dataset[Window]):
     ) -> None:
         """Fills batches with the windows of these numbers, with this epoch's masks: see :func:`as_arrays`."""
         self.engine.fill(numbers, batches, self.seed, epoch, self.mask_ratio, self.patch)
+
+
+def open_stores(feature_dir: StorePath | Sequence[StorePath]) -> list[FeatureStore]:
+    """One store or several, open. Raises `ConfigError` for none, and what :meth:`FeatureStore.open` raises."""
+    given = [feature_dir] if isinstance(feature_dir, str | os.PathLike | FeatureStore) else feature_dir
+    stores = [path if isinstance(path, FeatureStore) else FeatureStore.open(path) for path in given]
+    if not stores:
+        raise ConfigError("feature_dir", "is empty; give a feature store, or several")
+    return stores
 
 
 def as_arrays(batch: Window) -> BatchArrays:

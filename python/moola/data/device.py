@@ -192,7 +192,6 @@ class DeviceWindowLoader:
         """What the batches depend on beside seed, epoch and number."""
         dataset = self.dataset
         return {
-            "fingerprint": dataset.fingerprint,
             "split": dataset.split,
             "windows": len(dataset),
             "window_length": dataset.window_length,
@@ -204,6 +203,8 @@ class DeviceWindowLoader:
             "drop_last": self.drop_last,
             "world_size": self._order.world_size,
             "weights": self.weights,
+            # Last, for whatever else differs says more to a person.
+            "fingerprint": dataset.fingerprint,
         }
 
     def _serve(self, epoch: int, first: int) -> Iterator[Batch]:

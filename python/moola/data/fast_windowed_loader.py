@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from time import perf_counter
@@ -17,6 +16,7 @@ from moola.errors import ConfigError, MoolaError
 if TYPE_CHECKING:
     import torch
 
+    from moola.data.dataset import StorePath
     from moola.data.device import DeviceWindowLoader
 
 __all__ = ["Loaders", "create_fast_dataloaders", "create_strided_dataloaders", "main"]
@@ -31,7 +31,7 @@ class Loaders(NamedTuple):
 
 
 def create_fast_dataloaders(
-    feature_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    feature_dir: StorePath | Sequence[StorePath],
     batch_size: int = 256,
     mask_ratio: float = 0.15,
     num_workers: int = 0,
@@ -61,17 +61,19 @@ def create_fast_dataloaders(
 
     The other arguments are those of `moola.FastWindowedDataset`, and so are the errors.
     """
-    from moola.data.dataset import FastWindowedDataset
+    from moola.data.dataset import FastWindowedDataset, open_stores
     from moola.data.device import DeviceWindowLoader
 
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
         raise ConfigError("num_workers", f"{num_workers!r} is not a number of workers; give 0")
     seed = secrets.randbits(63) if seed is None else seed
     loaders = []
+    # Once, so that all three splits are of one store even while another takes its place.
+    stores = open_stores(feature_dir)
     splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
     for split in splits:
         dataset = FastWindowedDataset(
-            feature_dir, split, window_length, stride, mask_ratio, mask_strategy, patch_size, seed, extra
+            stores, split, window_length, stride, mask_ratio, mask_strategy, patch_size, seed, extra
         )
         train = split == "train"
         loaders.append(
@@ -91,7 +93,7 @@ def create_fast_dataloaders(
 
 
 def create_strided_dataloaders(
-    feature_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    feature_dir: StorePath | Sequence[StorePath],
     stride: int = 52,
     batch_size: int = 256,
     mask_ratio: float = 0.15,

@@ -160,7 +160,7 @@ def create_dataloaders(
     for notice in store.notices:
         warnings.warn(notice, UserWarning, stacklevel=2)
     loaders = create_fast_dataloaders(
-        store.path,
+        store,
         batch_size,
         settings.mask_ratio,
         num_workers,
