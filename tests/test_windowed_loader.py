@@ -137,7 +137,9 @@ torch.save(next(iter(loader)), sys.argv[3])
         check=True,
     )
     assert equal([torch.load(tmp_path / "batch.pt")], [wanted])
-    other = create_dataloaders(table.slice(1), {"window_length": 30}, **OPTIONS).train
+    frame = table.to_pandas()
+    frame.loc[BARS - 1, "high"] += 0.25
+    other = create_dataloaders(frame, {"window_length": 30}, **OPTIONS).train
     with pytest.raises(StateError, match="fingerprint"):
         other.load_state_dict(state)
 
@@ -258,13 +260,17 @@ def test_a_configuration_from_yaml(tmp_path):
         ({"feature_set": "relativity11"}, "feature_set", "Choose one of relativity10"),
         ({"zigzag_k": 0}, "zigzag_k", "greater than 0"),
         ({"train_end": "2024-01-31"}, "val_end", "give train_end, val_end and test_end together"),
-        ({"train_end": 20240131}, "train_end", "valid date"),
+        (
+            {"train_end": 20240131, "val_end": "2024-02-29", "test_end": "2024-03-31"},
+            "train_end",
+            "20240131 is not a day",
+        ),
         (
             {"train_end": "31.1.2024", "val_end": "2024-02-29", "test_end": "2024-03-31"},
             "train_end",
             "give it as YYYY-MM-DD",
         ),
-        ({"split": [0.7, 0.3]}, "split", "field required"),
+        ({"split": [0.7, 0.3]}, "split.2", "field required"),
         ({"split": [0.7, 0.2, 0.2]}, "split", "sum to 1.1"),
         ({"embargo": -1}, "embargo", "greater than or equal to 0"),
         ({"seed": 1}, "seed", "there is no such parameter"),

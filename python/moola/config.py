@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moola.errors import ConfigError, InputError
 
-__all__ = ["FeatureConfig", "feature_config", "parse_duration", "read_yaml", "validated"]
+__all__ = ["FeatureConfig", "feature_config", "parse_config", "parse_duration", "read_yaml"]
 
-_Config = TypeVar("_Config", bound=BaseModel)
 _Period = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 _Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
@@ -54,28 +53,44 @@ class FeatureConfig(BaseModel):
 
 def feature_config(config: FeatureConfig | Mapping[str, Any]) -> FeatureConfig:
     """The configuration, checked. Raises `ConfigError`, which names the parameter."""
-    return validated(FeatureConfig, config)
-
-
-def validated(kind: type[_Config], config: _Config | Mapping[str, Any]) -> _Config:
-    """A configuration of this kind, checked. Raises `ConfigError`, which names the parameter."""
-    if isinstance(config, kind):
+    if isinstance(config, FeatureConfig):
         return config
     if not isinstance(config, Mapping):
-        raise TypeError(f"config must be a {kind.__name__}, a dict or None, not {type(config).__name__}")
+        raise TypeError(f"config must be a FeatureConfig, a dict or None, not {type(config).__name__}")
+    return parse_config(FeatureConfig, {str(name): value for name, value in config.items()}, "")
+
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:
+    """The configuration of this kind, checked; `prefix` is where it stands in a larger one.
+
+    Raises `ConfigError`, which names the key, in full.
+    """
     try:
-        return kind(**{str(name): value for name, value in config.items()})
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
+            # Of several values that do not go together: it names them itself.
             raise cause from None
-        name = str(first["loc"][0])
+        name = ".".join(str(part) for part in (prefix, *first["loc"]) if part != "")
         if first["type"] == "extra_forbidden":
-            problem = f"there is no such parameter; the parameters are {', '.join(kind.model_fields)}"
+            known = ", ".join(_section(kind, first["loc"][:-1]).model_fields)
+            problem = f"there is no such parameter; the parameters are {known}"
         else:
             problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
         raise ConfigError(name, problem) from None
+
+
+def _section(kind: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
+    for part in path:
+        inner = kind.model_fields[str(part)].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            kind = inner
+    return kind
 
 
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9}

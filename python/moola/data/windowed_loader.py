@@ -16,11 +16,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SkipValidation, model_validator
 
 from moola import _core
 from moola.build import build_features
-from moola.config import FeatureConfig, read_yaml, validated
+from moola.config import FeatureConfig, parse_config, read_yaml
 from moola.data.fast_windowed_loader import Loaders, create_fast_dataloaders
 from moola.errors import ConfigError
 from moola.splits import SplitOptions
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["WindowedConfig", "create_dataloaders"]
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)]
-_Day = Annotated[date, Field(strict=True)] | Annotated[str, Field(strict=True)] | None
+# Days are checked together, by what splits with them.
+_Day = Annotated[date | str | None, SkipValidation]
 _Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
@@ -66,7 +67,7 @@ class WindowedConfig(FeatureConfig):
         if self.feature_set not in _core.feature_sets():
             known = ", ".join(_core.feature_sets())
             raise ConfigError("feature_set", f"there is no {self.feature_set!r}. Choose one of {known}")
-        # Refuses what does not go together.
+        # Refuses what makes no sense together.
         SplitOptions(
             fractions=self.split,
             train_end=self.train_end,
@@ -79,7 +80,7 @@ class WindowedConfig(FeatureConfig):
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str]) -> Self:
         """The configuration in a YAML file. Raises `ConfigError`, which names the parameter, or `InputError`."""
-        return validated(cls, read_yaml(Path(path)))
+        return parse_config(cls, read_yaml(Path(path)), "")
 
 
 def create_dataloaders(
@@ -128,7 +129,11 @@ def create_dataloaders(
         BarError, InputError: bars that must not become features, or none; as `moola.build_features` raises them.
         TypeError: `df` is no table.
     """
-    settings = validated(WindowedConfig, {} if config is None else config)
+    settings = config
+    if not isinstance(settings, WindowedConfig):
+        if not (config is None or isinstance(config, Mapping)):
+            raise TypeError(f"config must be a WindowedConfig, a dict or None, not {type(config).__name__}")
+        settings = parse_config(WindowedConfig, dict(config or {}), "")
     if not hasattr(df, "__arrow_c_stream__"):
         raise TypeError(
             f"df must be a table of bars (pandas, polars, pyarrow: anything with __arrow_c_stream__), not "
