@@ -32,6 +32,7 @@ SCRIPTS = [
     "other_sources",
     "serve_windows",
     "serve_memory",
+    "serve_gpu",
 ]
 SLOWER = 1.15
 
