@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2
 from test_windows import expected_mask
 from tiny_store import build, write_hashes
 from torch.utils.data import DataLoader
@@ -157,6 +158,22 @@ def test_counts_are_exact_and_only_valid_positions_are_masked(path, strategy, ra
     assert not (mask & ~valid).any()
     if ratio == 1:
         assert torch.equal(mask, valid)
+
+
+def test_positions_are_masked_equally_often(stores):
+    """Chi-square over the positions of all windows in many epochs; `random`."""
+    dataset = FastWindowedDataset(stores["bars"], window_length=40, mask_ratio=0.2, seed=11)
+    _, _, valid = dataset.batch(range(len(dataset)))
+    whole = np.flatnonzero(valid.all(1))
+    epochs, counts = 60, np.zeros(40)
+    for epoch in range(epochs):
+        dataset.set_epoch(epoch)
+        counts += dataset.batch(whole)[1].sum(0).numpy()
+    drawn = epochs * len(whole)
+    assert drawn > 10_000
+    # 8 of 40 without putting back: positions are negatively correlated, which (K − 1)/K makes up for.
+    statistic = ((counts - drawn / 5) ** 2).sum() / (drawn / 5 * 4 / 5) * 39 / 40
+    assert 1e-3 < chi2.sf(statistic, 39) < 1 - 1e-3
 
 
 def test_patches_are_runs(stores):

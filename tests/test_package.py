@@ -99,39 +99,90 @@ def test_metadata(metadata: Message) -> None:
     }
 
 
-@wheel_group
-def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        wheel,
-    )
-    # The dependencies come from here. `.pth` files do nothing on PYTHONPATH: the editable moola stays away.
-    dependencies = sysconfig.get_path("purelib")
-    code = "import moola, sys; moola.FeatureStream().push(100.0, 100.5, 99.5, 100.25); print(moola.__file__)"
-    installed = run(python, "-W", "error", "-c", code, PYTHONPATH=dependencies)
-    assert Path(installed.strip()).is_relative_to(tmp_path)
-    command = tmp_path / "venv" / "bin" / "moola"
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The commands of an environment that holds the wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, with_pip=False)
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel)
+    return folder / "bin"
+
+
+def check_feature_commands(installed: Path, folder: Path, dependencies: str) -> None:
+    command = installed / "moola"
     assert run(command, "--version", PYTHONPATH=dependencies).split()[-1] == moola.__version__
-    run(command, "make-bars", tmp_path / "bars.parquet", "--bars", "2000", PYTHONPATH=dependencies)
+    run(command, "make-bars", folder / "bars.parquet", "--bars", "2000", PYTHONPATH=dependencies)
     run(
-        *(command, "build-features", "--data", tmp_path / "bars.parquet", "--output", tmp_path / "store"),
+        *(command, "build-features", "--data", folder / "bars.parquet", "--output", folder / "store"),
         PYTHONPATH=dependencies,
     )
     report = run(
-        *(command, "verify-features", "--feature-dir", tmp_path / "store", "--json"),
+        *(command, "verify-features", "--feature-dir", folder / "store", "--json"),
         PYTHONPATH=dependencies,
     )
     assert json.loads(report)["ok"] is True
+    assert "relativity10" in run(command, "inspect", folder / "store", PYTHONPATH=dependencies)
+
+
+@wheel_group
+def test_wheel_works_in_an_empty_environment(installed: Path, tmp_path: Path) -> None:
+    # The dependencies come from here. `.pth` files do nothing on PYTHONPATH: the editable moola stays away.
+    dependencies = sysconfig.get_path("purelib")
+    code = "import moola, sys; moola.FeatureStream().push(100.0, 100.5, 99.5, 100.25); print(moola.__file__)"
+    where = run(installed / "python", "-W", "error", "-c", code, PYTHONPATH=dependencies)
+    assert Path(where.strip()).is_relative_to(installed.parent)
+    check_feature_commands(installed, tmp_path, dependencies)
+    code = "import sys; from moola import FastWindowedDataset; print(FastWindowedDataset(sys.argv[1])[0][0].shape)"
+    served = run(
+        *(installed / "python", "-W", "error", "-c", code, tmp_path / "store"), PYTHONPATH=dependencies
+    )
+    assert served.strip() == "torch.Size([105, 10])"
+    loader = (
+        "-m",
+        "moola.data.fast_windowed_loader",
+        "--feature-dir",
+        tmp_path / "store",
+        "--seconds",
+        "0.1",
+    )
+    assert "windows/s" in run(installed / "python", *loader, PYTHONPATH=dependencies)
+
+
+@wheel_group
+def test_features_are_built_where_torch_is_missing(installed: Path, tmp_path: Path) -> None:
+    """As after `pip install --no-deps`, on a machine that has no more than features need."""
+    dependencies = tmp_path / "dependencies"
+    dependencies.mkdir()
+    without = (
+        "torch",
+        "functorch",
+        "torchgen",
+        "nvidia",
+        "triton",
+        "sklearn",
+        "scikit_learn",
+        "scipy",
+        "moola",
+    )
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.startswith(without):
+            (dependencies / entry.name).symlink_to(entry)
+    check_feature_commands(installed, tmp_path, str(dependencies))
+    for command in (
+        ("-c", "from moola import FastWindowedDataset"),
+        ("-c", "import moola.data.windowed_loader"),
+        ("-m", "moola.data.fast_windowed_loader", "--feature-dir", tmp_path / "store"),
+    ):
+        result = subprocess.run(
+            [installed / "python", *command],
+            env=os.environ | {"PYTHONPATH": str(dependencies)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1].startswith("ImportError: serving windows needs torch")
+        assert "`pip install 'torch>=2.2'`" in result.stderr
 
 
 @wheel_group
