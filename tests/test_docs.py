@@ -227,8 +227,12 @@ def test_pages_name_options_that_exist() -> None:
     group = typer.main.get_command(app)
     commands = [group, *group.commands.values()]
     offered = {option for command in commands for parameter in command.params for option in parameter.opts}
-    # `--help` is everybody's, and `b3sum --check` is another program's.
-    offered |= {"--help", "--check"}
+    # The loaders have a command of their own.
+    loader = [sys.executable, "-m", "moola.data.fast_windowed_loader", "--help"]
+    shown = subprocess.run(loader, capture_output=True, text=True, check=True).stdout
+    offered |= set(re.findall(r"--[a-z][a-z-]+", shown))
+    # `--help` is everybody's; the others are those of `b3sum`, pip and the scripts in benches/.
+    offered |= {"--help", "--check", "--no-deps", "--full"}
     for page in (README, ROOT / "CHANGELOG.md"):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
         assert named <= offered, page.name
