@@ -221,6 +221,16 @@ def test_arrays_on_the_device_serve_the_same_batches(stores, path, extra, strate
         assert equal_batches(list(streamed), list(resident))
 
 
+@pytest.mark.parametrize("times", [1.9, 2.1])
+def test_arrays_live_on_the_device_where_they_take_half_of_it_at_most(path, monkeypatch, times):
+    dataset = FastWindowedDataset(path, extra=["kept0"])
+    (store,) = dataset.stores
+    size = store.features.nbytes + store.valid.nbytes + 4 * len(store)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(times * size), 1 << 40))
+    monkeypatch.setattr(DeviceWindowLoader, "_upload", lambda self: "uploaded")
+    assert DeviceWindowLoader(dataset, device="cuda")._resident == ("uploaded" if times > 2 else None)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_gpu_serves_the_same_batches(path, resident):
@@ -270,6 +280,8 @@ def test_a_foreign_state_is_refused(path, stores):
         loader.load_state_dict({})
     with pytest.raises(StateError, match="no number"):
         loader.load_state_dict(state | {"batch": "3"})
+    with pytest.raises(StateError, match=rf"batch 999 of an epoch that has {len(loader)}"):
+        loader.load_state_dict(state | {"batch": 999})
 
 
 def test_breaking_off_begins_the_next_epoch_and_leaves_no_thread(path):
@@ -337,6 +349,8 @@ def test_nonsense_is_refused_by_name(stores):
         ({"batch_size": 2.0}, "batch_size"),
         ({"num_workers": -1}, "num_workers"),
         ({"rank": 1}, "rank"),
+        ({"rank": "0"}, "rank"),
+        ({"rank": -1, "world_size": 2}, "rank"),
         ({"world_size": 0}, "world_size"),
         ({"weights": {"ES": 1}}, "weights"),
         ({"stride": 0}, "stride"),

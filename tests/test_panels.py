@@ -292,23 +292,28 @@ with open("/proc/self/status") as status:
 setrlimit(RLIMIT_DATA, (data + int(sys.argv[3]),) * 2)
 weights = {f"S{k:02}": k % 3 for k in range(int(sys.argv[2]))}
 started = perf_counter()
-plain = create_fast_dataloaders(sys.argv[1], seed=0).train
+# Few windows: each has pages of its own to be read.
+plain = create_fast_dataloaders(sys.argv[1], 16, seed=0).train
 opened = perf_counter() - started
-weighed = create_fast_dataloaders(sys.argv[1], seed=0, weights=weights).train
-taken = []
+weighed = create_fast_dataloaders(sys.argv[1], 16, seed=0, weights=weights).train
+started = perf_counter()
 for loader in (plain, weighed):
-    started = perf_counter()
     batches = iter(loader)
-    for _ in range(8):
+    for _ in range(4):
         x, _, _ = next(batches)
-        assert x.shape == (256, 105, 1)
+        assert x.shape == (16, 105, 1)
     del batches
-    taken.append(perf_counter() - started)
-rows = [loader.dataset.places(loader._order.numbers(0, 0, 0, 100)).row.tolist() for loader in (plain, weighed)]
+served = perf_counter() - started
+started = perf_counter()
+numbers = [loader._order.numbers(0, 0, 0, 1600) for loader in (plain, weighed)]
+drawn = perf_counter() - started
+some = np.concatenate([numbers[0][:50], numbers[1][:50]])
 last = plain.dataset.batch([len(plain.dataset) - 1])
 print(json.dumps({
-    "windows": len(plain.dataset), "opened": opened, "served": taken,
-    "rows": rows, "last": last[0].flatten().tolist(), "masked": int(last[1].sum()),
+    "windows": len(plain.dataset), "opened": opened, "served": served, "drawn": drawn,
+    "numbers": [these.tolist() for these in numbers],
+    "some": some.tolist(), "rows": plain.dataset.places(some).row.tolist(),
+    "last": last[0].flatten().tolist(), "masked": int(last[1].sum()),
 }))
 """
 
@@ -380,16 +385,23 @@ def test_a_thousand_million_windows_in_a_hundred_thousand_segments(vast):
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["windows"] == 10**9
+    # Generous, for a busy machine: opening takes 1 s, drawing 51,200 numbers 10 ms.
     assert found["opened"] < 30, f"{found['opened']:.1f} s"
-    assert max(found["served"]) < 20, found["served"]
+    assert found["drawn"] < 2, f"{found['drawn']:.1f} s"
+    assert found["served"] < 30, f"{found['served']:.1f} s"
     assert found["last"] == list(range(105))
     assert found["masked"] == 15
-    plain, rows = map(np.array, found["rows"])
-    assert len(np.unique(plain)) == len(plain) == len(rows) == 25_600
-    # None begins where it would cross into the next segment, and symbols have their shares.
-    assert (np.append(plain, rows) % LONG <= LONG - 105).all()
-    per_symbol = np.bincount(rows // (LONG * (SEGMENTS // SYMBOLS)), minlength=SYMBOLS)
-    weights = np.arange(SYMBOLS) % 3
-    expected = 25_600 * weights / weights.sum()
-    assert (per_symbol[weights == 0] == 0).all()
-    assert (abs(per_symbol - expected) <= 6 * np.sqrt(expected)).all()
+    # 10,000 windows a segment, so that none crosses into the next one.
+    some = np.array(found["some"])
+    assert found["rows"] == (some // 10_000 * LONG + some % 10_000).tolist()
+    plain, weighed = map(np.array, found["numbers"])
+    assert len(np.unique(plain)) == len(plain) == len(weighed) == 25_600
+    assert plain.min() >= 0
+    assert plain.max() < 10**9
+    # Each symbol has its share of an epoch.
+    each = 10_000 * (SEGMENTS // SYMBOLS)
+    for numbers, weights in ((plain, np.ones(SYMBOLS)), (weighed, np.arange(SYMBOLS) % 3)):
+        expected = 25_600 * weights / weights.sum()
+        assert (
+            abs(np.bincount(numbers // each, minlength=SYMBOLS) - expected) <= 5 * np.sqrt(expected)
+        ).all()

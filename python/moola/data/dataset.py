@@ -23,7 +23,7 @@ from moola.layout import METADATA, SPLITS
 from moola.splits import NAMES, window_pieces
 from moola.store import FeatureStore
 
-__all__ = ["FastWindowedDataset", "StorePath", "WindowBatch", "WindowPlaces", "open_stores"]
+__all__ = ["FastWindowedDataset", "StorePath", "WindowBatch", "WindowPlaces", "open_stores", "whole_number"]
 
 StorePath: TypeAlias = str | os.PathLike[str] | FeatureStore
 """Where a store is, or the store itself."""
@@ -161,11 +161,11 @@ class FastWindowedDataset(Dataset[Window]):
         if not 0 <= mask_ratio <= 1:
             raise ConfigError("mask_ratio", f"{mask_ratio!r} is not a share; give a number from 0 to 1")
         self.split = split
-        self.stride = _whole("stride", stride, 1)
+        self.stride = whole_number("stride", stride, 1)
         self.mask_ratio = float(mask_ratio)
         self.mask_strategy = mask_strategy
-        self.patch_size = _whole("patch_size", patch_size, 1)
-        self.seed = secrets.randbits(63) if seed is None else _whole("seed", seed, 0)
+        self.patch_size = whole_number("patch_size", patch_size, 1)
+        self.seed = secrets.randbits(63) if seed is None else whole_number("seed", seed, 0)
         """The seed of the masks, drawn or given."""
         self.extra = (extra,) if isinstance(extra, str) else tuple(extra)
 
@@ -194,7 +194,7 @@ class FastWindowedDataset(Dataset[Window]):
 
     def set_epoch(self, epoch: int) -> None:
         """Has the masks of this epoch served from now on, by workers too. Those of val and test never change."""
-        epoch = _whole("epoch", epoch, 0)
+        epoch = whole_number("epoch", epoch, 0)
         if self.split == "train":
             self._epoch.fill_(epoch)
 
@@ -289,9 +289,20 @@ class FastWindowedDataset(Dataset[Window]):
         return _core.Windows(arrays, self._pieces, self.window_length, self.stride, width)
 
     def _numbers(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        numbers = np.asarray(indices, dtype=np.int64)
-        if len(numbers) and numbers.min() < 0:
+        given = np.asarray(indices)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise TypeError(
+                f"windows are chosen by a sequence of whole numbers, not by {given.dtype} of shape {given.shape}"
+            )
+        numbers = given.astype(np.int64, copy=False)
+        if not len(numbers):
+            return numbers
+        if numbers.min() < 0:
             numbers = np.where(numbers < 0, numbers + len(self), numbers)
+        if numbers.min() < 0 or numbers.max() >= len(self):
+            # Before there is memory for them, of which a window that is too long would take any amount.
+            i = int(np.argmax((numbers < 0) | (numbers >= len(self))))
+            raise IndexError(f"there is no window {given[i]}: there are {len(self):,}")
         return numbers
 
     def empty(self, size: int, pin_memory: bool = False) -> Window:
@@ -324,10 +335,29 @@ class FastWindowedDataset(Dataset[Window]):
 def open_stores(feature_dir: StorePath | Sequence[StorePath]) -> list[FeatureStore]:
     """One store or several, open. Raises `ConfigError` for none, and what :meth:`FeatureStore.open` raises."""
     given = [feature_dir] if isinstance(feature_dir, str | os.PathLike | FeatureStore) else feature_dir
+    if not (
+        isinstance(given, Sequence) and all(isinstance(p, str | os.PathLike | FeatureStore) for p in given)
+    ):
+        raise TypeError(
+            f"feature_dir must be the path of a store, a FeatureStore, or a sequence of them, not {feature_dir!r}"
+        )
     stores = [path if isinstance(path, FeatureStore) else FeatureStore.open(path) for path in given]
     if not stores:
         raise ConfigError("feature_dir", "is empty; give a feature store, or several")
     return stores
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """The value as an int of at least this much, and of 63 bits. Raises `ConfigError` for anything else."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ConfigError(name, f"{value!r} is not a whole number; give one from {least} on") from None
+    if not least <= number <= _LARGEST:
+        raise ConfigError(name, f"{value!r} is out of range; give a whole number from {least} to 2⁶³ − 1")
+    return number
 
 
 def as_arrays(batch: Window) -> BatchArrays:
@@ -340,18 +370,6 @@ def _shared(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     size = torch.Size(shape).numel() * dtype.itemsize
     storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]
-
-
-def _whole(name: str, value: object, least: int) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ConfigError(name, f"{value!r} is not a whole number; give one from {least} on") from None
-    if not least <= number <= _LARGEST:
-        raise ConfigError(name, f"{value!r} is out of range; give a whole number from {least} to 2⁶³ − 1")
-    return number
 
 
 def _check_alike(stores: Sequence[FeatureStore]) -> None:
@@ -371,7 +389,7 @@ def _window_length(stores: Sequence[FeatureStore], given: int | None) -> int:
             listed = ", ".join(map(str, lengths))
             raise ConfigError("window_length", f"the stores' defaults differ ({listed}); give one")
         return lengths[0]
-    length = _whole("window_length", given, 1)
+    length = whole_number("window_length", given, 1)
     for store in stores:
         if store.layout == "windows" and store.window_length != length:
             problem = f"{store.path} holds windows of {store.window_length} bars, not {length}"

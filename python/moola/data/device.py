@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moola.data.buffers import BufferPool
-from moola.data.dataset import FastWindowedDataset, as_arrays
+from moola.data.dataset import FastWindowedDataset, as_arrays, whole_number
 from moola.data.masks import draw_masks
 from moola.data.order import Shares, WindowOrder
 from moola.errors import ConfigError, StateError
@@ -87,11 +87,10 @@ class DeviceWindowLoader:
         resident: bool | None = None,
         threads: int | None = None,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("world_size", world_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(name, f"{value!r} is not a whole number from 1 on; give one")
-        if not 0 <= rank < world_size:
-            raise ConfigError("rank", f"{rank!r} is not one of {world_size}; give 0 to {world_size - 1}")
+        batch_size = whole_number("batch_size", batch_size, 1)
+        world_size, rank = whole_number("world_size", world_size, 1), whole_number("rank", rank, 0)
+        if rank >= world_size:
+            raise ConfigError("rank", f"{rank} is not one of {world_size}; give 0 to {world_size - 1}")
         shares = None
         if weights is not None and len(dataset):
             if not shuffle:
@@ -140,8 +139,7 @@ class DeviceWindowLoader:
 
         Where a state was loaded from the middle of this very epoch, the iteration still goes on from there.
         """
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 1 << 63:
-            raise ConfigError("epoch", f"{epoch!r} is not a whole number from 0 on; give one")
+        epoch = whole_number("epoch", epoch, 0)
         if self._next[0] != epoch:
             self._next = self._position = (epoch, 0)
 
@@ -176,10 +174,13 @@ class DeviceWindowLoader:
                 )
                 raise StateError(f"{problem}; make the loader as it was made then")
         epoch, batch, seed = (state.get(name) for name in ("epoch", "batch", "seed"))
-        if not all(type(value) is int and value >= 0 for value in (epoch, batch, seed)):
+        if not all(type(value) is int and 0 <= value < 1 << 63 for value in (epoch, batch, seed)):
             raise StateError(
                 "loader state refused: epoch, batch or seed is no number; load another checkpoint"
             )
+        if batch > len(self):  # type: ignore[operator]
+            problem = f"it goes on with batch {batch} of an epoch that has {len(self)}"
+            raise StateError(f"loader state refused: {problem}; load another checkpoint")
         self.dataset.seed = seed  # type: ignore[assignment]
         self._next = self._position = (epoch, batch)  # type: ignore[assignment]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from moola.errors import ConfigError, MoolaError
+from moola.errors import MoolaError
 
 if TYPE_CHECKING:
     import torch
@@ -61,11 +61,10 @@ def create_fast_dataloaders(
 
     The other arguments are those of `moola.FastWindowedDataset`, and so are the errors.
     """
-    from moola.data.dataset import FastWindowedDataset, open_stores
+    from moola.data.dataset import FastWindowedDataset, open_stores, whole_number
     from moola.data.device import DeviceWindowLoader
 
-    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
-        raise ConfigError("num_workers", f"{num_workers!r} is not a number of workers; give 0")
+    whole_number("num_workers", num_workers, 0)
     seed = secrets.randbits(63) if seed is None else seed
     loaders = []
     # Once, so that all three splits are of one store even while another takes its place.

@@ -398,6 +398,10 @@ impl<'a> Windows<'a> {
         if !rest.is_empty() {
             return Err(Error::Windows(SIZES));
         }
+        if windows.is_empty() {
+            // Where no window is long enough, there may be no memory for the scratch of one.
+            return Ok(());
+        }
         let mut scratch = Scratch::new(self.length);
         for (places, batch) in work {
             self.fill_one(&places, batch, masking, &mut scratch);
