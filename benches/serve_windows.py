@@ -124,7 +124,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
             **claim,
         )  # type: ignore[arg-type]
 
-    dense = f"a dataset per sample (dense, {dense_bars / 1e6:.1f} million bars)"
+    dense = f"per sample (dense, {dense_bars / 1e6:.1f}M bars)"
     return [
         times(
             "loader",
