@@ -594,7 +594,8 @@ def test_interrupt(tmp_path: Path, more: tuple[str, ...]) -> None:
 
 
 def test_interrupt_of_a_build(tmp_path: Path) -> None:
-    moola.make_bars(tmp_path / "bars.parquet", 800_000)
+    # So many that the build is still under way when a busy machine gets round to the signal.
+    moola.make_bars(tmp_path / "bars.parquet", 4_000_000)
     command = [*MOOLA, "build-features", "--data", "bars.parquet", "--output", "store"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, bufsize=1
