@@ -31,7 +31,7 @@
 //!   runs is equally likely, none overlap, and two may touch. Patches of 1 are `random`, where all positions are valid.
 
 use crate::error::Error;
-use crate::features::simd::{Level, at_level};
+use crate::features::simd::{Level, Purpose, at_level, prefetch};
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -451,25 +451,15 @@ impl<'a> Windows<'a> {
     /// that each begins with a wait for address and data; from there on the processor prefetches by itself.
     #[inline(always)]
     fn prefetch(&self, place: &Place) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
-            const PAGE: usize = 4096;
-            let store = &self.stores[place.store as usize];
-            let position = place.place as usize * if store.dense { self.length } else { 1 };
-            let first = store.features[position * self.width..].as_ptr().cast::<i8>();
-            let pages = (0..self.length * self.width * size_of::<f32>()).step_by(PAGE);
-            let valid = store.valid[position..].as_ptr().cast::<i8>();
-            let time =
-                std::ptr::from_ref(&store.timestamps[place.row as usize + self.length - 1]).cast::<i8>();
-            for byte in pages.map(|offset| first.wrapping_add(offset)).chain([valid, time]) {
-                // SAFETY: prefetching is a hint, it cannot fault, and this byte is the window's own.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(byte) };
-            }
+        const PAGE: usize = 4096;
+        let store = &self.stores[place.store as usize];
+        let position = place.place as usize * if store.dense { self.length } else { 1 };
+        let first = store.features[position * self.width..].as_ptr().cast::<u8>();
+        for offset in (0..self.length * self.width * size_of::<f32>()).step_by(PAGE) {
+            prefetch(first.wrapping_add(offset), Purpose::Read);
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = place;
+        prefetch(&raw const store.valid[position], Purpose::Read);
+        prefetch(&raw const store.timestamps[place.row as usize + self.length - 1], Purpose::Read);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The block path's unit of work: so many bars, as arrays whose length the compiler knows.
 
+use super::simd::{Purpose, prefetch};
 use crate::bars::{Bar, Bars};
 
 /// Bars a block: few enough that all its columns stay in the first-level cache.
@@ -95,23 +96,24 @@ fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     std::array::from_fn(|i| columns.map(|column| column[i]))
 }
 
-/// How many bars ahead the memory of columns and rows is asked for.
-pub const AHEAD: usize = 4096;
+/// How many bars ahead columns are asked for: the engine checks so many bars before it computes on them, and the check is
+/// the first to read them.
+const COLUMNS_AHEAD: usize = 4096;
 
-/// Asks for the memory of the bars and rows that come [`AHEAD`] bars after those at `columns` and `row`.
+/// How many bars ahead rows are asked for.
+const ROWS_AHEAD: usize = 512;
+
+/// A cache line, in bytes.
+const LINE: usize = 64;
+
+/// Asks for the memory of the bars and rows that come so many bars after bar `first` of the block and its group's rows.
 #[inline(always)]
-pub fn prefetch<const D: usize>(block: &Block<'_>, i: usize, rows: &[[f32; D]; GROUP]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
-        for column in [block.open, block.high, block.low, block.close] {
-            // SAFETY: a hint, which may point anywhere.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>((&raw const column[i]).wrapping_add(AHEAD).cast()) };
-        }
-        let next = rows.as_ptr().wrapping_add(512).cast::<i8>();
-        for line in 0..(size_of::<[[f32; D]; GROUP]>() / 64) {
-            // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(next.wrapping_add(64 * line)) };
-        }
+pub fn prefetch_ahead<const D: usize>(block: &Block<'_>, first: usize, rows: &[[f32; D]; GROUP]) {
+    for column in [block.open, block.high, block.low, block.close] {
+        prefetch((&raw const column[first]).wrapping_add(COLUMNS_AHEAD), Purpose::ReadLater);
+    }
+    let later = rows.as_ptr().wrapping_add(ROWS_AHEAD).cast::<u8>();
+    for offset in (0..size_of_val(rows)).step_by(LINE) {
+        prefetch(later.wrapping_add(offset), Purpose::Write);
     }
 }

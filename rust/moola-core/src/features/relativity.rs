@@ -3,7 +3,7 @@
 
 use super::arithmetic::{clip, product, ratio, reciprocal};
 use super::atr::Atr;
-use super::block::{BLOCK, Block, Column, GROUP, blocks, groups, transpose};
+use super::block::{BLOCK, Block, Column, GROUP, blocks, groups, prefetch_ahead, transpose};
 use super::ema::Ema;
 use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
@@ -204,7 +204,7 @@ fn parallel<const D: usize>(
 ) {
     let Scratch { atr, range_ema, swings, .. } = scratch;
     for (first, rows) in groups(rows) {
-        super::block::prefetch(&block, first, rows);
+        prefetch_ahead(&block, first, rows);
         let mut columns = [[0.0; GROUP]; D];
         for j in 0..GROUP {
             let i = first + j;

@@ -70,3 +70,34 @@ macro_rules! at_level {
     };
 }
 pub(crate) use at_level;
+
+/// What memory is asked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    /// To be read at once.
+    Read,
+    /// To be read later: it need not take the place of what is in use in the first-level cache.
+    ReadLater,
+    /// To be overwritten.
+    Write,
+}
+
+/// Asks the processor to fetch the memory at an address, which need not be anybody's, while there is other work to do.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T, purpose: Purpose) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        let address = address.cast();
+        // SAFETY: prefetching is a hint: it cannot fault, wherever it points.
+        unsafe {
+            match purpose {
+                Purpose::Read => _mm_prefetch::<_MM_HINT_T0>(address),
+                Purpose::ReadLater => _mm_prefetch::<_MM_HINT_T1>(address),
+                Purpose::Write => _mm_prefetch::<_MM_HINT_ET0>(address),
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (address, purpose);
+}
