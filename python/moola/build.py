@@ -18,6 +18,7 @@ import numpy as np
 
 from moola import _core
 from moola.bars import MAX_SAMPLES, BarSource, ReadOptions, open_bars
+from moola.cores import usable_cores
 from moola.errors import BarError, ConfigError, InputError, Problem
 from moola.features import parameters
 from moola.layout import CHECKSUMS, FORMAT_VERSION, METADATA, SPLITS, arrays_of, write_checksums, write_json
@@ -347,13 +348,6 @@ def _check_room_for_a_window(rows: Sequence[SegmentRows], window_length: int) ->
             f"{sum(row.rows for row in rows):,} bars{many} are fewer than one window of {window_length} bars",
             "Give more bars, or a smaller --window-length (window_length=)",
         )
-
-
-def usable_cores() -> int:
-    """How many threads may compute at a time."""
-    if hasattr(os, "process_cpu_count"):
-        return os.process_cpu_count() or 1
-    return len(os.sched_getaffinity(0))
 
 
 # How `known_after` is measured: so many restarts, each compared over so many bars with what more history gives.

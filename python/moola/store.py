@@ -8,6 +8,7 @@ import os
 import stat
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn, Self
@@ -143,7 +144,7 @@ class FeatureStore:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self.path), self.id)
+        return partial(type(self).open, expected_id=self.id), (str(self.path),)
 
     def __len__(self) -> int:
         """How many bars there are, N."""
@@ -396,7 +397,3 @@ def _replaced(path: str, directory: int) -> bool:
         return True
     here = os.fstat(directory)
     return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
-
-
-def _reopen(path: str, store_id: str) -> FeatureStore:
-    return FeatureStore.open(path, expected_id=store_id)

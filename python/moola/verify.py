@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from moola import _core
 from moola.bars import BarSource, ReadOptions, open_bars
-from moola.build import PARAMETERS, IngestOptions, Progress, SegmentRows, ingest, known_after, usable_cores
+from moola.build import PARAMETERS, IngestOptions, Progress, SegmentRows, ingest, known_after
+from moola.cores import usable_cores
 from moola.errors import ConfigError, MoolaError, StaleStoreError, format_time
 from moola.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums, dump_json, features_file, parse_json
 from moola.splits import Rows, SplitOptions, count_windows, make_splits

@@ -194,9 +194,11 @@ class FastWindowedDataset(Dataset[Window]):
 
     def set_epoch(self, epoch: int) -> None:
         """Has the masks of this epoch served from now on, by workers too. Those of val and test never change."""
-        epoch = whole_number("epoch", epoch, 0)
-        if self.split == "train":
-            self._epoch.fill_(epoch)
+        self._epoch.fill_(self.mask_epoch(whole_number("epoch", epoch, 0)))
+
+    def mask_epoch(self, epoch: int) -> int:
+        """The epoch whose masks belong to this one: for val and test always the first."""
+        return epoch if self.split == "train" else 0
 
     @property
     def stores(self) -> list[FeatureStore]:

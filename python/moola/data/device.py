@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from moola.cores import usable_cores
 from moola.data.buffers import BufferPool
 from moola.data.dataset import FastWindowedDataset, as_arrays, whole_number
 from moola.data.masks import draw_masks
@@ -106,7 +106,7 @@ class DeviceWindowLoader:
         self.weights = None if weights is None else dict(weights)
         self._order = WindowOrder(len(dataset), batch_size, shuffle, drop_last, rank, world_size, shares)
         self._pinned = (pin_memory or self.device.type != "cpu") and torch.cuda.is_available()
-        self._threads = min(4, len(os.sched_getaffinity(0))) if threads is None else max(1, threads)
+        self._threads = min(4, usable_cores()) if threads is None else max(1, threads)
         width = len(dataset.feature_names)
         batch_bytes = batch_size * dataset.window_length * (4 * width + 2)
         self._block = max(1, min(_BLOCK, _BLOCK_BYTES // batch_bytes))
@@ -244,9 +244,6 @@ class DeviceWindowLoader:
     def _numbers(self, epoch: int, start: int, end: int) -> NDArray[np.int64]:
         return self._order.numbers(self.dataset.seed, epoch, start, end)
 
-    def _mask_epoch(self, epoch: int) -> int:
-        return epoch if self.dataset.split == "train" else 0
-
     def _stream(self, epoch: int, start: int, end: int) -> list[Batch]:
         """Batches from the engine, moved to the device."""
         numbers = self._numbers(epoch, start, end)
@@ -261,7 +258,7 @@ class DeviceWindowLoader:
                 batch = (x, mask, valid)
                 arrays.append((x_array, mask_array, valid_array))
             batches.append(batch)
-        self.dataset.fill(numbers, arrays, self._mask_epoch(epoch))
+        self.dataset.fill(numbers, arrays, self.dataset.mask_epoch(epoch))
         if self.device.type == "cpu":
             return batches
         return [
@@ -280,7 +277,7 @@ class DeviceWindowLoader:
         dataset = self.dataset
         numbers = self._numbers(epoch, start, end)
         store, row, place, _ = dataset.engine.locate(numbers)
-        keys = dataset.engine.keys(numbers, dataset.seed, self._mask_epoch(epoch))
+        keys = dataset.engine.keys(numbers, dataset.seed, dataset.mask_epoch(epoch))
         # One copy to the device for all of the block.
         columns = np.stack(
             [
