@@ -78,7 +78,7 @@ pub(crate) enum Purpose {
     Read,
     /// To be read later: it need not take the place of what is in use in the first-level cache.
     ReadLater,
-    /// To be overwritten.
+    /// To be overwritten. (Where PRFCHW is not compiled in, as on plain x86-64, the compiler makes it a read.)
     Write,
 }
 
