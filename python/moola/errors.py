@@ -13,11 +13,15 @@ __all__ = [
     "BuildConflictError",
     "ConfigError",
     "DamagedStoreError",
+    "DeviceError",
+    "FeatureMismatchError",
     "InputDeniedError",
     "InputError",
     "InputMissingError",
     "MoolaError",
+    "NotFiniteError",
     "Problem",
+    "RunError",
     "SharedBarsError",
     "SplitError",
     "StaleStoreError",
@@ -27,6 +31,7 @@ __all__ = [
     "StoreMissingError",
     "StoreWriteError",
     "TimestampError",
+    "WeightsError",
 ]
 
 
@@ -321,6 +326,88 @@ class StaleStoreError(StoreError):
 
 class BuildConflictError(StoreError):
     """Another builder published, or is replacing, the store of this name."""
+
+
+class WeightsError(MoolaError, ValueError):
+    """A file of weights, or a checkpoint, that is missing, foreign or damaged.
+
+    Attributes: `path`, `problem`, `advice`.
+    """
+
+    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
+        super().__init__(f"{path}: {problem}. {advice}")
+        self.path = Path(path)
+        self.problem = problem
+        self.advice = advice
+
+
+class FeatureMismatchError(MoolaError, ValueError):
+    """Weights that were trained on other features than those at hand.
+
+    Attributes: `problem` (how they differ), `advice`.
+    """
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}. {advice}")
+        self.problem = problem
+        self.advice = advice
+
+
+class RunError(MoolaError):
+    """A run directory that cannot be used as asked: it exists, differs, or is none.
+
+    Attributes: `path`, `problem`, `advice`.
+    """
+
+    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
+        super().__init__(f"{path}: {problem}. {advice}")
+        self.path = Path(path)
+        self.problem = problem
+        self.advice = advice
+
+
+class DeviceError(MoolaError, RuntimeError):
+    """A device that is not there, or parameters and data on different ones.
+
+    Attributes: `problem`, `advice`.
+    """
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}. {advice}")
+        self.problem = problem
+        self.advice = advice
+
+
+class NotFiniteError(MoolaError, ArithmeticError):
+    """Training met a loss or a gradient that is NaN or infinite, and did not take the step.
+
+    Attributes: `step`, `what` (loss or gradient), `windows` (symbol and last bar's time of each window of the
+    batch, those with values that are not finite first), `run` (its directory, or None).
+    """
+
+    def __init__(
+        self, step: int, what: str, windows: Sequence[tuple[str, int]], suspects: int, run: str | Path | None
+    ) -> None:
+        shown = ", ".join(f"{symbol or 'window'} at {format_time(time)}" for symbol, time in windows[:10])
+        more = f" and {len(windows) - 10:,} more" if len(windows) > 10 else ""
+        if suspects:
+            cause = (
+                f"{suspects:,} of its {len(windows):,} windows hold values that are not finite, named first"
+            )
+            advice = "Repair these bars, or leave the kept column out"
+        else:
+            cause = "its windows are finite"
+            advice = "Lower the learning rate, or clip gradients to a smaller norm"
+        kept = f"; the last good checkpoint stays in {run}" if run is not None else ""
+        super().__init__(
+            f"the {what} of step {step} is not finite, and the step was not taken: {cause} ({shown}{more}){kept}. "
+            f"{advice}"
+        )
+        self.step = step
+        self.what = what
+        self.windows = list(windows)
+        self.suspects = suspects
+        self.run = None if run is None else Path(run)
 
 
 def format_time(nanoseconds: int) -> str:

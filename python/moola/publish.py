@@ -9,7 +9,7 @@ from pathlib import Path
 from moola import _core
 from moola.errors import MoolaError, StoreWriteError
 
-__all__ = ["publishing"]
+__all__ = ["publishing", "write_file"]
 
 
 def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _core.Staging:
@@ -39,6 +39,33 @@ def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _cor
         raise
     except OSError as error:
         raise _explained(error, Path(path)) from error
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file that a reader sees whole or not at all: beside its place first, fsynced, then renamed.
+
+    What stood there before is replaced. Raises `StoreWriteError` when the system refuses, for instance because the
+    disk is full; what stood there before is then as it was.
+    """
+    path = Path(path)
+    # One writer at a time, as a run has: what a killed one has left is written over.
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _explained(error, path) from error
+        raise
 
 
 def explain(error: BaseException, staging: Path, store: Path) -> BaseException:

@@ -1,0 +1,66 @@
+"""Models of windows of bars: a bidirectional LSTM with heads, in the sizes that ship and any other."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from moola.lazy import lazy_names
+
+if importlib.util.find_spec("torch") is None:
+    raise ImportError(
+        "models need torch, which is not installed here: `pip install 'torch>=2.2'`, or install moola with its "
+        "dependencies (without --no-deps)",
+        name="torch",
+    )
+
+if TYPE_CHECKING:
+    from moola.models.config import Config as Config
+    from moola.models.config import load_config as load_config
+    from moola.models.encoder import Encoder as Encoder
+    from moola.models.encoder import pool as pool
+    from moola.models.jade import Jade as Jade
+    from moola.models.jade import JadeCompact as JadeCompact
+    from moola.models.jade import JadeOutput as JadeOutput
+    from moola.models.jade import build_model as build_model
+    from moola.models.loading import load_encoder as load_encoder
+    from moola.models.loading import load_model as load_model
+    from moola.models.spans import decode_spans as decode_spans
+    from moola.models.spans import encode_spans as encode_spans
+    from moola.models.weights import FeatureIdentity as FeatureIdentity
+
+# Imported when first used: reading a configuration need not wait for torch.
+_HOMES = {
+    "Config": "moola.models.config",
+    "Encoder": "moola.models.encoder",
+    "FeatureIdentity": "moola.models.weights",
+    "Jade": "moola.models.jade",
+    "JadeCompact": "moola.models.jade",
+    "JadeOutput": "moola.models.jade",
+    "build_model": "moola.models.jade",
+    "decode_spans": "moola.models.spans",
+    "encode_spans": "moola.models.spans",
+    "load_config": "moola.models.config",
+    "load_encoder": "moola.models.loading",
+    "load_model": "moola.models.loading",
+    "pool": "moola.models.encoder",
+}
+
+__all__ = [
+    "Config",
+    "Encoder",
+    "FeatureIdentity",
+    "Jade",
+    "JadeCompact",
+    "JadeOutput",
+    "build_model",
+    "decode_spans",
+    "encode_spans",
+    "load_config",
+    "load_encoder",
+    "load_model",
+    "pool",
+]
+
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,0 +1,197 @@
+"""Weights on disk: safetensors, with what they are and the features they were trained on beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from moola.errors import FeatureMismatchError, WeightsError
+from moola.models.config import ModelConfig
+from moola.publish import write_file
+from moola.store import FeatureStore
+
+__all__ = ["FeatureIdentity", "Origin", "Weights", "load_weights", "save_weights", "weights_path"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FeatureIdentity:
+    """What a model's input is: two stores with the same identity feed the same model."""
+
+    feature_set: str
+    parameters: Mapping[str, Any]
+    """Of the features, as in a store's metadata."""
+    columns: tuple[str, ...]
+    """The names of the features, in order."""
+    extra: tuple[str, ...] = ()
+    """Kept columns, which follow the features."""
+
+    @classmethod
+    def of(cls, store: FeatureStore, extra: Sequence[str] = ()) -> Self:
+        """That of a store's features, with these kept columns."""
+        return cls(store.feature_set, store.config, store.feature_names, tuple(extra))
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> Self:
+        """From what :meth:`record` gave. Raises `KeyError` or `TypeError` for anything else."""
+        return cls(
+            str(record["feature_set"]),
+            dict(record["parameters"]),
+            tuple(map(str, record["columns"])),
+            tuple(map(str, record["extra"])),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self) | {"columns": list(self.columns), "extra": list(self.extra)}
+
+    @property
+    def width(self) -> int:
+        """D, columns of the input."""
+        return len(self.columns) + len(self.extra)
+
+    def require(self, given: FeatureIdentity, source: str) -> None:
+        """Raises `FeatureMismatchError`, saying how, when `given`, the features of `source`, are others than these."""
+        problem = advice = None
+        if given.feature_set != self.feature_set:
+            problem = f"{source} has the features {given.feature_set}, the weights were trained on {self.feature_set}"
+            advice = f"Build a store with --feature-set {self.feature_set}"
+        elif dict(given.parameters) != dict(self.parameters):
+            names = [n for n in self.parameters if given.parameters.get(n) != self.parameters[n]] or [
+                "parameters"
+            ]
+            theirs = ", ".join(f"{n} {given.parameters.get(n)}" for n in names)
+            ours = ", ".join(f"{n} {self.parameters.get(n)}" for n in names)
+            problem = f"{source} was built with {theirs}, the weights were trained with {ours}"
+            advice = "Build a store with these parameters (--config)"
+        elif given.columns != self.columns:
+            theirs, ours = ", ".join(given.columns), ", ".join(self.columns)
+            problem = f"{source} has the columns {theirs}, the weights expect {ours}"
+            advice = "Build a store with the moola that trained these weights"
+        elif given.extra != self.extra:
+            kept = [", ".join(extra) or "none" for extra in (given.extra, self.extra)]
+            problem = f"the kept columns given are {kept[0]}, the weights were trained with {kept[1]}"
+            advice = "Give the same ones, in the same order, from a store built with --keep"
+        if problem is not None and advice is not None:
+            raise FeatureMismatchError(problem, advice)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What stands beside a model's weights: where a loaded module comes from, and what it goes with."""
+
+    kind: str
+    """`pretrain` or `finetune`."""
+    model: ModelConfig
+    features: FeatureIdentity
+    """What its input must be."""
+    window_length: int
+    """K it was trained with; it takes any."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else its training wrote there."""
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> Self:
+        """From what :meth:`record` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        return cls(
+            str(record["kind"]),
+            ModelConfig.model_validate(record["model"]),
+            FeatureIdentity.parse(record["features"]),
+            int(record["window_length"]),
+            dict(record["more"]),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "kind": self.kind,
+            "model": self.model.model_dump(),
+            "features": self.features.record(),
+            "window_length": self.window_length,
+            "more": dict(self.more),
+        }
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weights file holds."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+    """What it is: plain values, as :func:`save_weights` was given them."""
+
+
+def save_weights(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], record: Mapping[str, Any]
+) -> None:
+    """Writes a safetensors file with a record in its header, and a hash over both.
+
+    A reader sees a whole file or, as before, the one that stood there. Raises `StoreWriteError` when the system
+    does not let it be written.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(dict(record), sort_keys=True, allow_nan=False)
+    # One key: safetensors writes several in any order.
+    header = {"moola": json.dumps({"format": _FORMAT, "digest": _digest(plain, text), "record": text})}
+    write_file(path, save(plain, metadata=header))
+
+
+def load_weights(path: str | os.PathLike[str]) -> Weights:
+    """Reads what :func:`save_weights` wrote, onto the CPU. Nothing in it is executed.
+
+    Raises `WeightsError`, naming the file, when it is missing, foreign, truncated or altered.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(
+            path, "there is no such file", "Give a run directory, or a .safetensors file of one"
+        )
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = (file.metadata() or {}).get("moola")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(path, f"is damaged: {error}", "Restore it from a copy, or train again") from None
+    if header is None:
+        raise WeightsError(path, "was not written by moola", "Give a .safetensors file of a run of moola")
+    try:
+        envelope = json.loads(header)
+        number, digest, text = (envelope[name] for name in ("format", "digest", "record"))
+        intact = digest == _digest(tensors, text)
+        record = json.loads(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intact, number, record = False, _FORMAT, {}
+    if not intact:
+        raise WeightsError(
+            path, "is damaged: its hash does not fit", "Restore it from a copy, or train again"
+        )
+    if number != _FORMAT:
+        raise WeightsError(path, f"has format {number}, not {_FORMAT}", "Install the moola that wrote it")
+    return Weights(tensors, record)
+
+
+def weights_path(run: str | os.PathLike[str]) -> Path:
+    """The weights of a run: the file itself, or `best.safetensors` in its directory."""
+    path = Path(run)
+    return path / "best.safetensors" if path.is_dir() else path
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    hashed = hashlib.blake2b(text.encode(), digest_size=32)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        hashed.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        # As bytes, since NumPy knows no bfloat16.
+        hashed.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return hashed.hexdigest()

@@ -1,0 +1,1 @@
+"""Training: pre-training on millions of windows, and what judges it."""
