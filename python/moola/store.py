@@ -245,6 +245,21 @@ class FeatureStore:
             self._bounds = segment_bounds(self.segments)
         return self._bounds
 
+    def bar_features(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Features `[n, D]` and validity `[n]` of the bars of rows `first` to `last`, in either layout.
+
+        In the dense layout a bar is taken from the windows it lies in; one that lies in none is left out.
+        """
+        starts = self.window_starts
+        if starts is None:
+            return self.features[first : last + 1], self.valid[first : last + 1]
+        rows = np.arange(first, last + 1)
+        window = np.searchsorted(starts, rows, side="right") - 1
+        offset = rows - starts[np.maximum(window, 0)]
+        there = (window >= 0) & (offset < self.window_length)
+        place = window[there], offset[there]
+        return self.features[place], self.valid[place]
+
     def window(self, i: int, length: int) -> NDArray[np.float32]:
         """Rows `i` to `i + length - 1` of the features, `[length, D]`, as a view. Segments are not looked at.
 

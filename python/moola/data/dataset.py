@@ -125,7 +125,8 @@ class FastWindowedDataset(Dataset[Window]):
 
     Args:
         feature_dir: A feature store of either layout, or several with the same features; each its path, or open.
-        split: `train`, `val` or `test`. A split without windows gives a dataset of length 0.
+        split: `train`, `val` or `test`, or `all` for every bar there is, whatever splits they lie in. A split without
+            windows gives a dataset of length 0.
         window_length: K; the stores' own default if none is given. The dense layout serves that alone.
         stride: Bars from one window to the next, counted from each segment's first window in the split.
         mask_ratio: The share of valid positions that are masked, 0 to 1.
@@ -133,6 +134,7 @@ class FastWindowedDataset(Dataset[Window]):
         patch_size: The length of a run; the last one drawn is shortened, so that the count is exact.
         seed: Of the masks, 0 to 2⁶³ − 1. None draws one; `seed` and `repr` tell which.
         extra: Names of kept columns, appended to the features in this order.
+        ranges: For each store `[n, 2]`, half-open ranges of rows, ascending and disjoint: in place of the split's.
 
     Raises `ConfigError`, naming the parameter, for what makes no sense, and whatever :meth:`FeatureStore.open`
     raises.
@@ -141,7 +143,7 @@ class FastWindowedDataset(Dataset[Window]):
     def __init__(
         self,
         feature_dir: StorePath | Sequence[StorePath],
-        split: Literal["train", "val", "test"] = "train",
+        split: Literal["train", "val", "test", "all"] = "train",
         window_length: int | None = None,
         stride: int = 1,
         mask_ratio: float = 0.15,
@@ -149,9 +151,11 @@ class FastWindowedDataset(Dataset[Window]):
         patch_size: int = 10,
         seed: int | None = 0,
         extra: Sequence[str] = (),
+        *,
+        ranges: Sequence[NDArray[np.int64]] | None = None,
     ) -> None:
-        if split not in NAMES:
-            raise ConfigError("split", f"{split!r} is none; give {', '.join(NAMES)}")
+        if split not in (*NAMES, "all"):
+            raise ConfigError("split", f"{split!r} is none; give {', '.join(NAMES)} or all")
         if mask_strategy not in MASK_STRATEGIES:
             raise ConfigError(
                 "mask_strategy", f"{mask_strategy!r} is none; give {' or '.join(MASK_STRATEGIES)}"
@@ -178,7 +182,9 @@ class FastWindowedDataset(Dataset[Window]):
         """K."""
         self.columns = [_columns(store, self.extra) for store in stores]
         """For each store, which columns of its `extra` are served."""
-        self._pieces, self._symbols = _pieces(stores, split, self.window_length, self.stride)
+        if ranges is None:
+            ranges = [store.splits[split].ranges if split != "all" else _whole(store) for store in stores]
+        self._pieces, self._symbols = _pieces(stores, ranges, self.window_length, self.stride)
         self.fingerprint = _fingerprint(stores, self._pieces)
         """A hash of the windows: of the stores' arrays, and of where in them the windows lie. Two stores that were
         built alike from the same bars give the same."""
@@ -214,6 +220,25 @@ class FastWindowedDataset(Dataset[Window]):
     def patch(self) -> int:
         """The length of a masked run, as the engine wants to know it: 0 for single positions."""
         return self.patch_size if self.mask_strategy == "patch" else 0
+
+    def stretches(self) -> list[tuple[str, int, int, int]]:
+        """Where the windows lie: for each stretch of them its symbol, its store, and its first and last row.
+
+        A stride longer than a window leaves rows out between them, which count as lying within.
+        """
+        first = self._pieces.row.astype(np.int64)
+        last = first + (self._pieces.windows.astype(np.int64) - 1) * self.stride + self.window_length - 1
+        columns = (self._pieces.store.tolist(), first.tolist(), last.tolist())
+        return list(zip(self._symbols, *columns, strict=True))
+
+    def symbols_of(self, places: WindowPlaces) -> list[str]:
+        """The symbol of each of these windows, `""` where there is none."""
+        of_store = [store.segments for store in self.stores]
+        bounds = [store.bounds.first for store in self.stores]
+        return [
+            of_store[s][int(np.searchsorted(bounds[s], row, side="right")) - 1].symbol
+            for s, row in zip(places.store.tolist(), places.row.tolist(), strict=True)
+        ]
 
     @property
     def symbols(self) -> list[str]:
@@ -422,14 +447,18 @@ def _fingerprint(stores: Sequence[FeatureStore], pieces: _Pieces) -> str:
     return hashed.hexdigest()
 
 
+def _whole(store: FeatureStore) -> NDArray[np.int64]:
+    return np.array([[0, len(store)]], np.int64)
+
+
 def _pieces(
-    stores: Sequence[FeatureStore], split: str, length: int, stride: int
+    stores: Sequence[FeatureStore], ranges: Sequence[NDArray[np.int64]], length: int, stride: int
 ) -> tuple[_Pieces, list[str]]:
     names: list[str] = []
     hashes: dict[str, int] = {}
     columns: list[tuple[NDArray[Any], ...]] = []
-    for number, store in enumerate(stores):
-        begin, last = window_pieces(store, store.splits[split].ranges, length, stride)
+    for number, (store, rows) in enumerate(zip(stores, ranges, strict=True)):
+        begin, last = window_pieces(store, rows, length, stride)
         segments = store.segments
         names += (
             symbols := [

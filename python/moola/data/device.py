@@ -143,6 +143,15 @@ class DeviceWindowLoader:
         if self._next[0] != epoch:
             self._next = self._position = (epoch, 0)
 
+    def numbers(self, epoch: int, batch: int) -> NDArray[np.int64]:
+        """The dataset's numbers of the windows in this batch of this epoch, in order."""
+        return self._order.numbers(self.dataset.seed, epoch, batch, batch + 1)
+
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """Has the next iteration begin with this batch of this epoch."""
+        epoch, batch = whole_number("epoch", epoch, 0), whole_number("batch", batch, 0)
+        self._next = self._position = (epoch, batch)
+
     def __iter__(self) -> Iterator[Batch]:
         epoch, first = self._position = self._next
         self._next = (epoch + 1, 0)

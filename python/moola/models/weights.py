@@ -130,6 +130,8 @@ class Weights:
     tensors: dict[str, Tensor]
     record: dict[str, Any]
     """What it is: plain values, as :func:`save_weights` was given them."""
+    digest: str
+    """A hash over both."""
 
 
 def save_weights(
@@ -171,14 +173,14 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
         intact = digest == _digest(tensors, text)
         record = json.loads(text)
     except (ValueError, KeyError, TypeError, AttributeError):
-        intact, number, record = False, _FORMAT, {}
+        intact, number, record, digest = False, _FORMAT, {}, ""
     if not intact:
         raise WeightsError(
             path, "is damaged: its hash does not fit", "Restore it from a copy, or train again"
         )
     if number != _FORMAT:
         raise WeightsError(path, f"has format {number}, not {_FORMAT}", "Install the moola that wrote it")
-    return Weights(tensors, record)
+    return Weights(tensors, record, digest)
 
 
 def weights_path(run: str | os.PathLike[str]) -> Path:

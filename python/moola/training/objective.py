@@ -9,12 +9,18 @@ from torch.nn import functional as F  # noqa: N812
 from moola.errors import DeviceError
 from moola.models.encoder import Encoder
 
-__all__ = ["MaskedAutoencoder", "huber", "uncertainty_weighted"]
+__all__ = ["MaskedAutoencoder", "huber", "masked_sums", "uncertainty_weighted"]
 
 
 def huber(predicted: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
     """Huber's loss of each element: ½d² up to δ, δ(|d| − ½δ) beyond. Huber, Ann. Math. Stat. 35 (1964)."""
     return F.huber_loss(predicted, target, reduction="none", delta=delta)
+
+
+def masked_sums(errors: Tensor, mask: Tensor) -> Tensor:
+    """`[D + 1]`: errors `[B, K, D]` summed over masked positions `[B, K]`, and how many positions those are."""
+    # Not as a product of matrices, which autocast would carry out in bf16.
+    return torch.cat([(errors * mask[..., None]).sum(dim=(0, 1)), mask.sum()[None].to(errors.dtype)])
 
 
 def uncertainty_weighted(loss: Tensor, log_variance: Tensor) -> Tensor:
@@ -68,8 +74,7 @@ class MaskedAutoencoder(nn.Module):
         """
         x = self.encoder.standardise(x)
         errors = huber(self.reconstruct(x, mask, valid), x if target is None else target)
-        weights = mask.to(errors.dtype)
-        return torch.cat([torch.einsum("bkd,bk->d", errors, weights), weights.sum()[None]])
+        return masked_sums(errors, mask)
 
     @staticmethod
     def mean(sums: Tensor) -> Tensor:

@@ -1,0 +1,136 @@
+"""Where training runs: device, precision, and this process's rank among several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from moola.errors import ConfigError, DeviceError
+
+__all__ = ["Placement", "place", "ranks"]
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where, how precisely, and as which of how many."""
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
+    rank: int = 0
+    world_size: int = 1
+    notices: tuple[str, ...] = ()
+    """What a person should know, such as a GPU that is not used."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def autocast(self) -> torch.autocast:
+        """The context for forward passes."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor, summed over ranks in place."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def memory(self) -> dict[str, int]:
+        """Bytes allocated and reserved on the device at most so far; nothing on a CPU."""
+        if self.device.type != "cuda":
+            return {}
+        return {
+            "allocated": torch.cuda.max_memory_allocated(self.device),
+            "reserved": torch.cuda.max_memory_reserved(self.device),
+        }
+
+
+def place(device: str | torch.device = "auto", precision: str = "auto") -> Placement:
+    """Chooses device and precision, and reads this process's rank from what torchrun has set.
+
+    `auto` takes a GPU where there is one, and bf16 where the device computes with it: that is where it was measured
+    to pay. Raises `DeviceError` for a device that is not there and `ConfigError` for a name that makes no sense.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError("precision", f"{precision!r} is none; give {', '.join(PRECISIONS)}")
+    rank, world_size = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
+    )
+    if device == "auto":
+        index = int(os.environ.get("LOCAL_RANK", 0))
+        chosen = torch.device("cuda", index) if torch.cuda.is_available() else torch.device("cpu")
+    else:
+        try:
+            chosen = torch.device(device)
+        except RuntimeError:
+            raise ConfigError("device", f"{device!r} is none; give auto, cpu or cuda") from None
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError(f"there is no GPU that torch can use{_why_not()}", "Give --device cpu or auto")
+        if chosen.index is None:
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if chosen.index >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise DeviceError(
+                f"there is no GPU {chosen.index}, there are {count}", "Start as many ranks as GPUs"
+            )
+    elif chosen.type != "cpu":
+        raise ConfigError("device", f"{str(device)!r} is not supported; give auto, cpu or cuda")
+    resolved: Literal["fp32", "bf16"] = "fp32"
+    if precision == "bf16" or (precision == "auto" and _computes_bf16(chosen)):
+        resolved = "bf16"
+    return Placement(chosen, resolved, rank, world_size, tuple(_notices(chosen, device)))
+
+
+@contextmanager
+def ranks(placement: Placement) -> Iterator[None]:
+    """Joins the other ranks, if there are any, for as long as the context lasts."""
+    if placement.world_size == 1 or torch.distributed.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {}
+    if placement.device.type == "cuda":
+        torch.cuda.set_device(placement.device)
+        options["device_id"] = placement.device
+    torch.distributed.init_process_group("nccl" if placement.device.type == "cuda" else "gloo", **options)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        flags = Path("/proc/cpuinfo").read_text().partition("\nflags")[2].partition("\n")[0].split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _notices(chosen: torch.device, asked: str | torch.device) -> Iterator[str]:
+    if chosen.type == "cuda":
+        return
+    if torch.cuda.is_available():
+        yield f"a GPU is here ({torch.cuda.get_device_name()}) and is not used: --device {asked} was asked for"
+    elif why := _why_not():
+        yield f"a GPU seems to be here and is not used{why}"
+
+
+def _why_not() -> str:
+    """What keeps torch from a GPU that the machine has, as far as one can tell."""
+    if not Path("/dev/nvidia0").exists():
+        return ""
+    if torch.version.cuda is None:
+        return ": this torch is built without CUDA; install one with it"
+    return ": torch cannot start CUDA; check the driver, and CUDA_VISIBLE_DEVICES"
