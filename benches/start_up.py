@@ -33,7 +33,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
             "python": lambda: run_process(sys.executable, "-c", "pass"),
             "python, import moola": lambda: run_process(sys.executable, "-c", "import moola"),
             "python, import numpy": lambda: run_process(sys.executable, "-c", "import numpy"),
-            "moola --version": lambda: run_process(sys.executable, "-m", "moola.cli", "--version"),
+            "moola --version": lambda: run_process(sys.executable, "-m", "moola", "--version"),
         },
         rounds=15,
     )

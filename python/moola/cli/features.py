@@ -1,135 +1,31 @@
-"""The `moola` command: each verb a few lines over the library.
-
-Text for people goes to standard output, progress and errors to standard error. With `--json` one JSON
-object goes to standard output, an error too. The exit code is 0 when it worked, 1 when it did not, 2 when it
-was asked wrongly, and 130 after Ctrl-C. What a command needs is imported when it runs: start-up stays short.
-"""
+"""The commands that make features: sample bars, building, verifying, inspecting."""
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from moola._core import __version__
-from moola.errors import ConfigError, MoolaError, format_time
+from moola.cli.app import (
+    Json,
+    Progress,
+    app,
+    describe_file,
+    format_bytes,
+    print_facts,
+    print_json,
+    print_table,
+)
+from moola.errors import ConfigError, format_time
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from moola.inspection import Inspection
     from moola.store import FeatureStore
 
-__all__ = ["app", "run"]
-
-# Click's, or that of the copy of click which newer typers carry.
-_UsageError: type[Any] = typer.BadParameter.__mro__[1]
-
-_OS_ADVICE = {
-    errno.EACCES: "Check the permissions, or choose another place",
-    errno.EDQUOT: "Free some space, or choose a place on another disk",
-    errno.EFBIG: "Choose a file system, or a limit, that allows files of this size",
-    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
-    errno.ENOENT: "Check the path",
-    errno.ENOSPC: "Free some space, or choose a place on another disk",
-    errno.EPERM: "Check the permissions, or choose another place",
-    errno.EROFS: "Choose a place that can be written to",
-}
-
-
-class _Moola(TyperGroup):
-    """The group of commands: it turns what they raise into a message and an exit code."""
-
-    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
-        args = list(sys.argv[1:] if args is None else args) or ["--help"]
-        json = "--json" in args
-        code: object
-        try:
-            code = super().main(args, *others, **options | {"standalone_mode": False})
-            if code == 130:
-                # That is how some typers return from Ctrl-C while they parse; others raise Abort.
-                raise typer.Abort
-            sys.stdout.flush()
-        except (KeyboardInterrupt, typer.Abort):
-            code = _fail(json, "KeyboardInterrupt", "interrupted: nothing unfinished is left behind", 130)
-        except _UsageError as error:
-            command = error.ctx.command_path if error.ctx is not None else "moola"
-            message = f"{error.format_message()}\nTry `{command} --help`"
-            code = _fail(json, "UsageError", message, 2)
-        except ConfigError as error:
-            message = f"{self._option(args, error.name)}: {error.problem}"
-            code = _fail(json, "ConfigError", message, 2, vars(error))
-        except MoolaError as error:
-            code = _fail(json, type(error).__name__, str(error), 1, vars(error))
-        except BrokenPipeError:
-            # The reader has seen enough, as in `moola inspect STORE | head`. Python would complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 1
-        except OSError as error:
-            facts = {"errno": error.errno, "filename": error.filename}
-            code = _fail(json, type(error).__name__, _os_message(error), 1, facts)
-        sys.exit(code if isinstance(code, int) else 0)
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            # Typers differ in what they make of it.
-            raise typer.Abort from None
-
-    def _option(self, args: Sequence[str], name: str) -> str:
-        """A parameter of the library as the command that ran calls it."""
-        option = "--" + name.replace("_", "-")
-        commands = [self.commands[arg] for arg in args if arg in self.commands]
-        known = {
-            known for command in commands[:1] for parameter in command.params for known in parameter.opts
-        }
-        return option if option in known else name
-
-
-app = typer.Typer(
-    name="moola",
-    cls=_Moola,
-    help="Causal features on minute bars: computed once, verified, opened in milliseconds.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def run() -> None:
-    """Runs the command that the process was started with, and ends the process."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # File names may hold bytes that are no text, and a terminal may not know an arrow.
-            stream.reconfigure(errors="backslashreplace")
-    app(prog_name="moola")
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"moola {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _moola(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None: ...
-
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
+__all__ = ["build_features", "inspect", "make_bars", "verify_features"]
 
 INPUT, TIME, STORE, SPLITS = "Reading bars", "Reading times", "The store", "Splits"
 
@@ -154,7 +50,7 @@ def make_bars(
     from moola.synth import make_bars
 
     started = time.perf_counter()
-    with _Progress(json) as progress:
+    with Progress(json) as progress:
         market = make_bars(
             output,
             bars,
@@ -165,12 +61,15 @@ def make_bars(
         )
     took = time.perf_counter() - started
     if json:
-        return _print_json(market._asdict() | {"seconds": round(took, 4)})
+        return print_json(market._asdict() | {"seconds": round(took, 4)})
     span = f"{format_time(market.first_timestamp)} to {format_time(market.last_timestamp)}"
-    rows = [("bars", f"{market.bars:,}{_of_symbols(market.symbols)}, {span}"), ("file", _file(market.output))]
+    rows = [
+        ("bars", f"{market.bars:,}{_of_symbols(market.symbols)}, {span}"),
+        ("file", describe_file(market.output)),
+    ]
     if market.expansions is not None:
-        rows.append(("labels", f"{market.labels:,} expansions in {_file(market.expansions)}"))
-    _print_facts([*rows, ("took", f"{took:.2f} s")])
+        rows.append(("labels", f"{market.labels:,} expansions in {describe_file(market.expansions)}"))
+    print_facts([*rows, ("took", f"{took:.2f} s")])
 
 
 @app.command()
@@ -303,7 +202,7 @@ def build_features(
     from moola.build import build_features
 
     started = time.perf_counter()
-    with _Progress(json) as progress:
+    with Progress(json) as progress:
         store = build_features(
             data[0] if len(data) == 1 else data,
             output,
@@ -334,7 +233,7 @@ def build_features(
     timings = store.metadata["timings"]
     timings = timings | {"publish": round(max(took - sum(timings.values()), 0.0), 4), "total": round(took, 4)}
     if json:
-        return _print_json(_build_record(store, timings))
+        return print_json(_build_record(store, timings))
     _print_build(store, timings)
 
 
@@ -357,7 +256,7 @@ def verify_features(
     """Verify a store: everything is recomputed from its bars, and compared to the bit."""
     from moola.verify import verify_features
 
-    with _Progress(json) as progress:
+    with Progress(json) as progress:
         report = verify_features(
             feature_dir,
             data[0] if data and len(data) == 1 else data or None,
@@ -367,7 +266,7 @@ def verify_features(
         )
     if json:
         checks = [asdict(check) for check in report.checks]
-        _print_json({"path": str(report.path), "ok": report.ok, "checks": checks})
+        print_json({"path": str(report.path), "ok": report.ok, "checks": checks})
     else:
         width = max(len(check.name) for check in report.checks)
         for check in report.checks:
@@ -391,7 +290,7 @@ def inspect(
 
     inspection = inspect_store(store)
     if json:
-        return _print_json(inspection.as_dict())
+        return print_json(inspection.as_dict())
     _print_inspection(inspection)
 
 
@@ -420,39 +319,6 @@ def _parse_shares(text: str | None) -> list[float] | None:
 # What comes out
 
 
-def _fail(json: bool, kind: str, message: str, code: int, facts: Mapping[str, Any] | None = None) -> int:
-    if json:
-        shown = {name: fact for name, fact in (facts or {}).items() if not name.startswith("_")}
-        _print_json({"error": kind, "message": message} | shown)
-    else:
-        print(f"error: {message}", file=sys.stderr)
-    return code
-
-
-def _os_message(error: OSError) -> str:
-    if error.strerror is None:
-        return str(error)
-    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-    advice = _OS_ADVICE.get(error.errno or 0)
-    return f"{where}{error.strerror}" + (f". {advice}" if advice else "")
-
-
-def _print_json(record: Mapping[str, Any]) -> None:
-    import json
-
-    def plain(value: object) -> object:
-        if is_dataclass(value) and not isinstance(value, type):
-            return asdict(value)
-        return str(value)
-
-    print(json.dumps(record, ensure_ascii=False, allow_nan=False, default=plain, indent=1))
-
-
-def _print_facts(rows: Iterable[tuple[str, str]]) -> None:
-    for name, fact in rows:
-        print(f"{name:<12}{fact}")
-
-
 def _build_record(store: FeatureStore, timings: Mapping[str, float]) -> dict[str, Any]:
     return {
         "path": store.path,
@@ -477,7 +343,7 @@ def _print_build(store: FeatureStore, timings: Mapping[str, float]) -> None:
     first = min(segment.first_timestamp for segment in segments)
     last = max(segment.last_timestamp for segment in segments)
     length = f"windows of {store.window_length} bars"
-    _print_facts(
+    print_facts(
         [
             (
                 "bars",
@@ -490,7 +356,10 @@ def _print_build(store: FeatureStore, timings: Mapping[str, float]) -> None:
             ),
             ("quality", _quality(store.metadata["quality"])),
             ("took", ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in timings.items())),
-            ("store", f"{store.path}: {store.feature_set}, layout {store.layout}, {_bytes(_size(store))}"),
+            (
+                "store",
+                f"{store.path}: {store.feature_set}, layout {store.layout}, {format_bytes(_size(store))}",
+            ),
         ]
     )
     for notice in store.notices:
@@ -529,17 +398,6 @@ def _size(store: FeatureStore) -> int:
     return sum((store.path / name).stat().st_size for name in store.files())
 
 
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 1000)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
-def _file(path: Path) -> str:
-    return f"{path} ({_bytes(path.stat().st_size)})"
-
-
 def _print_inspection(inspection: Inspection) -> None:
     from moola.inspection import describe_gap, format_duration
 
@@ -562,9 +420,9 @@ def _print_inspection(inspection: Inspection) -> None:
     }
     if (gap := options.get("reset_on_gap")) is not None:
         options["reset_on_gap"] = format_duration(gap)
-    _print_facts(
+    print_facts(
         [
-            ("store", f"{inspection.path}: layout {inspection.layout}, {_bytes(inspection.bytes)}"),
+            ("store", f"{inspection.path}: layout {inspection.layout}, {format_bytes(inspection.bytes)}"),
             ("id", inspection.store_id),
             ("built", f"{inspection.created} by moola {inspection.moola_version} from {sources}{more}"),
             ("read with", ", ".join(f"{name}={value}" for name, value in options.items())),
@@ -579,7 +437,7 @@ def _print_inspection(inspection: Inspection) -> None:
         ]
     )
     known = inspection.known_after["features"]
-    _print_table(
+    print_table(
         "Features of valid bars",
         ["feature", "mean", "std", "min", "max", "zeros", "range", "known after"],
         (
@@ -593,7 +451,7 @@ def _print_inspection(inspection: Inspection) -> None:
             for f in inspection.features
         ),
     )
-    _print_table(
+    print_table(
         "Segments",
         ["symbol", "bars", "first bar", "last bar", "first valid row"],
         (
@@ -609,7 +467,7 @@ def _print_inspection(inspection: Inspection) -> None:
     )
     if len(inspection.segments) > 8:
         print(f"… and {len(inspection.segments) - 8:,} more; --json lists all")
-    _print_table(
+    print_table(
         "Splits",
         ["split", "bars", f"windows of {inspection.window_length}", "first bar", "last bar"],
         (
@@ -618,7 +476,7 @@ def _print_inspection(inspection: Inspection) -> None:
         ),
     )
     if inspection.gaps:
-        _print_table(
+        print_table(
             "Gaps",
             ["kind", "count", "typical", "longest", "begins (UTC)", "for example, from bar to bar"],
             (
@@ -638,74 +496,3 @@ def _print_inspection(inspection: Inspection) -> None:
     suggestion = inspection.suggestion
     option = f"--reset-on-gap {suggestion.reset_on_gap}" if suggestion.reset_on_gap else "no --reset-on-gap"
     print(f"\nsuggested: {option}: {suggestion.why}")
-
-
-def _print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for i, name in enumerate(header):
-        numeric = i > 0 and not name.startswith(("first bar", "last bar", "begins", "for example"))
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    print()
-    # Wider than any of these tables: nothing is cut to the width of a terminal, or of a pipe that has none.
-    Console(width=500, markup=False, highlight=False, emoji=False).print(table)
-
-
-class _Progress:
-    """A bar on a terminal, once there is something to wait for; lines elsewhere; nothing with `--json`."""
-
-    LABELS: Mapping[str, str] = {
-        "bars": "making bars",
-        "read": "reading bars",
-        "features": "computing features",
-        "publish": "writing to disk",
-    }
-
-    def __init__(self, json: bool) -> None:
-        self._silent = json
-        self._terminal = sys.stderr.isatty()
-        self._stage = ""
-        self._started = time.monotonic()
-        self._bar: Bar | None = None
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, stage: str, done: int | None, total: int | None) -> None:
-        if self._silent:
-            return
-        label = self.LABELS.get(stage, stage)
-        if self._terminal:
-            self._draw(label, done, total)
-        elif stage != self._stage:
-            print(f"{label} …", file=sys.stderr)
-        self._stage = stage
-
-    def _draw(self, label: str, done: int | None, total: int | None) -> None:
-        if self._bar is None:
-            if time.monotonic() - self._started < 0.3:
-                return
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-            columns = (
-                TextColumn("{task.description:<20}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-            )
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(label, total=None)
-            self._bar.start()
-        self._bar.update(self._task, description=label, completed=done or 0, total=total)

@@ -1,0 +1,8 @@
+"""The `moola` command: each verb a few lines over the library. One module a stage of the work."""
+
+from __future__ import annotations
+
+from moola.cli import features as features
+from moola.cli.app import app, run
+
+__all__ = ["app", "run"]

@@ -1,0 +1,254 @@
+"""The `moola` command itself: how what a command raises becomes a message and an exit code, and what it prints.
+
+Text for people goes to standard output, progress and errors to standard error. With `--json` one JSON
+object goes to standard output, an error too. The exit code is 0 when it worked, 1 when it did not, 2 when it
+was asked wrongly, and 130 after Ctrl-C. What a command needs is imported when it runs: start-up stays short.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+from typer.core import TyperGroup
+
+from moola._core import __version__
+from moola.errors import ConfigError, MoolaError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+__all__ = [
+    "Json",
+    "Progress",
+    "app",
+    "describe_file",
+    "format_bytes",
+    "print_facts",
+    "print_json",
+    "print_table",
+    "run",
+]
+
+# Click's, or that of the copy of click which newer typers carry.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+_OS_ADVICE = {
+    errno.EACCES: "Check the permissions, or choose another place",
+    errno.EDQUOT: "Free some space, or choose a place on another disk",
+    errno.EFBIG: "Choose a file system, or a limit, that allows files of this size",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENOENT: "Check the path",
+    errno.ENOSPC: "Free some space, or choose a place on another disk",
+    errno.EPERM: "Check the permissions, or choose another place",
+    errno.EROFS: "Choose a place that can be written to",
+}
+
+
+class _Moola(TyperGroup):
+    """The group of commands: it turns what they raise into a message and an exit code."""
+
+    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
+        args = list(sys.argv[1:] if args is None else args) or ["--help"]
+        json = "--json" in args
+        code: object
+        try:
+            code = super().main(args, *others, **options | {"standalone_mode": False})
+            if code == 130:
+                # That is how some typers return from Ctrl-C while they parse; others raise Abort.
+                raise typer.Abort
+            sys.stdout.flush()
+        except (KeyboardInterrupt, typer.Abort):
+            code = _fail(json, "KeyboardInterrupt", "interrupted: nothing unfinished is left behind", 130)
+        except _UsageError as error:
+            command = error.ctx.command_path if error.ctx is not None else "moola"
+            message = f"{error.format_message()}\nTry `{command} --help`"
+            code = _fail(json, "UsageError", message, 2)
+        except ConfigError as error:
+            message = f"{self._option(args, error.name)}: {error.problem}"
+            code = _fail(json, "ConfigError", message, 2, vars(error))
+        except MoolaError as error:
+            code = _fail(json, type(error).__name__, str(error), 1, vars(error))
+        except BrokenPipeError:
+            # The reader has seen enough, as in `moola inspect STORE | head`. Python would complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        except OSError as error:
+            facts = {"errno": error.errno, "filename": error.filename}
+            code = _fail(json, type(error).__name__, _os_message(error), 1, facts)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Typers differ in what they make of it.
+            raise typer.Abort from None
+
+    def _option(self, args: Sequence[str], name: str) -> str:
+        """A parameter of the library as the command that ran calls it."""
+        option = "--" + name.replace("_", "-")
+        commands = [self.commands[arg] for arg in args if arg in self.commands]
+        known = {
+            known for command in commands[:1] for parameter in command.params for known in parameter.opts
+        }
+        return option if option in known else name
+
+
+app = typer.Typer(
+    name="moola",
+    cls=_Moola,
+    help="Causal features on minute bars: computed once, verified, opened in milliseconds.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run() -> None:
+    """Runs the command that the process was started with, and ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # File names may hold bytes that are no text, and a terminal may not know an arrow.
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="moola")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"moola {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _moola(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
+
+
+def _fail(json: bool, kind: str, message: str, code: int, facts: Mapping[str, Any] | None = None) -> int:
+    if json:
+        shown = {name: fact for name, fact in (facts or {}).items() if not name.startswith("_")}
+        print_json({"error": kind, "message": message} | shown)
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _os_message(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    advice = _OS_ADVICE.get(error.errno or 0)
+    return f"{where}{error.strerror}" + (f". {advice}" if advice else "")
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    import json
+
+    def plain(value: object) -> object:
+        if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        return str(value)
+
+    print(json.dumps(record, ensure_ascii=False, allow_nan=False, default=plain, indent=1))
+
+
+def print_facts(rows: Iterable[tuple[str, str]]) -> None:
+    for name, fact in rows:
+        print(f"{name:<12}{fact}")
+
+
+def format_bytes(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 1000)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def describe_file(path: Path) -> str:
+    return f"{path} ({format_bytes(path.stat().st_size)})"
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for i, name in enumerate(header):
+        numeric = i > 0 and not name.startswith(("first bar", "last bar", "begins", "for example"))
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    print()
+    # Wider than any of these tables: nothing is cut to the width of a terminal, or of a pipe that has none.
+    Console(width=500, markup=False, highlight=False, emoji=False).print(table)
+
+
+class Progress:
+    """A bar on a terminal, once there is something to wait for; lines elsewhere; nothing with `--json`."""
+
+    LABELS: Mapping[str, str] = {
+        "bars": "making bars",
+        "read": "reading bars",
+        "features": "computing features",
+        "publish": "writing to disk",
+    }
+
+    def __init__(self, json: bool) -> None:
+        self._silent = json
+        self._terminal = sys.stderr.isatty()
+        self._stage = ""
+        self._started = time.monotonic()
+        self._bar: Bar | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, stage: str, done: int | None, total: int | None) -> None:
+        if self._silent:
+            return
+        label = self.LABELS.get(stage, stage)
+        if self._terminal:
+            self._draw(label, done, total)
+        elif stage != self._stage:
+            print(f"{label} …", file=sys.stderr)
+        self._stage = stage
+
+    def _draw(self, label: str, done: int | None, total: int | None) -> None:
+        if self._bar is None:
+            if time.monotonic() - self._started < 0.3:
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (
+                TextColumn("{task.description:<20}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(label, total=None)
+            self._bar.start()
+        self._bar.update(self._task, description=label, completed=done or 0, total=total)
