@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from moola import _core
 from moola.errors import MoolaError, StoreWriteError
 
-__all__ = ["publishing", "write_file"]
+__all__ = ["publishing", "replacing_file", "write_file"]
 
 
 def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _core.Staging:
@@ -41,19 +43,20 @@ def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _cor
         raise _explained(error, Path(path)) from error
 
 
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file that a reader sees whole or not at all: beside its place first, fsynced, then renamed.
+@contextmanager
+def replacing_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new file beside `path`, to be written by the block: at its end it is fsynced and takes that name.
 
-    What stood there before is replaced. Raises `StoreWriteError` when the system refuses, for instance because the
-    disk is full; what stood there before is then as it was.
+    A reader sees a whole file, or what stood there before. When the block ends in an exception the new file is
+    removed. There is one writer of a name at a time; what a killed one has left is written over by the next.
+
+    Raises `StoreWriteError` when the system refuses, for instance because the disk is full.
     """
     path = Path(path)
-    # One writer at a time, as a run has: what a killed one has left is written over.
     beside = path.with_name(f".{path.name}.partial")
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield beside
+        with open(beside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -63,9 +66,15 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
             os.close(directory)
     except BaseException as error:
         beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, MoolaError):
             raise _explained(error, path) from error
         raise
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file as :func:`replacing_file` does."""
+    with replacing_file(path) as beside:
+        beside.write_bytes(data)
 
 
 def explain(error: BaseException, staging: Path, store: Path) -> BaseException:

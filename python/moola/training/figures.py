@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from moola.data.dataset import FastWindowedDataset
 from moola.publish import write_file
+from moola.training.objective import load_autoencoder
 from moola.training.predictors import interpolate
 from moola.training.runs import read_metrics
 
@@ -43,8 +44,6 @@ def draw_losses(run: str | os.PathLike[str]) -> Path:
 
 def draw_reconstructions(run: str | os.PathLike[str], dataset: FastWindowedDataset, windows: int = 3) -> Path:
     """Draws some windows with their masked bars, and what the run's best weights make of them. Returns the path."""
-    from moola.training.pretrain import load_autoencoder
-
     model = load_autoencoder(run)
     numbers = np.linspace(0, len(dataset) - 1, min(windows, len(dataset))).astype(np.int64)
     x, mask, valid = dataset.batch(numbers)

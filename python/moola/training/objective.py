@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from moola.errors import DeviceError
+from moola.errors import DeviceError, WeightsError
 from moola.models.encoder import Encoder
+from moola.models.loading import load_encoder
+from moola.models.weights import load_weights, weights_path
 
-__all__ = ["MaskedAutoencoder", "huber", "masked_sums", "uncertainty_weighted"]
+__all__ = ["MaskedAutoencoder", "huber", "load_autoencoder", "masked_sums", "uncertainty_weighted"]
 
 
 def huber(predicted: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
@@ -84,3 +88,17 @@ class MaskedAutoencoder(nn.Module):
     def weighted(self, loss: Tensor) -> Tensor:
         """What is minimised: the loss, weighted with the learned log-variance."""
         return uncertainty_weighted(loss, self.log_variance)
+
+
+def load_autoencoder(run: str | os.PathLike[str]) -> MaskedAutoencoder:
+    """The masked autoencoder of a pre-training run, on the CPU and in evaluation mode; for pictures and checks.
+
+    Raises `WeightsError`, also for a run that was not pre-training.
+    """
+    encoder = load_encoder(run)
+    path = weights_path(run)
+    if encoder.origin is None or encoder.origin.kind != "pretrain":
+        raise WeightsError(path, "holds no autoencoder", "Give a run of moola pretrain")
+    objective = MaskedAutoencoder(encoder)
+    objective.load_state_dict(load_weights(path).tensors)
+    return objective.eval()

@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,12 +16,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from moola.config import parse_config
-from moola.data.dataset import FastWindowedDataset, StorePath, open_stores
+from moola.data.dataset import StorePath, open_stores
 from moola.data.device import DeviceWindowLoader
 from moola.data.fast_windowed_loader import create_fast_dataloaders
 from moola.errors import ConfigError, NotFiniteError, WeightsError
@@ -34,13 +32,15 @@ from moola.models.weights import FeatureIdentity, Origin, load_weights, save_wei
 from moola.training.checkpoints import Checkpoints, optimizer_tensors, restore_optimizer
 from moola.training.devices import Placement, place, ranks
 from moola.training.graphs import GraphedStep, set_learning_rate
+from moola.training.inputs import standardise_extra, training_bars
 from moola.training.learned import LearnedBars
 from moola.training.objective import MaskedAutoencoder, huber, masked_sums
 from moola.training.predictors import best_constants, interpolate
+from moola.training.progress import Stopwatch, TrainingProgress
 from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned
 from moola.training.steplog import StepLog, StepRows
 
-__all__ = ["PretrainResult", "TrainingProgress", "learning_rate", "load_autoencoder", "pretrain"]
+__all__ = ["PretrainResult", "learning_rate", "pretrain"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
@@ -81,25 +81,6 @@ class PretrainResult:
             return f"{error}, {beaten}"
         unbeaten = " and ".join(f"{what} ({e:.4f})" for what, e in rivals if not self.loss < e)
         return f"the encoder has learned nothing: {error}, which does not beat {unbeaten}"
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """Where training stands, for whoever shows it."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    """Of the whole training."""
-    loss: float
-    """The last one that was read."""
-    windows_per_second: float
-    seconds_left: float
-    memory: Mapping[str, int]
-    """Bytes allocated and reserved on the device; empty on a CPU."""
-    finished_epoch: Mapping[str, Any] | None = None
-    """The epoch's line in `metrics.jsonl`, when one has ended."""
 
 
 @dataclass
@@ -228,7 +209,7 @@ class _Pretraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = Encoder(self.features.width, config.model.architecture)
-            _standardise_extra(encoder, self.train)
+            standardise_extra(encoder, self.train)
             self.objective = MaskedAutoencoder(encoder)
         self.init_digest = self._start_from(init) if init is not None else None
         self.objective.to(placement.device)
@@ -357,7 +338,9 @@ class _Pretraining:
             board = stack.enter_context(_tensorboard(output, state.step)) if run is not None else None
             interrupted = stack.enter_context(_interruptions())
             take_step = _Step(self)
-            watch = _Stopwatch(self, state, report)
+            watch = Stopwatch(
+                placement, self.settings.epochs, self.steps, self.windows_per_step, state.step, report
+            )
 
             def save() -> None:
                 for rows in log.drain() if not take_step.stopped else log.flush(state.step):
@@ -388,7 +371,7 @@ class _Pretraining:
                 for rows in log.flush(state.step):
                     self._note(run, board, rows, watch)
                 self._end_epoch(run, board, state, epoch_sums, watch)
-                watch.begin_epoch()
+                watch.begin_epoch(state.step)
                 state.epoch, state.batch = state.epoch + 1, 0
                 epoch_sums.zero_()
                 save()
@@ -418,7 +401,7 @@ class _Pretraining:
         if self.placement.world_size > 1:
             torch.distributed.barrier()
 
-    def _note(self, run: Run | None, board: Any, rows: StepRows, watch: _Stopwatch) -> None:
+    def _note(self, run: Run | None, board: Any, rows: StepRows, watch: Stopwatch) -> None:
         """Reads what some steps came to: stops at one that is not finite, logs the others."""
         bad = ~torch.isfinite(rows.values)
         if bad.any():
@@ -426,8 +409,9 @@ class _Pretraining:
             step = rows.last_step - len(rows.values) + 1 + row
             raise self.not_finite(step, ("loss", "gradient")[column])
         loss, norm = rows.values.mean(dim=0).tolist()
+        epoch = (rows.last_step - 1) // self.steps_per_epoch
         lr = learning_rate(rows.last_step - 1, self.steps, self.settings)
-        watch.read(loss)
+        watch.read(epoch, rows.last_step, loss)
         if run is not None:
             record = {"kind": "step", "step": rows.last_step, "lr": lr, "loss": loss, "gradient_norm": norm}
             run.log(record)
@@ -449,10 +433,10 @@ class _Pretraining:
     # Judging
 
     def _end_epoch(
-        self, run: Run | None, board: Any, state: _State, epoch_sums: Tensor, watch: _Stopwatch
+        self, run: Run | None, board: Any, state: _State, epoch_sums: Tensor, watch: Stopwatch
     ) -> None:
         train_loss = float(MaskedAutoencoder.mean(epoch_sums))
-        took = watch.end_epoch()
+        took = watch.end_epoch(state.step)
         judged = self.loaders.val if len(self.val) else None
         record: dict[str, Any] = {
             "kind": "epoch",
@@ -496,7 +480,7 @@ class _Pretraining:
                     if name in record:
                         board.add_scalar(f"val/{name}", record[name]["loss"], state.step)
                 board.flush()
-        watch.report(record)
+        watch.report(state.epoch, state.step, record)
 
     def evaluate(self, loader: DeviceWindowLoader) -> _Scores:
         """The model's errors over a loader's masked bars, and those of the trivial predictors."""
@@ -504,7 +488,7 @@ class _Pretraining:
         sums = torch.zeros(3, width + 1, dtype=torch.float64, device=device)
         first = self.rivals is None
         if self.constants is None:
-            constants = best_constants(_training_bars(self.train))
+            constants = best_constants(training_bars(self.train))
             self.constants = self.objective.encoder.standardise(
                 torch.from_numpy(constants).float().to(device)
             )
@@ -587,113 +571,6 @@ class _Step:
         if job.placement.device.type != "cpu" or not self.stopped:
             job.optimizer.step()
         return sums, norm
-
-
-class _Stopwatch:
-    """Speed, and what is left, without waiting for the device."""
-
-    def __init__(self, job: _Pretraining, state: _State, report: Callable[[TrainingProgress], None]) -> None:
-        self._job, self._state, self._report = job, state, report
-        self._loss = math.nan
-        self._began = self._epoch_began = time.perf_counter()
-        self._first = state.step
-        self._epoch_first = state.step
-
-    def read(self, loss: float) -> None:
-        """A loss was read from the device."""
-        self._loss = loss
-        self.report()
-
-    def end_epoch(self) -> dict[str, Any]:
-        """How long the epoch's steps took, as far as they were done here."""
-        if self._job.placement.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - self._epoch_began
-        steps = self._state.step - self._epoch_first
-        return {"seconds": seconds, "windows_per_second": steps * self._job.windows_per_step / seconds}
-
-    def begin_epoch(self) -> None:
-        """The next epoch's steps begin now."""
-        self._epoch_began, self._epoch_first = time.perf_counter(), self._state.step
-
-    def report(self, finished_epoch: Mapping[str, Any] | None = None) -> None:
-        """Says where training stands."""
-        state, job = self._state, self._job
-        done = state.step - self._first
-        per_step = (time.perf_counter() - self._began) / max(done, 1)
-        self._report(
-            TrainingProgress(
-                state.epoch,
-                job.settings.epochs,
-                state.step,
-                job.steps,
-                self._loss,
-                job.windows_per_step / per_step if done else 0.0,
-                (job.steps - state.step) * per_step,
-                job.placement.memory(),
-                finished_epoch,
-            )
-        )
-
-
-def load_autoencoder(run: str | os.PathLike[str]) -> MaskedAutoencoder:
-    """The masked autoencoder of a pre-training run, on the CPU and in evaluation mode; for pictures and checks.
-
-    Raises `WeightsError`, also for a run that was not pre-training.
-    """
-    encoder = load_encoder(run)
-    path = weights_path(run)
-    if encoder.origin is None or encoder.origin.kind != "pretrain":
-        raise WeightsError(path, "holds no autoencoder", "Give a run of moola pretrain")
-    objective = MaskedAutoencoder(encoder)
-    objective.load_state_dict(load_weights(path).tensors)
-    return objective.eval()
-
-
-def _standardise_extra(encoder: Encoder, dataset: FastWindowedDataset) -> None:
-    """Gives the encoder the mean and deviation of each kept column over the training bars."""
-    names = dataset.extra
-    if not names:
-        return
-    count, total, square = 0, np.zeros(len(names)), np.zeros(len(names))
-    pieces = list(_training_rows(dataset))
-    for store, first, last in pieces:
-        values = _extra_of(dataset, store, first, last)
-        count, total = count + len(values), total + values.sum(axis=0)
-    mean = total / max(count, 1)
-    for store, first, last in pieces:
-        square += ((_extra_of(dataset, store, first, last) - mean) ** 2).sum(axis=0)
-    deviation = np.sqrt(square / max(count, 1))
-    encoder.shift[-len(names) :] = torch.from_numpy(mean)
-    # A column that never changes stays 0.
-    encoder.scale[-len(names) :] = torch.from_numpy(np.where(deviation > 0, deviation, 1))
-
-
-def _extra_of(dataset: FastWindowedDataset, store: int, first: int, last: int) -> NDArray[np.float64]:
-    extra = dataset.stores[store].extra
-    assert extra is not None
-    return extra[first : last + 1][:, dataset.columns[store]].astype(np.float64)
-
-
-def _training_rows(dataset: FastWindowedDataset) -> Iterator[tuple[int, int, int]]:
-    """Stretches of a dataset's bars, disjoint: their store, first and last row."""
-    reached: dict[int, int] = {}
-    for _, store, first, last in dataset.stretches():
-        first = max(first, reached.get(store, -1) + 1)
-        if first <= last:
-            yield store, first, last
-            reached[store] = last
-
-
-def _training_bars(dataset: FastWindowedDataset) -> Iterator[NDArray[np.float32]]:
-    """The valid bars of a dataset, `[n, D]`, kept columns included, in pieces."""
-    for number, first, last in _training_rows(dataset):
-        store = dataset.stores[number]
-        features, valid = store.bar_features(first, last)
-        if dataset.extra:
-            extra = _extra_of(dataset, number, first, last).astype(np.float32)
-            features = np.concatenate([features, extra], axis=1)
-        yield features if valid.all() else features[valid]
 
 
 @contextmanager

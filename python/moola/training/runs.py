@@ -183,7 +183,7 @@ def environment(placement: Placement) -> dict[str, Any]:
     if placement.device.type == "cuda":
         record["gpu"] = torch.cuda.get_device_name(placement.device)
         record["cuda"] = torch.version.cuda
-        record["cudnn"] = torch.backends.cudnn.version()
+        record["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return record
 
 

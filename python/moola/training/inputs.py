@@ -1,0 +1,60 @@
+"""The training bars as a whole: what predictors and scalers are fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moola.data.dataset import FastWindowedDataset
+from moola.models.encoder import Encoder
+
+__all__ = ["standardise_extra", "training_bars"]
+
+
+def standardise_extra(encoder: Encoder, dataset: FastWindowedDataset) -> None:
+    """Gives the encoder the mean and deviation of each kept column over the training bars."""
+    names = dataset.extra
+    if not names:
+        return
+    count, total, square = 0, np.zeros(len(names)), np.zeros(len(names))
+    pieces = list(_training_rows(dataset))
+    for store, first, last in pieces:
+        values = _extra_of(dataset, store, first, last)
+        count, total = count + len(values), total + values.sum(axis=0)
+    mean = total / max(count, 1)
+    for store, first, last in pieces:
+        square += ((_extra_of(dataset, store, first, last) - mean) ** 2).sum(axis=0)
+    deviation = np.sqrt(square / max(count, 1))
+    encoder.shift[-len(names) :] = torch.from_numpy(mean)
+    # A column that never changes stays 0.
+    encoder.scale[-len(names) :] = torch.from_numpy(np.where(deviation > 0, deviation, 1))
+
+
+def _extra_of(dataset: FastWindowedDataset, store: int, first: int, last: int) -> NDArray[np.float64]:
+    extra = dataset.stores[store].extra
+    assert extra is not None
+    return extra[first : last + 1][:, dataset.columns[store]].astype(np.float64)
+
+
+def _training_rows(dataset: FastWindowedDataset) -> Iterator[tuple[int, int, int]]:
+    """Stretches of a dataset's bars, disjoint: their store, first and last row."""
+    reached: dict[int, int] = {}
+    for _, store, first, last in dataset.stretches():
+        first = max(first, reached.get(store, -1) + 1)
+        if first <= last:
+            yield store, first, last
+            reached[store] = last
+
+
+def training_bars(dataset: FastWindowedDataset) -> Iterator[NDArray[np.float32]]:
+    """The valid bars of a dataset, `[n, D]`, kept columns included, in pieces."""
+    for number, first, last in _training_rows(dataset):
+        store = dataset.stores[number]
+        features, valid = store.bar_features(first, last)
+        if dataset.extra:
+            extra = _extra_of(dataset, number, first, last).astype(np.float32)
+            features = np.concatenate([features, extra], axis=1)
+        yield features if valid.all() else features[valid]
