@@ -26,14 +26,15 @@ def best_constants(pieces: Iterable[NDArray[np.float32]], delta: float = 1.0) ->
 
     Returns `[D]`; zeros where there are no bars.
     """
-    arrays = [piece[at : at + _PIECE] for piece in pieces for at in range(0, len(piece), _PIECE)]
+    whole = list(pieces)
+    arrays = [piece[at : at + _PIECE] for piece in whole for at in range(0, len(piece), _PIECE)]
     rows = sum(map(len, arrays))
     if not rows:
-        return np.zeros(arrays[0].shape[1] if arrays else 0)
+        return np.zeros(whole[0].shape[1] if whole else 0)
     low = np.min([a.min(axis=0) for a in arrays], axis=0).astype(np.float64)
     high = np.max([a.max(axis=0) for a in arrays], axis=0).astype(np.float64)
     constant: NDArray[np.float64] = np.sum([a.sum(axis=0, dtype=np.float64) for a in arrays], axis=0) / rows
-    for _ in range(100):
+    for attempt in range(200):
         slope, inside = np.zeros_like(low), np.zeros_like(low)
         for a in arrays:
             d = a - constant
@@ -41,12 +42,12 @@ def best_constants(pieces: Iterable[NDArray[np.float32]], delta: float = 1.0) ->
             slope += np.clip(d, -delta, delta, out=d).sum(axis=0)
         low = np.where(slope >= 0, constant, low)
         high = np.where(slope <= 0, constant, high)
-        step = constant + slope / np.maximum(inside, 1)
-        better = np.where((step > low) & (step < high), step, (low + high) / 2)
-        done = np.abs(better - constant) <= 1e-9 * np.maximum(1, np.abs(constant))
-        constant = np.where(slope == 0, constant, better)
-        if (done | (slope == 0)).all():
+        if (np.abs(slope) <= 1e-9 * delta * rows).all():
             break
+        # Every other step halves the bracket: where few bars are near, Newton's steps are short.
+        step = constant + slope / np.maximum(inside, 1)
+        newton = (step > low) & (step < high) & (inside > 0) & (attempt % 2 == 0)
+        constant = np.where(newton, step, (low + high) / 2)
     return constant
 
 

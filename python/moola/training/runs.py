@@ -167,11 +167,12 @@ def read_learned(path: str | os.PathLike[str]) -> LearnedBars:
 
 def environment(placement: Placement) -> dict[str, Any]:
     """Versions, machine and revision: what one needs to know to do it again."""
-    names = ("torch", "numpy", "safetensors", "pyarrow")
+    names = ("numpy", "safetensors", "pyarrow")
     record: dict[str, Any] = {
         "moola": __version__,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in names if importlib.util.find_spec(name)},
+        "versions": {"torch": torch.__version__}
+        | {name: version(name) for name in names if importlib.util.find_spec(name)},
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
