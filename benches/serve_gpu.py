@@ -4,8 +4,7 @@
   until the last is there. The bytes are those that a batch reads and writes.
 - **Bandwidth**: a copy of 1 GiB within the device, which reads and writes as much.
 - **Streamed**: the same batches from the CPU through pinned memory, as where features do not fit.
-- **Step**: one training step of a stand-in for `jade` (two bidirectional LSTM layers of 128, forward and backward,
-  batch 256), with the loader and with one batch again and again.
+- **Step**: one training step of `jade` in pre-training, batch 256, with the loader and with one batch again and again.
 
 Where there is no GPU, nothing is measured.
 """
@@ -22,6 +21,8 @@ from benchmark import BARS, WORK, Figure, interleaved, main, quartiles, sample_b
 
 import moola
 from moola.data.device import DeviceWindowLoader
+from moola.models import Encoder, load_config
+from moola.training.objective import MaskedAutoencoder
 
 BATCH, BATCHES, STEPS = 256, 200, 20
 DEVICE = torch.device("cuda")
@@ -45,9 +46,8 @@ def measure(_: argparse.Namespace) -> list[Figure]:
 
     resident, streamed = forever(True), forever(False)
     x, mask, valid = next(resident)
-    lstm = torch.nn.LSTM(x.shape[2], 128, num_layers=2, bidirectional=True, batch_first=True).to(DEVICE)
-    head = torch.nn.Linear(256, x.shape[2]).to(DEVICE)
-    optimizer = torch.optim.AdamW([*lstm.parameters(), *head.parameters()])
+    objective = MaskedAutoencoder(Encoder(x.shape[2], load_config("jade").model.architecture)).to(DEVICE)
+    optimizer = torch.optim.AdamW(objective.parameters(), fused=True)
 
     def take(batches: Iterator[tuple[torch.Tensor, ...]]) -> Callable[[], None]:
         def run() -> None:
@@ -60,11 +60,9 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     def train(batches: Iterator[tuple[torch.Tensor, ...]]) -> Callable[[], None]:
         def run() -> None:
             for _ in range(STEPS):
-                x, mask, _ = next(batches)
-                out, _ = lstm(x.masked_fill(mask[..., None], 0.0))
-                losses = torch.nn.functional.huber_loss(head(out), x, reduction="none") * mask[..., None]
+                loss = objective.mean(objective(*next(batches)))
                 optimizer.zero_grad()
-                (losses.sum() / mask.sum()).backward()
+                loss.backward()
                 optimizer.step()
             torch.cuda.synchronize()
 
@@ -123,7 +121,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
             detail=facts,
         ),
         Figure(
-            "GPU: step of a stand-in for jade, loader against one batch",
+            "GPU: step of jade, loader against one batch",
             statistics.median(ratios),
             "x",
             "lower",
