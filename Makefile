@@ -21,7 +21,7 @@ CARGO_TEST   := cargo test --locked --quiet -p moola-core
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo       sample bars, features, verification, inspection, batches: the main job, with what each took'
+	@echo 'make demo       sample bars, features, verification, batches, pre-training: the main job, with what each took'
 	@echo 'make test       every Rust and Python test, and the lints'
 	@echo 'make test-long  the tests that take minutes'
 	@echo 'make build      .venv with moola in it, built in release mode'
@@ -71,8 +71,10 @@ demo: $(VENV)/.moola
 	step verify-features --feature-dir demo/store --data demo/bars.parquet; \
 	step inspect demo/store; \
 	printf '\n$$ python -m moola.data.fast_windowed_loader --feature-dir demo/store --batch-size 256\n'; \
-	time $(BIN)/python -m moola.data.fast_windowed_loader --feature-dir demo/store --batch-size 256
-	@printf '\nThe store is in demo/store; README.md goes on from here.\n'
+	time $(BIN)/python -m moola.data.fast_windowed_loader --feature-dir demo/store --batch-size 256; \
+	step pretrain --feature-dir demo/store --model jade_compact --epochs 2 --batch-size 64 --output demo/run
+	@printf '\nThe store is in demo/store, the run in demo/run: look at demo/run/reconstructions.png and loss.png.\n'
+	@printf 'README.md goes on from here.\n'
 
 # ---- tests and lints ------------------------------------------------------------------------------------------------
 
