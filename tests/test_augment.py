@@ -6,6 +6,7 @@ import math
 import pickle
 import subprocess
 import sys
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 from scipy.stats import binomtest, kstest
 from test_windows import GOLDEN, MASK64, fnv1a, fold, mix
+from tiny_store import build
 from torch import Tensor
 
+from moola import FastWindowedDataset
 from moola.augment import (
     Augmentation,
     AugmentationConfig,
@@ -25,6 +28,8 @@ from moola.augment import (
     Jitter,
     MagnitudeWarp,
     TimeWarp,
+    feature_ranges,
+    feature_scale,
     window_keys,
 )
 from moola.augment.curves import curves, spline_basis
@@ -39,6 +44,7 @@ def keys_of(count: int, seed: int = 0) -> Tensor:
     return window_keys(seed, 0, torch.arange(count))
 
 
+@lru_cache(maxsize=4)
 def make_candles(count: int, length: int = K, seed: int = 0) -> Tensor:
     """Random walks on a grid of ticks, where highs and lows often equal opens and closes. `[count, length, 4]`."""
     rng = np.random.default_rng(seed)
@@ -201,7 +207,7 @@ def test_a_window_has_the_same_bits_in_any_batch(module):
 
 
 def test_nothing_to_do_is_what_was_given_to_the_bit(module):
-    x, keys = make_candles(20), keys_of(20)
+    x, keys = make_candles(20).clone(), keys_of(20)
     x[0, 0, 0] = -0.0
     spans, valid = torch.zeros((20, 2), dtype=torch.int64), torch.ones((20, K), dtype=torch.bool)
     for warp in (module(sigma=0.0), module(p=0.0), module(sigma=0.0, p=0.0), module(p=1.0).eval()):
@@ -435,7 +441,7 @@ def check_time_warps(windows: int, seed: int, sigma: float, knots: int) -> None:
         spans = torch.from_numpy(np.sort(rng.integers(0, K, (size, 2)), axis=1))
         without = torch.from_numpy(rng.random(size) < 0.1)
         spans[without] = -1
-        candles = make_candles(size, seed=at)
+        candles = make_candles(size, seed=seed)
         number = torch.arange(K, dtype=torch.float32).expand(size, K)
         warp = TimeWarp(sigma, knots, p=1.0)
         x, moved, valid = warp(torch.cat([candles, number[..., None]], 2), keys, spans)
@@ -471,6 +477,7 @@ def test_spans_go_through_the_same_map_as_bars(sigma, knots):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_million_time_warps():
     check_time_warps(1_000_000, 1, 0.1, 4)
 
@@ -593,10 +600,47 @@ def test_augmented_candles_are_candles():
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_million_augmented_candles():
     augmentation = Augmentation(candles=True)
     for seed in range(200):
-        assert_candles(augmentation(make_candles(5000, seed=seed), keys_of(5000, seed)).x)
+        assert_candles(augmentation(make_candles(5000, seed=seed % 4), keys_of(5000, seed)).x)
+
+
+@pytest.mark.parametrize("layout", ["bars", "windows"])
+def test_scales_and_ranges_are_those_of_training_bars(tmp_path, layout):
+    for name, lengths in (("one", (300, 9, 150)), ("two", (90,))):
+        build(tmp_path / name, lengths=lengths, extra=2, layout=layout, window_length=10).close()
+    paths = [tmp_path / "one", tmp_path / "two"]
+    dataset = FastWindowedDataset(paths, "train", stride=3, extra=("kept1",))
+    bars: dict[tuple[int, int], np.ndarray] = {}
+    x, _, valid = dataset.batch(range(len(dataset)))
+    places = dataset.places(range(len(dataset)))
+    for i, (store, row) in enumerate(zip(places.store.tolist(), places.row.tolist(), strict=True)):
+        bars |= {(store, row + t): x[i, t].numpy() for t in range(10) if valid[i, t]}
+    wanted = np.std(list(bars.values()), axis=0, dtype=np.float64)
+    assert np.allclose(feature_scale(dataset), wanted, rtol=1e-6)
+    ranges = feature_ranges(dataset)
+    assert ranges.tolist() == [[0.0, 1.0]] * 3 + [[-math.inf, math.inf]]
+    augmented = Augmentation(feature_scale(dataset), ranges)(x, keys_of(len(x)), None, valid).x
+    assert bool(((augmented[..., :3] >= 0) & (augmented[..., :3] <= 1)).all())
+    with pytest.raises(ConfigError, match=r"dataset: is of val, whose .*; give the dataset of train"):
+        feature_scale(FastWindowedDataset(paths, "val"))
+
+
+def test_scales_are_exact_far_from_zero_and_over_many_blocks(monkeypatch, tmp_path):
+    build(tmp_path / "store", lengths=(3000,)).close()
+    dataset = FastWindowedDataset(tmp_path / "store", "train")
+    pieces = [
+        np.random.default_rng(i).normal(1e6, 1, (n, 3)).astype(np.float32) for i, n in enumerate((0, 1, 700))
+    ]
+    monkeypatch.setattr("moola.augment.scales.training_bars", lambda _: iter(pieces))
+    monkeypatch.setattr("moola.augment.scales._BLOCK", 64)
+    wanted = np.concatenate(pieces).astype(np.float64).std(axis=0)
+    assert np.allclose(feature_scale(dataset), wanted, rtol=1e-6)
+    monkeypatch.setattr("moola.augment.scales.training_bars", lambda _: iter(pieces[:1]))
+    with pytest.raises(ConfigError, match="dataset: has no valid bar; build with more bars"):
+        feature_scale(dataset)
 
 
 @pytest.mark.parametrize(

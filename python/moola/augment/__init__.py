@@ -34,8 +34,8 @@ from moola.lazy import lazy_names
 if TYPE_CHECKING:
     from moola.augment.config import AugmentationConfig as AugmentationConfig
     from moola.augment.draws import window_keys as window_keys
-    from moola.augment.training_bars import feature_ranges as feature_ranges
-    from moola.augment.training_bars import feature_scale as feature_scale
+    from moola.augment.scales import feature_ranges as feature_ranges
+    from moola.augment.scales import feature_scale as feature_scale
     from moola.augment.warps import Augmentation as Augmentation
     from moola.augment.warps import Augmented as Augmented
     from moola.augment.warps import Jitter as Jitter
@@ -50,8 +50,8 @@ _HOMES = {
     "Jitter": "moola.augment.warps",
     "MagnitudeWarp": "moola.augment.warps",
     "TimeWarp": "moola.augment.warps",
-    "feature_ranges": "moola.augment.training_bars",
-    "feature_scale": "moola.augment.training_bars",
+    "feature_ranges": "moola.augment.scales",
+    "feature_scale": "moola.augment.scales",
     "window_keys": "moola.augment.draws",
 }
 

@@ -22,7 +22,7 @@ def spline_basis(
     and of SciPy: twice continuously differentiable, and through four knots one cubic. `between` evaluates it halfway
     from each bar to the next. Knots lie evenly from the first bar to the last.
     """
-    from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]
+    from scipy.interpolate import CubicSpline
 
     bars = np.arange(length - 1) + 0.5 if between else np.arange(float(length))
     basis: NDArray[np.float64] = CubicSpline(np.linspace(0, 1, knots), np.eye(knots))(
