@@ -33,6 +33,7 @@ SCRIPTS = [
     "serve_windows",
     "serve_memory",
     "serve_gpu",
+    "augment",
 ]
 SLOWER = 1.15
 

@@ -1,8 +1,6 @@
 """Masks drawn with torch, on any device: the same bits as the engine's.
 
-The definition stands in the engine, `rust/moola-core/src/windows.rs`. Tensors have no unsigned 64-bit integers that
-every device can multiply and compare, so it is carried out in int64, whose additions and multiplications wrap to the
-same bits; shifts and comparisons are made unsigned by hand.
+The definition stands in the engine, `rust/moola-core/src/windows.rs`.
 """
 
 from __future__ import annotations
@@ -10,35 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from moola.data.hashing import item_hashes
+
 __all__ = ["draw_masks"]
 
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >= 1 << 63 else word
-
-
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_FIRST = _signed(0xBF58476D1CE4E5B9)
-_SECOND = _signed(0x94D049BB133111EB)
 _LOWEST = -(1 << 63)
 _HIGHEST = (1 << 63) - 1
 
 
-def _shift(z: Tensor, bits: int) -> Tensor:
-    """To the right, with zeros coming in."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shift(z, 30)) * _FIRST
-    z = (z ^ _shift(z, 27)) * _SECOND
-    return z ^ _shift(z, 31)
-
-
-def _item_hashes(keys: Tensor, items: int) -> Tensor:
+def _ordered_hashes(keys: Tensor, items: int) -> Tensor:
     """`[B, items]`, in the order of unsigned numbers when compared as signed ones."""
-    numbers = torch.arange(1, items + 1, dtype=torch.int64, device=keys.device) * _GOLDEN
-    return _mix(keys[:, None] + numbers) ^ _LOWEST
+    return item_hashes(keys, items) ^ _LOWEST
 
 
 def _ranks(hashes: Tensor) -> Tensor:
@@ -58,7 +38,7 @@ def draw_masks(keys: Tensor, valid: Tensor, ratio: float, patch: int = 0) -> Ten
     count = valid.sum(1)
     masked = torch.floor(count.double() * ratio).long()
     if not patch:
-        hashes = _item_hashes(keys, length).masked_fill(~valid, _HIGHEST)
+        hashes = _ordered_hashes(keys, length).masked_fill(~valid, _HIGHEST)
         # The sort is stable, so a valid hash of the highest value is beaten by invalid ones before it; of 2⁶⁴
         # hashes one has that value.
         return (_ranks(hashes) < masked[:, None]) & valid
@@ -67,7 +47,7 @@ def draw_masks(keys: Tensor, valid: Tensor, ratio: float, patch: int = 0) -> Ten
     items = (count - masked + runs)[:, None]
     number = torch.arange(length, device=valid.device)
     there = number < items
-    rank = _ranks(_item_hashes(keys, length).masked_fill(~there, _HIGHEST))
+    rank = _ranks(_ordered_hashes(keys, length).masked_fill(~there, _HIGHEST))
     is_run = (rank < runs[:, None]) & there
     short = (masked - (runs - 1) * patch)[:, None]
     covers = torch.where(is_run, torch.where(rank == runs[:, None] - 1, short, patch), 1) * there

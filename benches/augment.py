@@ -1,0 +1,166 @@
+"""Windows augmented when they are served, against reading windows that were warped beforehand.
+
+Both sides end with 256 windows on the device, K = 105, D = 10. Ours gathers them from a store of bars, which is in the
+page cache as it is small, and warps them there, with spans and valid bars, each with a draw of its own:
+
+- **time warp**: every window is warped; **all**: `Augmentation` as it is by default.
+
+Windows that were warped beforehand are rows of a dense store. Five copies of five years' windows take 38 GB for the
+draws of one epoch, so they come from the disk, and 5 GB a year more of them for each further epoch. Which values they
+hold makes no difference to reading them, so a plain dense store stands for them.
+
+- **disk**: random rows of a memory map of which nothing is in the page cache, with read-ahead turned off, which is
+  faster here.
+- **page cache**: as `FastWindowedDataset` serves them, the fastest way we know of, where all of them fit in memory: the
+  case of few labelled windows, and of draws that never change. No claim: copying 4 KB is less work than any warp.
+- **per sample**: in the page cache, by one row a sample and torch's collation, as the pipeline that came before did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmark import WORK, Figure, Rounds, each, free_bytes, interleaved, main, ratio, sample_bars
+from torch.utils.data import DataLoader, Dataset
+
+import moola
+from moola.augment import Augmentation, TimeWarp, feature_ranges, feature_scale, window_keys
+
+K, BATCH, BARS = 105, 256, 300_000
+BATCHES = 8
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class PerSample(Dataset):
+    """One window a sample, from the dense array."""
+
+    def __init__(self, store: moola.FeatureStore) -> None:
+        self.x, self.valid = store.features, store.valid
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(np.array(self.x[i])), torch.from_numpy(np.array(self.valid[i]))
+
+
+def measure(_: argparse.Namespace) -> list[Figure]:
+    """All sides, in turns."""
+    paths = {}
+    for layout in ("bars", "windows"):
+        path = paths[layout] = WORK / f"served-{layout}-{BARS}"
+        if not path.exists():
+            if free_bytes() < 3 * BARS * K * 40:
+                raise SystemExit(
+                    f"the dense array takes {BARS * K * 40 / 1e9:.1f} GB; make room for thrice that"
+                )
+            moola.build_features(sample_bars(BARS), path, stamp="open", layout=layout, window_length=K)
+    warps = warping(paths["bars"])
+    memory = from_memory(warps, paths["windows"])
+    disk = from_disk(warps, paths["windows"])
+
+    where = f"{DEVICE.type}, {torch.get_num_threads()} threads" if DEVICE.type == "cpu" else DEVICE.type
+    claim = "warping windows on the device, against reading windows that were warped beforehand"
+    cached = "page cache, per sample"
+    return [
+        ratio(
+            disk,
+            "all",
+            "disk",
+            f"augment ({where}): time against reading, disk",
+            "lower",
+            bound=1.0,
+            claim=claim,
+        ),
+        ratio(disk, "time warp", "disk", "time warp: time against reading, disk", "lower"),
+        ratio(memory, "all", cached, f"augment: time against reading, {cached}", "lower"),
+        ratio(memory, "time warp", cached, f"time warp: time against reading, {cached}", "lower"),
+        ratio(memory, "all", "page cache", "augment: time against reading, page cache", "lower"),
+        *(each(memory, side, f"  {side}: a batch", BATCHES, "ms") for side in memory.seconds),
+        each(disk, "disk", "  disk: a batch", BATCHES, "ms"),
+    ]
+
+
+def synchronize() -> None:
+    """Waits for the device."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def warping(path: Path) -> dict[str, Callable[[], None]]:
+    """Our sides."""
+    dataset = moola.FastWindowedDataset(path)
+    augmentation = Augmentation(feature_scale(dataset), feature_ranges(dataset)).to(DEVICE)
+    spans = torch.tensor([[40, 60]]).repeat(BATCH, 1).to(DEVICE)
+    rng = np.random.default_rng(0)
+    epochs = itertools.count()
+
+    def side(warp: torch.nn.Module) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(BATCHES):
+                numbers = rng.integers(0, len(dataset), BATCH)
+                x, _, valid = (tensor.to(DEVICE) for tensor in dataset.batch(numbers))
+                keys = window_keys(0, next(epochs), torch.from_numpy(numbers).to(DEVICE))
+                warp(x, keys, spans, valid)
+            synchronize()
+
+        return run
+
+    return {"time warp": side(TimeWarp(p=1.0)), "all": side(augmentation)}
+
+
+def from_memory(warps: dict[str, Callable[[], None]], path: Path) -> Rounds:
+    """Against a dense store in the page cache, in both ways of serving it."""
+    rng = np.random.default_rng(1)
+    dataset = moola.FastWindowedDataset(path)
+    samples = PerSample(dataset.stores[0])
+
+    def batches() -> None:
+        for _ in range(BATCHES):
+            for tensor in dataset.batch(rng.integers(0, len(dataset), BATCH)):
+                tensor.to(DEVICE)
+        synchronize()
+
+    def per_sample() -> None:
+        order = rng.integers(0, len(samples), BATCH * BATCHES).tolist()
+        for batch in DataLoader(samples, batch_size=BATCH, sampler=order):
+            for tensor in batch:
+                tensor.to(DEVICE)
+        synchronize()
+
+    return interleaved(warps | {"page cache": batches, "page cache, per sample": per_sample})
+
+
+def from_disk(warps: dict[str, Callable[[], None]], path: Path) -> Rounds:
+    """Against a dense array of which nothing is in the page cache. Nobody else may have it mapped."""
+    rng = np.random.default_rng(2)
+    with moola.FeatureStore.open(path) as store:
+        shape, size = store.features.shape, store.features.nbytes
+    file = path / f"features_{shape[2]}d.npy"
+    offset = file.stat().st_size - size
+
+    def read() -> None:
+        with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            mapped.madvise(mmap.MADV_RANDOM)
+            rows = np.frombuffer(mapped, np.float32, offset=offset).reshape(shape)
+            for _ in range(BATCHES):
+                torch.from_numpy(rows[rng.integers(0, len(rows), BATCH)]).to(DEVICE)
+            del rows
+        synchronize()
+
+    def forget() -> None:
+        with open(file, "rb") as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    return interleaved(warps | {"disk": read}, between=forget)
+
+
+if __name__ == "__main__":
+    main(measure)
