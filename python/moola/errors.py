@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,38 @@ __all__ = [
 
 
 class MoolaError(Exception):
-    """The base of every error raised by moola. All of them can be pickled, with their facts."""
+    """The base of every error raised by moola.
+
+    All of them can be pickled, with their facts. They can also be made from their text alone, which is what torch's
+    DataLoader does with an error that a worker raised: then the facts are None.
+    """
+
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _or_from_text(cls.__init__)  # type: ignore[method-assign]
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts = dict(self.__dict__)
         if isinstance(self, OSError) and self.errno is not None:
             facts["errno"] = self.errno
         return _restore, (type(self), self.args, facts)
+
+
+def _or_from_text(init: Callable[..., None]) -> Callable[..., None]:
+    """An `__init__` whose arguments are the facts, and which takes the text instead."""
+    facts = list(signature(init).parameters)[1:]
+
+    @wraps(init)
+    def either(self: MoolaError, *args: Any, **named: Any) -> None:
+        if named or len(args) != 1 or not isinstance(args[0], str):
+            init(self, *args, **named)
+            return
+        super(MoolaError, self).__init__(args[0])
+        for fact in facts:
+            setattr(self, fact, None)
+
+    return either
 
 
 def _restore(kind: type[MoolaError], args: tuple[Any, ...], facts: dict[str, Any]) -> MoolaError:
@@ -266,18 +293,13 @@ class SharedBarsError(MoolaError, ValueError, AssertionError):
 class StoreError(MoolaError):
     """The base of what can be wrong with a feature store.
 
-    Attributes: `path` (of the store), `problem`, `advice`. Where torch's DataLoader hands on what one of its workers
-    raised, it makes the error anew from the text alone: then `problem` is all of it, and `path` is None.
+    Attributes: `path` (of the store), `problem`, `advice`.
     """
 
-    def __init__(self, path: str | Path, problem: str | None = None, advice: str = "") -> None:
-        self.path: Path | None
-        if problem is None:
-            super().__init__(str(path))
-            self.path, self.problem = None, str(path)
-        else:
-            super().__init__(f"{path}: {problem}. {advice}")
-            self.path, self.problem = Path(path), problem
+    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
+        super().__init__(f"{path}: {problem}. {advice}")
+        self.path = Path(path)
+        self.problem = problem
         self.advice = advice
 
 
@@ -295,9 +317,7 @@ class StoreWriteError(StoreError, OSError):
     Attribute: `errno`, where the system gave one.
     """
 
-    def __init__(
-        self, path: str | Path, problem: str | None = None, advice: str = "", *, errno: int | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, problem: str, advice: str, *, errno: int | None = None) -> None:
         super().__init__(path, problem, advice)
         self.errno = errno
 
@@ -305,19 +325,14 @@ class StoreWriteError(StoreError, OSError):
 class DamagedStoreError(StoreError):
     """A file of the store is missing, foreign, truncated or altered. Attribute: `file`."""
 
-    def __init__(
-        self, path: str | Path, file: str | None = None, problem: str = "", advice: str | None = None
-    ) -> None:
-        self.file = file
-        if file is None:
-            super().__init__(path)
-            return
+    def __init__(self, path: str | Path, file: str, problem: str, advice: str | None = None) -> None:
         super().__init__(
             path,
             f"{file}: {problem}",
             advice
             or "Build the store again, or restore it from a copy; `moola verify-features` names every fault",
         )
+        self.file = file
 
 
 class StaleStoreError(StoreError):
