@@ -210,8 +210,11 @@ def _replacing(path: Path) -> Iterator[Path]:
                 raise FileNotFoundError(errno.ENOENT, "Another process removed it; try again", str(temporary))
             os.fsync(file.fileno())
             temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            # Arrow tells what is wrong, and not with which file.
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
 
 
