@@ -168,55 +168,70 @@ class Problem:
         return ""
 
 
-KINDS: Mapping[str, tuple[str, str]] = {
+KINDS: Mapping[str, tuple[str, str, str]] = {
     "not_finite": (
         "NaN, null or infinite price",
-        "repair the source, or pass --drop-bad-bars (drop_bad_bars=True): the bar then becomes a gap",
+        "repair the source",
+        "or pass --drop-bad-bars (drop_bad_bars=True): the bar then becomes a gap",
     ),
     "not_a_number": (
         "value that is not a number",
-        "repair the source, or name the right column with --columns FILE_COLUMN=ROLE",
+        "repair the source",
+        "or name the right column with --columns FILE_COLUMN=ROLE",
     ),
     "out_of_range": (
         "price that is zero, negative or beyond float32 (1.2e-38 to 3.4e38)",
         "repair the source; spreads and returns are not prices",
+        "",
     ),
     "high_below_low": (
         "high below low",
-        "repair the source, or check --columns: are high and low exchanged?",
+        "repair the source",
+        "or check --columns: are high and low exchanged?",
     ),
     "open_outside": (
         "open outside [low, high]",
-        "repair the source, or check --columns: is open the right column?",
+        "repair the source",
+        "or check --columns: is open the right column?",
     ),
     "close_outside": (
         "close outside [low, high]",
-        "repair the source, or check --columns: is close the right column?",
+        "repair the source",
+        "or check --columns: is close the right column?",
     ),
-    "no_timestamp": ("missing timestamp", "repair the source: every bar needs its time"),
+    "no_timestamp": ("missing timestamp", "repair the source: every bar needs its time", ""),
     "bad_timestamp": (
         "timestamp that cannot be read",
         "say how it is written with --time-format, for example '%d.%m.%Y %H:%M'",
+        "",
     ),
     "ambiguous_time": (
         "local time that occurs twice when clocks go back",
         "give timestamps in UTC or with their offset",
+        "",
     ),
     "nonexistent_time": (
         "local time that does not exist because clocks go forward",
         "check --tz, or give timestamps in UTC or with their offset",
+        "",
     ),
     "duplicate_timestamp": (
         "duplicate timestamp",
-        "repair the source, or pass --dedup identical: it drops exact repeats, rows that differ are still refused",
+        "give every bar once",
+        "or pass --dedup identical: it drops exact repeats, rows that differ are still refused",
     ),
-    "out_of_order": ("timestamp earlier than the one before it", "sort the source, or pass --sort"),
+    "out_of_order": (
+        "timestamp earlier than the one before it",
+        "give bars in order of time",
+        "or pass --sort",
+    ),
     "extra_not_finite": (
         "null, infinite or too large value in a kept column",
         "leave the column out of --keep, repair the source, or pass --drop-bad-bars",
+        "",
     ),
 }
-"""What each kind of problem is, and what to do about it."""
+"""What each kind of problem is, what to do about it, and what else where bars come from a source with options."""
 
 
 class BarError(MoolaError, ValueError):
@@ -231,13 +246,15 @@ class BarError(MoolaError, ValueError):
         total = sum(self.counts.values())
         lines = [f"{total:,} bar{'s' if total != 1 else ''} refused"]
         for kind, count in self.counts.items():
-            what, advice = KINDS[kind]
+            what, advice, option = KINDS[kind]
             lines.append(f"  {what}: {count:,}")
             shown = [problem for problem in self.problems if problem.kind == kind]
             lines += [f"    {problem}" for problem in shown]
             if count > len(shown) > 0:
                 lines.append(f"    … and {count - len(shown):,} more")
-            lines.append(f"    → {advice}")
+            # Arrays and streams know no options.
+            has_options = option and not any(problem.file is None for problem in shown)
+            lines.append(f"    → {advice}, {option}" if has_options else f"    → {advice}")
         super().__init__("\n".join(lines))
 
 
