@@ -1232,6 +1232,94 @@ def test_reading_holds_little_memory(tmp_path: Path) -> None:
     assert most < 64 << 20
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_large_arrow_batch_is_read_slice_by_slice(tmp_path: Path, stream: bool) -> None:
+    """Neither a copy of 160 MB nor, as a map of the file, this process's memory."""
+    n = 4_000_000
+    data = table(n).combine_chunks().to_batches()[0]
+    path = tmp_path / "a.arrow"
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(path, data.schema) as writer:
+        writer.write_batch(data)
+    code = (
+        "import resource, sys, pyarrow\n"
+        "from moola.bars import open_bars\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\n"
+        "source = open_bars(sys.argv[1])\n"
+        "before, rows = peak(), 0\n"
+        "for batch in source.batches(): rows += len(batch.open)\n"
+        "print(rows, peak() - before, pyarrow.default_memory_pool().max_memory() >> 20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    rows, grown, copied = map(int, done.stdout.split())
+    assert rows == n
+    assert grown < 64
+    assert copied < 16
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+# Streams of the legacy kind begin with nothing that tells what they are.
+@pytest.mark.parametrize(("stream", "legacy"), [(False, False), (True, False), (False, True)])
+def test_a_large_compressed_arrow_batch_is_refused(
+    tmp_path: Path, compression: str, stream: bool, legacy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = table(1000).combine_chunks().to_batches()[0]
+    path = tmp_path / "a.arrow"
+    options = pa.ipc.IpcWriteOptions(compression=compression, use_legacy_format=legacy)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(path, data.schema, options=options) as writer:
+        for _ in range(2):
+            writer.write_batch(data.slice(0, 500))
+        writer.write_batch(data)
+    monkeypatch.setattr(formats, "MAX_COMPRESSED_ROWS", 1000)
+    assert len(read(path).open) == 2000
+    monkeypatch.setattr(formats, "MAX_COMPRESSED_ROWS", 999)
+    refused(
+        path,
+        f"{path}: has a compressed record batch of 1,000 rows, which must be unpacked whole; 999 are the most",
+        "Write it in smaller batches, without compression, or as Parquet",
+    )
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
+def test_arrow_files_that_polars_wrote(tmp_path: Path, compression: Any) -> None:
+    """They lack the mark that ends the messages, and begin with one that is none."""
+    frame = pl.from_arrow(table(300, symbol=["A", "B", "C"] * 100))
+    assert isinstance(frame, pl.DataFrame)
+    frame.write_ipc(tmp_path / "a.arrow", compression=compression)
+    result = read(tmp_path / "a.arrow")
+    assert result.source.symbols == ["A", "B", "C"]
+    assert result.close.tolist() == frame["close"].to_list()
+
+
+def test_nulls_are_found_wherever_a_slice_begins() -> None:
+    values = [None if i % 3 == 0 else float(i) for i in range(100)]
+    whole = pa.array(values)
+    for start in range(40):
+        for length in (1, 7, 8, 9, 60):
+            part = whole.slice(start, length)
+            nulls = formats.nulls_of(part)
+            found = [False] * length if nulls is None else nulls.tolist()
+            assert found == [value is None for value in values[start : start + length]]
+
+
+def test_the_search_for_a_broken_line_ends_with_the_iterator(tmp_path: Path) -> None:
+    """It goes through the file in Python: seconds for one of millions of bars."""
+    path = text(tmp_path / "a.csv", csv_bars(*["2024-05-06 13:30"] * 50_000) + "2024-05-06 13:30,1,2\n")
+    source = open_bars(path, ReadOptions(tz="UTC"))._inputs[0]
+    error = pa.ArrowInvalid("CSV parse error: Expected 5 columns, got 3")
+    assert isinstance(source, formats.CsvInput)
+    assert "row 50,001 (line 50,002) has 3 fields" in str(source.damage(error))
+    asked = 0
+
+    def stopped() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 100
+
+    source.stopped = stopped
+    assert "is damaged" in str(source.damage(error))
+    assert asked == 101
+
+
 # Options
 
 

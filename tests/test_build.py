@@ -249,10 +249,16 @@ def test_segments_shorter_than_a_window(tmp_path: Path) -> None:
         "300 bars in 3 segments, the longest of 100, are fewer than one window of 105 bars",
         error=InputError,
     )
-    # As long as a window, but never past the warm-up.
-    refused(
-        table(105), tmp_path, "no window of 105 bars remains", "smaller --window-length", error=InputError
-    )
+    # As long as a window, but never past the warm-up; and, however long, without a swing.
+    still = dict(zip(PRICES, np.repeat([[100.0], [101.0], [99.0], [100.5]], 3000, 1), strict=True))
+    for bars in (table(105), table(3000, **still)):
+        refused(
+            bars,
+            tmp_path,
+            "no window of 105 bars remains; no bar is past its segment's warm-up",
+            "Give more bars; where there are enough, look whether their prices move at all",
+            error=InputError,
+        )
 
 
 FAULTS = [
@@ -1761,6 +1767,49 @@ def test_ctrl_c_ends_the_command_that_writes_gigabytes(tmp_path: Path, five_year
         assert process.returncode != 0
         assert names(folder) == []
     assert min(took) < LIMIT, took
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", ["left by a killed build", "replaced"])
+def test_ctrl_c_does_not_wait_for_gigabytes_that_are_removed(tmp_path: Path, sample: Path, case: str) -> None:
+    """Whichever way the build ends; and no name is left but that of a whole store."""
+    folder = tmp_path / "stores"
+    store = folder / "store"
+    folder.mkdir()
+    command = [sys.executable, "-m", "moola", "build-features", "--data", str(sample), "--output", str(store)]
+    took = []
+    for k in range(3):
+        if case == "replaced":
+            subprocess.run([*command, "--overwrite"], check=True, capture_output=True)
+            large = store / "features.npy"
+        else:
+            large = folder / ".store.abcdefgh.moola-tmp" / "features.npy"
+            large.parent.mkdir()
+        with large.open("wb") as file:
+            for _ in range(96):
+                file.write(b"x" * (32 << 20))
+        large = large.rename(large.with_name("bars.npy"))
+        kept = large.open("rb")
+        process = subprocess.Popen(
+            [*command, "--overwrite"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        # The name goes first.
+        while os.fstat(kept.fileno()).st_nlink and process.poll() is None:
+            time.sleep(0.001)
+        kept.close()
+        time.sleep(0.05 * k)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[0]
+        took.append(time.monotonic() - sent)
+        if case == "replaced":
+            assert names(folder) == ["store"]
+            check_sound(store).close()
+        else:
+            assert names(folder) == []
+            assert "interrupted: nothing unfinished is left behind" in said
+    print(f"{case}: Ctrl-C took at most {max(took):.3f} s")
+    assert sorted(took)[-2] < LIMIT, took
 
 
 # Memory

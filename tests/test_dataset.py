@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
@@ -27,10 +26,8 @@ from moola.data.dataset import WindowBatch
 from moola.errors import (
     ConfigError,
     DamagedStoreError,
-    MoolaError,
     StaleStoreError,
     StoreMissingError,
-    StoreWriteError,
 )
 from moola.layout import write_json
 from moola.splits import window_starts
@@ -331,7 +328,9 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait(stores):
     command = [sys.executable, "-c", KILLED, stores["bars"]]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.stdout == ""
-    assert re.search(r"RuntimeError: DataLoader worker .* (exited unexpectedly|is killed)", result.stderr)
+    # Where it dies while it hands over a batch, the other end of the connection is the first to know.
+    death = r"RuntimeError: DataLoader worker .* (exited unexpectedly|is killed)|ConnectionResetError"
+    assert re.search(death, result.stderr)
 
 
 def test_a_fork_reads_for_itself(stores):
@@ -461,39 +460,3 @@ assert "torch" not in sys.modules
     lines = result.stdout.splitlines()
     assert len(lines) == 2
     assert all("pip install 'torch" in line for line in lines)
-
-
-# Errors on their way between processes
-
-
-def errors() -> list[MoolaError]:
-    kinds = [
-        kind
-        for _, kind in inspect.getmembers(moola.errors, inspect.isclass)
-        if issubclass(kind, MoolaError) and kind.__module__ == "moola.errors"
-    ]
-    made = []
-    for kind in kinds:
-        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
-        values = {"counts": {"no_timestamp": 1}, "problems": [], "path": Path("/x"), "in_time": False}
-        values |= dict.fromkeys(("train_bars", "test_bars", "shared"), (1, 2)) | {
-            "train": 1,
-            "test": 2,
-            "count": 3,
-        }
-        plain = [values.get(p.name, p.name) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        named = {
-            p.name: values[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty
-        }
-        made.append(kind(*plain, **named) if plain or named else kind("what happened"))
-    return [*made, StoreWriteError("/x", "the disk is full", "make room", errno=28)]
-
-
-@pytest.mark.parametrize("error", errors(), ids=lambda error: type(error).__name__)
-def test_errors_can_be_pickled(error):
-    copy = pickle.loads(pickle.dumps(error))
-    assert type(copy) is type(error)
-    assert str(copy) == str(error)
-    assert copy.__dict__ == error.__dict__
-    assert copy.args == error.args
-    assert getattr(copy, "errno", None) == getattr(error, "errno", None)

@@ -257,7 +257,7 @@ class TestComputeFeatures:
             moola.compute_features(*bars)
         assert caught.value.counts == {"not_finite": 60, "out_of_range": 60}
         assert len(caught.value.problems) == 20
-        assert "--drop-bad-bars" in str(caught.value)
+        assert "→ repair the source\n" in str(caught.value), "with no word of the options of build_features"
 
     @pytest.mark.parametrize(
         ("change", "error", "says"),

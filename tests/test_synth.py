@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -240,7 +241,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, name: str) -
     done = subprocess.run([sys.executable, "-c", script, tmp_path / name], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "refused:" in done.stdout
-    assert "File too large" in done.stdout
+    assert f"[Errno {errno.EFBIG}] File too large: {str(tmp_path / name)!r}" in done.stdout
     assert os.listdir(tmp_path) == []
 
 
@@ -266,6 +267,27 @@ def test_ctrl_c_stops_it_and_leaves_nothing(tmp_path: Path) -> None:
     assert child.returncode != 0
     assert took < 2.0  # half a second, and the interpreter's end on a busy machine
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["bars.parquet", "bars.csv.gz"])
+def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path, name: str) -> None:
+    script = (
+        "import sys, moola\n"
+        "moola.make_bars(sys.argv[1], 80_000_000, progress=lambda *_: print('going', flush=True))\n"
+    )
+    command = [sys.executable, "-c", script, tmp_path / name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "going\n"
+        (temporary,) = os.listdir(tmp_path)
+        assert temporary.endswith(".moola-tmp")
+        foreign = tmp_path / f".other-{name}.0123abcd.moola-tmp"
+        foreign.touch()
+        moola.make_bars(tmp_path / name, 200)
+        assert sorted(os.listdir(tmp_path)) == sorted([temporary, foreign.name, name]), "it is at work still"
+        child.kill()
+    moola.make_bars(tmp_path / name, 300)
+    assert sorted(os.listdir(tmp_path)) == sorted([foreign.name, name])
 
 
 def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:

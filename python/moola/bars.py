@@ -313,7 +313,7 @@ class BarSource:
         return self._lines.find(source, row) if isinstance(source, CsvInput) else None
 
     def batches(self) -> Generator[Batch]:
-        """Reads all bars, file by file, in batches of about 131,072.
+        """Reads all bars, file by file, in batches of at most 131,072.
 
         The next two batches are decoded in a thread while the caller works on this one; the thread ends with
         the iterator. Rows without a readable time, or with text for a price, are left out and counted in
@@ -336,6 +336,8 @@ class BarSource:
         return _read_ahead(self._decode)
 
     def _decode(self, stopped: Callable[[], bool]) -> Generator[Batch]:
+        for source in self._inputs:
+            source.stopped = stopped
         try:
             clocks = self._clocks(stopped)
             if stopped():
@@ -469,7 +471,7 @@ class BarSource:
         dates = DateOrder()
         for file in slashed:
             source, layout = self._inputs[file], self._layouts[file]
-            source.spool(layout.columns, stopped)
+            source.spool(layout.columns)
             first_row = 0
             for raw in source.read([layout.timestamp]):
                 if stopped():

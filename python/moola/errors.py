@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,38 @@ __all__ = [
 
 
 class MoolaError(Exception):
-    """The base of every error raised by moola. All of them can be pickled, with their facts."""
+    """The base of every error raised by moola.
+
+    All of them can be pickled, with their facts. They can also be made from their text alone, which is what torch's
+    DataLoader does with an error that a worker raised: then the facts are None.
+    """
+
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _or_from_text(cls.__init__)  # type: ignore[method-assign]
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts = dict(self.__dict__)
         if isinstance(self, OSError) and self.errno is not None:
             facts["errno"] = self.errno
         return _restore, (type(self), self.args, facts)
+
+
+def _or_from_text(init: Callable[..., None]) -> Callable[..., None]:
+    """An `__init__` whose arguments are the facts, and which takes the text instead."""
+    facts = list(signature(init).parameters)[1:]
+
+    @wraps(init)
+    def either(self: MoolaError, *args: Any, **named: Any) -> None:
+        if named or len(args) != 1 or not isinstance(args[0], str):
+            init(self, *args, **named)
+            return
+        super(MoolaError, self).__init__(args[0])
+        for fact in facts:
+            setattr(self, fact, None)
+
+    return either
 
 
 def _restore(kind: type[MoolaError], args: tuple[Any, ...], facts: dict[str, Any]) -> MoolaError:
@@ -141,55 +168,70 @@ class Problem:
         return ""
 
 
-KINDS: Mapping[str, tuple[str, str]] = {
+KINDS: Mapping[str, tuple[str, str, str]] = {
     "not_finite": (
         "NaN, null or infinite price",
-        "repair the source, or pass --drop-bad-bars (drop_bad_bars=True): the bar then becomes a gap",
+        "repair the source",
+        "or pass --drop-bad-bars (drop_bad_bars=True): the bar then becomes a gap",
     ),
     "not_a_number": (
         "value that is not a number",
-        "repair the source, or name the right column with --columns FILE_COLUMN=ROLE",
+        "repair the source",
+        "or name the right column with --columns FILE_COLUMN=ROLE",
     ),
     "out_of_range": (
         "price that is zero, negative or beyond float32 (1.2e-38 to 3.4e38)",
         "repair the source; spreads and returns are not prices",
+        "",
     ),
     "high_below_low": (
         "high below low",
-        "repair the source, or check --columns: are high and low exchanged?",
+        "repair the source",
+        "or check --columns: are high and low exchanged?",
     ),
     "open_outside": (
         "open outside [low, high]",
-        "repair the source, or check --columns: is open the right column?",
+        "repair the source",
+        "or check --columns: is open the right column?",
     ),
     "close_outside": (
         "close outside [low, high]",
-        "repair the source, or check --columns: is close the right column?",
+        "repair the source",
+        "or check --columns: is close the right column?",
     ),
-    "no_timestamp": ("missing timestamp", "repair the source: every bar needs its time"),
+    "no_timestamp": ("missing timestamp", "repair the source: every bar needs its time", ""),
     "bad_timestamp": (
         "timestamp that cannot be read",
         "say how it is written with --time-format, for example '%d.%m.%Y %H:%M'",
+        "",
     ),
     "ambiguous_time": (
         "local time that occurs twice when clocks go back",
         "give timestamps in UTC or with their offset",
+        "",
     ),
     "nonexistent_time": (
         "local time that does not exist because clocks go forward",
         "check --tz, or give timestamps in UTC or with their offset",
+        "",
     ),
     "duplicate_timestamp": (
         "duplicate timestamp",
-        "repair the source, or pass --dedup identical: it drops exact repeats, rows that differ are still refused",
+        "give every bar once",
+        "or pass --dedup identical: it drops exact repeats, rows that differ are still refused",
     ),
-    "out_of_order": ("timestamp earlier than the one before it", "sort the source, or pass --sort"),
+    "out_of_order": (
+        "timestamp earlier than the one before it",
+        "give bars in order of time",
+        "or pass --sort",
+    ),
     "extra_not_finite": (
         "null, infinite or too large value in a kept column",
         "leave the column out of --keep, repair the source, or pass --drop-bad-bars",
+        "",
     ),
 }
-"""What each kind of problem is, and what to do about it."""
+"""What each kind of problem is, what to do about it, and what else where bars come from a source with options."""
 
 
 class BarError(MoolaError, ValueError):
@@ -204,13 +246,15 @@ class BarError(MoolaError, ValueError):
         total = sum(self.counts.values())
         lines = [f"{total:,} bar{'s' if total != 1 else ''} refused"]
         for kind, count in self.counts.items():
-            what, advice = KINDS[kind]
+            what, advice, option = KINDS[kind]
             lines.append(f"  {what}: {count:,}")
             shown = [problem for problem in self.problems if problem.kind == kind]
             lines += [f"    {problem}" for problem in shown]
             if count > len(shown) > 0:
                 lines.append(f"    … and {count - len(shown):,} more")
-            lines.append(f"    → {advice}")
+            # Arrays and streams know no options.
+            has_options = option and not any(problem.file is None for problem in shown)
+            lines.append(f"    → {advice}, {option}" if has_options else f"    → {advice}")
         super().__init__("\n".join(lines))
 
 
@@ -266,18 +310,13 @@ class SharedBarsError(MoolaError, ValueError, AssertionError):
 class StoreError(MoolaError):
     """The base of what can be wrong with a feature store.
 
-    Attributes: `path` (of the store), `problem`, `advice`. Where torch's DataLoader hands on what one of its workers
-    raised, it makes the error anew from the text alone: then `problem` is all of it, and `path` is None.
+    Attributes: `path` (of the store), `problem`, `advice`.
     """
 
-    def __init__(self, path: str | Path, problem: str | None = None, advice: str = "") -> None:
-        self.path: Path | None
-        if problem is None:
-            super().__init__(str(path))
-            self.path, self.problem = None, str(path)
-        else:
-            super().__init__(f"{path}: {problem}. {advice}")
-            self.path, self.problem = Path(path), problem
+    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
+        super().__init__(f"{path}: {problem}. {advice}")
+        self.path = Path(path)
+        self.problem = problem
         self.advice = advice
 
 
@@ -295,9 +334,7 @@ class StoreWriteError(StoreError, OSError):
     Attribute: `errno`, where the system gave one.
     """
 
-    def __init__(
-        self, path: str | Path, problem: str | None = None, advice: str = "", *, errno: int | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, problem: str, advice: str, *, errno: int | None = None) -> None:
         super().__init__(path, problem, advice)
         self.errno = errno
 
@@ -305,19 +342,14 @@ class StoreWriteError(StoreError, OSError):
 class DamagedStoreError(StoreError):
     """A file of the store is missing, foreign, truncated or altered. Attribute: `file`."""
 
-    def __init__(
-        self, path: str | Path, file: str | None = None, problem: str = "", advice: str | None = None
-    ) -> None:
-        self.file = file
-        if file is None:
-            super().__init__(path)
-            return
+    def __init__(self, path: str | Path, file: str, problem: str, advice: str | None = None) -> None:
         super().__init__(
             path,
             f"{file}: {problem}",
             advice
             or "Build the store again, or restore it from a copy; `moola verify-features` names every fault",
         )
+        self.file = file
 
 
 class StaleStoreError(StoreError):

@@ -245,6 +245,9 @@ def make_splits(
         if short:
             problem += f" ({short:,} of {len(segments):,} segments are shorter than a window)"
         advice = "Give more bars, a smaller --window-length, or other dates or fractions"
+        if all(segment.first_valid is None for segment in segments):
+            problem += "; no bar is past its segment's warm-up, which swings up and down are part of"
+            advice = "Give more bars; where there are enough, look whether their prices move at all"
         raise InputError(problem, advice)
     for name, split in splits.items():
         if not split.windows:

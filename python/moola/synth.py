@@ -6,10 +6,13 @@ money.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -185,15 +188,33 @@ def _target(name: str, path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path`: it takes its name once it is whole and on disk, or goes if anything fails."""
+    """A new file beside `path`: it takes its name once it is whole and on disk, or goes if anything fails.
+
+    It is locked meanwhile, and a lock ends with its process: one that can be locked was left by a killed process,
+    and is removed.
+    """
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.moola-tmp")
+    for other in path.parent.iterdir():
+        if pattern.fullmatch(other.name):
+            # What may not be opened is somebody else's.
+            with suppress(OSError), other.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                other.unlink()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.moola-tmp")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield temporary
+            if not os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
+                # Another process took it for left in the moment before it was locked.
+                raise FileNotFoundError(errno.ENOENT, "Another process removed it; try again", str(temporary))
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+            temporary.replace(path)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            # Arrow tells what is wrong, and not with which file.
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
 
 

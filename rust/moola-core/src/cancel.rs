@@ -14,6 +14,11 @@ impl Cancel {
         Cancel(AtomicBool::new(false))
     }
 
+    /// A flag that is raised already.
+    pub const fn raised() -> Self {
+        Cancel(AtomicBool::new(true))
+    }
+
     /// Asks the work to stop.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);

@@ -67,13 +67,14 @@ enum Stage {
 
 impl Staging {
     /// Clears what killed builders of this name have left, makes sure that a store can be published at `store`, and
-    /// makes the temporary directory. Missing parents are made too.
+    /// makes the temporary directory. Missing parents are made too. Whoever cancels does not wait until the space of
+    /// what was left is free; otherwise it is there for the new store.
     ///
     /// # Errors
     /// [`Error::Publish`] when something stands there already, unless `overwrite` is set and it is a store; when
     /// another builder is replacing it; when the file system cannot rename without replacing, or exchange.
-    /// [`Error::Config`] when the name cannot be a store's. [`Error::Io`] when the system refuses.
-    pub fn begin(store: &Path, overwrite: bool) -> Result<Staging, Error> {
+    /// [`Error::Config`] when the name cannot be a store's. [`Error::Io`] when the system refuses. [`Error::Cancelled`].
+    pub fn begin(store: &Path, overwrite: bool, cancel: &Cancel) -> Result<Staging, Error> {
         let unusable = |problem: &str| Error::Config { name: "output", problem: problem.into() };
         let store = std::path::absolute(store)
             .map_err(|_| unusable("an empty path; name the new store's directory"))?;
@@ -94,7 +95,7 @@ impl Staging {
         let mut attempts = 0;
         loop {
             let outcome = Parents::make(folder)
-                .and_then(|parents| Staging::begin_in(folder, name, &store, overwrite, parents));
+                .and_then(|parents| Staging::begin_in(folder, name, &store, overwrite, parents, cancel));
             attempts += 1;
             // Another builder that failed may have taken an empty parent away again; then make it once more.
             match outcome {
@@ -111,6 +112,7 @@ impl Staging {
         store: &Path,
         overwrite: bool,
         parents: Parents,
+        cancel: &Cancel,
     ) -> Result<Staging, Error> {
         let refuse = |refusal, problem: String, advice| Error::Publish {
             refusal,
@@ -122,7 +124,8 @@ impl Staging {
         // Its parent may be a symbolic link.
         let parent =
             rustix::fs::open(folder, OPEN.difference(OFlags::NOFOLLOW), Mode::empty()).map_err(failed)?;
-        clear_leftovers(&parent, folder, name);
+        clear_leftovers(&parent, folder, name, cancel);
+        cancel.check()?;
 
         let replaced = match look(&parent, name).map_err(|errno| Error::io(store)(errno.into()))? {
             Found::Nothing => None,
@@ -148,7 +151,7 @@ impl Staging {
 
         let mut temporary = Locked::make(&parent, name).map_err(failed)?;
         if let Err(errno) = temporary.try_renames(&parent, name, replaced.is_some()) {
-            temporary.remove(folder);
+            temporary.remove(folder, cancel);
             return Err(match errno {
                 Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => {
                     let lacks = if replaced.is_some() {
@@ -203,8 +206,9 @@ impl Staging {
         sync_directory(&self.path, cancel)
     }
 
-    /// Gives what [`sync`](Staging::sync) has brought to disk its name, and clears up. After an error before it has
-    /// the name, the value still holds the temporary directory; drop it.
+    /// Gives what [`sync`](Staging::sync) has brought to disk its name, and clears up. That takes no time worth
+    /// cancelling: the name of a store that was replaced goes, and its space is free soon after. After an error
+    /// before it has the name, the value still holds the temporary directory; drop it.
     ///
     /// # Errors
     /// [`Error::Publish`] when another builder came first; [`Error::Io`].
@@ -221,10 +225,10 @@ impl Staging {
         if let Some(old) = self.replaced.take() {
             // The name that was the new store's is now the old one's.
             let old = Locked { name: self.temporary.name.clone(), ..old };
-            old.remove(folder);
+            old.remove(folder, &Cancel::raised());
         }
         self.temporary.unlock();
-        clear_leftovers(&self.parent, folder, &self.name);
+        clear_leftovers(&self.parent, folder, &self.name, &Cancel::raised());
         Ok(())
     }
 
@@ -258,22 +262,14 @@ impl Staging {
         }
     }
 
-    /// Removes the temporary directory, and parents that were made for it, unless the store is published.
-    pub fn discard(&mut self) {
-        self.remove_by(|path| fs::remove_dir_all(path));
-    }
-
-    /// The same for a builder who was interrupted: the names go at once, and the space of large files soon after.
-    pub fn abandon(&mut self) {
-        self.remove_by(removal::remove_at_once);
-    }
-
-    fn remove_by(&mut self, remove: impl Fn(&Path) -> io::Result<()>) {
+    /// Removes the temporary directory, and parents that were made for it, unless the store is published. The names
+    /// go at once; whoever does not cancel waits until the space is free, too.
+    pub fn discard(&mut self, cancel: &Cancel) {
         // A fork of the builder has this value too, but not the right to the directory.
         if self.stage == Stage::Building && self.temporary.is_ours() {
             self.stage = Stage::Discarded;
             // What cannot be removed is left to the next build.
-            let _ = remove(&self.path);
+            let _ = removal::remove(&self.path, cancel);
             self.replaced = None;
             self.parents.remove();
         }
@@ -282,7 +278,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        self.discard();
+        self.discard(&Cancel::raised());
     }
 }
 
@@ -362,8 +358,8 @@ impl Locked {
     }
 
     /// Removes the directory and what is in it. What cannot be removed is left to the next build.
-    fn remove(&self, folder: &Path) {
-        let _ = fs::remove_dir_all(folder.join(&self.name));
+    fn remove(&self, folder: &Path, cancel: &Cancel) {
+        let _ = removal::remove(&folder.join(&self.name), cancel);
     }
 
     /// Tries, on this empty directory, the renames that publishing will need: they are refused before the work, not
@@ -412,14 +408,14 @@ fn is_temporary_name(name: &[u8], store: &OsStr) -> bool {
 }
 
 /// Removes the temporary directories of builders that are no more. What cannot be read or removed is not ours.
-fn clear_leftovers(parent: &OwnedFd, folder: &Path, store: &OsStr) {
+fn clear_leftovers(parent: &OwnedFd, folder: &Path, store: &OsStr, cancel: &Cancel) {
     let Ok(entries) = Dir::read_from(parent) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_bytes();
         if is_temporary_name(name, store)
             && let Ok(Some(leftover)) = Locked::take(parent, OsStr::from_bytes(name))
         {
-            leftover.remove(folder);
+            leftover.remove(folder, cancel);
         }
     }
 }
@@ -595,7 +591,7 @@ mod tests {
 
     /// Builds a store with `mark` in it.
     fn build(path: &Path, overwrite: bool, mark: &str) -> Result<(), Error> {
-        let mut staging = Staging::begin(path, overwrite)?;
+        let mut staging = Staging::begin(path, overwrite, &Cancel::new())?;
         write(staging.path(), mark);
         staging.publish(&Cancel::new())
     }
@@ -624,7 +620,7 @@ mod tests {
     fn a_store_appears_whole_and_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let mut staging = Staging::begin(&path, false).unwrap();
+        let mut staging = Staging::begin(&path, false, &Cancel::new()).unwrap();
         assert_eq!(staging.path().parent(), path.parent());
         write(staging.path(), "one");
         assert!(!path.exists());
@@ -691,7 +687,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         for overwrite in [false, true] {
-            let mut slow = Staging::begin(&path, overwrite).unwrap();
+            let mut slow = Staging::begin(&path, overwrite, &Cancel::new()).unwrap();
             write(slow.path(), "slow");
             build(&path, false, "quick").unwrap();
             assert_eq!(refusal(slow.publish(&Cancel::new())).0, Refusal::Conflict);
@@ -707,9 +703,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         build(&path, false, "old").unwrap();
-        let mut first = Staging::begin(&path, true).unwrap();
+        let mut first = Staging::begin(&path, true, &Cancel::new()).unwrap();
         write(first.path(), "first");
-        assert_eq!(refusal(Staging::begin(&path, true)).0, Refusal::Conflict);
+        assert_eq!(refusal(Staging::begin(&path, true, &Cancel::new())).0, Refusal::Conflict);
         first.publish(&Cancel::new()).unwrap();
         assert_eq!(mark(&path), "first");
         // The lock ends with the build, not with the value.
@@ -723,7 +719,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         build(&path, false, "old").unwrap();
-        let mut staging = Staging::begin(&path, true).unwrap();
+        let mut staging = Staging::begin(&path, true, &Cancel::new()).unwrap();
         write(staging.path(), "new");
         fs::rename(&path, folder.path().join("away")).unwrap();
         build(&path, false, "foreign").unwrap();
@@ -733,7 +729,7 @@ mod tests {
         assert_eq!(names(folder.path()), ["away", "store"]);
 
         // Where nothing took its place, the new store may.
-        let mut staging = Staging::begin(&path, true).unwrap();
+        let mut staging = Staging::begin(&path, true, &Cancel::new()).unwrap();
         write(staging.path(), "new");
         fs::remove_dir_all(&path).unwrap();
         staging.publish(&Cancel::new()).unwrap();
@@ -744,7 +740,7 @@ mod tests {
     fn leftovers_are_cleared_and_live_builders_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let live = Staging::begin(&path, false).unwrap();
+        let live = Staging::begin(&path, false, &Cancel::new()).unwrap();
         let leftover = folder.path().join(".store.0123abcd.moola-tmp");
         let others = [
             ".stores.0123abcd.moola-tmp",
@@ -778,26 +774,29 @@ mod tests {
     fn parents_are_made_and_taken_away_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/store");
-        drop(Staging::begin(&path, false).unwrap());
+        drop(Staging::begin(&path, false, &Cancel::new()).unwrap());
         assert_eq!(names(folder.path()), [""; 0]);
-        let kept = Staging::begin(&path, false).unwrap();
+        let kept = Staging::begin(&path, false, &Cancel::new()).unwrap();
         fs::write(folder.path().join("a/mine"), "").unwrap();
         drop(kept);
         assert_eq!(names(&folder.path().join("a")), ["mine"]);
         build(&path, false, "one").unwrap();
         assert_eq!(mark(&path), "one");
 
-        let error = Staging::begin(&folder.path().join("a/mine/store"), false).unwrap_err();
+        let error = Staging::begin(&folder.path().join("a/mine/store"), false, &Cancel::new()).unwrap_err();
         assert!(matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory));
         std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
-        let error = Staging::begin(&folder.path().join("dangling/store"), false).unwrap_err();
+        let error = Staging::begin(&folder.path().join("dangling/store"), false, &Cancel::new()).unwrap_err();
         assert!(matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound));
     }
 
     #[test]
     fn names_that_cannot_be_stores_are_refused() {
         for path in ["", "/", "..", "a/..", &"n".repeat(236), "x.moola-tmp"] {
-            assert!(matches!(Staging::begin(Path::new(path), false), Err(Error::Config { .. })), "{path:?}");
+            assert!(
+                matches!(Staging::begin(Path::new(path), false, &Cancel::new()), Err(Error::Config { .. })),
+                "{path:?}"
+            );
         }
         let folder = tempfile::tempdir().unwrap();
         build(&folder.path().join("n".repeat(235)), false, "").unwrap();
@@ -810,7 +809,7 @@ mod tests {
     fn a_cancelled_build_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let mut staging = Staging::begin(&path, false).unwrap();
+        let mut staging = Staging::begin(&path, false, &Cancel::new()).unwrap();
         write(staging.path(), "one");
         let cancel = Cancel::new();
         cancel.cancel();

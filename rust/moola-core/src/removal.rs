@@ -1,106 +1,108 @@
-//! Removing large files for someone who is in a hurry.
+//! Removing large files for someone who may be in a hurry.
 //!
 //! To give a file's pages and blocks back takes the kernel a third of a second for each gigabyte, and whoever lets go
-//! of it last waits for that. Who has pressed Ctrl-C should not: the names go at once, and another process, which has
-//! nothing else to do, is the last to let go.
+//! of it last waits for that, in a call that no signal ends. Nor does another thread help: a process ends when the
+//! last of its threads does. So the names go at once, and another process, which does nothing else, is the last to
+//! let go. Files are not emptied first, in steps: a reader may have mapped what was a store.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use crate::Cancel;
 
 /// Files of at least this many bytes are left to another process.
 const LARGE: u64 = 32 << 20;
 
-/// Removes a directory and the files in it. When this returns no name is left; the space of large files is free soon
-/// after, even when this process has ended by then.
-pub fn remove_at_once(directory: &Path) -> io::Result<()> {
-    let mut large = Vec::new();
+/// How often `cancel` is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Removes a directory and the files in it: first every name, at once; then it waits until the space is free, too,
+/// but no longer than until it is cancelled. The space becomes free in any case, even when this process has ended.
+///
+/// # Errors
+/// What the system says when a name cannot be removed.
+pub fn remove(directory: &Path, cancel: &Cancel) -> io::Result<()> {
+    let Ok((until, go)) = io::pipe() else { return fs::remove_dir_all(directory) };
+    let mut holders = Vec::new();
     for entry in fs::read_dir(directory)?.flatten() {
-        let is_large = entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() >= LARGE);
-        if is_large && let Ok(file) = File::open(entry.path()) {
-            large.push(OwnedFd::from(file));
+        let large = entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() >= LARGE);
+        // Where no process can be started, this one is the last to let go, and takes its time.
+        if large && let Ok(holder) = hold(&entry.path(), &until) {
+            holders.push(holder);
         }
     }
     let outcome = fs::remove_dir_all(directory);
-    if !large.is_empty() {
-        close_elsewhere(large);
+    drop(go);
+    if !holders.is_empty() {
+        wait(holders, cancel);
     }
     outcome
 }
 
-/// Closes files in such a way that another process is the last to do so.
-#[cfg(target_os = "linux")]
-fn close_elsewhere(mut files: Vec<OwnedFd>) {
-    use std::os::fd::AsRawFd;
-
-    // The other process waits until this one, at whose end the pipe is closed in any case, has let go.
-    let Ok((wait, go)) = io::pipe() else { return };
-    files.push(wait.into());
-    let mut kept: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
-    kept.sort_unstable();
-    let wait = files[files.len() - 1].as_raw_fd();
-    // SAFETY: what follows `fork` in the child is system calls only, on memory that was ready before: all that is
-    // allowed in the child of a process with threads. `_exit` runs nothing of ours.
-    unsafe {
-        match libc::fork() {
-            0 => {
-                // A child of a child is nobody's to wait for.
-                if libc::fork() == 0 && close_all_but(&kept) {
-                    libc::setsid();
-                    let mut byte = 0_u8;
-                    libc::read(wait, (&raw mut byte).cast(), 1);
-                }
-                libc::_exit(0)
-            }
-            // Then they are closed here, and take their time.
-            -1 => {}
-            child => {
-                libc::waitpid(child, std::ptr::null_mut(), 0);
-            }
-        }
-    }
-    drop(files);
-    drop(go);
+/// Starts a process that has a file open until the pipe is closed at its other end.
+fn hold(path: &Path, until: &PipeReader) -> io::Result<Child> {
+    // It copies what comes through the pipe, which is nothing, into the file, which is open for reading only.
+    Command::new("cat")
+        .stdin(Stdio::from(until.try_clone()?))
+        .stdout(Stdio::from(File::open(path)?))
+        .stderr(Stdio::null())
+        // Neither a second Ctrl-C nor a disk that is to be unmounted is its business.
+        .process_group(0)
+        .current_dir("/")
+        .spawn()
 }
 
-/// Closes every descriptor but these, which ascend: somebody may be waiting for the end of a pipe, or for a lock.
-#[cfg(target_os = "linux")]
-fn close_all_but(kept: &[i32]) -> bool {
-    let mut first = 0;
-    let close = |first: i32, last: u32| {
-        // SAFETY: the call takes numbers; the descriptors are this process's own, and nobody uses them any more.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
-    };
-    for &fd in kept {
-        if first < fd && !close(first, fd as u32 - 1) {
-            return false;
+/// Waits for the end of processes, which is somebody's duty even when the caller has been cancelled.
+fn wait(holders: Vec<Child>, cancel: &Cancel) {
+    let (sender, ended) = mpsc::channel::<()>();
+    let started = std::thread::Builder::new().name("moola-removal".into()).spawn(move || {
+        for mut holder in holders {
+            let _ = holder.wait();
         }
-        first = fd + 1;
+        drop(sender);
+    });
+    while started.is_ok() && cancel.check().is_ok() {
+        if ended.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
     }
-    close(first, u32::MAX)
 }
-
-/// Elsewhere it takes its time.
-#[cfg(not(target_os = "linux"))]
-fn close_elsewhere(_files: Vec<OwnedFd>) {}
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
-    #[test]
-    fn nothing_is_left_and_the_space_is_free_soon() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = folder.path().join("directory");
+    fn filled(folder: &Path) -> std::path::PathBuf {
+        let directory = folder.join("directory");
         fs::create_dir_all(directory.join("deeper")).unwrap();
         fs::write(directory.join("deeper/small"), "small").unwrap();
         for name in ["one", "two"] {
             fs::write(directory.join(name), vec![1; LARGE as usize]).unwrap();
         }
-        remove_at_once(&directory).unwrap();
+        directory
+    }
+
+    #[test]
+    fn who_waits_finds_the_space_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = filled(folder.path());
+        remove(&directory, &Cancel::new()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(!is_open(&directory));
+    }
+
+    #[test]
+    fn who_does_not_finds_no_name_and_the_space_free_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = filled(folder.path());
+        remove(&directory, &Cancel::raised()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let patience = Instant::now();
         while is_open(&directory) {
@@ -119,6 +121,6 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(remove_at_once(&folder.path().join("none")).is_err());
+        assert!(remove(&folder.path().join("none"), &Cancel::new()).is_err());
     }
 }

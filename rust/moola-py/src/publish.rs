@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use moola_core::publish;
+use moola_core::{Cancel, publish};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
@@ -22,7 +22,7 @@ impl Staging {
     #[new]
     #[pyo3(signature = (store, overwrite=false))]
     fn new(py: Python<'_>, store: PathBuf, overwrite: bool) -> PyResult<Self> {
-        let inner = worker::run(py, |_| publish::Staging::begin(&store, overwrite))?;
+        let inner = worker::run(py, |cancel| publish::Staging::begin(&store, overwrite, cancel))?;
         Ok(Staging { inner })
     }
 
@@ -59,9 +59,15 @@ impl Staging {
                 Err(error) => error,
             },
         };
-        // Who has pressed Ctrl-C does not want to wait until gigabytes are given back.
-        let interrupted = error.is_instance_of::<PyKeyboardInterrupt>(py);
-        py.detach(|| if interrupted { inner.abandon() } else { inner.discard() });
+        // Who has pressed Ctrl-C, be it now, does not want to wait until gigabytes are given back.
+        if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+            py.detach(|| inner.discard(&Cancel::raised()));
+        } else {
+            worker::run(py, |cancel| {
+                inner.discard(cancel);
+                Ok(())
+            })?;
+        }
         if !inner.is_published() {
             // An OSError about one of the files becomes one about the store, which says what to do.
             let explain = py.import("moola.publish")?.getattr("explain")?;
