@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from moola.augment.config import AugmentationConfig
 from moola.config import parse_config, read_yaml
 from moola.errors import ConfigError
 
@@ -108,6 +109,7 @@ class Config(_Section):
 
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
 
 
 def shipped_models() -> list[str]:
