@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -20,6 +20,7 @@ __all__ = [
     "InputDeniedError",
     "InputError",
     "InputMissingError",
+    "LeakError",
     "MoolaError",
     "NotFiniteError",
     "Problem",
@@ -35,6 +36,10 @@ __all__ = [
     "TimestampError",
     "WeightsError",
 ]
+
+
+# How many windows a `LeakError` names.
+_SHOWN = 20
 
 
 class MoolaError(Exception):
@@ -305,6 +310,26 @@ class SharedBarsError(MoolaError, ValueError, AssertionError):
         self.shared = shared
         self.in_time = in_time
         self.count = count
+
+
+class LeakError(MoolaError, ValueError, AssertionError):
+    """Something knows the windows that it is scored on: its scores would flatter.
+
+    Attributes: `what` (the model, scaler or pipeline), `problem`, `known` (the numbers of the windows).
+    """
+
+    def __init__(self, what: str, problem: str, known: Iterable[int]) -> None:
+        self.what = what
+        self.problem = problem
+        self.known = [int(window) for window in known]
+        count = len(self.known)
+        shown = ", ".join(map(str, self.known[:_SHOWN])) + (
+            f" and {count - _SHOWN:,} more" if count > _SHOWN else ""
+        )
+        super().__init__(
+            f"{what} {problem}: {count:,} window{'s' if count != 1 else ''}, {shown}. Fit it on the training windows "
+            "of the fold alone, and keep windows that share bars in one group"
+        )
 
 
 class StoreError(MoolaError):

@@ -1,0 +1,269 @@
+"""What needs no model: majority, guessing, the mean span, and a linear look at pooled features.
+
+They are scikit-learn estimators that are fitted as :class:`JadeClassifier` is: `fit(X, y, spans=None,
+valid_mask=None)`, so that whatever cross-validates a model cross-validates these. A model that does not beat them
+has learned nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from moola.errors import ConfigError
+from moola.evaluation.out_of_fold import out_of_fold
+from moola.evaluation.outcomes import NO_SPAN, Flags, Floats, Numbers, Predictions, Truth
+
+__all__ = [
+    "POOLED",
+    "MajorityClass",
+    "MeanSpan",
+    "PooledLogisticRegression",
+    "StratifiedGuess",
+    "baseline_predictions",
+    "pool_features",
+]
+
+POOLED = ("mean", "std", "min", "max", "last")
+"""What is pooled of each feature over a window's valid bars."""
+
+
+def pool_features(X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
+    """Windows as rows of numbers: `[n, K, D]` to `[n, 5·D]`.
+
+    Args:
+        X: `[n, K, D]`, or `[n, K]` of one feature. What stands at bars that are not valid is not looked at.
+        valid_mask: `[n, K]` bool, which bars count; all unless given.
+
+    Returns:
+        The mean of each feature over the valid bars, then each one's population standard deviation, minimum,
+        maximum, and value at the last valid bar.
+
+    Raises `ConfigError` for a window without a valid bar, or with a NaN or infinite value at one.
+    """
+    x = np.asarray(X, dtype=np.float64)
+    if x.ndim == 2:
+        x = x[:, :, None]
+    if x.ndim != 3:
+        raise ConfigError(
+            "X", f"has the shape {x.shape}; give windows as [n, K, D], or [n, K] of one feature"
+        )
+    valid = _valid(valid_mask, x)
+    count = valid.sum(axis=1)[:, None]
+    if not count.all():
+        raise ConfigError(
+            "valid_mask", f"leaves window {int(np.argmin(count))} no bar; leave that window out"
+        )
+    inside = valid[:, :, None]
+    zeroed = np.where(inside, x, 0.0)
+    if not np.isfinite(zeroed).all():
+        window, bar, feature = np.argwhere(~np.isfinite(zeroed))[0]
+        raise ConfigError(
+            "X",
+            f"is {zeroed[window, bar, feature]} at bar {bar} of window {window}, feature {feature}; give finite "
+            "values, or hide the bar by valid_mask",
+        )
+    mean = zeroed.sum(axis=1) / count
+    spread = np.where(inside, x - mean[:, None], 0.0)
+    last = x.shape[1] - 1 - np.argmax(valid[:, ::-1], axis=1)
+    return np.concatenate(
+        [
+            mean,
+            np.sqrt((spread**2).sum(axis=1) / count),
+            np.where(inside, x, np.inf).min(axis=1),
+            np.where(inside, x, -np.inf).max(axis=1),
+            x[np.arange(len(x)), last],
+        ],
+        axis=1,
+    )
+
+
+def _valid(valid_mask: ArrayLike | None, x: Floats) -> Flags:
+    if valid_mask is None:
+        return np.ones(x.shape[:2], np.bool_)
+    valid = np.asarray(valid_mask)
+    if valid.shape != x.shape[:2] or valid.dtype != np.bool_:
+        raise ConfigError(
+            "valid_mask",
+            f"is {valid.dtype} of shape {valid.shape}; give True or False for each bar of X, {list(x.shape[:2])}",
+        )
+    return valid
+
+
+def _true_spans(spans: ArrayLike | None) -> Numbers:
+    """The spans there are among `[n, 2]`, without the windows that have none. Raises where none has."""
+    given = np.empty((0, 2), np.int64) if spans is None else np.asarray(spans, dtype=np.int64)
+    there: Numbers = given[given[:, 0] != NO_SPAN]
+    if not len(there):
+        raise ConfigError(
+            "spans", "has no span to learn from; give first and last bar of at least one window"
+        )
+    return there
+
+
+class _Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier that says the class that is most probable to it."""
+
+    classes_: NDArray[Any]
+
+    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
+        """`[n, C]`: the probabilities of the classes."""
+        raise NotImplementedError
+
+    def predict(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[Any]:
+        """`[n]`: the most probable class."""
+        probable: NDArray[Any] = self.classes_[self.predict_proba(X, valid_mask).argmax(axis=1)]
+        return probable
+
+
+class MajorityClass(_Classifier):
+    """Says of every window the class that most training windows have, with the classes' shares as probabilities.
+
+    No constant has a lower expected log loss than these shares.
+    """
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, spans: ArrayLike | None = None, valid_mask: ArrayLike | None = None
+    ) -> MajorityClass:
+        """Counts the classes. Nothing of `X` but its length, nothing of spans and mask is looked at."""
+        self._shares = DummyClassifier(strategy="prior").fit(np.zeros((len(np.asarray(X)), 1)), y)
+        self.classes_ = self._shares.classes_
+        return self
+
+    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
+        """`[n, C]`: the shares of the classes in training, for every window."""
+        check_is_fitted(self)
+        shares: Floats = self._shares.predict_proba(np.zeros((len(np.asarray(X)), 1)))
+        return shares
+
+
+class StratifiedGuess(_Classifier):
+    """Guesses: class and span of a training window drawn at random, for every window.
+
+    It is sure of every guess, so its log loss is that of someone who bets all on it: 36 nats for each guess that is
+    wrong. One run of guesses is itself luck; give `evaluate` several, with a seed each, and it takes their mean.
+
+    Args:
+        seed: Of the guesses.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, spans: ArrayLike | None = None, valid_mask: ArrayLike | None = None
+    ) -> StratifiedGuess:
+        """Keeps labels and spans, to draw from. Nothing of `X` and mask is looked at."""
+        self.classes_, self._labels = np.unique(np.asarray(y), return_inverse=True)
+        self._spans = None if spans is None else _true_spans(spans)
+        return self
+
+    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
+        """`[n, C]`: 1 for the guess, 0 for the rest. The same windows get the same guesses."""
+        check_is_fitted(self)
+        drawn = np.random.default_rng([self.seed, 0]).integers(len(self._labels), size=len(np.asarray(X)))
+        return np.eye(len(self.classes_))[self._labels[drawn]]
+
+    def predict_spans(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Numbers:
+        """`[n, 2]`: spans of training windows, of those that have one. Raises `ConfigError` where none had."""
+        check_is_fitted(self)
+        spans = _true_spans(self._spans)
+        return spans[np.random.default_rng([self.seed, 1]).integers(len(spans), size=len(np.asarray(X)))]
+
+
+class MeanSpan(BaseEstimator):  # type: ignore[misc]
+    """Says of every window the mean first and the mean last bar of the spans in training, rounded to bars."""
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, spans: ArrayLike | None = None, valid_mask: ArrayLike | None = None
+    ) -> MeanSpan:
+        """Takes the mean of the spans that are not (−1, −1). Raises `ConfigError` where there is none."""
+        # Halves go up: round() would take them to the even bar.
+        self.span_: Numbers = np.floor(_true_spans(spans).mean(axis=0) + 0.5).astype(np.int64)
+        return self
+
+    def predict_spans(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Numbers:
+        """`[n, 2]`: the mean span, for every window."""
+        check_is_fitted(self)
+        return np.tile(self.span_, (len(np.asarray(X)), 1))
+
+
+class PooledLogisticRegression(_Classifier):
+    """Logistic regression on each feature's mean, standard deviation, minimum, maximum and last value over valid bars.
+
+    The columns are standardised by the training windows. It sees how a window lies and how much it moves, but not in
+    what order: what a sequence model gains over it, it gains by the order.
+
+    Args:
+        C: The inverse of the L2 penalty, as in scikit-learn.
+        class_weight: `balanced` weighs classes by their rarity.
+    """
+
+    def __init__(self, C: float = 1.0, class_weight: Literal["balanced"] | None = None) -> None:  # noqa: N803
+        self.C = C
+        self.class_weight = class_weight
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, spans: ArrayLike | None = None, valid_mask: ArrayLike | None = None
+    ) -> PooledLogisticRegression:
+        """Fits pooled windows. Where all labels are one class, that one is said with certainty. Spans are not used."""
+        pooled = pool_features(X, valid_mask)
+        if len(np.unique(np.asarray(y))) > 1:
+            regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1_000)
+            self._model = make_pipeline(StandardScaler(), regression)
+        else:
+            self._model = DummyClassifier(strategy="prior")
+        # Matrices of a hundred rows: on a busy machine threads that wait for each other take ten times as long.
+        with threadpool_limits(1):
+            self._model.fit(pooled, y)
+        self.classes_ = self._model.classes_
+        return self
+
+    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
+        """`[n, C]`: the probabilities of the classes."""
+        check_is_fitted(self)
+        probabilities: Floats = self._model.predict_proba(pool_features(X, valid_mask))
+        return probabilities
+
+
+GUESSES = 20
+"""Runs of guesses, each with a seed of its own, whose mean is what guessing gives."""
+
+
+def baseline_predictions(
+    X: ArrayLike,
+    truth: Truth,
+    splits: Iterable[tuple[ArrayLike, ArrayLike]],
+    *,
+    seed: int,
+    valid_mask: ArrayLike | None = None,
+    n_jobs: int | None = None,
+) -> dict[str, list[Predictions]]:
+    """What each baseline says out of fold, by the name it has in reports: what belongs beside every model.
+
+    The mean span is there where windows have spans. Guesses are drawn 20 times, from `seed` on. Arguments and
+    errors are those of :func:`moola.evaluation.out_of_fold.out_of_fold`.
+    """
+    folds = list(splits)
+    guesses = [StratifiedGuess(seed + i) for i in range(GUESSES)]
+    estimators: dict[str, list[Any]] = {"majority class": [MajorityClass()], "stratified guessing": guesses}
+    if truth.spans is not None:
+        estimators["mean span"] = [MeanSpan()]
+    estimators["pooled logistic regression"] = [PooledLogisticRegression()]
+    return {
+        name: [
+            out_of_fold(estimator, X, truth, folds, valid_mask=valid_mask, n_jobs=n_jobs)
+            for estimator in several
+        ]
+        for name, several in estimators.items()
+    }

@@ -1,0 +1,240 @@
+"""How far scores would be off on other windows, and whether two models differ.
+
+Windows of one group share bars or a day, and are right or wrong together. So groups are what is drawn anew: whole, with
+replacement, as many as there are. Sources: A. C. Davison and D. V. Hinkley, *Bootstrap Methods and their Application*,
+Cambridge 1997, section 3.8 (hierarchical data); T. C. Hesterberg, "What teachers should know about the bootstrap", The
+American Statistician 69 (2015), 371–386, section 5.3 (the expanded percentile interval).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtr, stdtrit
+
+from moola.errors import ConfigError
+from moola.evaluation.metrics import METRICS, Metric
+from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth, as_repeats
+
+__all__ = ["LEVEL", "Difference", "Interval", "bootstrap", "over_repeats", "paired_differences"]
+
+LEVEL = 0.95
+"""The share of the resamples that an interval holds."""
+
+_RESAMPLES = 2_000
+# Numbers of a block of resamples; memory does not grow with resamples times groups.
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A score and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "–"
+        bounds = "" if np.isnan(self.low) else f" ({_signed(self.low)} to {_signed(self.high)})"
+        return f"{_signed(self.value)}{bounds}"
+
+
+def _signed(value: float) -> str:
+    # A minus as wide as the digits, and no "-0.000".
+    text = f"{value:.3f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """By how much one model's score differs from another's, on the same windows."""
+
+    metric: str
+    model: str
+    other: str
+    interval: Interval
+    """Of the model's score less the other's."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+    @property
+    def better(self) -> bool:
+        """Whether the model is shown to be better than the other."""
+        return self.shown and METRICS[self.metric].better(self.interval.value)
+
+    def __str__(self) -> str:
+        title = METRICS[self.metric].title
+        facts = f"difference {self.interval}"
+        if np.isnan(self.interval.value):
+            return f"{title}: {self.model} and {self.other} cannot be compared, one of them has no such score"
+        if not self.shown:
+            return f"{title}: no difference shown between {self.model} and {self.other}: {facts}"
+        return f"{title}: {self.model} is {'better' if self.better else 'worse'} than {self.other}: {facts}"
+
+
+def bootstrap(
+    truth: Truth,
+    predictions: Predictions | Sequence[Predictions],
+    *,
+    seed: int,
+    resamples: int = _RESAMPLES,
+) -> dict[str, Interval]:
+    """Every metric with its 95 % interval, from percentiles over resampled groups.
+
+    Args:
+        truth: The windows, with their groups.
+        predictions: What was said of them; of several repeats of a cross-validation, the mean of their scores is
+            the score, and all are resampled alike.
+        seed: Of the resamples; the same seed draws the same groups for every model.
+        resamples: How many.
+
+    Returns:
+        By the metric's name, an interval; of NaN where there is nothing to score. Resamples that leave nothing to
+        score, such as those without a span, are left out.
+
+    Raises `ConfigError` when there is only one group: nothing can be learnt from it about others.
+
+    The interval speaks of other windows for the models that there are, which have been trained on some of these:
+    read it as the least doubt there is. On simulated markets it holds the score in 93 to 95 % of cases from 10 groups
+    on, the calibration error in 87 % with 10 groups and 96 % with 70.
+    """
+    repeats = as_repeats(predictions)
+    resampled = _Resampled(truth, seed, resamples)
+    return {name: resampled.interval(metric, repeats) for name, metric in METRICS.items()}
+
+
+def paired_differences(
+    truth: Truth,
+    model: Predictions | Sequence[Predictions],
+    other: Predictions | Sequence[Predictions],
+    *,
+    seed: int,
+    names: tuple[str, str] = ("the model", "the other"),
+    resamples: int = _RESAMPLES,
+) -> dict[str, Difference]:
+    """By how much the model's scores differ from the other's, with 95 % intervals, for every metric.
+
+    Both are scored on the same resampled groups, so what makes windows hard or easy for both cancels out. Arguments
+    and errors are those of :func:`bootstrap`; where predictions know their folds, the repeats of both sides must
+    have the same: `ConfigError` otherwise, for then the models have been trained on different windows.
+    """
+    one, two = as_repeats(model), as_repeats(other)
+    _check_paired(one, two, names)
+    resampled = _Resampled(truth, seed, resamples)
+    return {
+        name: Difference(name, *names, resampled.interval(metric, one, two))
+        for name, metric in METRICS.items()
+    }
+
+
+def over_repeats(scores: Sequence[float]) -> Interval:
+    """The mean of a score over repeats, and the 95 % interval of that mean: what seeds and folds alone change.
+
+    It is Student's t interval. Repeats are few, and the percentiles of 5 repeats drawn anew hold the mean in only
+    80 to 85 % of cases. All repeats have the same windows, so it says nothing of other windows: for that see
+    :func:`bootstrap`. Of one repeat, the interval is of NaN.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if len(values) < 2 or np.isnan(values).any():
+        return Interval(float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"))
+    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * values.std(ddof=1) / len(values) ** 0.5
+    mean = float(values.mean())
+    return Interval(mean, mean - half, mean + half)
+
+
+class _Resampled:
+    """Groups drawn anew, and what metrics make of them."""
+
+    def __init__(self, truth: Truth, seed: int, resamples: int) -> None:
+        if truth.n_groups < 2:
+            raise ConfigError(
+                "groups",
+                f"has one, of all {len(truth):,} windows; an interval needs at least 2, so say more finely which "
+                "windows belong together",
+            )
+        if resamples < 1:
+            raise ConfigError("resamples", f"{resamples} is too few; give 1 or more")
+        self._truth = truth
+        self._seed = seed
+        self._resamples = resamples
+
+    def interval(
+        self, metric: Metric, repeats: Sequence[Predictions], others: Sequence[Predictions] | None = None
+    ) -> Interval:
+        """Of the repeats' score, or of their score less that of others."""
+        value, draws = self.score(metric, repeats), self.draws(metric, repeats)
+        if others is not None:
+            value, draws = value - self.score(metric, others), draws - self.draws(metric, others)
+        found = _interval(metric, value, draws, self._truth.n_groups)
+        # A score is not below 0, a difference may be.
+        return found if others is not None or np.isnan(found.low) else replace(found, low=max(found.low, 0.0))
+
+    def score(self, metric: Metric, repeats: Sequence[Predictions]) -> float:
+        """The mean of the repeats' scores, as they are."""
+        return float(np.mean([metric(self._truth, repeat) for repeat in repeats]))
+
+    def draws(self, metric: Metric, repeats: Sequence[Predictions]) -> Floats:
+        """`[resamples]`: the mean of the repeats' scores of each; NaN where nothing is left to score."""
+        if not all(metric.applies(self._truth, repeat) for repeat in repeats):
+            return np.full(self._resamples, np.nan)
+        sums = np.stack([self._group_sums(metric.statistics(self._truth, repeat)) for repeat in repeats])
+        return np.concatenate(
+            [metric.score(counts @ sums).mean(axis=0) for counts in self._counts()],
+        )
+
+    def _group_sums(self, statistics: Floats) -> Floats:
+        """`[groups, S]`, of statistics `[n, S]`."""
+        sums = np.zeros((self._truth.n_groups, statistics.shape[1]))
+        np.add.at(sums, self._truth.groups, statistics)
+        return sums
+
+    def _counts(self) -> Iterator[Floats]:
+        """How often each group is drawn: `[resamples, groups]`, in blocks."""
+        rng = np.random.default_rng(self._seed)
+        groups = self._truth.n_groups
+        block = max(1, _BLOCK // groups)
+        for at in range(0, self._resamples, block):
+            rows = min(block, self._resamples - at)
+            drawn: Numbers = rng.integers(groups, size=(rows, groups))
+            drawn += np.arange(rows)[:, None] * groups
+            yield np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
+
+
+def _interval(metric: Metric, value: float, draws: Floats, groups: int) -> Interval:
+    """The expanded percentile interval of a score, or of a difference of scores.
+
+    The percentiles lie further out than 2.5 and 97.5, by as much as Student's t of so many groups lies further out than
+    the normal distribution: plain percentiles of 10 groups hold the score in 90 % of cases only.
+    """
+    defined = draws[~np.isnan(draws)]
+    if np.isnan(value) or not len(defined):
+        return Interval(value, float("nan"), float("nan"))
+    outside = float(ndtr(-((groups / (groups - 1)) ** 0.5) * stdtrit(groups - 1, (1 + LEVEL) / 2)))
+    low, high = np.quantile(defined, [outside, 1 - outside])
+    if metric.biased:
+        # Resamples lie above the score by about as much as the score lies above the truth. One bound moves by both; the
+        # other stays, for how great the bias is, is itself not known well.
+        shift = -2 * (defined.mean() - value)
+        low, high = low + min(shift, 0), high + max(shift, 0)
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def _check_paired(one: Sequence[Predictions], two: Sequence[Predictions], names: tuple[str, str]) -> None:
+    folds = [[repeat.folds for repeat in side if repeat.folds is not None] for side in (one, two)]
+    if not (folds[0] and folds[1]):
+        return
+    # A side may have more repeats, such as several seeds for each assignment of folds, but none of other folds.
+    mine, theirs = ({assignment.tobytes() for assignment in side} for side in folds)
+    if mine != theirs:
+        raise ConfigError(
+            "folds",
+            f"differ between {names[0]} and {names[1]}: {len(mine)} and {len(theirs)} assignments, "
+            f"{len(mine & theirs)} of them the same; compare models that were cross-validated with the same folds",
+        )

@@ -1,0 +1,168 @@
+"""What luck alone gives: the scores of the same procedure on labels that have been shuffled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from moola.errors import ConfigError
+from moola.evaluation.intervals import LEVEL
+from moola.evaluation.metrics import METRICS
+from moola.evaluation.outcomes import Numbers, Truth
+
+__all__ = ["PERMUTATIONS", "Null", "Scoring", "orders", "permutation_null", "permute_groups"]
+
+PERMUTATIONS = 200
+"""Shuffles of a cheap model: the least p-value is then 1/201, and it takes 200 cross-validations."""
+
+Scoring = Callable[[Truth], Mapping[str, float]]
+"""A whole procedure: it trains and tests on labelled windows, and gives scores by metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """Where a score lies among those that shuffled labels give."""
+
+    metric: str
+    value: float
+    """The score with the labels as they are."""
+    scores: tuple[float, ...]
+    """The scores with shuffled labels."""
+    movable: float
+    """The share of the windows whose group could exchange its labels with another."""
+
+    @property
+    def as_good(self) -> int:
+        """How many of the shuffles scored as well as the model, or better."""
+        null = np.array(self.scores)
+        # A score that could not be had counts against the model.
+        worse = null < self.value if METRICS[self.metric].greater_is_better else null > self.value
+        return len(null) - int(worse.sum())
+
+    @property
+    def p_value(self) -> float:
+        """(1 + shuffles as good as the model) / (1 + shuffles).
+
+        The model's labels are one of the orders that shuffling might have given, hence the ones: p is then not too
+        small, whatever the number of shuffles. Source: B. Phipson and G. K. Smyth, "Permutation p-values should
+        never be zero", Statistical Applications in Genetics and Molecular Biology 9 (2010), art. 39.
+        """
+        return (1 + self.as_good) / (1 + len(self.scores))
+
+    @property
+    def chance(self) -> tuple[float, float]:
+        """Between what 95 % of the shuffled scores lie."""
+        null = np.array(self.scores)
+        if np.isnan(null).all():
+            return float("nan"), float("nan")
+        low, high = np.nanquantile(null, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return float(low), float(high)
+
+    def __str__(self) -> str:
+        title, n = METRICS[self.metric].title, len(self.scores)
+        if np.isnan(self.value):
+            return f"{title}: there is no such score to shuffle"
+        low, high = self.chance
+        where = f"{self.value:.3f}; chance gives {low:.3f} to {high:.3f}"
+        if self.p_value > 1 - LEVEL:
+            return f"{title}: not shown to be more than luck: {where} (p = {self.p_value:.3f}, {n} shuffles)"
+        return f"{title}: better than luck: {where} (p = {self.p_value:.3f}, {n} shuffles)"
+
+
+def permute_groups(groups: Numbers, rng: np.random.Generator) -> Numbers:
+    """One shuffle in which whole groups exchange what they hold, among groups of one size.
+
+    Args:
+        groups: `[n]`, which group each window is in.
+        rng: What draws it.
+
+    Returns:
+        `[n]`: for each window the one whose label and span it gets. Within a group the order stays: the third window of
+        one group gets the label of the third of the other.
+
+    To shuffle windows one by one would tear apart labels that belong together, and the null would be too
+    narrow. Source: A. M. Winkler et al., "Multi-level block permutation", NeuroImage 123 (2015), 253–268 (whole-block
+    exchangeability).
+    """
+    order = np.argsort(groups, kind="stable")
+    _, first, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    source = np.empty(len(groups), np.int64)
+    for size in np.unique(sizes):
+        alike = first[sizes == size]
+        rows = order[alike[:, None] + np.arange(size)]
+        source[rows] = rows[rng.permutation(len(alike))]
+    return source
+
+
+def permutation_null(
+    score: Scoring,
+    truth: Truth,
+    *,
+    seed: int,
+    permutations: int = PERMUTATIONS,
+    n_jobs: int | None = None,
+) -> dict[str, Null]:
+    """Scores a procedure on labels as they are, and on labels shuffled between whole groups of one size.
+
+    Args:
+        score: The whole procedure, cross-validation included: what is chosen or fitted by labels must be chosen and
+            fitted within, or the null does not have the same luck. It is called with the labels as they are, then
+            with each shuffle, always with the same windows in the same groups; it must depend on nothing but its
+            argument.
+        truth: The windows. A span goes with its label.
+        seed: Of the shuffles. Shuffle k is the same whatever their number and whoever does it.
+        permutations: How many shuffles: each costs what the procedure costs.
+        n_jobs: As joblib understands it; its backends hold, `score` must then be something that can be pickled.
+
+    Returns:
+        For each metric that `score` gives, where the model lies.
+
+    Raises `ConfigError` where labels cannot be exchanged because no two groups have the same size, or where
+    all groups that may exchange hold the same.
+    """
+    from joblib import Parallel, delayed
+
+    if permutations < 1:
+        raise ConfigError("permutations", f"{permutations} is too few; give 1 or more, 20 to reach p < 0.05")
+    movable = _movable(truth)
+    shuffled = [
+        truth.relabelled(permute_groups(truth.groups, np.random.default_rng([seed, k])))
+        for k in range(permutations)
+    ]
+    found, *null = Parallel(n_jobs=n_jobs)(delayed(score)(labels) for labels in [truth, *shuffled])
+    return {
+        name: Null(name, float(value), tuple(float(scores[name]) for scores in null), movable)
+        for name, value in found.items()
+    }
+
+
+def _movable(truth: Truth) -> float:
+    """The share of windows that can get another window's label. Raises `ConfigError` where there are none."""
+    sizes = np.bincount(truth.groups)
+    alike = np.bincount(sizes)
+    if not (alike[1:] > 1).any():
+        raise ConfigError(
+            "groups",
+            f"are {truth.n_groups}, no two of one size, so none can exchange its labels; say more finely which windows "
+            "belong together",
+        )
+    contents: dict[int, set[bytes]] = {}
+    for group, size in enumerate(sizes):
+        held = np.flatnonzero(truth.groups == group)
+        spans = b"" if truth.spans is None else truth.spans[held].tobytes()
+        contents.setdefault(int(size), set()).add(truth.y[held].tobytes() + spans)
+    if all(len(held) == 1 for held in contents.values()):
+        raise ConfigError(
+            "groups",
+            "of one size hold all the same labels, so a shuffle changes nothing; a null needs groups that differ",
+        )
+    return float((alike[sizes] > 1)[truth.groups].mean())
+
+
+def orders(truth: Truth) -> float:
+    """In how many orders whole groups of one size can stand: no p-value can be below 1 in so many."""
+    alike = np.bincount(np.bincount(truth.groups))[1:]
+    return math.prod(float(k) for count in alike.tolist() for k in range(2, min(count, 100) + 1))

@@ -1,0 +1,105 @@
+"""Predictions of each window by a model that has not seen it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from moola.errors import ConfigError, LeakError
+from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+
+__all__ = ["fold_numbers", "out_of_fold"]
+
+
+def out_of_fold(
+    estimator: Any,
+    X: ArrayLike,
+    truth: Truth,
+    splits: Iterable[tuple[ArrayLike, ArrayLike]],
+    *,
+    valid_mask: ArrayLike | None = None,
+    n_jobs: int | None = None,
+) -> Predictions:
+    """Fits a clone of an estimator in each fold, and has it predict the fold's test windows.
+
+    Args:
+        estimator: Anything of scikit-learn's manner with `fit(X, y)`, and `predict_proba(X)` or `predict_spans(X)` or
+            both. It is given `spans=` where the windows have spans and it predicts them, and `valid_mask=` where there
+            is one.
+        X: `[n, K, D]`, or whatever the estimator takes, first axis windows.
+        truth: The windows' labels, spans and groups.
+        splits: (train, test) a fold, such as `PurgedKFold(...).split()` gives; each window is tested once.
+        valid_mask: `[n, K]` bool.
+        n_jobs: Folds at a time, as joblib understands it.
+
+    Returns:
+        Probabilities of all of `truth.classes`, 0 for one that the fold did not train on; spans; and the folds.
+
+    Raises `LeakError` where a fold trains on windows that it tests, or whose group it tests, and `ConfigError`
+    where a window is not tested once.
+    """
+    from joblib import Parallel, delayed
+    from sklearn.base import clone
+
+    x = np.asarray(X)
+    mask = None if valid_mask is None else np.asarray(valid_mask)
+    if len(x) != len(truth):
+        raise ConfigError("X", f"has {len(x):,} windows; give one for each of the {len(truth):,} labelled")
+    parts = [(np.asarray(train), np.asarray(test)) for train, test in splits]
+    folds = fold_numbers([test for _, test in parts], len(truth))
+    for fold, (train, test) in enumerate(parts):
+        both = np.intersect1d(truth.groups[train], truth.groups[test])
+        if len(both):
+            shared = train[np.isin(truth.groups[train], both)]
+            raise LeakError(f"fold {fold}", "trains on windows of groups that it tests", shared)
+    found = Parallel(n_jobs=n_jobs)(
+        delayed(_fold)(clone(estimator), x, truth, train, test, mask) for train, test in parts
+    )
+    order = np.argsort(np.concatenate([test for _, test in parts]))
+
+    def joined(kind: int) -> NDArray[Any] | None:
+        arrays = [fold[kind] for fold in found]
+        return None if arrays[0] is None else np.concatenate(arrays)[order]
+
+    return Predictions(joined(0), joined(1), folds=folds)
+
+
+def fold_numbers(tests: list[NDArray[Any]], n: int) -> Numbers:
+    """`[n]`: in which fold each window is tested. Raises `ConfigError` unless each is tested once."""
+    if not tests:
+        raise ConfigError("splits", "has no fold; give at least one pair of train and test")
+    times = np.bincount(np.concatenate(tests), minlength=n)
+    if len(times) != n or (times != 1).any():
+        wrong = int(np.argmax(times != 1)) if len(times) == n else len(times) - 1
+        raise ConfigError(
+            "splits",
+            f"test window {wrong} {times[wrong]} times; give folds that test each of {n:,} windows once",
+        )
+    folds = np.empty(n, np.int64)
+    for fold, test in enumerate(tests):
+        folds[test] = fold
+    return folds
+
+
+def _fold(
+    model: Any, x: NDArray[Any], truth: Truth, train: Numbers, test: Numbers, mask: NDArray[Any] | None
+) -> tuple[Floats | None, Numbers | None]:
+    """What a model fitted on some windows says of others: probabilities of all classes, and spans."""
+    classifies, points = hasattr(model, "predict_proba"), hasattr(model, "predict_spans")
+    points = points and truth.spans is not None
+    given = {} if truth.spans is None or not points else {"spans": truth.spans[train]}
+    masks = [{} if mask is None else {"valid_mask": mask[rows]} for rows in (train, test)]
+    model.fit(x[train], truth.classes[truth.y[train]], **given, **masks[0])
+    probabilities, spans = None, None
+    if classifies:
+        # A fold may lack a class; its column is then 0.
+        place = {label: i for i, label in enumerate(truth.classes.tolist())}
+        probabilities = np.zeros((len(test), len(truth.classes)))
+        columns = [place[label] for label in model.classes_.tolist()]
+        probabilities[:, columns] = model.predict_proba(x[test], **masks[1])
+    if points:
+        spans = model.predict_spans(x[test], **masks[1])
+    return probabilities, spans

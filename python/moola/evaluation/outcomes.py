@@ -1,0 +1,245 @@
+"""What labelled windows are, and what a model said of them: the two sides of every score."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from moola.errors import ConfigError
+
+__all__ = ["NO_SPAN", "Flags", "Floats", "Numbers", "Predictions", "Truth", "as_repeats"]
+
+Floats: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+Numbers: TypeAlias = NDArray[np.int64]
+
+NO_SPAN = -1
+"""Both ends of a span that there is not."""
+
+# How far from 1 the probabilities of a window may sum: a softmax in float32 is well within it.
+_SUM_TOLERANCE = 1e-4
+
+
+class Truth:
+    """Labelled windows, as they are: the side of a score that is the same for every model.
+
+    Args:
+        y: `[n]`, the label of each window: whole numbers or strings.
+        classes: `[C]`, all labels that there are, in the order of the columns of probabilities; those that occur
+            in `y`, sorted, unless given.
+        spans: `[n, 2]`, the first and last bar of each window's span, counted in the window; −1 and −1 for none.
+        groups: `[n]`, which windows belong together, because they share bars or a day: groups are resampled
+            and shuffled whole. Each window is a group of its own unless given.
+        seen: `[n]` bool, of which windows a model was pre-trained on bars. None of them unless given.
+
+    Raises `ConfigError` for what makes no sense.
+    """
+
+    def __init__(
+        self,
+        y: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        spans: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        seen: ArrayLike | None = None,
+    ) -> None:
+        labels = np.asarray(y)
+        if labels.ndim != 1 or not len(labels):
+            raise ConfigError(
+                "y", f"has the shape {labels.shape}; give one label a window, [n], and at least one"
+            )
+        if labels.dtype.kind not in "biuUSO":
+            raise ConfigError("y", f"is of type {labels.dtype}; give labels as whole numbers or strings")
+        self.classes, self.y = _codes(labels, classes)
+        """`[C]`, the labels, and `[n]` int64, the number of each window's label among them."""
+        n = len(self.y)
+        self.spans = None if spans is None else _spans("spans", spans, n)
+        """`[n, 2]` int64, or None where windows have no spans."""
+        self.groups = np.arange(n) if groups is None else _group_numbers(groups, n)
+        """`[n]` int64: which group each window is in, counted from 0."""
+        self.seen = np.zeros(n, np.bool_) if seen is None else _flags("seen", seen, n)
+        """`[n]` bool: of which windows a model was pre-trained on bars."""
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return len(self.y)
+
+    @property
+    def n_groups(self) -> int:
+        """How many groups there are."""
+        return int(self.groups.max()) + 1
+
+    def take(self, windows: ArrayLike) -> Truth:
+        """These windows alone, by index or mask. All classes stay classes."""
+        rows = np.asarray(windows)
+        part = self.relabelled(rows)
+        part.groups = _group_numbers(self.groups[rows], len(part))
+        part.seen = self.seen[rows]
+        return part
+
+    def relabelled(self, source: NDArray[Any]) -> Truth:
+        """The same windows in the same groups, each with label and span of the window that `source` `[n]` names."""
+        other = copy.copy(self)
+        other.y = self.y[source]
+        other.spans = None if self.spans is None else self.spans[source]
+        return other
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(str, self.classes))
+        return f"<Truth of {len(self):,} windows in {self.n_groups:,} groups: {names}>"
+
+
+class Predictions:
+    """What one model, or one repeat of a cross-validation, said of the windows of a :class:`Truth`.
+
+    Args:
+        probabilities: `[n, C]`, the probability of each class; None of a model that knows spans alone.
+        spans: `[n, 2]`, the first and last bar of the span, −1 and −1 for none; None of a model without spans.
+        folds: `[n]`, the fold whose model said it, so that comparisons can see that they are paired.
+
+    Raises `ConfigError` for what makes no sense.
+    """
+
+    def __init__(
+        self,
+        probabilities: ArrayLike | None = None,
+        spans: ArrayLike | None = None,
+        *,
+        folds: ArrayLike | None = None,
+    ) -> None:
+        self.probabilities = None if probabilities is None else _probabilities(probabilities)
+        """`[n, C]` float64."""
+        given = spans if probabilities is None else self.probabilities
+        if given is None:
+            raise ConfigError("probabilities", "are missing, and spans too; give at least one of them")
+        n = len(np.asarray(given))
+        self.spans = None if spans is None else _spans("predicted spans", spans, n)
+        """`[n, 2]` int64."""
+        self.folds = None if folds is None else _whole_numbers("folds", folds, n)
+        """`[n]` int64."""
+        self._n = n
+
+    def __len__(self) -> int:
+        """How many windows something was said of."""
+        return self._n
+
+    def take(self, windows: ArrayLike) -> Predictions:
+        """What was said of these windows alone, by index or mask."""
+        rows = np.asarray(windows)
+        return Predictions(
+            None if self.probabilities is None else self.probabilities[rows],
+            None if self.spans is None else self.spans[rows],
+            folds=None if self.folds is None else self.folds[rows],
+        )
+
+    def check_against(self, truth: Truth) -> None:
+        """Raises `ConfigError` unless this is said of as many windows and classes as there are."""
+        if len(self) != len(truth):
+            raise ConfigError(
+                "predictions",
+                f"are of {len(self):,} windows; give one for each of the {len(truth):,} labelled",
+            )
+        if self.probabilities is not None and self.probabilities.shape[1] != len(truth.classes):
+            raise ConfigError(
+                "probabilities",
+                f"are of {self.probabilities.shape[1]} classes; give a column for each of the "
+                f"{len(truth.classes)} of the labels ({', '.join(map(str, truth.classes))})",
+            )
+
+
+def _codes(labels: NDArray[Any], classes: ArrayLike | None) -> tuple[NDArray[Any], Numbers]:
+    try:
+        found, number = np.unique(labels, return_inverse=True)
+    except TypeError:
+        raise ConfigError("y", "mixes kinds of labels; give numbers alone, or strings alone") from None
+    if classes is None:
+        return found, number.astype(np.int64)
+    names = np.asarray(classes)
+    if names.ndim != 1 or len(np.unique(names)) != len(names):
+        raise ConfigError("classes", f"are {names.tolist()}; give each label once, [C]")
+    place = {name: i for i, name in enumerate(names.tolist())}
+    unknown = [label for label in found.tolist() if label not in place]
+    if unknown:
+        raise ConfigError("y", f"has the label {unknown[0]!r}, which is not among classes; add it there")
+    return names, np.array([place[label] for label in found.tolist()], np.int64)[number]
+
+
+def _length(name: str, array: NDArray[Any], n: int) -> None:
+    if array.shape[:1] != (n,):
+        raise ConfigError(name, f"has the shape {array.shape} for {n:,} windows; give one value a window")
+
+
+def _whole_numbers(name: str, given: ArrayLike, n: int) -> Numbers:
+    array = np.asarray(given)
+    _length(name, array, n)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise ConfigError(name, f"is {array.dtype} of shape {array.shape}; give whole numbers, [n]")
+    return array.astype(np.int64)
+
+
+def _flags(name: str, given: ArrayLike, n: int) -> Flags:
+    array = np.asarray(given)
+    _length(name, array, n)
+    if array.dtype != np.bool_ or array.ndim != 1:
+        raise ConfigError(name, f"is {array.dtype} of shape {array.shape}; give True or False a window, [n]")
+    return array
+
+
+def _spans(name: str, given: ArrayLike, n: int) -> Numbers:
+    array = np.asarray(given)
+    if array.shape != (n, 2):
+        raise ConfigError(name, f"has the shape {array.shape}; give first and last bar a window, [{n}, 2]")
+    if array.dtype.kind not in "iu":
+        raise ConfigError(name, f"is of type {array.dtype}; give whole bar numbers, and −1 for no span")
+    spans = array.astype(np.int64)
+    first, last = spans.T
+    wrong = ((first < 0) | (last < first)) & ~((first == NO_SPAN) & (last == NO_SPAN))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ConfigError(
+            name,
+            f"has {first[i]} to {last[i]} for window {i}; give first and last bar, counted from 0, or −1 and −1",
+        )
+    return spans
+
+
+def _group_numbers(given: ArrayLike, n: int) -> Numbers:
+    array = np.asarray(given)
+    _length("groups", array, n)
+    if array.ndim != 1:
+        raise ConfigError("groups", f"has the shape {array.shape}; give one name a window, [n]")
+    try:
+        return np.unique(array, return_inverse=True)[1].astype(np.int64)
+    except TypeError:
+        raise ConfigError("groups", "cannot be compared with each other; give one name a window") from None
+
+
+def _probabilities(given: ArrayLike) -> Floats:
+    array = np.asarray(given, dtype=np.float64)
+    if array.ndim != 2 or not array.shape[1]:
+        raise ConfigError(
+            "probabilities", f"has the shape {array.shape}; give one a window and class, [n, C]"
+        )
+    # Comparisons with NaN are false, so this refuses them too.
+    fine = ((array >= 0) & (array <= 1 + _SUM_TOLERANCE)).all(axis=1)
+    fine &= np.abs(array.sum(axis=1) - 1) <= _SUM_TOLERANCE
+    if not fine.all():
+        i = int(np.argmin(fine))
+        raise ConfigError(
+            "probabilities",
+            f"of window {i} are {array[i].tolist()}; give numbers from 0 to 1 that sum to 1 (softmax of logits)",
+        )
+    return array
+
+
+def as_repeats(predictions: Predictions | Sequence[Predictions]) -> list[Predictions]:
+    """The repeats of a cross-validation as a list. Raises `ConfigError` where there is none."""
+    repeats = [predictions] if isinstance(predictions, Predictions) else list(predictions)
+    if not repeats:
+        raise ConfigError("predictions", "has no repeat; give the predictions of at least one")
+    return repeats

@@ -1,0 +1,243 @@
+"""An evaluation: a model's scores with their intervals, beside the baselines and beside luck."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from moola.evaluation.calibration import calibration_error_by_luck
+from moola.evaluation.intervals import (
+    LEVEL,
+    Difference,
+    Interval,
+    bootstrap,
+    over_repeats,
+    paired_differences,
+)
+from moola.evaluation.metrics import METRICS, scores
+from moola.evaluation.null import Null, orders
+from moola.evaluation.outcomes import Predictions, Truth, as_repeats
+
+__all__ = ["Apart", "Evaluation", "evaluate"]
+
+Scores = dict[str, Interval]
+"""By the metric's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """The scores of some of the windows."""
+
+    windows: int
+    groups: int
+    scores: Scores
+    """With intervals of NaN where the windows are of one group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All that is known of how good a model is. `rows` and `sentences` are for people, `record` is for JSON."""
+
+    model: str
+    windows: int
+    groups: int
+    classes: dict[str, int]
+    """How many windows each class has."""
+    repeats: int
+    scores: Scores
+    """With intervals over groups; of several repeats, the mean of their scores."""
+    over_repeats: Scores
+    """The same means, with intervals over repeats; of NaN where there is one repeat."""
+    baselines: dict[str, Scores]
+    differences: dict[str, dict[str, Difference]]
+    """The model's scores less each baseline's, paired by windows and folds."""
+    null: dict[str, Null]
+    """By metric, where the model lies among shuffled labels; empty where it was not asked."""
+    apart: dict[str, Apart]
+    """`unseen` and `seen` windows, where some were pre-trained on."""
+    calibration_error_by_luck: Interval | None
+    """What calibration error the probabilities would show if they were right; None of a model without any."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know before the numbers."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The heads of the columns of `rows`."""
+        null = ["chance", "p"] if self.null else []
+        over = [f"over {self.repeats} repeats"] if self.repeats > 1 else []
+        return ["", self.model, *over, *self.apart, *null, *self.baselines]
+
+    def rows(self) -> list[list[str]]:
+        """A table for people, a row a metric; an ≈ marks baselines from which no difference is shown."""
+        rows = []
+        for name, metric in METRICS.items():
+            cells = [str(self.scores[name])]
+            if self.repeats > 1:
+                cells.append(str(self.over_repeats[name]))
+            cells += [str(apart.scores[name]) for apart in self.apart.values()]
+            if self.null:
+                cells += _null_cells(self.null.get(name))
+            for baseline, found in self.baselines.items():
+                difference = self.differences[baseline][name]
+                compared = not math.isnan(difference.interval.value)
+                cells.append(f"{found[name]}{' ≈' if compared and not difference.shown else ''}")
+            if any(cell != "–" for cell in cells):
+                rows.append([metric.title, *cells])
+        return rows
+
+    def sentences(self) -> list[str]:
+        """What the numbers say: notes, then each comparison, then each metric against luck."""
+        compared = [
+            str(difference)
+            for differences in self.differences.values()
+            for difference in differences.values()
+            if not math.isnan(difference.interval.value)
+        ]
+        luck = self.calibration_error_by_luck
+        calibrated = [] if luck is None else [f"calibration error: {luck} if every probability were right"]
+        return [
+            *self.notes,
+            *calibrated,
+            *compared,
+            *(str(null) for null in self.null.values() if not math.isnan(null.value)),
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON: what is not a number there is null."""
+        null = {
+            name: {
+                "value": found.value,
+                "scores": list(found.scores),
+                "chance": list(found.chance),
+                "p_value": None if math.isnan(found.value) else found.p_value,
+                "movable": found.movable,
+            }
+            for name, found in self.null.items()
+        }
+        differences = {
+            baseline: {
+                name: asdict(found.interval) | {"shown": found.shown} for name, found in several.items()
+            }
+            for baseline, several in self.differences.items()
+        }
+        plain: dict[str, Any] = _without_nan(asdict(self) | {"null": null, "differences": differences})
+        return plain
+
+
+def evaluate(
+    truth: Truth,
+    predictions: Predictions | Sequence[Predictions],
+    *,
+    model: str,
+    baselines: Mapping[str, Predictions | Sequence[Predictions]],
+    null: Mapping[str, Null] | None = None,
+    seed: int,
+    resamples: int = 2_000,
+) -> Evaluation:
+    """Scores out-of-fold predictions, with all that tells luck from progress.
+
+    Args:
+        truth: The labelled windows, their groups, and which of them were pre-trained on.
+        predictions: The model's, of one cross-validation or of several repeats.
+        model: What it is called.
+        baselines: What to set beside it, by name: :func:`moola.evaluation.baselines.baseline_predictions`, and the same
+            model from scratch. They are cross-validated with the same folds.
+        null: What :func:`moola.evaluation.null.permutation_null` gave.
+        seed: Of the resamples.
+        resamples: How many.
+
+    Raises `ConfigError` for predictions that do not go with the windows, for other folds, and where all
+    windows are in one group.
+    """
+    repeats = as_repeats(predictions)
+    for repeat in repeats:
+        repeat.check_against(truth)
+    each = [scores(truth, repeat) for repeat in repeats]
+    differences = {
+        name: paired_differences(truth, repeats, said, seed=seed, names=(model, name), resamples=resamples)
+        for name, said in baselines.items()
+    }
+    with_classes = [repeat for repeat in repeats if repeat.probabilities is not None]
+    luck = calibration_error_by_luck(with_classes[0], seed=seed) if with_classes else None
+    return Evaluation(
+        model=model,
+        windows=len(truth),
+        groups=truth.n_groups,
+        classes={str(name): int((truth.y == i).sum()) for i, name in enumerate(truth.classes)},
+        repeats=len(repeats),
+        scores=bootstrap(truth, repeats, seed=seed, resamples=resamples),
+        over_repeats={name: over_repeats([found[name] for found in each]) for name in METRICS},
+        baselines={
+            name: bootstrap(truth, said, seed=seed, resamples=resamples) for name, said in baselines.items()
+        },
+        differences=differences,
+        null=dict(null or {}),
+        apart=_apart(truth, repeats, seed, resamples),
+        calibration_error_by_luck=luck,
+        notes=_notes(truth, null or {}),
+    )
+
+
+def _apart(truth: Truth, repeats: Sequence[Predictions], seed: int, resamples: int) -> dict[str, Apart]:
+    if not truth.seen.any():
+        return {}
+    apart = {}
+    for name, windows in (("unseen", ~truth.seen), ("seen", truth.seen)):
+        if not windows.any():
+            continue
+        part, said = truth.take(windows), [repeat.take(windows) for repeat in repeats]
+        if part.n_groups > 1:
+            found = bootstrap(part, said, seed=seed, resamples=resamples)
+        else:
+            each = [scores(part, repeat) for repeat in said]
+            found = {
+                metric: Interval(sum(one[metric] for one in each) / len(each), float("nan"), float("nan"))
+                for metric in METRICS
+            }
+        apart[name] = Apart(len(part), part.n_groups, found)
+    return apart
+
+
+_FEW_GROUPS = 10
+
+
+def _notes(truth: Truth, null: Mapping[str, Null]) -> list[str]:
+    notes = []
+    if truth.n_groups < _FEW_GROUPS:
+        notes.append(
+            f"{truth.n_groups} groups are few to speak of others: the intervals may be narrower than they should be"
+        )
+    if seen := int(truth.seen.sum()):
+        notes.append(
+            f"{seen:,} of {len(truth):,} windows have bars that the encoder was pre-trained on; seen and "
+            "unseen are scored apart"
+        )
+    if null and (possible := orders(truth)) * (1 - LEVEL) < 1:
+        notes.append(
+            f"whole groups can exchange their labels in {possible:.0f} orders only: no p-value can be below "
+            f"{1 / possible:.2f}"
+        )
+    movable = min((found.movable for found in null.values()), default=1.0)
+    if movable < 1:
+        notes.append(
+            f"{1 - movable:.0%} of the windows are in groups of a size of their own, and kept their labels in every "
+            "shuffle: chance looks better than it is"
+        )
+    return notes
+
+
+def _null_cells(null: Null | None) -> list[str]:
+    if null is None or math.isnan(null.value):
+        return ["–", "–"]
+    low, high = null.chance
+    return [f"{low:.3f} to {high:.3f}", f"{null.p_value:.3f}"]
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

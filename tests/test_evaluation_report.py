@@ -1,0 +1,279 @@
+"""The whole of an evaluation: what stands beside a model, what is said of it, and its pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from sklearn.model_selection import StratifiedGroupKFold
+
+from moola.errors import ConfigError
+from moola.evaluation import Predictions, Truth, evaluate, out_of_fold, permutation_null, scores
+from moola.evaluation.baselines import PooledLogisticRegression, baseline_predictions
+from moola.evaluation.figures import (
+    confusion_matrix,
+    null_histogram,
+    reliability_diagram,
+    save_png,
+    spans_against_truth,
+)
+from moola.evaluation.null import Null
+
+# One process makes the evaluation for all of them.
+pytestmark = pytest.mark.xdist_group("evaluation")
+
+N, K = 120, 30
+
+
+@pytest.fixture(scope="module")
+def market():
+    """Windows of which half hide a ramp that pooling sees; a model that finds spans; all in groups of one or two."""
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.arange(N) % 2)
+    starts = rng.integers(0, K - 8, size=N)
+    spans = np.stack([starts, starts + 7], axis=1)
+    X = rng.normal(size=(N, K, 2))
+    for window in np.flatnonzero(y):
+        X[window, starts[window] : starts[window] + 8, 0] += np.linspace(0.5, 3, 8)
+    groups = np.concatenate([np.repeat(np.arange(30), 2), np.arange(30, 90)])
+    truth = Truth(np.array(["none", "ramp"])[y], spans=spans, groups=groups, seen=np.arange(N) < 30)
+    splits = list(StratifiedGroupKFold(5, shuffle=True, random_state=0).split(X, truth.y, groups))
+    baselines = baseline_predictions(X, truth, splits, seed=0)
+    found = np.sort(np.clip(spans + rng.integers(-4, 5, size=(N, 2)), 0, K - 1), axis=1)
+    regression = baselines["pooled logistic regression"][0]
+    model = Predictions(regression.probabilities, found, folds=regression.folds)
+    return X, truth, splits, baselines, model
+
+
+@pytest.fixture(scope="module")
+def null(market):
+    X, truth, splits, _, _ = market
+
+    def score(labels: Truth) -> dict[str, float]:
+        return scores(labels, out_of_fold(PooledLogisticRegression(), X, labels, splits))
+
+    return permutation_null(score, truth, seed=1, permutations=25)
+
+
+@pytest.fixture(scope="module")
+def evaluation(market, null):
+    _, truth, _, baselines, model = market
+    return evaluate(truth, model, model="jade_compact", baselines=baselines, null=null, seed=3)
+
+
+def test_every_baseline_stands_beside_the_model(evaluation):
+    assert list(evaluation.baselines) == [
+        "majority class",
+        "stratified guessing",
+        "mean span",
+        "pooled logistic regression",
+    ]
+    beaten = evaluation.differences["majority class"]["macro_f1"]
+    assert beaten.better
+    assert evaluation.differences["mean span"]["span_hits"].better
+    assert evaluation.scores["macro_f1"].value > 0.8
+    # Of balanced classes, chance is a half.
+    assert evaluation.baselines["stratified guessing"]["macro_f1"].value == pytest.approx(0.5, abs=0.05)
+    assert evaluation.baselines["majority class"]["balanced_accuracy"].value == pytest.approx(0.5, abs=0.05)
+    assert evaluation.null["macro_f1"].p_value == 1 / 26
+
+
+def test_the_table(evaluation):
+    assert evaluation.columns == ["", "jade_compact", "unseen", "seen", "chance", "p", *evaluation.baselines]
+    rows = {row[0]: row[1:] for row in evaluation.rows()}
+    assert all(len(row) == len(evaluation.columns) - 1 for row in rows.values())
+    assert re.fullmatch(r"0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\)", rows["macro-F1"][0])
+    assert rows["macro-F1"][4] == "0.038"
+    # The same predictions as the baseline: no difference shown. It has no spans, and the mean span no classes.
+    assert rows["macro-F1"][-1].endswith(" ≈")
+    assert rows["span IoU"][-1] == rows["macro-F1"][-2] == "–"
+    assert not rows["macro-F1"][5].endswith("≈")
+    assert rows["span IoU"][3:5] == ["–", "–"]
+    assert "span hits ±3" in rows
+
+
+def test_the_sentences(evaluation):
+    said = evaluation.sentences()
+    assert (
+        said[0]
+        == "30 of 120 windows have bars that the encoder was pre-trained on; seen and unseen are scored apart"
+    )
+    assert re.fullmatch(
+        r"calibration error: 0\.0\d\d \(0\.0\d\d to 0\.\d{3}\) if every probability were right", said[1]
+    )
+    assert any(
+        re.match("macro-F1: jade_compact is better than majority class: difference 0", line) for line in said
+    )
+    assert any(
+        line.startswith("macro-F1: no difference shown between jade_compact and pooled logistic regression")
+        for line in said
+    )
+    assert any(line.startswith("macro-F1: better than luck") for line in said)
+    assert not any("nan" in line or "cannot be compared" in line for line in said)
+
+
+def test_seen_and_unseen_are_scored_apart(evaluation, market):
+    _, truth, _, _, model = market
+    assert list(evaluation.apart) == ["unseen", "seen"]
+    assert [(part.windows, part.groups) for part in evaluation.apart.values()] == [(90, 75), (30, 15)]
+    for name, rows in (("unseen", ~truth.seen), ("seen", truth.seen)):
+        alone = scores(truth.take(rows), model.take(rows))
+        assert evaluation.apart[name].scores["macro_f1"].value == pytest.approx(alone["macro_f1"])
+
+
+def test_the_record_is_json(evaluation):
+    record = json.loads(json.dumps(evaluation.record(), allow_nan=False))
+    assert record["classes"] == {"none": 60, "ramp": 60}
+    assert record["scores"]["macro_f1"]["value"] == evaluation.scores["macro_f1"].value
+    assert record["over_repeats"]["macro_f1"]["low"] is None
+    assert record["null"]["macro_f1"]["p_value"] == 1 / 26
+    assert len(record["null"]["macro_f1"]["scores"]) == 25
+    assert record["null"]["span_iou"]["p_value"] is None
+    assert record["differences"]["majority class"]["macro_f1"]["shown"] is True
+    assert record["baselines"]["mean span"]["macro_f1"]["value"] is None
+
+
+def test_repeats_have_an_interval_of_their_own(market):
+    _, truth, _, baselines, model = market
+    worse = Predictions(model.probabilities[::-1], model.spans, folds=model.folds)
+    evaluation = evaluate(truth, [model, worse, model], model="m", baselines=baselines, seed=0, resamples=200)
+    assert evaluation.repeats == 3
+    for name in ("macro_f1", "span_iou"):
+        each = [scores(truth, repeat)[name] for repeat in (model, worse, model)]
+        assert (
+            evaluation.scores[name].value
+            == evaluation.over_repeats[name].value
+            == pytest.approx(np.mean(each))
+        )
+    over = evaluation.over_repeats
+    assert over["macro_f1"].high - over["macro_f1"].low > over["span_iou"].high - over["span_iou"].low == 0
+    assert evaluation.columns == ["", "m", "over 3 repeats", "unseen", "seen", *baselines]
+    assert evaluation.rows()[0][1:3] == [str(evaluation.scores["macro_f1"]), str(over["macro_f1"])]
+
+
+def test_few_groups_and_labels_that_hardly_move_are_told():
+    y = np.array([0, 0, 1, 1, 0, 1, 1])
+    truth = Truth(y, groups=[0, 0, 1, 1, 2, 2, 2], seen=[False] * 4 + [True] * 3)
+    said = Predictions(np.eye(2)[y])
+    null = permutation_null(lambda labels: scores(labels, said), truth, seed=0, permutations=10)
+    evaluation = evaluate(truth, said, model="m", baselines={}, null=null, seed=0)
+    assert evaluation.notes == [
+        "3 groups are few to speak of others: the intervals may be narrower than they should be",
+        "3 of 7 windows have bars that the encoder was pre-trained on; seen and unseen are scored apart",
+        "whole groups can exchange their labels in 2 orders only: no p-value can be below 0.50",
+        "43% of the windows are in groups of a size of their own, and kept their labels in every shuffle: chance looks "
+        "better than it is",
+    ]
+    # The seen windows are one group: a score, and no interval.
+    assert str(evaluation.apart["seen"].scores["macro_f1"]) == "1.000"
+
+
+def test_a_model_of_spans_alone(market):
+    _, truth, _, baselines, model = market
+    said = Predictions(spans=model.spans)
+    evaluation = evaluate(truth, said, model="m", baselines={"mean span": baselines["mean span"]}, seed=0)
+    assert evaluation.calibration_error_by_luck is None
+    assert [row[0] for row in evaluation.rows()] == [
+        "span IoU",
+        "span hits ±3",
+        "center error, bars",
+        "length error, bars",
+    ]
+    everything_seen = Truth(truth.y, spans=truth.spans, seen=[True] * N)
+    assert list(evaluate(everything_seen, said, model="m", baselines={}, seed=0).apart) == ["seen"]
+
+
+def test_evaluate_refusals(market):
+    _, truth, _, baselines, model = market
+    with pytest.raises(
+        ConfigError, match="predictions: are of 119 windows; give one for each of the 120 labelled"
+    ):
+        evaluate(truth, model.take(np.arange(119)), model="m", baselines={}, seed=0)
+    other = Predictions(model.probabilities, folds=(model.folds + 1) % 5)
+    with pytest.raises(ConfigError, match="folds: differ between m and majority class"):
+        evaluate(truth, other, model="m", baselines=baselines, seed=0)
+
+
+# ---- pictures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures(market, null, tmp_path_factory):
+    _, truth, _, _, model = market
+    folder = tmp_path_factory.mktemp("pictures")
+    figures = {
+        "reliability": reliability_diagram(truth, model),
+        "confusion": confusion_matrix(truth, model),
+        "spans": spans_against_truth(truth, model, K),
+        "null": null_histogram(null["macro_f1"]),
+    }
+    return {name: (figure, save_png(figure, folder / f"{name}.png")) for name, figure in figures.items()}
+
+
+@pytest.mark.parametrize("name", ["reliability", "confusion", "spans", "null"])
+def test_pictures_are_pngs_with_nothing_cut_off(pictures, name):
+    _, path = pictures[name]
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    pixels = imread(path)[:, :, :3]
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 1).all()
+    # Something is on it, and in colour.
+    assert 0.01 < (pixels < 1).any(axis=2).mean() < 0.7
+    assert (pixels.max(axis=2) - pixels.min(axis=2) > 0.2).any()
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(
+        text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))
+    )
+
+
+def test_pictures_say_what_they_show(pictures, market, null):
+    _, truth, _, _, model = market
+    found = scores(truth, model)
+    assert f"calibration error {found['calibration_error']:.3f}, 120 windows" in texts(
+        pictures["reliability"][0]
+    )
+    confusion = texts(pictures["confusion"][0])
+    said = model.probabilities.argmax(axis=1)
+    for true in (0, 1):
+        right = int(((truth.y == true) & (said == true)).sum())
+        assert f"{right}\n{right / 60:.0%}" in confusion
+    assert f"macro-F1 {found['macro_f1']:.3f}" in confusion
+    assert f"{found['span_hits']:.0%} hits, IoU {found['span_iou']:.2f}" in texts(pictures["spans"][0])
+    assert "25 shuffles of whole groups: p = 0.038" in texts(pictures["null"][0])
+
+
+def test_pictures_show_every_window(pictures, market):
+    _, truth, _, _, model = market
+    first, _ = pictures["spans"][0].axes
+    offsets = np.concatenate([dots.get_offsets() for dots in first.collections[1:]])
+    assert sorted(map(tuple, offsets)) == sorted(zip(truth.spans[:, 0], model.spans[:, 0], strict=True))
+    bars = pictures["null"][0].axes[0].patches
+    assert sum(bar.get_height() for bar in bars[1:]) == 25
+
+
+def test_pictures_of_nothing_are_refused(market):
+    _, truth, _, _, model = market
+    of_spans, of_classes = Predictions(spans=model.spans), Predictions(model.probabilities)
+    for draw, message in [
+        (lambda: reliability_diagram(truth, of_spans), "probabilities: are missing; only a model of classes"),
+        (
+            lambda: confusion_matrix(truth, of_spans),
+            "probabilities: are missing; a confusion matrix is of a model",
+        ),
+        (
+            lambda: spans_against_truth(truth, of_classes, K),
+            "spans: are missing; give those of the labels and those",
+        ),
+        (
+            lambda: null_histogram(Null("span_iou", float("nan"), (float("nan"),), 1.0)),
+            "null: has no span IoU to draw; give a null of scores that there are",
+        ),
+    ]:
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            draw()
