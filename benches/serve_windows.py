@@ -1,7 +1,7 @@
 """The train loader of `create_fast_dataloaders`, shuffled and with masks, against what else serves windows.
 
-- **Per sample**: a dataset over the dense array, a memory map: one row and one `rng.choice` a sample, default collate.
-  The array of all bars takes 7.6 GB: it is made with `--full` alone, and otherwise that of 300,000 bars stands for it.
+- **Per sample**: a dataset over the dense array, a memory map of 7.6 GB: one row and one `rng.choice` a sample, default
+  collate. The array is made first, so that as much of it as fits stands in the page cache.
 - **NumPy**: one index into `sliding_window_view` a batch, no masks. The view is of the flat array, so that a window is
   one run of bytes to copy: the fastest form we know of.
 - **memcpy**: the bytes of a batch's X, copied in pieces of 4 KiB from random places of the features, one thread.
@@ -27,8 +27,6 @@ import moola
 from moola.data.fast_windowed_loader import create_fast_dataloaders
 
 K, BATCH = 105, 256
-DENSE_BARS = 300_000
-"""For the dense array without `--full`: a memory map that stays in the page cache. More can only slow that side down."""
 
 
 class PerSample(Dataset):
@@ -59,17 +57,16 @@ def turn(batches: Iterator[object], count: int) -> Callable[[], None]:
     return take
 
 
-def measure(options: argparse.Namespace) -> list[Figure]:
+def measure(_: argparse.Namespace) -> list[Figure]:
     """All sides, in turns."""
     stores = {}
-    dense_bars = BARS if options.full else DENSE_BARS
-    for layout, bars in (("bars", BARS), ("windows", dense_bars)):
-        path = WORK / ("served-bars" if layout == "bars" else f"served-windows-{bars}")
+    for layout in ("bars", "windows"):
+        path = WORK / f"served-{layout}"
         if not path.exists():
-            needed = 2 * dense_bars * K * 40
-            if layout == "windows" and free_bytes() < needed:
-                raise SystemExit(f"the dense array takes {needed / 2e9:.1f} GB; make room for twice that")
-            moola.build_features(sample_bars(bars), path, stamp="open", layout=layout, window_length=K)
+            needed = BARS * K * (10 * 4 + 1)
+            if layout == "windows" and free_bytes() < 1.2 * needed:
+                raise SystemExit(f"the dense array takes {needed / 1e9:.1f} GB: make room in {WORK}")
+            moola.build_features(sample_bars(), path, stamp="open", layout=layout, window_length=K)
         stores[layout] = moola.FeatureStore.open(path)
     store = stores["bars"]
     features = np.asarray(store.features)
@@ -124,7 +121,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
             **claim,
         )  # type: ignore[arg-type]
 
-    dense = f"per sample (dense, {dense_bars / 1e6:.1f}M bars)"
+    dense = f"per sample (dense, {BARS / 1e6:.1f}M bars)"
     return [
         times(
             "loader",
@@ -158,4 +155,4 @@ def measure(options: argparse.Namespace) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    main(measure, full="per sample over the dense array of all bars, 7.6 GB")
+    main(measure)

@@ -1,6 +1,7 @@
 //! One-minute bars: what a bar is, when it is refused, and how refusals are reported.
 
 use crate::error::Error;
+use crate::features::simd::{Level, at_level};
 
 /// Smallest price accepted, just above the smallest normal float32.
 pub const MIN_PRICE: f64 = 1.2e-38;
@@ -234,17 +235,11 @@ impl<'a> Bars<'a> {
 
     /// Passes the bars, or says which are refused and why. Passing costs one vectorised read of the columns.
     pub fn check(&self) -> Result<(), Error> {
-        let n = self.len();
-        let (o, h, l, c) = (&self.open[..n], &self.high[..n], &self.low[..n], &self.close[..n]);
-        let mut sound = true;
-        for i in 0..n {
-            sound &= Bar { open: o[i], high: h[i], low: l[i], close: c[i] }.is_sound();
-        }
-        if sound {
+        if all_sound(Level::best(), *self) {
             return Ok(());
         }
         let mut refusals = Refusals::default();
-        for i in 0..n {
+        for i in 0..self.len() {
             let bar = self.bar(i);
             if let Some((fault, column, value)) = bar.fault() {
                 refusals.add(Sample {
@@ -262,6 +257,22 @@ impl<'a> Bars<'a> {
         }
         Err(Error::Bars(refusals))
     }
+}
+
+at_level! {
+    /// Whether every bar passes.
+    fn all_sound(bars: Bars<'_>) -> bool = are_sound;
+}
+
+#[inline(always)]
+fn are_sound(bars: Bars<'_>) -> bool {
+    let n = bars.len();
+    let (open, high, low, close) = (&bars.open[..n], &bars.high[..n], &bars.low[..n], &bars.close[..n]);
+    let mut sound = true;
+    for i in 0..n {
+        sound &= Bar { open: open[i], high: high[i], low: low[i], close: close[i] }.is_sound();
+    }
+    sound
 }
 
 #[cfg(test)]

@@ -456,10 +456,10 @@ impl<'a> Windows<'a> {
         let position = place.place as usize * if store.dense { self.length } else { 1 };
         let first = store.features[position * self.width..].as_ptr().cast::<u8>();
         for offset in (0..self.length * self.width * size_of::<f32>()).step_by(PAGE) {
-            prefetch(first.wrapping_add(offset), Purpose::Read);
+            prefetch(first.wrapping_add(offset), Purpose::Now);
         }
-        prefetch(&raw const store.valid[position], Purpose::Read);
-        prefetch(&raw const store.timestamps[place.row as usize + self.length - 1], Purpose::Read);
+        prefetch(&raw const store.valid[position], Purpose::Now);
+        prefetch(&raw const store.timestamps[place.row as usize + self.length - 1], Purpose::Now);
     }
 }
 

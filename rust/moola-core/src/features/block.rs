@@ -1,6 +1,6 @@
 //! The block path's unit of work: so many bars, as arrays whose length the compiler knows.
 
-use super::simd::{Purpose, prefetch};
+use super::simd::{Level, Purpose, prefetch};
 use crate::bars::{Bar, Bars};
 
 /// Bars a block: few enough that all its columns stay in the first-level cache.
@@ -51,31 +51,91 @@ pub fn groups<const D: usize>(
     rows.as_chunks_mut::<GROUP>().0.iter_mut().enumerate().map(|(g, rows)| (g * GROUP, rows))
 }
 
-/// Writes columns as rows, by way of square tiles that fit into registers.
+/// Writes columns as rows, by way of square tiles that fit into the registers of a level.
 #[inline(always)]
-pub fn transpose<const D: usize, const N: usize>(columns: &[[f32; N]; D], rows: &mut [[f32; D]; N]) {
-    let (columns, rest) = columns.as_chunks::<4>();
-    for (i, rows) in rows.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        for (k, columns) in columns.iter().enumerate() {
-            let tile = transpose_tile(columns.each_ref().map(|column| column.as_chunks::<4>().0[i]));
-            for (row, values) in rows.iter_mut().zip(tile) {
-                row.as_chunks_mut::<4>().0[k] = values;
-            }
-        }
-        for (j, row) in rows.iter_mut().enumerate() {
-            for (value, column) in row.as_chunks_mut::<4>().1.iter_mut().zip(rest) {
-                *value = column[4 * i + j];
-            }
+pub fn transpose<const D: usize, const N: usize>(
+    level: Level,
+    columns: &[[f32; N]; D],
+    rows: &mut [[f32; D]; N],
+) {
+    #[cfg(target_arch = "x86_64")]
+    let done = if level >= Level::Avx2 {
+        // SAFETY: a level other than Portable comes from `Level::available`, which asked the processor.
+        transpose_tiles(columns, rows, 0, |tile: &[[f32; 8]; 8]| unsafe { turned_8(tile) })
+    } else {
+        0
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let (done, _) = (0, level);
+    let done = transpose_tiles(columns, rows, done, turned_4);
+    for (i, row) in rows.iter_mut().enumerate() {
+        for (value, column) in row[done..].iter_mut().zip(&columns[done..]) {
+            *value = column[i];
         }
     }
 }
 
-/// Columns in, rows out. With SSE, which every x86-64 processor has: compilers do not find the shuffles themselves.
+/// Writes columns from number `first` on as rows, as far as whole tiles go, and returns the first one left.
+#[inline(always)]
+fn transpose_tiles<const D: usize, const N: usize, const T: usize>(
+    columns: &[[f32; N]; D],
+    rows: &mut [[f32; D]; N],
+    first: usize,
+    turned: impl Fn(&[[f32; T]; T]) -> [[f32; T]; T],
+) -> usize {
+    let tiles = columns[first..].as_chunks::<T>().0;
+    for (i, rows) in rows.as_chunks_mut::<T>().0.iter_mut().enumerate() {
+        for (k, columns) in tiles.iter().enumerate() {
+            let tile = turned(&columns.each_ref().map(|column| column.as_chunks::<T>().0[i]));
+            for (row, values) in rows.iter_mut().zip(tile) {
+                row[first + k * T..][..T].copy_from_slice(&values);
+            }
+        }
+    }
+    first + tiles.len() * T
+}
+
+/// Columns in, rows out. Compilers do not find the shuffles themselves.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx")]
+fn turned_8(columns: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    use std::arch::x86_64::{
+        __m256, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+    let c: [__m256; 8] = bytemuck::cast(*columns);
+    // Of both halves of the vectors at once: pairs, then fours of columns; at last the halves are put together.
+    let fours = |c: &[__m256]| {
+        let (low, high) = (
+            [_mm256_unpacklo_ps(c[0], c[1]), _mm256_unpacklo_ps(c[2], c[3])],
+            [_mm256_unpackhi_ps(c[0], c[1]), _mm256_unpackhi_ps(c[2], c[3])],
+        );
+        [
+            _mm256_shuffle_ps::<0b01_00_01_00>(low[0], low[1]),
+            _mm256_shuffle_ps::<0b11_10_11_10>(low[0], low[1]),
+            _mm256_shuffle_ps::<0b01_00_01_00>(high[0], high[1]),
+            _mm256_shuffle_ps::<0b11_10_11_10>(high[0], high[1]),
+        ]
+    };
+    let (left, right) = (fours(&c[..4]), fours(&c[4..]));
+    bytemuck::cast([
+        _mm256_permute2f128_ps::<0x20>(left[0], right[0]),
+        _mm256_permute2f128_ps::<0x20>(left[1], right[1]),
+        _mm256_permute2f128_ps::<0x20>(left[2], right[2]),
+        _mm256_permute2f128_ps::<0x20>(left[3], right[3]),
+        _mm256_permute2f128_ps::<0x31>(left[0], right[0]),
+        _mm256_permute2f128_ps::<0x31>(left[1], right[1]),
+        _mm256_permute2f128_ps::<0x31>(left[2], right[2]),
+        _mm256_permute2f128_ps::<0x31>(left[3], right[3]),
+    ])
+}
+
+/// Columns in, rows out, with what every x86-64 processor has.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+fn turned_4(columns: &[[f32; 4]; 4]) -> [[f32; 4]; 4] {
     use std::arch::x86_64::{__m128, _mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
-    let [a, b, c, d]: [__m128; 4] = bytemuck::cast(columns);
+    let [a, b, c, d]: [__m128; 4] = bytemuck::cast(*columns);
     // SAFETY: SSE is part of x86-64.
     bytemuck::cast(unsafe {
         let (low, high) =
@@ -92,7 +152,7 @@ fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
 /// Columns in, rows out.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn transpose_tile(columns: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+fn turned_4(columns: &[[f32; 4]; 4]) -> [[f32; 4]; 4] {
     std::array::from_fn(|i| columns.map(|column| column[i]))
 }
 
@@ -103,17 +163,18 @@ const COLUMNS_AHEAD: usize = 4096;
 /// How many bars ahead rows are asked for.
 const ROWS_AHEAD: usize = 512;
 
-/// A cache line, in bytes.
-const LINE: usize = 64;
+/// Bars whose values in one column share a cache line.
+const BARS_IN_LINE: usize = 64 / size_of::<f64>();
 
-/// Asks for the memory of the bars and rows that come so many bars after bar `first` of the block and its group's rows.
+/// Asks for memory that comes so many bars after bar `i` of the block and of its rows. One request a bar reaches every
+/// line of the rows, which are shorter than a line. Rows are not wanted in the first-level cache: there they would take
+/// the place of what the block is computed from.
 #[inline(always)]
-pub fn prefetch_ahead<const D: usize>(block: &Block<'_>, first: usize, rows: &[[f32; D]; GROUP]) {
-    for column in [block.open, block.high, block.low, block.close] {
-        prefetch((&raw const column[first]).wrapping_add(COLUMNS_AHEAD), Purpose::ReadLater);
-    }
-    let later = rows.as_ptr().wrapping_add(ROWS_AHEAD).cast::<u8>();
-    for offset in (0..size_of_val(rows)).step_by(LINE) {
-        prefetch(later.wrapping_add(offset), Purpose::Write);
+pub fn prefetch_ahead<const D: usize>(block: &Block<'_>, rows: &[[f32; D]; BLOCK], i: usize) {
+    prefetch(rows.as_ptr().wrapping_add(i + ROWS_AHEAD), Purpose::Later);
+    if i.is_multiple_of(BARS_IN_LINE) {
+        for column in [block.open, block.high, block.low, block.close] {
+            prefetch(column.as_ptr().wrapping_add(i + COLUMNS_AHEAD), Purpose::Now);
+        }
     }
 }

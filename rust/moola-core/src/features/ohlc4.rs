@@ -52,7 +52,7 @@ impl Features for Ohlc4 {
     }
 
     fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]) {
-        push_blocks(level, self, bars, out);
+        push_blocks(level, self, level, bars, out);
     }
 
     fn is_known(&self) -> bool {
@@ -69,11 +69,11 @@ impl Features for Ohlc4 {
 }
 
 at_level! {
-    fn push_blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
+    fn push_blocks(set: &mut Ohlc4, tiles: Level, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
 }
 
 #[inline(always)]
-fn all_blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks(set: &mut Ohlc4, tiles: Level, bars: Bars<'_>, out: &mut [f32]) {
     let mut true_ranges = Vec::new();
     let (mut atr, mut previous) = ([0.0; BLOCK], [0.0; BLOCK]);
     let mut columns = [[0.0; BLOCK]; D];
@@ -87,6 +87,6 @@ fn all_blocks(set: &mut Ohlc4, bars: Bars<'_>, out: &mut [f32]) {
                 column[i] = scaled(x[i], previous[i], atr[i]);
             }
         }
-        transpose(&columns, rows);
+        transpose(tiles, &columns, rows);
     }
 }

@@ -105,7 +105,7 @@ impl Features for RelativeTransform {
     }
 
     fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]) {
-        push_blocks(level, self, bars, out);
+        push_blocks(level, self, level, bars, out);
     }
 
     fn is_known(&self) -> bool {
@@ -135,11 +135,11 @@ struct Scratch {
 }
 
 at_level! {
-    fn push_blocks(set: &mut RelativeTransform, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
+    fn push_blocks(set: &mut RelativeTransform, tiles: Level, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
 }
 
 #[inline(always)]
-fn all_blocks(set: &mut RelativeTransform, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks(set: &mut RelativeTransform, tiles: Level, bars: Bars<'_>, out: &mut [f32]) {
     let mut scratch = Scratch {
         prices: Vec::new(),
         mean: [0.0; BLOCK],
@@ -165,7 +165,7 @@ fn all_blocks(set: &mut RelativeTransform, bars: Bars<'_>, out: &mut [f32]) {
             }
         }
         set.previous = Some(block.bar(BLOCK - 1));
-        transpose(&scratch.columns, rows);
+        transpose(tiles, &scratch.columns, rows);
     }
 }
 

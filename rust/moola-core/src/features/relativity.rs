@@ -127,7 +127,7 @@ impl<const D: usize> Features for Relativity<D> {
     }
 
     fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]) {
-        push_blocks(level, self, bars, out);
+        push_blocks(level, self, level, bars, out);
     }
 
     fn is_known(&self) -> bool {
@@ -159,11 +159,13 @@ struct Scratch {
 }
 
 at_level! {
-    fn push_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
+    fn push_blocks<const D: usize>(
+        set: &mut Relativity<D>, tiles: Level, bars: Bars<'_>, out: &mut [f32],
+    ) = all_blocks;
 }
 
 #[inline(always)]
-fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks<const D: usize>(set: &mut Relativity<D>, tiles: Level, bars: Bars<'_>, out: &mut [f32]) {
     let mut scratch = Scratch {
         true_ranges: Vec::new(),
         atr: [0.0; BLOCK],
@@ -176,18 +178,25 @@ fn all_blocks<const D: usize>(set: &mut Relativity<D>, bars: Bars<'_>, out: &mut
         for (turn, atr) in scratch.turns.iter_mut().zip(&scratch.atr) {
             *turn = least_move(set.zigzag_k * atr);
         }
-        sequential(set, block, &mut scratch);
-        parallel(set, block, &scratch, rows);
+        sequential(set, block, &mut scratch, rows);
+        parallel(set, tiles, block, &scratch, rows);
         set.bars += BLOCK as u64;
     }
 }
 
-/// What each bar hands to the next: two chains of dependent operations, side by side.
+/// What each bar hands to the next: two chains of dependent operations, side by side. There is time between them to ask
+/// for the memory of bars to come.
 #[inline(always)]
-fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch: &mut Scratch) {
+fn sequential<const D: usize>(
+    set: &mut Relativity<D>,
+    block: Block<'_>,
+    scratch: &mut Scratch,
+    rows: &[[f32; D]; BLOCK],
+) {
     let Scratch { turns, range_ema, swings, .. } = scratch;
     let (ema, Some(mut average)) = (&set.range_ema, set.range_ema.value) else { return };
     set.zigzag.push_block(set.bars, block, turns, swings, |i| {
+        prefetch_ahead(&block, rows, i);
         average = ema.after(average, block.high[i] - block.low[i]);
         range_ema[i] = average;
     });
@@ -198,13 +207,13 @@ fn sequential<const D: usize>(set: &mut Relativity<D>, block: Block<'_>, scratch
 #[inline(always)]
 fn parallel<const D: usize>(
     set: &Relativity<D>,
+    tiles: Level,
     block: Block<'_>,
     scratch: &Scratch,
     rows: &mut [[f32; D]; BLOCK],
 ) {
     let Scratch { atr, range_ema, swings, .. } = scratch;
     for (first, rows) in groups(rows) {
-        prefetch_ahead(&block, first, rows);
         let mut columns = [[0.0; GROUP]; D];
         for j in 0..GROUP {
             let i = first + j;
@@ -223,6 +232,6 @@ fn parallel<const D: usize>(
                 column[j] = x;
             }
         }
-        transpose(&columns, rows);
+        transpose(tiles, &columns, rows);
     }
 }

@@ -43,17 +43,17 @@ impl Level {
 /// Defines a function that is compiled once a level and picks one at run time:
 /// `at_level! { fn name<generics>(arguments) = body; }`, where `body` is an `#[inline(always)]` function.
 macro_rules! at_level {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $d:ident: usize>)? ($($arg:ident: $type:ty),* $(,)?) = $body:path;) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $d:ident: usize>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $returned:ty)? = $body:path;) => {
         $(#[$meta])*
-        $vis fn $name $(<const $d: usize>)? (level: $crate::features::simd::Level, $($arg: $type),*) {
+        $vis fn $name $(<const $d: usize>)? (level: $crate::features::simd::Level, $($arg: $type),*) $(-> $returned)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2")]
-                fn avx2 $(<const $d: usize>)? ($($arg: $type),*) {
+                fn avx2 $(<const $d: usize>)? ($($arg: $type),*) $(-> $returned)? {
                     $body($($arg),*)
                 }
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
-                fn avx512 $(<const $d: usize>)? ($($arg: $type),*) {
+                fn avx512 $(<const $d: usize>)? ($($arg: $type),*) $(-> $returned)? {
                     $body($($arg),*)
                 }
                 match level {
@@ -74,12 +74,10 @@ pub(crate) use at_level;
 /// What memory is asked for.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
-    /// To be read at once.
-    Read,
-    /// To be read later: it need not take the place of what is in use in the first-level cache.
-    ReadLater,
-    /// To be overwritten. (Where PRFCHW is not compiled in, as on plain x86-64, the compiler makes it a read.)
-    Write,
+    /// To be used at once.
+    Now,
+    /// To be used later: it need not take the place of what is in use in the first-level cache.
+    Later,
 }
 
 /// Asks the processor to fetch the memory at an address, which need not be anybody's, while there is other work to do.
@@ -87,14 +85,13 @@ pub(crate) enum Purpose {
 pub(crate) fn prefetch<T>(address: *const T, purpose: Purpose) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
         let address = address.cast();
         // SAFETY: prefetching is a hint: it cannot fault, wherever it points.
         unsafe {
             match purpose {
-                Purpose::Read => _mm_prefetch::<_MM_HINT_T0>(address),
-                Purpose::ReadLater => _mm_prefetch::<_MM_HINT_T1>(address),
-                Purpose::Write => _mm_prefetch::<_MM_HINT_ET0>(address),
+                Purpose::Now => _mm_prefetch::<_MM_HINT_T0>(address),
+                Purpose::Later => _mm_prefetch::<_MM_HINT_T1>(address),
             }
         }
     }
