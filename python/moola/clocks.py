@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from moola.bars import BarSource, ReadOptions
 
-__all__ = ["Clock", "DateOrder", "texts_of", "whole_numbers"]
+__all__ = ["EPOCH_FIRST", "Clock", "DateOrder", "texts_of", "whole_numbers"]
 
 _EPOCH_FACTORS: Mapping[str, int] = {"s": 10**9, "ms": 10**6, "µs": 10**3, "ns": 1}
 # 1980 to 2200 in one unit overlaps neither that span in another unit nor dates written as YYYYMMDD,
 # YYYYMMDDHHMM or YYYYMMDDHHMMSS.
-_EPOCH_FIRST, _EPOCH_END = 315_532_800, 7_258_118_400
+EPOCH_FIRST, _EPOCH_END = 315_532_800, 7_258_118_400
 
 _ORDERS = ("month_first", "day_first", "year_first")
 _ORDER_FORMATS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d")
@@ -183,7 +183,7 @@ class Clock:
 
 def _within(values: NDArray[np.int64], unit: str) -> NDArray[np.bool_]:
     scale = 10**9 // _EPOCH_FACTORS[unit]
-    return (values >= _EPOCH_FIRST * scale) & (values < _EPOCH_END * scale)
+    return (values >= EPOCH_FIRST * scale) & (values < _EPOCH_END * scale)
 
 
 def whole_numbers(column: Any) -> NDArray[np.int64]:

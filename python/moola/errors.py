@@ -401,7 +401,7 @@ class LabelError(MoolaError, ValueError):
         def others(kind: str) -> str:
             shown = {problem.row for problem in self.problems if problem.kind == kind}
             hidden = [row for row in self.rows.get(kind, ()) if row not in shown]
-            return f": {_ranges(hidden)}" if hidden else ""
+            return f": {listed_rows(hidden)}" if hidden else ""
 
         names = {kind: name for kind, (name, _) in LABEL_KINDS.items()}
         super().__init__(
@@ -412,7 +412,7 @@ class LabelError(MoolaError, ValueError):
 _MOST_RANGES = 100
 
 
-def _ranges(rows: Sequence[int]) -> str:
+def listed_rows(rows: Sequence[int]) -> str:
     """`rows 3 to 7, 9, 12`, for ascending numbers."""
     firsts: list[int] = []
     lasts: list[int] = []
