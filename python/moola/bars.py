@@ -38,7 +38,7 @@ from moola.formats import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BarSource", "Batch", "ReadOptions", "SourceFile", "open_bars", "parse_columns"]
+__all__ = ["BarSource", "Batch", "ReadOptions", "SourceFile", "open_bars", "parse_columns", "parse_names"]
 
 MAX_SAMPLES = 20
 """At most this many problems of each kind are kept as samples; all of them are counted."""
@@ -74,7 +74,7 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "keep", _names("keep", self.keep))
+        set_field(self, "keep", parse_names("keep", self.keep))
         set_field(self, "columns", parse_columns(self.columns, ROLES, self.keep))
         for name in self.keep:
             if name in ROLES and name != "volume":
@@ -91,7 +91,7 @@ class ReadOptions:
             _core.time_format_has_offset(self.time_format)
         if self.stamp not in ("open", "close"):
             raise ConfigError("stamp", f"must be 'open' or 'close', not {self.stamp!r}")
-        segment_by = _names("segment_by", self.segment_by)
+        segment_by = parse_names("segment_by", self.segment_by)
         if not segment_by or not set(segment_by) <= {"symbol", "contract"}:
             raise ConfigError(
                 "segment_by", f"must be symbol, or symbol,contract, not {','.join(segment_by)!r}"
@@ -121,7 +121,7 @@ class ReadOptions:
         return cls(**cast("dict[str, Any]", values))
 
 
-def _names(option: str, value: object) -> tuple[str, ...]:
+def parse_names(option: str, value: object) -> tuple[str, ...]:
     """A tuple of distinct names, from a sequence of them or from a text with commas."""
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):

@@ -348,7 +348,7 @@ LABEL_KINDS: Mapping[str, tuple[str, str]] = {
     "span_reversed": ("span that ends before it starts", "exchange its start and end"),
     "span_outside": (
         "span outside its window",
-        "correct the span, or give a --window-length in which it lies; --span bar, row or time says what its "
+        "correct the span, or give a --window-length in which it lies; --span-kind says what its "
         "numbers count",
     ),
     "bad_weight": (

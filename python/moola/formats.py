@@ -45,6 +45,8 @@ class Input:
     """One file or stream: its columns, and record batches of some of them."""
 
     path: Path | None = None
+    batch_rows = BATCH_ROWS
+    """About how many rows a batch holds, where that can be chosen."""
     rereadable = True
     headerless = False
     first_line = ""
@@ -360,7 +362,7 @@ class ParquetInput(FileInput):
         # Buffered and not fetched ahead, lest a row group's columns be held whole.
         buffering = {"buffer_size": 1 << 20, "pre_buffer": False}
         with pq.ParquetFile(self.path, read_dictionary=repeated, **buffering) as file:
-            for raw in file.iter_batches(BATCH_ROWS, columns=wanted):
+            for raw in file.iter_batches(self.batch_rows, columns=wanted):
                 yield raw if raw.schema.names == wanted else raw.select(wanted)
 
 

@@ -30,21 +30,20 @@ def group_rows(starts: Numbers, ends: Numbers) -> Numbers:
 
 
 # Odd constants of splitmix64 and of the golden ratio; any would do.
-_MIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], np.uint64)
+_MIX = [
+    np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
+]
 _RUN = 3
 """So many bars in a row that are the same to the bit are the same bars."""
 
 
 def hash_bars(bars: NDArray[np.float64]) -> Hashes:
     """`[n, K]`: a number for each bar of `[n, K, 4]`, the same for the same prices to the bit, else another."""
-    hashes = np.empty(bars.shape[:2], np.uint64)
-    for low in range(0, len(bars), _AT_A_TIME):
-        bits = np.ascontiguousarray(bars[low : low + _AT_A_TIME]).view(np.uint64)
-        hashes[low : low + _AT_A_TIME] = _mixed((bits * _MIX).sum(axis=2, dtype=np.uint64))
-    return hashes
-
-
-_AT_A_TIME = 1024
+    bits = bars.view(np.uint64)
+    hashes: Hashes = bits[:, :, 0] * _MIX[0]
+    for price in range(1, 4):
+        hashes += bits[:, :, price] * _MIX[price]
+    return _mixed(hashes)
 
 
 def same_windows(hashes: Hashes) -> Numbers:
@@ -66,21 +65,51 @@ def group_bars(hashes: Hashes) -> Numbers:
     numbered by their first windows.
     """
     n, length = hashes.shape
-    runs = length - _RUN + 1
-    if runs < 1:
+    if length < _RUN:
         return np.arange(n)
-    keys = np.zeros((n, runs), np.uint64)
-    for i in range(_RUN):
-        keys = _mixed(keys + hashes[:, i : i + runs])
-    telling = (hashes[:, 1:-1] != hashes[:, :-2]) | (hashes[:, 2:] != hashes[:, 1:-1])
+    parts = [hashes[low : low + _AT_A_TIME] for low in range(0, n, _AT_A_TIME)]
     # Each window's beginning, looked for in all windows.
-    owners = np.flatnonzero(telling.any(axis=1))
+    begins, some = (np.concatenate(columns) for columns in zip(*map(_beginning, parts), strict=True))
+    owners = np.flatnonzero(some)
     if not len(owners):
         return np.arange(n)
-    known, first = np.unique(keys[owners, np.argmax(telling[owners], axis=1)], return_index=True)
-    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    window, at = np.nonzero((known[place] == keys) & telling)
-    return _joined(n, window, owners[first[place[window, at]]])
+    known, first = np.unique(begins[owners], return_index=True)
+    # Nearly all runs are nobody's beginning, and most of those can be told by a few bits.
+    shift = np.uint64(64 - max(16, (16 * len(known)).bit_length()))
+    possible = np.zeros(1 << (64 - int(shift)), np.bool_)
+    possible[known >> shift] = True
+    one: list[NDArray[np.intp]] = []
+    other: list[NDArray[np.intp]] = []
+    for number, part in enumerate(parts):
+        keys = _runs(part)
+        window, at = np.nonzero(possible[keys >> shift])
+        found = keys[window, at]
+        place = np.minimum(np.searchsorted(known, found), len(known) - 1)
+        same = (known[place] == found) & _telling(part)[window, at]
+        one.append(window[same] + number * _AT_A_TIME)
+        other.append(owners[first[place[same]]])
+    return _joined(n, np.concatenate(one), np.concatenate(other))
+
+
+_AT_A_TIME = 512
+
+
+def _runs(hashes: Hashes) -> Hashes:
+    """`[n, K − 2]`: a number for each three bars in a row."""
+    return (hashes[:, :-2] * _MIX[0] + hashes[:, 1:-1]) * _MIX[2] + hashes[:, 2:]
+
+
+def _telling(hashes: Hashes) -> NDArray[np.bool_]:
+    """`[n, K − 2]`: whether three bars in a row are not all alike."""
+    changes = hashes[:, 1:] != hashes[:, :-1]
+    return np.logical_or(changes[:, 1:], changes[:, :-1])
+
+
+def _beginning(hashes: Hashes) -> tuple[Hashes, NDArray[np.bool_]]:
+    """`[n]`: the first telling run of each window, and whether there is one."""
+    telling = _telling(hashes)
+    at = np.argmax(telling, axis=1)
+    return _runs(hashes)[np.arange(len(hashes)), at], np.asarray(telling.any(axis=1))
 
 
 def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moola import _core
+from moola.bars import parse_names
 from moola.clocks import EPOCH_FIRST
 from moola.errors import ConfigError, format_time, listed_rows
 from moola.labels.overlaps import group_rows
@@ -32,7 +33,7 @@ def read_labels(
     store: FeatureStore | str | os.PathLike[str],
     *,
     window_length: int | None = None,
-    extra: Sequence[str] = (),
+    extra: Sequence[str] | str = (),
     columns: Mapping[str, str] | str | None = None,
     span_kind: Literal["bar", "row", "time"] | None = None,
     labelled_length: int | None = None,
@@ -84,6 +85,7 @@ def read_labels(
         raise ConfigError("window_length", f"{problem}; build with --layout bars to have every length")
     if labelled_length is not None:
         bars_of("labelled_length", labelled_length)
+    extra = parse_names("extra", extra)
     kept = store.extra_columns(extra)
     if span_kind is not None and span_kind not in SPAN_KINDS:
         raise ConfigError("span_kind", f"{span_kind!r} is none; give {', '.join(SPAN_KINDS)}")
@@ -165,7 +167,7 @@ def resolve_labels(table: LabelTable, refusals: Refusals, window: Numbers, spans
     def described(row: int) -> str:
         span = "no span" if spans[row, 0] < 0 else f"bars {spans[row, 0]} to {spans[row, 1]}"
         weighed = f", weight {weight[row]:g}" if table.has("weight") else ""
-        return f"{texts[row]!r}, {span}{weighed}"
+        return f"{str(texts[row])!r}, {span}{weighed}"
 
     refusals.add(
         "different_labels",
@@ -398,7 +400,7 @@ class _Finder:
             raise table.source.refusal(
                 f"columns {names} {could} {both}: row {row + 1:,} has {start[row]} and {end[row]} in the window "
                 f"of rows {ends[row] - length + 1} to {ends[row]}",
-                "Say what they are with --span bar, --span row or --span time (span_kind=)",
+                "Say what they are with --span-kind bar, row or time (span_kind=)",
             )
         return "bar" if as_bars.sum() > as_rows.sum() else "row"
 

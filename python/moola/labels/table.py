@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,10 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+WINDOWS_AT_A_TIME = 512
+"""Windows with all their bars that are read at a time: what is in work fits a cache."""
+
+
 class LabelTable:
     """The columns of a file or table of labels, read.
 
@@ -43,6 +47,7 @@ class LabelTable:
         required, optional: the roles that columns may play.
         columns: from a file's column to its role, for columns that are not called as usual.
         tz, time_format: how times are written, as for bars.
+        features: where the arrays of the features go, as they are read; with the source and the column's name.
 
     Raises `InputError` for what is no such table, naming what it lacks.
     """
@@ -56,6 +61,7 @@ class LabelTable:
         columns: Mapping[str, str] | str | None = None,
         tz: str | None = None,
         time_format: str | None = None,
+        features: Callable[[Input, str, Any], None] | None = None,
     ) -> None:
         import pyarrow as pa
 
@@ -88,25 +94,27 @@ class LabelTable:
                 f"Labels need {', '.join(required)}. Name what is called otherwise with --columns "
                 f"FILE_COLUMN={missing[0]}",
             )
+        self._names = {role: self.source.names[column] for role, column in at.items()}
+        if features is not None:
+            self.source.batch_rows = WINDOWS_AT_A_TIME
         wanted = sorted(set(at.values()))
-        batches = list(self.source.read(wanted))
-        self.source.close()
-        self.rows = sum(batch.num_rows for batch in batches)
+        chunks: dict[str, list[Any]] = {role: [] for role in at if role != "features"}
+        self.rows = 0
         """How many labels there are."""
+        for batch in self.source.read(wanted):
+            self.rows += batch.num_rows
+            for role, parts in chunks.items():
+                parts.append(batch.column(wanted.index(at[role])))
+            if features is not None:
+                features(self.source, self._names["features"], batch.column(wanted.index(at["features"])))
+        self.source.close()
         if not self.rows:
             raise self.source.refusal("holds no labels", "Check how it was made")
-        self.chunks: dict[str, list[Any]] = {
-            role: [batch.column(wanted.index(column)) for batch in batches] for role, column in at.items()
-        }
-        """Each role's column, as the Arrow arrays that were read."""
-        self._columns = {
-            role: pa.concat_arrays(chunks) for role, chunks in self.chunks.items() if role != "features"
-        }
-        self._names = {role: self.source.names[column] for role, column in at.items()}
+        self._columns = {role: pa.concat_arrays(parts) for role, parts in chunks.items()}
 
     def has(self, role: str) -> bool:
         """Whether there is such a column."""
-        return role in self.chunks
+        return role in self._columns
 
     def name(self, role: str) -> str:
         """What the file calls a column."""
