@@ -38,7 +38,7 @@ from moola.errors import (
     LabelProblem,
     MoolaError,
 )
-from moola.labels import LabelledWindows, check_folds, read_labels, read_raw_windows
+from moola.labels import LabelledWindows, check_folds, overlaps, read_labels, read_raw_windows
 from moola.labels.overlaps import group_bars, group_rows, hash_bars
 from moola.splits import NAMES, PurgedKFold, assert_no_shared_bars
 
@@ -376,7 +376,10 @@ def test_groups_of_bars_against_brute_force(starts: list[int], length: int, seed
         return any(len(np.unique(shared[k : k + 3], axis=0)) > 1 for k in range(len(shared) - 2))
 
     windows = np.stack([series[start : start + length] for start in starts])
-    groups = group_bars(hash_bars(windows))
+    with pytest.MonkeyPatch.context() as patched:
+        # So few at a time that there are several stretches.
+        patched.setattr(overlaps, "_AT_A_TIME", 4)
+        groups = group_bars(hash_bars(windows))
     assert sorted(map(sorted, as_sets(groups))) == sorted(map(sorted, brute_groups(shares, len(starts))))
     firsts = [min(group) for group in as_sets(groups)]
     assert firsts == sorted(firsts)
@@ -557,7 +560,7 @@ def test_one_error_lists_everything(store: FeatureStore, tmp_path: Path) -> None
 
 def test_many_separate_rows_are_in_the_error() -> None:
     rows = list(range(1, 1000, 2))
-    error = LabelError({"no_class": 500}, [LabelProblem("no_class", "x", row=1)], {"no_class": rows})
+    error = LabelError({"no_class": 500}, [LabelProblem("no_class", "x", row=1)], rows={"no_class": rows})
     assert "more: rows 3, 5, 7, " in str(error)
     assert "… (the error's `rows` has all)" in str(error)
     assert error.rows["no_class"] == rows
@@ -915,19 +918,32 @@ def test_malformed_windows_are_named(kind: str, change: Callable[[list[Any]], No
     assert np.array_equal(got.X, good.X[[0, 1, 3, 4]])
 
 
-def test_every_malformed_row_is_named_however_many() -> None:
-    windows = candles(3000, 10).tolist()
+def test_every_malformed_row_is_named_however_many(tmp_path: Path) -> None:
+    """Over batches and row groups, whose borders are none of the windows'."""
+    bars = candles(3000, 10)
+    windows = bars.tolist()
     for i in range(0, 3000, 3):
         windows[i] = windows[i][:9]
     for i in range(1500, 1600):
         windows[i][4][3] = None
-    error = refused(
-        "bar_count", "not_finite", reading=lambda: read_raw_windows(raw(nested(windows)), window_length=10)
-    )
+    path = tmp_path / "raw.parquet"
+    table = raw(nested(windows))
+    pq.write_table(table, path, row_group_size=700)
+    error = refused("bar_count", "not_finite", reading=lambda: read_raw_windows(path, window_length=10))
     short = list(range(1, 3001, 3))
     assert error.rows["bar_count"] == short
     assert error.rows["not_finite"] == [row for row in range(1501, 1601) if row not in short]
     assert error.counts["bar_count"] == 1000
+    assert len(error.problems) == 20
+
+    good = np.setdiff1d(np.arange(3000), [row - 1 for rows in error.rows.values() for row in rows])
+    pq.write_table(table.take(good), path, row_group_size=700)
+    got = read_raw_windows(path, window_length=10, config={"warmup_bars": 3})
+    want = [
+        moola.compute_features(*(np.ascontiguousarray(column) for column in window.T), feature_set="ohlc4")
+        for window in bars[good]
+    ]
+    assert np.array_equal(got.X, np.stack(want))
 
 
 def test_labels_of_raw_windows_are_checked_as_well() -> None:

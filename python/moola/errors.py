@@ -390,8 +390,8 @@ class LabelError(MoolaError, ValueError):
         self,
         counts: Mapping[str, int],
         problems: Sequence[LabelProblem],
-        rows: Mapping[str, Sequence[int]] | None = None,
         *,
+        rows: Mapping[str, Sequence[int]] | None = None,
         noun: str = "label",
     ) -> None:
         self.counts = dict(counts)

@@ -102,7 +102,8 @@ def _runs(hashes: Hashes) -> Hashes:
 def _telling(hashes: Hashes) -> NDArray[np.bool_]:
     """`[n, K − 2]`: whether three bars in a row are not all alike."""
     changes = hashes[:, 1:] != hashes[:, :-1]
-    return np.logical_or(changes[:, 1:], changes[:, :-1])
+    telling: NDArray[np.bool_] = changes[:, 1:] | changes[:, :-1]
+    return telling
 
 
 def _beginning(hashes: Hashes) -> tuple[Hashes, NDArray[np.bool_]]:

@@ -63,7 +63,7 @@ class Refusals:
             for _, row, kind, what in sorted(ranked, key=itemgetter(1))
         ]
         numbers = {kind: [row + 1 for row, _ in rows] for kind, rows in found.items()}
-        raise LabelError({kind: len(rows) for kind, rows in numbers.items()}, problems, numbers)
+        raise LabelError({kind: len(rows) for kind, rows in numbers.items()}, problems, rows=numbers)
 
 
 def check_folds(y: ArrayLike, classes: Sequence[str], folds: int) -> None:
