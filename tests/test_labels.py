@@ -37,6 +37,7 @@ from moola.errors import (
     LabelError,
     LabelProblem,
     MoolaError,
+    StoreWriteError,
 )
 from moola.labels import LabelledWindows, check_folds, overlaps, read_labels, read_raw_windows
 from moola.labels.overlaps import group_bars, group_rows, hash_bars
@@ -1078,7 +1079,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(StoreWriteError, match=r"cannot be written: No space left.*Free some space"):
             windows.take([0]).save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["L.safetensors"]
     assert path.read_bytes() == before

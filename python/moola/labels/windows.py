@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import InputError, InputMissingError
 from moola.layout import parse_json
-from moola.publish import replacing
+from moola.publish import write_file
 from moola.splits import NAMES
 
 __all__ = ["LabelledWindows"]
@@ -143,7 +142,10 @@ class LabelledWindows:
         return lines
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one safetensors file, which appears under its name once it is whole and replaces what stood there."""
+        """Writes one safetensors file, which appears under its name once it is whole and replaces what stood there.
+
+        Raises `StoreWriteError` when the system refuses, for instance because the disk is full.
+        """
         from safetensors.numpy import save
 
         names, codes = np.unique(self.symbols, return_inverse=True)
@@ -163,8 +165,7 @@ class LabelledWindows:
         }
         tensors = {name: np.ascontiguousarray(array, _DTYPES[name]) for name, array in arrays.items()}
         data = save(tensors, {_KEY: json.dumps(record, ensure_ascii=False, allow_nan=False)})
-        with replacing(Path(path)) as temporary:
-            temporary.write_bytes(data)
+        write_file(path, data)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
