@@ -245,6 +245,8 @@ def test_planted_expansions_load_as_they_are(market: FeatureStore, folder: Path,
         assert (got.symbols[i], got.classes[got.y[i]]) == (row["symbol"], row["class"])
         assert np.array_equal(got.X[i], market.features[got.starts[i] : got.ends[i] + 1])
     assert_same(got, read_labels(folder / "expansions.parquet", market))
+    # Nothing goes on holding the store's files.
+    assert {type(getattr(got, name)) for name in ARRAYS} == {np.ndarray}
 
 
 def test_any_window_length_ends_where_the_label_does(market: FeatureStore, folder: Path) -> None:

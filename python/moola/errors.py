@@ -250,6 +250,7 @@ class BarError(MoolaError, ValueError):
     def __init__(self, counts: Mapping[str, int], problems: Sequence[Problem]) -> None:
         self.counts = dict(counts)
         self.problems = list(problems)
+
         def advice(kind: str, shown: Sequence[Problem]) -> str:
             _, advice, option = KINDS[kind]
             # Arrays and streams know no options.

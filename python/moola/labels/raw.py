@@ -15,11 +15,11 @@ from moola.build import PARAMETERS, describe_features
 from moola.cores import usable_cores
 from moola.labels.nested import NestedBars
 from moola.labels.overlaps import group_bars, same_windows
-from moola.labels.references import bars_of, resolve_labels
 from moola.labels.refusals import Refusals
+from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, whole_numbers
 from moola.labels.table import LabelTable
-from moola.labels.windows import LabelledWindows
+from moola.labels.windows import LabelledWindows, check_length
 
 if TYPE_CHECKING:
     from moola.config import FeatureConfig
@@ -71,7 +71,7 @@ def read_raw_windows(
         InputError: no table of windows.
         ConfigError: an option that makes no sense.
     """
-    window_length = bars_of("window_length", window_length)
+    window_length = check_length("window_length", window_length)
     described = describe_features(feature_set, config)
     settings = _settings(config)
     with tempfile.TemporaryDirectory(prefix="moola-") as scratch:

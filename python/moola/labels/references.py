@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from moola import _core
 from moola.bars import parse_names
 from moola.clocks import EPOCH_FIRST
-from moola.errors import ConfigError, format_time, listed_rows
+from moola.errors import ConfigError, format_time
 from moola.labels.overlaps import group_rows
 from moola.labels.refusals import Refusals
+from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, whole_numbers
 from moola.labels.table import LabelTable, are_times
-from moola.labels.windows import LabelledWindows
+from moola.labels.windows import LabelledWindows, check_length
 from moola.splits import NAMES
 from moola.store import FeatureStore
 
-__all__ = ["bars_of", "read_labels", "resolve_labels"]
+__all__ = ["read_labels"]
 
 Numbers: TypeAlias = NDArray[np.int64]
 SPAN_KINDS = ("bar", "row", "time")
@@ -79,12 +80,12 @@ def read_labels(
     """
     if not isinstance(store, FeatureStore):
         store = FeatureStore.open(store)
-    length = store.window_length if window_length is None else bars_of("window_length", window_length)
+    length = store.window_length if window_length is None else check_length("window_length", window_length)
     if store.layout == "windows" and length != store.window_length:
         problem = f"{store.path} holds windows of {store.window_length} bars, not {length}"
         raise ConfigError("window_length", f"{problem}; build with --layout bars to have every length")
     if labelled_length is not None:
-        bars_of("labelled_length", labelled_length)
+        check_length("labelled_length", labelled_length)
     extra = parse_names("extra", extra)
     kept = store.extra_columns(extra)
     if span_kind is not None and span_kind not in SPAN_KINDS:
@@ -121,7 +122,7 @@ def read_labels(
         symbols=np.array(names, np.str_),
         starts=starts,
         ends=ends,
-        times=store.timestamps[ends],
+        times=np.array(store.timestamps[ends]),
         groups=group_rows(starts, ends),
         splits=_splits(store, starts, ends),
         feature_names=(*store.feature_names, *extra),
@@ -131,69 +132,6 @@ def read_labels(
         store_id=store.id,
         notices=label.notices,
     )
-
-
-class Labels(NamedTuple):
-    """What :func:`resolve_labels` gives; all arrays are of the rows kept, in the file's order."""
-
-    kept: NDArray[np.intp]
-    """`[n]`, the rows, counted from 0."""
-    y: Numbers
-    classes: tuple[str, ...]
-    weight: NDArray[np.float64]
-    notices: tuple[str, ...]
-
-
-def resolve_labels(table: LabelTable, refusals: Refusals, window: Numbers, spans: Numbers) -> Labels:
-    """The labels that count.
-
-    Args:
-        window: `[rows]`: the same number where rows speak of the same window.
-        spans: `[rows, 2]`.
-
-    Raises `LabelError` for all that was refused, here or before. Exact repeats are dropped.
-    """
-    texts = np.array(table.classes(refusals), np.str_)
-    weight = table.weights(refusals)
-    rows = np.arange(table.rows)
-    # What is refused already repeats nothing.
-    key = np.where(refusals.refused, -1 - rows, window)
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    first = first[inverse]
-    same = (
-        (texts == texts[first]) & (spans == spans[first]).all(axis=1) & (weight == weight[first])
-    )  # with the first row of the same window
-
-    def described(row: int) -> str:
-        span = "no span" if spans[row, 0] < 0 else f"bars {spans[row, 0]} to {spans[row, 1]}"
-        weighed = f", weight {weight[row]:g}" if table.has("weight") else ""
-        return f"{str(texts[row])!r}, {span}{weighed}"
-
-    refusals.add(
-        "different_labels",
-        ~same,
-        lambda row: f"{described(row)}; row {first[row] + 1:,} has {described(int(first[row]))}",
-    )
-    refusals.check()
-    kept = np.flatnonzero(first == rows)
-    repeats = (np.flatnonzero(first != rows) + 1).tolist()
-    notices: tuple[str, ...] = ()
-    if repeats:
-        what = "repeat" if len(repeats) > 1 else "repeats"
-        notices = (f"{listed_rows(repeats)} {what} another exactly and {_were(len(repeats))} dropped",)
-    classes, y = np.unique(texts[kept], return_inverse=True)
-    return Labels(kept, y.astype(np.int64), tuple(classes.tolist()), weight[kept], notices)
-
-
-def _were(count: int) -> str:
-    return "were" if count > 1 else "was"
-
-
-def bars_of(name: str, given: object) -> int:
-    """A length of windows. Raises `ConfigError` for what is none."""
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ConfigError(name, f"{given!r} is not a number of bars; give 1 or more")
-    return given
 
 
 def _windows(

@@ -11,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from moola.errors import InputError, InputMissingError
+from moola.errors import ConfigError, InputError, InputMissingError
 from moola.layout import parse_json
 from moola.publish import write_file
 from moola.splits import NAMES
 
-__all__ = ["LabelledWindows"]
+__all__ = ["LabelledWindows", "check_length"]
 
 FORMAT_VERSION = 1
 _KEY = "moola_labels"
@@ -257,3 +257,10 @@ def _texts(value: object, name: str) -> Sequence[str]:
 
 def _within(numbers: NDArray[Any], low: int, high: int) -> bool:
     return not len(numbers) or bool(numbers.min() >= low and numbers.max() <= high)
+
+
+def check_length(name: str, given: object) -> int:
+    """A length of windows, in bars. Raises `ConfigError` for what is none."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ConfigError(name, f"{given!r} is not a number of bars; give 1 or more")
+    return given
