@@ -384,7 +384,7 @@ class LabelError(MoolaError, ValueError):
     """Labels that nothing can be learned from.
 
     Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them), `rows`
-    (of each kind, every data row in the file, counted from 1).
+    (of each kind, every data row in the file, counted from 1), `noun` (what was refused: label, or class).
     """
 
     def __init__(
@@ -398,6 +398,7 @@ class LabelError(MoolaError, ValueError):
         self.counts = dict(counts)
         self.problems = list(problems)
         self.rows = {kind: list(numbers) for kind, numbers in (rows or {}).items()}
+        self.noun = noun
 
         def others(kind: str) -> str:
             shown = {problem.row for problem in self.problems if problem.kind == kind}
