@@ -34,6 +34,7 @@ SCRIPTS = [
     "serve_memory",
     "serve_gpu",
     "augment",
+    "labels",
 ]
 SLOWER = 1.15
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import moola.errors
-from moola.errors import MoolaError, StoreWriteError
+from moola.errors import LabelError, MoolaError, StoreWriteError
 
 
 def errors() -> list[MoolaError]:
@@ -27,6 +27,8 @@ def errors() -> list[MoolaError]:
         parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
         values = {"counts": {"no_timestamp": 1}, "problems": [], "path": Path("/x"), "in_time": False}
         values |= {"known": [3, 5], "step": 7, "windows": [("ES", 0)], "suspects": 0, "run": None}
+        if kind is LabelError:
+            values["counts"] = {"no_class": 1}
         values |= dict.fromkeys(("train_bars", "test_bars", "shared"), (1, 2)) | {
             "train": 1,
             "test": 2,

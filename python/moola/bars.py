@@ -38,7 +38,7 @@ from moola.formats import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BarSource", "Batch", "ReadOptions", "SourceFile", "open_bars"]
+__all__ = ["BarSource", "Batch", "ReadOptions", "SourceFile", "open_bars", "parse_columns", "parse_names"]
 
 MAX_SAMPLES = 20
 """At most this many problems of each kind are kept as samples; all of them are counted."""
@@ -74,8 +74,8 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "keep", _names("keep", self.keep))
-        set_field(self, "columns", _columns(self.columns, self.keep))
+        set_field(self, "keep", parse_names("keep", self.keep))
+        set_field(self, "columns", parse_columns(self.columns, ROLES, self.keep))
         for name in self.keep:
             if name in ROLES and name != "volume":
                 raise ConfigError(
@@ -91,7 +91,7 @@ class ReadOptions:
             _core.time_format_has_offset(self.time_format)
         if self.stamp not in ("open", "close"):
             raise ConfigError("stamp", f"must be 'open' or 'close', not {self.stamp!r}")
-        segment_by = _names("segment_by", self.segment_by)
+        segment_by = parse_names("segment_by", self.segment_by)
         if not segment_by or not set(segment_by) <= {"symbol", "contract"}:
             raise ConfigError(
                 "segment_by", f"must be symbol, or symbol,contract, not {','.join(segment_by)!r}"
@@ -121,7 +121,7 @@ class ReadOptions:
         return cls(**cast("dict[str, Any]", values))
 
 
-def _names(option: str, value: object) -> tuple[str, ...]:
+def parse_names(option: str, value: object) -> tuple[str, ...]:
     """A tuple of distinct names, from a sequence of them or from a text with commas."""
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -132,7 +132,13 @@ def _names(option: str, value: object) -> tuple[str, ...]:
     return names
 
 
-def _columns(value: object, keep: tuple[str, ...]) -> dict[str, str] | None:
+def parse_columns(
+    value: object, roles: Sequence[str], keep: tuple[str, ...] | None = None
+) -> dict[str, str] | None:
+    """From a file's columns to their roles, as a mapping or as text. `keep` has further roles, where there may be some.
+
+    Raises ConfigError for what is no role, and for a column or a role that occurs twice.
+    """
     if value is None:
         return None
     pairs: list[tuple[Any, Any]]
@@ -153,13 +159,12 @@ def _columns(value: object, keep: tuple[str, ...]) -> dict[str, str] | None:
     for column, role in pairs:
         if not isinstance(column, str) or not isinstance(role, str) or not role:
             raise ConfigError("columns", f"must map column names to roles, not {column!r} to {role!r}")
-        if role not in ROLES and role not in keep:
-            near = get_close_matches(role, [*ROLES, *keep], 1)
+        known = [*roles, *(keep or ())]
+        if role not in known:
+            near = get_close_matches(role, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                "columns",
-                f"{role!r} is no role ({', '.join(ROLES)}) and not among the columns to keep{hint}",
-            )
+            kept = "" if keep is None else " and not among the columns to keep"
+            raise ConfigError("columns", f"{role!r} is no role ({', '.join(roles)}){kept}{hint}")
         if column in columns:
             raise ConfigError("columns", f"column {column!r} is given two roles")
         if role in columns.values():

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from moola.bars import BarSource, ReadOptions
 
-__all__ = ["Clock", "DateOrder"]
+__all__ = ["EPOCH_FIRST", "Clock", "DateOrder", "texts_of", "whole_numbers"]
 
 _EPOCH_FACTORS: Mapping[str, int] = {"s": 10**9, "ms": 10**6, "µs": 10**3, "ns": 1}
 # 1980 to 2200 in one unit overlaps neither that span in another unit nor dates written as YYYYMMDD,
 # YYYYMMDDHHMM or YYYYMMDDHHMMSS.
-_EPOCH_FIRST, _EPOCH_END = 315_532_800, 7_258_118_400
+EPOCH_FIRST, _EPOCH_END = 315_532_800, 7_258_118_400
 
 _ORDERS = ("month_first", "day_first", "year_first")
 _ORDER_FORMATS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d")
@@ -37,7 +37,7 @@ class _Texts(NamedTuple):
     null: NDArray[np.bool_] | None
 
 
-def _texts(column: Any) -> _Texts:
+def texts_of(column: Any) -> _Texts:
     import pyarrow as pa
 
     if is_type("string", column.type) or is_type("binary", column.type):
@@ -106,8 +106,8 @@ class Clock:
         if is_temporal(column.type):
             return self._read_temporal(column)
         if not self.style:
-            return self._read_epochs(_whole_numbers(column), first_row)
-        texts = _texts(column if is_text(column.type) else _as_texts(column))
+            return self._read_epochs(whole_numbers(column), first_row)
+        texts = texts_of(column if is_text(column.type) else _as_texts(column))
         if self.style == "epoch":
             return self._read_epochs(_core.parse_epochs(*texts), first_row)
         times, local = _core.parse_times(*texts, self.style, self._options.tz)
@@ -183,10 +183,10 @@ class Clock:
 
 def _within(values: NDArray[np.int64], unit: str) -> NDArray[np.bool_]:
     scale = 10**9 // _EPOCH_FACTORS[unit]
-    return (values >= _EPOCH_FIRST * scale) & (values < _EPOCH_END * scale)
+    return (values >= EPOCH_FIRST * scale) & (values < _EPOCH_END * scale)
 
 
-def _whole_numbers(column: Any) -> NDArray[np.int64]:
+def whole_numbers(column: Any) -> NDArray[np.int64]:
     """A numeric column as int64 or reasons; a float must be whole."""
     values, null = values_of(column), nulls_of(column)
     if is_type("integer", column.type):
@@ -205,7 +205,7 @@ def _as_texts(column: Any) -> Any:
     import pyarrow as pa
 
     if is_type("floating", column.type):
-        values = _whole_numbers(column)
+        values = whole_numbers(column)
         texts = [
             None if v == _core.TIME_NULL else "?" if v == _core.TIME_UNREADABLE else str(v) for v in values
         ]
@@ -227,7 +227,7 @@ class DateOrder:
         self._differs: _Seen | None = None
 
     def see(self, file: int, first_row: int, column: Any) -> None:
-        misfits, differs = _core.fit_dates(*_texts(column))
+        misfits, differs = _core.fit_dates(*texts_of(column))
 
         def seen(row: int) -> _Seen:
             return _Seen(file, first_row + row, text_of(column[row]).strip())

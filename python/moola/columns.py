@@ -12,14 +12,25 @@ from moola.formats import Input, is_temporal, is_text, is_type
 if TYPE_CHECKING:
     from moola.bars import ReadOptions
 
-__all__ = ["BAR_ROLES", "PRICES", "ROLES", "Layout", "find_layout", "no_zone"]
+__all__ = [
+    "ALIASES",
+    "BAR_ROLES",
+    "PRICES",
+    "ROLES",
+    "Layout",
+    "find_column",
+    "find_layout",
+    "listed",
+    "named_columns",
+    "no_zone",
+]
 
 PRICES = ("open", "high", "low", "close")
 BAR_ROLES = ("timestamp", *PRICES)
 ROLES = (*BAR_ROLES, "volume", "symbol", "contract")
 
 # Usual column names, most telling first; compared in lower case, with "_" for blanks, dots and dashes.
-_ALIASES: Mapping[str, tuple[str, ...]] = {
+ALIASES: Mapping[str, tuple[str, ...]] = {
     "timestamp": (
         *("timestamp", "datetime", "date_time", "open_time", "opentime", "bar_time", "ts", "ts_event"),
         *("time", "date", "t", "unix", "window_start"),
@@ -62,7 +73,7 @@ class Layout:
         return role in self.name_columns or role in self.partitions
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A column name as the aliases are written; MetaTrader's <CLOSE> is close."""
     name = name.strip().lower().removeprefix("<").removesuffix(">")
     for sign in " .-":
@@ -70,36 +81,39 @@ def _plain(name: str) -> str:
     return name
 
 
+def find_column(source: Input, role: str, aliases: Iterable[str], named: Mapping[str, int]) -> int | None:
+    """The column that plays a role: the one named for it, or else the only one with the first of the usual names."""
+    if role in named:
+        return named[role]
+    if source.headerless:
+        return None
+    taken = set(named.values())
+    for alias in aliases:
+        found = [i for i, name in enumerate(source.names) if i not in taken and plain_name(name) == alias]
+        if len(found) > 1:
+            both = " and ".join(repr(source.names[i]) for i in found)
+            raise source.refusal(
+                f"has {len(found)} columns that may be the {role}: {both}",
+                f"Say which with --columns FILE_COLUMN={role}, or rename one",
+            )
+        if found:
+            return found[0]
+    return None
+
+
 def find_layout(source: Input, options: ReadOptions) -> Layout:
-    named = _named_columns(source, options)
+    named = named_columns(source, options.columns)
     partitions: dict[str, str] = {}
     for key, value in source.partitions.items():
         role = (options.columns or {}).get(key) or next(
-            (role for role in ("symbol", "contract") if _plain(key) in _ALIASES[role]), None
+            (role for role in ("symbol", "contract") if plain_name(key) in ALIASES[role]), None
         )
         if role in ("symbol", "contract"):
             partitions[role] = value
     taken = set(named.values())
-    plain = [None if i in taken else _plain(name) for i, name in enumerate(source.names)]
+    plain = [None if i in taken else plain_name(name) for i, name in enumerate(source.names)]
 
-    def find(role: str, aliases: Iterable[str]) -> int | None:
-        if role in named:
-            return named[role]
-        if source.headerless:
-            return None
-        for alias in aliases:
-            found = [i for i, name in enumerate(plain) if name == alias]
-            if len(found) > 1:
-                both = " and ".join(repr(source.names[i]) for i in found)
-                raise source.refusal(
-                    f"has {len(found)} columns that may be the {role}: {both}",
-                    f"Say which with --columns FILE_COLUMN={role}, or rename one",
-                )
-            if found:
-                return found[0]
-        return None
-
-    roles = {role: find(role, _ALIASES[role]) for role in BAR_ROLES}
+    roles = {role: find_column(source, role, ALIASES[role], named) for role in BAR_ROLES}
     if roles["timestamp"] is None:
         roles["timestamp"] = _index_column(source, plain)
     elif "timestamp" not in named:
@@ -110,22 +124,22 @@ def find_layout(source: Input, options: ReadOptions) -> Layout:
 
     kept: list[int] = []
     for name in options.keep:
-        column = find(name, [_plain(name), *_ALIASES.get(name, ())])
+        column = find_column(source, name, [plain_name(name), *ALIASES.get(name, ())], named)
         if column is None:
             raise source.refusal(
-                f"has no column {name!r} to keep; its columns are {_listed(source.names)}",
+                f"has no column {name!r} to keep; its columns are {listed(source.names)}",
                 f"Name the column with --columns FILE_COLUMN={name}, or leave it out of --keep",
             )
         kept.append(column)
     name_columns: dict[str, int] = {}
     wanted = ("symbol", "contract") if "contract" in options.segment_by else ("symbol",)
     for role in wanted:
-        column = find(role, _ALIASES[role])
+        column = find_column(source, role, ALIASES[role], named)
         if role not in partitions and column is not None:
             name_columns[role] = column
         elif role == "contract" and role not in partitions:
             raise source.refusal(
-                f"has no contract column to divide segments by; its columns are {_listed(source.names)}",
+                f"has no contract column to divide segments by; its columns are {listed(source.names)}",
                 "Name it with --columns FILE_COLUMN=contract, or leave contract out of --segment-by",
             )
     layout = Layout(
@@ -138,9 +152,9 @@ def find_layout(source: Input, options: ReadOptions) -> Layout:
     return layout
 
 
-def _named_columns(source: Input, options: ReadOptions) -> dict[str, int]:
-    """Role to column, for the columns that the options name."""
-    columns = options.columns or {}
+def named_columns(source: Input, columns: Mapping[str, str] | None) -> dict[str, int]:
+    """Role to column, for the columns that the user names."""
+    columns = columns or {}
     if source.headerless and not (columns and all(key.isdecimal() for key in columns)):
         raise source.refusal(
             f"has no header: its first line is {source.first_line!r}"
@@ -164,12 +178,12 @@ def _named_columns(source: Input, options: ReadOptions) -> dict[str, int]:
         if key in source.partitions:
             continue
         found = [i for i, name in enumerate(source.names) if name == key] or [
-            i for i, name in enumerate(source.names) if _plain(name) == _plain(key)
+            i for i, name in enumerate(source.names) if plain_name(name) == plain_name(key)
         ]
         if len(found) != 1:
             count = "no column" if not found else f"{len(found)} columns"
             raise source.refusal(
-                f"has {count} {key!r} to be the {role}; its columns are {_listed(source.names)}",
+                f"has {count} {key!r} to be the {role}; its columns are {listed(source.names)}",
                 "Correct --columns",
             )
         named[role] = found[0]
@@ -203,13 +217,13 @@ def _refuse_missing(source: Input, missing: Sequence[str]) -> NoReturn:
             "--columns 0=timestamp,1=open,2=high,3=low,4=close",
         )
     raise source.refusal(
-        f"has no column for {', '.join(missing)}; its columns are {_listed(source.names)}",
+        f"has no column for {', '.join(missing)}; its columns are {listed(source.names)}",
         "Bars need timestamp, open, high, low and close. Name what is called otherwise with "
         f"--columns FILE_COLUMN={missing[0]}",
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     shown = [repr(name if len(name) <= 40 else f"{name[:40]}…") for name in names[:20]]
     return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "BarError",
@@ -20,6 +20,8 @@ __all__ = [
     "InputDeniedError",
     "InputError",
     "InputMissingError",
+    "LabelError",
+    "LabelProblem",
     "LeakError",
     "MoolaError",
     "NotFiniteError",
@@ -248,19 +250,185 @@ class BarError(MoolaError, ValueError):
     def __init__(self, counts: Mapping[str, int], problems: Sequence[Problem]) -> None:
         self.counts = dict(counts)
         self.problems = list(problems)
-        total = sum(self.counts.values())
-        lines = [f"{total:,} bar{'s' if total != 1 else ''} refused"]
-        for kind, count in self.counts.items():
-            what, advice, option = KINDS[kind]
-            lines.append(f"  {what}: {count:,}")
-            shown = [problem for problem in self.problems if problem.kind == kind]
-            lines += [f"    {problem}" for problem in shown]
-            if count > len(shown) > 0:
-                lines.append(f"    … and {count - len(shown):,} more")
+
+        def advice(kind: str, shown: Sequence[Problem]) -> str:
+            _, advice, option = KINDS[kind]
             # Arrays and streams know no options.
             has_options = option and not any(problem.file is None for problem in shown)
-            lines.append(f"    → {advice}, {option}" if has_options else f"    → {advice}")
-        super().__init__("\n".join(lines))
+            return f"{advice}, {option}" if has_options else advice
+
+        names = {kind: name for kind, (name, *_) in KINDS.items()}
+        super().__init__(_listing("bar", self.counts, self.problems, names, advice))
+
+
+_Refused = TypeVar("_Refused", Problem, "LabelProblem")
+
+
+def _listing(
+    noun: str,
+    counts: Mapping[str, int],
+    problems: Sequence[_Refused],
+    names: Mapping[str, str],
+    advice: Callable[[str, Sequence[_Refused]], str],
+    more: Callable[[str], str] = lambda kind: "",
+) -> str:
+    """What was refused, by kind: how often, where for example, and what to do. `more` follows what is not shown."""
+    total = sum(counts.values())
+    lines = [f"{total:,} {noun if total == 1 else _PLURALS.get(noun, noun + 's')} refused"]
+    for kind, count in counts.items():
+        lines.append(f"  {names[kind]}: {count:,}")
+        shown = [problem for problem in problems if problem.kind == kind]
+        lines += [f"    {problem}" for problem in shown]
+        if count > len(shown) > 0:
+            lines.append(f"    … and {count - len(shown):,} more{more(kind)}")
+        lines.append(f"    → {advice(kind, shown)}")
+    return "\n".join(lines)
+
+
+_PLURALS = {"class": "classes"}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProblem:
+    """One refused label."""
+
+    kind: str
+    """One of the keys of :data:`LABEL_KINDS`."""
+    what: str
+    """What is wrong with it, with the values that are."""
+    row: int | None = None
+    """Data row in the file, counted from 1; None for what concerns no single row."""
+    file: str | None = None
+    line: int | None = None
+    """Line in a CSV file, counted from 1."""
+    symbol: str | None = None
+
+    def __str__(self) -> str:
+        if self.row is None:
+            return self.what
+        where = f"{self.file}, row {self.row}"
+        if self.line is not None:
+            where += f" (line {self.line})"
+        if self.symbol:
+            where += f", symbol {self.symbol}"
+        return f"{where}: {self.what}"
+
+
+LABEL_KINDS: Mapping[str, tuple[str, str]] = {
+    "no_class": (
+        "missing class",
+        "name the class of each window, or drop the row; what is no expansion is a class too, such as none",
+    ),
+    "no_window_end": ("missing window_end", "give the last bar of each window, by its time or its row"),
+    "bad_number": ("value that is not a whole number", "repair it: rows and bar numbers are whole numbers"),
+    "bad_time": (
+        "time that cannot be read",
+        "write times as ISO 8601 with their offset, or say how they are written with --time-format and --tz",
+    ),
+    "unknown_symbol": (
+        "symbol that the store does not have",
+        "check the symbols; `moola inspect` lists those of the store",
+    ),
+    "no_such_bar": (
+        "window_end that is no bar of the store",
+        "give the time of a bar as the store has it, or its row; is this the store that was labelled?",
+    ),
+    "crosses_segment": (
+        "window that begins before its segment",
+        "label windows that lie in one segment, or give a smaller --window-length",
+    ),
+    "in_warmup": (
+        "window whose last bar is not past the warm-up",
+        "build the store with more bars before the first label, or with a smaller warmup_bars",
+    ),
+    "half_span": ("span with only one end", "give both start and end, or neither"),
+    "span_no_bar": (
+        "start or end that is no bar of the store",
+        "give the times of bars as the store has them; minutes without a trade are no bars",
+    ),
+    "span_reversed": ("span that ends before it starts", "exchange its start and end"),
+    "span_outside": (
+        "span outside its window",
+        "correct the span, or give a --window-length in which it lies; --span-kind says what its "
+        "numbers count",
+    ),
+    "bad_weight": (
+        "weight that is no finite number from 0 on",
+        "give each window a weight, 1 for an ordinary one, or leave the column out",
+    ),
+    "different_labels": ("window with two labels that differ", "keep the one that is right"),
+    "no_bars": ("window without bars", "drop the row, or repair the source"),
+    "bar_count": (
+        "window with another number of bars",
+        "cut all windows to one length, and say which with --window-length",
+    ),
+    "number_count": ("bar that is not four numbers", "give each bar as open, high, low, close"),
+    "not_finite": ("NaN, null or infinite price", "repair the source, or drop the row"),
+    "not_a_candle": (
+        "bar whose open or close lies outside [low, high], or with a price beyond float32 (1.2e-38 to 3.4e38)",
+        "repair the source; prices are open, high, low, close, in this order, and neither scaled nor differenced",
+    ),
+    "never_valid": (
+        "window of which no bar is past the warm-up",
+        "give a smaller warmup_bars in --config, or --feature-set ohlc4, which waits for no swings",
+    ),
+    "too_few": (
+        "class with fewer windows than folds",
+        "label more windows, give fewer folds, or join the class with another",
+    ),
+}
+"""What each kind of problem with a label is, and what to do about it."""
+
+
+class LabelError(MoolaError, ValueError):
+    """Labels that nothing can be learned from.
+
+    Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them), `rows`
+    (of each kind, every data row in the file, counted from 1), `noun` (what was refused: label, or class).
+    """
+
+    def __init__(
+        self,
+        counts: Mapping[str, int],
+        problems: Sequence[LabelProblem],
+        *,
+        rows: Mapping[str, Sequence[int]] | None = None,
+        noun: str = "label",
+    ) -> None:
+        self.counts = dict(counts)
+        self.problems = list(problems)
+        self.rows = {kind: list(numbers) for kind, numbers in (rows or {}).items()}
+        self.noun = noun
+
+        def others(kind: str) -> str:
+            shown = {problem.row for problem in self.problems if problem.kind == kind}
+            hidden = [row for row in self.rows.get(kind, ()) if row not in shown]
+            return f": {listed_rows(hidden)}" if hidden else ""
+
+        names = {kind: name for kind, (name, _) in LABEL_KINDS.items()}
+        super().__init__(
+            _listing(noun, self.counts, self.problems, names, lambda kind, _: LABEL_KINDS[kind][1], others)
+        )
+
+
+_MOST_RANGES = 100
+
+
+def listed_rows(rows: Sequence[int]) -> str:
+    """`rows 3 to 7, 9, 12`, for ascending numbers."""
+    firsts: list[int] = []
+    lasts: list[int] = []
+    for row in rows:
+        if lasts and row == lasts[-1] + 1:
+            lasts[-1] = row
+        else:
+            firsts.append(row)
+            lasts.append(row)
+    pairs = list(zip(firsts, lasts, strict=True))
+    text = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in pairs[:_MOST_RANGES])
+    if len(pairs) > _MOST_RANGES:
+        text += ", … (the error's `rows` has all)"
+    return f"rows {text}" if len(rows) > 1 else f"row {text}"
 
 
 class SplitError(MoolaError, ValueError):

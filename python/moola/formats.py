@@ -45,13 +45,17 @@ class Input:
     """One file or stream: its columns, and record batches of some of them."""
 
     path: Path | None = None
+    batch_rows = BATCH_ROWS
+    """About how many rows a batch holds, where that can be chosen."""
     rereadable = True
     headerless = False
     first_line = ""
     index_columns: Sequence[str] = ()
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, contents: str = "bars") -> None:
         self.name = name
+        self.contents = contents
+        """What messages call the rows: bars, or whatever else is read from tables."""
         self.names: list[str] = []
         self.types: list[Any] | None = None
         """Arrow types, or None where everything is text."""
@@ -168,11 +172,11 @@ def _not_empty(column: Any) -> list[str]:
 class StreamInput(Input):
     """An object with ``__arrow_c_stream__``."""
 
-    def __init__(self, bars: object) -> None:
+    def __init__(self, bars: object, contents: str = "bars") -> None:
         import pyarrow as pa
 
         kind = type(bars)
-        super().__init__(f"<{kind.__module__.partition('.')[0]}.{kind.__name__}>")
+        super().__init__(f"<{kind.__module__.partition('.')[0]}.{kind.__name__}>", contents)
         self._bars = bars
         # Tables can be asked again; readers cannot, and of a query nobody knows.
         self.rereadable = kind.__module__.partition(".")[0] in (
@@ -193,7 +197,7 @@ class StreamInput(Input):
                 self._reader = pa.RecordBatchReader.from_stream(self._bars)
             except (pa.ArrowException, TypeError) as error:
                 raise self.refusal(
-                    f"is no table of bars ({_brief(error)})",
+                    f"is no table of {self.contents} ({_brief(error)})",
                     "Hand over a table with columns, not a single one",
                 ) from error
         return self._reader
@@ -288,8 +292,8 @@ class FileInput(Input):
 
     path: Path
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+    def __init__(self, path: Path, contents: str = "bars") -> None:
+        super().__init__(str(path), contents)
         self.path = path
         self.partitions = _partitions(path)
         with self.errors():
@@ -343,7 +347,7 @@ class ParquetInput(FileInput):
 
         with pq.ParquetFile(self.path) as file:
             if file.metadata.num_rows == 0:
-                raise self.refusal("holds no bars", "Leave it out, or check how it was made")
+                raise self.refusal(f"holds no {self.contents}", "Leave it out, or check how it was made")
             self.take_schema(file.schema_arrow)
 
     def batches(
@@ -358,7 +362,7 @@ class ParquetInput(FileInput):
         # Buffered and not fetched ahead, lest a row group's columns be held whole.
         buffering = {"buffer_size": 1 << 20, "pre_buffer": False}
         with pq.ParquetFile(self.path, read_dictionary=repeated, **buffering) as file:
-            for raw in file.iter_batches(BATCH_ROWS, columns=wanted):
+            for raw in file.iter_batches(self.batch_rows, columns=wanted):
                 yield raw if raw.schema.names == wanted else raw.select(wanted)
 
 
@@ -369,9 +373,9 @@ class IpcInput(FileInput):
     and must not have more than `MAX_COMPRESSED_ROWS`.
     """
 
-    def __init__(self, path: Path, *, stream: bool) -> None:
+    def __init__(self, path: Path, contents: str = "bars", *, stream: bool) -> None:
         self._stream = stream
-        super().__init__(path)
+        super().__init__(path, contents)
 
     def _map(self) -> mmap.mmap:
         with self.path.open("rb") as file:
@@ -481,9 +485,9 @@ def _batches_of_file(mapped: mmap.mmap) -> Iterator[int]:
 class CsvInput(FileInput):
     """Text with a column between every two commas, semicolons or tabs; perhaps compressed."""
 
-    def __init__(self, path: Path, compression: str | None) -> None:
+    def __init__(self, path: Path, compression: str | None, contents: str = "bars") -> None:
         self._compression = compression
-        super().__init__(path)
+        super().__init__(path, contents)
 
     def open(self) -> Any:
         """The text as a stream of bytes."""
@@ -497,7 +501,7 @@ class CsvInput(FileInput):
             sample = stream.read(_SAMPLE_BYTES)
         kind, what = _kind_of(sample)
         if kind != "csv":
-            raise _not_bars(str(self.path), what or f"{self._compression}-compressed {kind}")
+            raise _foreign(str(self.path), what or f"{self._compression}-compressed {kind}", self.contents)
         whole = len(sample) < _SAMPLE_BYTES
         try:
             text = sample.decode("utf-8-sig", errors="strict" if whole else "ignore")
@@ -524,7 +528,9 @@ class CsvInput(FileInput):
         with suppress(csv.Error):
             first_rows += islice(rows, 1000)
         if not any(first_rows):
-            raise self.refusal("holds no bars, only a header", "Leave it out, or check how it was made")
+            raise self.refusal(
+                f"holds no {self.contents}, only a header", "Leave it out, or check how it was made"
+            )
         self._samples = [row for row in first_rows if len(row) == len(cells)]
         self._decimal_comma = self.delimiter != "," and any(
             _DECIMAL_COMMA.fullmatch(cell.strip()) for row in self._samples for cell in row
@@ -757,13 +763,13 @@ def _kind_of(start: bytes) -> tuple[str, str | None]:
     return "csv", None
 
 
-def _not_bars(name: str, what: str) -> InputError:
+def _foreign(name: str, what: str, contents: str) -> InputError:
     advice = "Give Parquet, CSV (also compressed with gzip) or Arrow IPC"
     if "archive" in what:
         advice = f"Unpack it. {advice}"
     if "workbook" in what:
         advice = f"{advice}; a workbook can be saved as CSV"
-    return InputError(f"is {what}, not bars", advice, source=name)
+    return InputError(f"is {what}, not {contents}", advice, source=name)
 
 
 def _missing(path: Path) -> InputError:
@@ -781,7 +787,7 @@ def _denied(path: Path) -> InputError:
     return InputDeniedError("may not be read", f"Ask its owner, or run chmod u+r {path}", source=str(path))
 
 
-def open_file(path: Path) -> Input:
+def open_file(path: Path, contents: str = "bars") -> Input:
     try:
         if not path.is_file() and path.exists():
             raise InputError(
@@ -802,14 +808,14 @@ def open_file(path: Path) -> Input:
     kind, what = _kind_of(start)
     match kind:
         case "parquet":
-            return ParquetInput(path)
+            return ParquetInput(path, contents)
         case "ipc file" | "ipc stream":
-            return IpcInput(path, stream=kind == "ipc stream")
+            return IpcInput(path, contents, stream=kind == "ipc stream")
         case "csv":
-            return CsvInput(path, None)
+            return CsvInput(path, None, contents)
         case "gzip" | "zstd" | "bz2":
-            return CsvInput(path, kind)
-    raise _not_bars(str(path), cast(str, what))
+            return CsvInput(path, kind, contents)
+    raise _foreign(str(path), cast(str, what), contents)
 
 
 def find_files(path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import operator
 import os
 import stat
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -178,6 +178,17 @@ class FeatureStore:
         if not isinstance(names, list) or len(names) != self.extra.shape[1]:
             self._damaged(METADATA, f"it does not name the {self.extra.shape[1]} columns of extra.npy")
         return tuple(map(str, names))
+
+    def extra_columns(self, names: Sequence[str]) -> list[int]:
+        """The columns of `extra` with these names. Raises `ConfigError` for a name that was not kept."""
+        kept = self.extra_names
+        for name in names:
+            if name not in kept:
+                there = f"it has {', '.join(kept)}" if kept else "it has none"
+                raise ConfigError(
+                    "extra", f"{self.path} has no kept column {name!r}, {there}; build with --keep"
+                )
+        return [kept.index(name) for name in names]
 
     @property
     def config(self) -> dict[str, Any]:

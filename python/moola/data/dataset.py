@@ -180,7 +180,7 @@ class FastWindowedDataset(Dataset[Window]):
         """The names of X's columns: the features, then `extra`."""
         self.window_length = _window_length(stores, window_length)
         """K."""
-        self.columns = [_columns(store, self.extra) for store in stores]
+        self.columns = [store.extra_columns(self.extra) for store in stores]
         """For each store, which columns of its `extra` are served."""
         if ranges is None:
             ranges = [store.splits[split].ranges if split != "all" else _whole(store) for store in stores]
@@ -422,17 +422,6 @@ def _window_length(stores: Sequence[FeatureStore], given: int | None) -> int:
             problem = f"{store.path} holds windows of {store.window_length} bars, not {length}"
             raise ConfigError("window_length", f"{problem}; build with --layout bars to have every length")
     return length
-
-
-def _columns(store: FeatureStore, names: Sequence[str]) -> list[int]:
-    kept = store.extra_names
-    for name in names:
-        if name not in kept:
-            there = f"it has {', '.join(kept)}" if kept else "it has none"
-            raise ConfigError(
-                "extra", f"{store.path} has no kept column {name!r}, {there}; build with --keep"
-            )
-    return [kept.index(name) for name in names]
 
 
 def _fingerprint(stores: Sequence[FeatureStore], pieces: _Pieces) -> str:

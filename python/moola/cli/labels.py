@@ -1,0 +1,142 @@
+"""The command that imports labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moola.cli.app import Json, app, describe_file, print_json
+from moola.cli.features import INPUT, STORE, TIME
+from moola.errors import ConfigError
+
+__all__ = ["import_labels"]
+
+
+@app.command()
+def import_labels(
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="LABELS",
+            help="Parquet, CSV or Arrow IPC with window_end and class; as it likes symbol, start, end, weight.",
+        ),
+    ],
+    output: Annotated[str, typer.Option(metavar="OUT", help="The file to write, such as L.safetensors.")],
+    feature_dir: Annotated[
+        str | None, typer.Option(metavar="STORE", help="The store that the labels speak of.")
+    ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="LABELS holds the windows itself: lists of open, high, low, close."),
+    ] = False,
+    window_length: Annotated[
+        int | None, typer.Option(help="Bars in a window.", show_default="the store's; 105 with --raw")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE_COLUMN=ROLE,…",
+            help="Which column is what, where it is not called so.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    span_kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bar|row|time",
+            help="What start and end count: bars of the window from 0, rows of the store, or time.",
+            show_default="found out",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    labelled_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Bars the windows had when they were labelled.",
+            show_default="the store's",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    extra: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS", help="Kept columns to append to the features.", rich_help_panel=STORE
+        ),
+    ] = None,
+    feature_set: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --raw: which features to compute.",
+            show_default="ohlc4",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YAML",
+            help="With --raw: parameters that differ from the defaults; warmup_bars is 20.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    tz: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Of local times, such as America/New_York.", rich_help_panel=TIME),
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT", help="How times are written, such as '%d.%m.%Y %H:%M'.", rich_help_panel=TIME
+        ),
+    ] = None,
+    stamp: Annotated[
+        str | None,
+        typer.Option(metavar="open|close", help="Which time of a bar the labels give.", rich_help_panel=TIME),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Import labelled windows into one file, from which models are fine-tuned."""
+    from moola.config import read_yaml
+    from moola.labels import read_labels, read_raw_windows
+
+    of_store: dict[str, Any] = {
+        "span_kind": span_kind,
+        "labelled_length": labelled_length,
+        "extra": extra,
+        "stamp": stamp,
+    }
+    of_raw = {"feature_set": feature_set, "config": config}
+    for name, value in (of_store | {"feature_dir": feature_dir} if raw else of_raw).items():
+        if value is not None:
+            raise ConfigError(name, f"does nothing with{'' if raw else 'out'} --raw; leave one of them out")
+    options: dict[str, Any] = {"columns": columns, "tz": tz, "time_format": time_format}
+    if window_length is not None:
+        options["window_length"] = window_length
+    if raw:
+        options |= {"feature_set": feature_set or "ohlc4", "config": config and read_yaml(config)}
+        windows = read_raw_windows(labels, **options)
+    elif feature_dir is None:
+        raise ConfigError("feature_dir", "is missing; give the store that was labelled, or --raw")
+    else:
+        windows = read_labels(labels, feature_dir, **options, **of_store | {"extra": extra or ()})
+    windows.save(output)
+    if not json:
+        print("\n".join([*windows.report(), f"file: {describe_file(Path(output))}"]))
+        return
+    counts = {name: int((windows.y == code).sum()) for code, name in enumerate(windows.classes)}
+    print_json(
+        {
+            "output": output,
+            "windows": len(windows),
+            "window_length": windows.window_length,
+            "feature_set": windows.feature_set,
+            "features": windows.feature_names,
+            "classes": counts,
+            "groups": len(set(windows.groups.tolist())),
+            "notices": windows.notices,
+            "report": windows.report(),
+        }
+    )

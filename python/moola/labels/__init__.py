@@ -1,0 +1,25 @@
+"""Labelled windows: few, made by hand, in whatever form they come; what models are fine-tuned and judged on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moola.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from moola.labels.raw import read_raw_windows as read_raw_windows
+    from moola.labels.references import read_labels as read_labels
+    from moola.labels.refusals import check_folds as check_folds
+    from moola.labels.windows import LabelledWindows as LabelledWindows
+
+_HOMES = {
+    "LabelledWindows": "moola.labels.windows",
+    "check_folds": "moola.labels.refusals",
+    "read_labels": "moola.labels.references",
+    "read_raw_windows": "moola.labels.raw",
+}
+
+__all__ = ["LabelledWindows", "check_folds", "read_labels", "read_raw_windows"]
+
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

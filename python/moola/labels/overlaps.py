@@ -1,0 +1,131 @@
+"""Which windows share bars: those must not be on both sides of a cross-validation."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["group_bars", "group_rows", "hash_bars", "same_windows"]
+
+Numbers: TypeAlias = NDArray[np.int64]
+Hashes: TypeAlias = NDArray[np.uint64]
+
+
+def group_rows(starts: Numbers, ends: Numbers) -> Numbers:
+    """`[n]`: a group for each window; windows that share a row of the store, directly or by way of others, share it.
+
+    Args:
+        starts, ends: `[n]`, the first and the last row of each window.
+
+    Groups are numbered from 0, by their first rows.
+    """
+    order = np.argsort(starts, kind="stable")
+    first, reach = starts[order], np.maximum.accumulate(ends[order])
+    begins = np.append(True, first[1:] > reach[:-1])[: len(order)]
+    groups = np.empty(len(order), np.int64)
+    groups[order] = np.cumsum(begins) - 1
+    return groups
+
+
+# Odd constants of splitmix64 and of the golden ratio; any would do.
+_MIX = [
+    np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
+]
+_RUN = 3
+"""So many bars in a row that are the same to the bit are the same bars."""
+
+
+def hash_bars(bars: NDArray[np.float64]) -> Hashes:
+    """`[n, K]`: a number for each bar of `[n, K, 4]`, the same for the same prices to the bit, else another."""
+    bits = bars.view(np.uint64)
+    hashes: Hashes = bits[:, :, 0] * _MIX[0]
+    for price in range(1, 4):
+        hashes += bits[:, :, price] * _MIX[price]
+    return _mixed(hashes)
+
+
+def same_windows(hashes: Hashes) -> Numbers:
+    """`[n]`: the same number for windows of the same bars."""
+    keys = np.zeros(len(hashes), np.uint64)
+    for bar in hashes.T:
+        keys = _mixed(keys + bar)
+    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+
+def group_bars(hashes: Hashes) -> Numbers:
+    """`[n]`: a group for each window, for windows of which nobody knows where they were cut.
+
+    Args:
+        hashes: `[n, K]`, those of their bars.
+
+    Two windows that overlap hold the same prices. They share a group where the one has the first three bars of the
+    other, three that are not all alike: on a market that stands still, those would be found anywhere. Groups are
+    numbered by their first windows.
+    """
+    n, length = hashes.shape
+    if length < _RUN:
+        return np.arange(n)
+    parts = [hashes[low : low + _AT_A_TIME] for low in range(0, n, _AT_A_TIME)]
+    # Each window's beginning, looked for in all windows.
+    begins, some = (np.concatenate(columns) for columns in zip(*map(_beginning, parts), strict=True))
+    owners = np.flatnonzero(some)
+    if not len(owners):
+        return np.arange(n)
+    known, first = np.unique(begins[owners], return_index=True)
+    # Nearly all runs are nobody's beginning, and most of those can be told by a few bits.
+    shift = np.uint64(64 - max(16, (16 * len(known)).bit_length()))
+    possible = np.zeros(1 << (64 - int(shift)), np.bool_)
+    possible[known >> shift] = True
+    one: list[NDArray[np.intp]] = []
+    other: list[NDArray[np.intp]] = []
+    for number, part in enumerate(parts):
+        keys = _runs(part)
+        window, at = np.nonzero(possible[keys >> shift])
+        found = keys[window, at]
+        place = np.minimum(np.searchsorted(known, found), len(known) - 1)
+        same = (known[place] == found) & _telling(part)[window, at]
+        one.append(window[same] + number * _AT_A_TIME)
+        other.append(owners[first[place[same]]])
+    return _joined(n, np.concatenate(one), np.concatenate(other))
+
+
+_AT_A_TIME = 512
+
+
+def _runs(hashes: Hashes) -> Hashes:
+    """`[n, K − 2]`: a number for each three bars in a row."""
+    return (hashes[:, :-2] * _MIX[0] + hashes[:, 1:-1]) * _MIX[2] + hashes[:, 2:]
+
+
+def _telling(hashes: Hashes) -> NDArray[np.bool_]:
+    """`[n, K − 2]`: whether three bars in a row are not all alike."""
+    changes = hashes[:, 1:] != hashes[:, :-1]
+    telling: NDArray[np.bool_] = changes[:, 1:] | changes[:, :-1]
+    return telling
+
+
+def _beginning(hashes: Hashes) -> tuple[Hashes, NDArray[np.bool_]]:
+    """`[n]`: the first telling run of each window, and whether there is one."""
+    telling = _telling(hashes)
+    at = np.argmax(telling, axis=1)
+    return _runs(hashes)[np.arange(len(hashes)), at], np.asarray(telling.any(axis=1))
+
+
+def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    mixed: NDArray[np.uint64] = (hashes ^ (hashes >> np.uint64(29))) * _MIX[1]
+    return mixed ^ (mixed >> np.uint64(32))
+
+
+def _joined(n: int, one: NDArray[np.intp], other: NDArray[np.intp]) -> Numbers:
+    """The connected components of `n` windows with these pairs, numbered by their first windows."""
+    lowest = np.arange(n)
+    while True:
+        before = lowest.copy()
+        both = np.minimum(lowest[one], lowest[other])
+        np.minimum.at(lowest, one, both)
+        np.minimum.at(lowest, other, both)
+        lowest = lowest[lowest]
+        if np.array_equal(lowest, before):
+            return np.unique(lowest, return_inverse=True)[1].astype(np.int64)

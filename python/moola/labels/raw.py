@@ -1,0 +1,180 @@
+"""Windows that were cut beforehand: nested arrays of bars, one row a window."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moola import _core
+from moola.build import PARAMETERS, describe_features
+from moola.cores import usable_cores
+from moola.labels.nested import NestedBars
+from moola.labels.overlaps import group_bars, same_windows
+from moola.labels.refusals import Refusals
+from moola.labels.repeats import resolve_labels
+from moola.labels.spans import NONE, ROLES, check_spans, has_spans, whole_numbers
+from moola.labels.table import LabelTable
+from moola.labels.windows import LabelledWindows, check_length
+
+if TYPE_CHECKING:
+    from moola.config import FeatureConfig
+
+__all__ = ["read_raw_windows"]
+
+WARMUP_BARS = 20
+"""Bars of each window that only warm up, unless the configuration says otherwise: a store's 105 would leave none."""
+
+Flags: TypeAlias = NDArray[np.bool_]
+Numbers: TypeAlias = NDArray[np.int64]
+Settings: TypeAlias = tuple[int, int, float, float, int, int]
+
+
+def read_raw_windows(
+    path: object,
+    *,
+    feature_set: str = "ohlc4",
+    config: FeatureConfig | Mapping[str, Any] | None = None,
+    window_length: int = 105,
+    columns: Mapping[str, str] | str | None = None,
+    tz: str | None = None,
+    time_format: str | None = None,
+) -> LabelledWindows:
+    """Reads windows that were cut beforehand, with their labels, and computes their features.
+
+    A row is a window: `features`, a list of K bars of four numbers each (open, high, low, close; nested arrays, as
+    pandas stores object columns); `class` or `label`; and as it likes `expansion_start` and `expansion_end` (or `start`
+    and `end`), the first and last bar of what is labelled, counted in the window from 0, with −1 or null for none;
+    `symbol`, `weight`, and `window_end`, the time of the last bar.
+
+    Nothing is known of what came before a window: each is a segment of its own, and its first `warmup_bars` bars (20,
+    unless `config` says otherwise) are not valid, nor those before both swings exist where the set uses them. `starts`
+    and `ends` are consecutive, as if the windows lay one after another. Where windows hold the same bars they do
+    overlap, and share a group: give `groups` to whatever splits them.
+
+    Args:
+        path: A Parquet or Arrow IPC file, or any object with `__arrow_c_stream__`.
+        feature_set, config: As for `moola.compute_features`.
+        window_length: K, which all windows have.
+        columns: From a file's column to its role, for columns that are not called as above.
+        tz, time_format: How times in `window_end` are written.
+
+    Returns:
+        The windows, in the order of the file. Rows that repeat another exactly are dropped, and a notice says so.
+
+    Raises:
+        LabelError: malformed windows and labels that cannot be right: every row, with what is wrong.
+        InputError: no table of windows.
+        ConfigError: an option that makes no sense.
+    """
+    window_length = check_length("window_length", window_length)
+    described = describe_features(feature_set, config)
+    settings = _settings(config)
+    with tempfile.TemporaryDirectory(prefix="moola-") as scratch:
+        folder = Path(scratch)
+        with NestedBars(folder / "bars.npy", window_length) as bars:
+            table = LabelTable(
+                path,
+                ("features", "class"),
+                ("symbol", "window_end", "start", "end", "weight"),
+                columns=columns,
+                tz=tz,
+                time_format=time_format,
+                features=bars.take,
+            )
+        refusals = Refusals(table.source, table.rows)
+        if table.has("symbol"):
+            refusals.symbols = table.texts("symbol")
+        bars.refuse(refusals)
+        hashes = bars.hashes()
+        spans = _spans(table, refusals, window_length)
+        times = _times(table, refusals)
+        label = resolve_labels(table, refusals, same_windows(hashes), spans)
+        x, valid = _features(folder, table.rows, window_length, feature_set, settings)
+    refusals.add("never_valid", ~valid[:, -1], lambda row: f"none of {window_length} bars is valid")
+    refusals.check()
+    kept = label.kept
+    n = len(kept)
+    starts = np.arange(n) * window_length
+    return LabelledWindows(
+        X=x if n == table.rows else x[kept],
+        valid_mask=valid if n == table.rows else valid[kept],
+        y=label.y,
+        classes=label.classes,
+        spans=spans[kept],
+        weight=label.weight,
+        symbols=np.array([refusals.symbols[row] for row in kept] if refusals.symbols else [""] * n, np.str_),
+        starts=starts,
+        ends=starts + (window_length - 1),
+        times=None if times is None else times[kept],
+        groups=group_bars(hashes[kept]),
+        splits=None,
+        feature_names=tuple(name for name, _, _ in described),
+        feature_set=feature_set,
+        parameters=dict(zip(PARAMETERS, settings, strict=True)),
+        window_length=window_length,
+        store_id="",
+        notices=label.notices,
+    )
+
+
+def _settings(
+    config: FeatureConfig | Mapping[str, Any] | None,
+) -> Settings:
+    """The engine's parameters, with the warm-up of raw windows where the configuration does not name one."""
+    from moola.config import feature_config
+
+    settings = feature_config(config or {})
+    if "warmup_bars" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"warmup_bars": WARMUP_BARS})
+    return settings.astuple()
+
+
+# Features
+
+
+def _features(
+    folder: Path, n: int, length: int, feature_set: str, settings: Settings
+) -> tuple[NDArray[np.float32], Flags]:
+    """`[n, K, D]` and `[n, K]`: the features of the windows in `folder`, each a segment, and which bars are valid."""
+    segments = [(row, length) for row in range(0, n * length, length)]
+    # The first two files are the features and which bars are valid.
+    _, files = _core.write_features(folder, segments, feature_set, settings, usable_cores())
+    arrays = []
+    for name, shape, descr, _, _ in files[:2]:
+        with open(folder / name, "rb") as file:
+            file.seek(len(_core.npy_header(descr, shape)))
+            arrays.append(np.fromfile(file, descr).reshape(n, length, *shape[1:]))
+    x, valid = arrays
+    return x, valid
+
+
+# Labels
+
+
+def _spans(table: LabelTable, refusals: Refusals, length: int) -> Numbers:
+    """`[rows, 2]`: the first and last bar of each span in its window, −1 for none; anything where refused."""
+    if not has_spans(table):
+        return np.full((table.rows, 2), NONE)
+    start, end = (table.numbers(role) for role in ROLES)
+    if start is None or end is None:
+        raise table.source.refusal(
+            f"column {table.name('start' if start is None else 'end')!r} has times; bars of windows that were cut "
+            "beforehand have none",
+            "Count the first and last bar of a span in the window, from 0",
+        )
+    spans, there = whole_numbers(table, start, end, refusals)
+    return check_spans(table, refusals, spans, there, length)
+
+
+def _times(table: LabelTable, refusals: Refusals) -> Numbers | None:
+    """`[rows]`: the time of each window's last bar, if known."""
+    if not table.has("window_end"):
+        return None
+    times = table.times("window_end")
+    table.refuse_times("window_end", times, refusals, required=True)
+    return times

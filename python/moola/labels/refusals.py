@@ -1,0 +1,88 @@
+"""Refusing labels: everything that is wrong with them, in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from moola.bars import MAX_SAMPLES
+from moola.errors import ConfigError, LabelError, LabelProblem
+from moola.formats import CsvInput, Input, LineFinder
+
+__all__ = ["Refusals", "check_folds"]
+
+
+class Refusals:
+    """The rows of a table of labels that are refused, and why. However much is wrong with a row, it counts once."""
+
+    def __init__(self, source: Input, rows: int) -> None:
+        self.refused: NDArray[np.bool_] = np.zeros(rows, np.bool_)
+        """`[rows]`: which are, so far."""
+        self.symbols: Sequence[str] = ()
+        """The symbol of each row, once it is known."""
+        self._source = source
+        self._found: dict[str, list[tuple[int, Callable[[int], str]]]] = {}
+
+    def add(self, kind: str, which: NDArray[np.bool_], what: Callable[[int], str], first: int = 0) -> None:
+        """Refuses rows, unless they are already; `what` says of a row what is wrong with it. `which` counts from row
+        `first` on.
+        """
+        fresh = first + np.flatnonzero(which & ~self.refused[first : first + len(which)])
+        if len(fresh):
+            self.refused[fresh] = True
+            self._found.setdefault(kind, []).extend((row, what) for row in fresh.tolist())
+
+    def check(self) -> None:
+        """Raises `LabelError` when any row is refused."""
+        if not self._found:
+            return
+        found = {kind: sorted(rows, key=itemgetter(0)) for kind, rows in self._found.items()}
+        # The first of every kind comes before the second of any: many of one kind do not hide where another is.
+        ranked = sorted(
+            (
+                (rank, row, kind, what)
+                for kind, rows in found.items()
+                for rank, (row, what) in enumerate(rows)
+            ),
+            key=itemgetter(0),
+        )[:MAX_SAMPLES]
+        lines = LineFinder()
+        # In the order of the rows, for the file is read again to find their lines.
+        problems = [
+            LabelProblem(
+                kind,
+                what(row),
+                row=row + 1,
+                file=self._source.name,
+                line=lines.find(self._source, row) if isinstance(self._source, CsvInput) else None,
+                symbol=self.symbols[row] if self.symbols else None,
+            )
+            for _, row, kind, what in sorted(ranked, key=itemgetter(1))
+        ]
+        numbers = {kind: [row + 1 for row, _ in rows] for kind, rows in found.items()}
+        raise LabelError({kind: len(rows) for kind, rows in numbers.items()}, problems, rows=numbers)
+
+
+def check_folds(y: ArrayLike, classes: Sequence[str], folds: int) -> None:
+    """Checks that every class can be in every fold.
+
+    Args:
+        y: `[n]`, the codes of the classes.
+        classes: Their names; each must occur.
+        folds: 2 or more.
+
+    Raises `LabelError` that names every class with fewer windows than folds, `ConfigError` for fewer than 2 folds.
+    """
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise ConfigError("folds", f"{folds!r} is not a number of folds; give 2 or more")
+    counts = np.bincount(np.asarray(y, np.int64), minlength=len(classes))
+    few = [(name, int(count)) for name, count in zip(classes, counts, strict=True) if count < folds]
+    if few:
+        problems = [
+            LabelProblem("too_few", f"{name!r}: {count} window{'s' if count != 1 else ''} for {folds} folds")
+            for name, count in few
+        ]
+        raise LabelError({"too_few": len(few)}, problems[:MAX_SAMPLES], noun="class")

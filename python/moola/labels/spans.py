@@ -1,0 +1,74 @@
+"""What a label marks in its window: its first and its last bar."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moola import _core
+
+if TYPE_CHECKING:
+    from moola.labels.refusals import Refusals
+    from moola.labels.table import LabelTable
+
+__all__ = ["NONE", "ROLES", "check_spans", "has_spans", "whole_numbers"]
+
+ROLES = ("start", "end")
+NONE = -1
+"""What stands in a column of numbers where there is no span; null does as well."""
+
+# Far beyond any row, and yet sums with it stay numbers.
+_FAR = 1 << 60
+
+Numbers: TypeAlias = NDArray[np.int64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+
+def has_spans(table: LabelTable) -> bool:
+    """Whether there are spans. Raises `InputError` when there is only one column for them."""
+    there = [role for role in ROLES if table.has(role)]
+    if len(there) == 1:
+        other = next(role for role in ROLES if role not in there)
+        raise table.source.refusal(
+            f"has a column {table.name(there[0])!r} for the {there[0]} of spans, but none for the {other}",
+            f"Give both, or name the other with --columns FILE_COLUMN={other}",
+        )
+    return bool(there)
+
+
+def whole_numbers(
+    table: LabelTable, start: Numbers, end: Numbers, refusals: Refusals
+) -> tuple[Numbers, Flags]:
+    """`[rows, 2]`: the numbers of both columns, and whether there is one. Those that cannot be read are refused."""
+    for role, column in zip(ROLES, (start, end), strict=True):
+        unreadable = (column > _core.TIME_NULL) & (column <= _core.TIME_LOCAL)
+        refusals.add("bad_number", unreadable, partial(table.given, role))
+    numbers = np.stack([start, end], axis=1)
+    return np.clip(numbers, -_FAR, _FAR), (numbers > _core.TIME_LOCAL) & (numbers != NONE)
+
+
+def check_spans(
+    table: LabelTable, refusals: Refusals, spans: Numbers, there: Flags, length: int, read_as: str = ""
+) -> Numbers:
+    """Refuses spans that do not lie in their windows, and gives the others: `[rows, 2]`, −1 where there is none.
+
+    Args:
+        spans: `[rows, 2]`, counted in the window from 0, both ends inclusive; anything where not `there`.
+        read_as: For a message: what the file's numbers were taken for.
+    """
+
+    def both(row: int) -> str:
+        return f"{table.given('start', row)}, {table.given('end', row)}"
+
+    def outside(row: int) -> str:
+        bars = f"{spans[row, 0]} to {spans[row, 1]}"
+        return f"{both(row)}{read_as}: bars {bars} in a window of bars 0 to {length - 1}"
+
+    has: Flags = there[:, 0] & there[:, 1]
+    refusals.add("half_span", there[:, 0] ^ there[:, 1], both)
+    refusals.add("span_reversed", has & (spans[:, 0] > spans[:, 1]), both)
+    refusals.add("span_outside", has & ((spans[:, 0] < 0) | (spans[:, 1] >= length)), outside)
+    return np.where(there, spans, NONE)

@@ -1,0 +1,221 @@
+"""A table of labels: which of its columns is what, and their values as arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moola import _core
+from moola.bars import ReadOptions, parse_columns
+from moola.clocks import EPOCH_FIRST, Clock, texts_of, whole_numbers
+from moola.columns import ALIASES, Layout, find_column, listed, named_columns, no_zone
+from moola.formats import Input, StreamInput, is_temporal, is_text, is_type, open_file, text_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from moola.labels.refusals import Refusals
+
+__all__ = ["LabelTable", "are_times"]
+
+# The usual names of each role, most telling first.
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "features": ("features", "bars", "ohlc"),
+    "symbol": ALIASES["symbol"],
+    "window_end": ("window_end",),
+    "class": ("class", "label", "type"),
+    "start": ("start", "expansion_start", "span_start"),
+    "end": ("end", "expansion_end", "span_end"),
+    "weight": ("weight", "sample_weight"),
+}
+
+
+WINDOWS_AT_A_TIME = 512
+"""Windows with all their bars that are read at a time: what is in work fits a cache."""
+
+
+class LabelTable:
+    """The columns of a file or table of labels, read.
+
+    Args:
+        labels: a path (Parquet, CSV, Arrow IPC), or an object with `__arrow_c_stream__`.
+        required, optional: the roles that columns may play.
+        columns: from a file's column to its role, for columns that are not called as usual.
+        tz, time_format: how times are written, as for bars.
+        features: where the arrays of the features go, as they are read; with the source and the column's name.
+
+    Raises `InputError` for what is no such table, naming what it lacks.
+    """
+
+    def __init__(
+        self,
+        labels: object,
+        required: Sequence[str],
+        optional: Sequence[str],
+        *,
+        columns: Mapping[str, str] | str | None = None,
+        tz: str | None = None,
+        time_format: str | None = None,
+        features: Callable[[Input, str, Any], None] | None = None,
+    ) -> None:
+        import pyarrow as pa
+
+        roles = (*required, *optional)
+        named = parse_columns(columns, roles)
+        self._options = ReadOptions(tz=tz, time_format=time_format)
+        if isinstance(labels, str | os.PathLike):
+            self.source: Input = open_file(Path(labels), "labels")
+        elif hasattr(labels, "__arrow_c_stream__"):
+            self.source = StreamInput(labels, "labels")
+        else:
+            raise TypeError(
+                "labels must be a path or an object with __arrow_c_stream__ (a pyarrow Table, a pandas or polars "
+                f"DataFrame, a DuckDB relation), not a {type(labels).__name__}"
+            )
+        if self.source.headerless:
+            raise self.source.refusal(
+                f"has no header: its first line is {self.source.first_line!r}",
+                f"Put a line with the columns' names above it: {','.join(required)}",
+            )
+        at = {
+            role: column
+            for role in roles
+            if (column := find_column(self.source, role, _NAMES[role], named_columns(self.source, named)))
+            is not None
+        }
+        if missing := [role for role in required if role not in at]:
+            raise self.source.refusal(
+                f"has no column for {', '.join(missing)}; its columns are {listed(self.source.names)}",
+                f"Labels need {', '.join(required)}. Name what is called otherwise with --columns "
+                f"FILE_COLUMN={missing[0]}",
+            )
+        self._names = {role: self.source.names[column] for role, column in at.items()}
+        if features is not None:
+            self.source.batch_rows = WINDOWS_AT_A_TIME
+        wanted = sorted(set(at.values()))
+        chunks: dict[str, list[Any]] = {role: [] for role in at if role != "features"}
+        self.rows = 0
+        """How many labels there are."""
+        for batch in self.source.read(wanted):
+            self.rows += batch.num_rows
+            for role, parts in chunks.items():
+                parts.append(batch.column(wanted.index(at[role])))
+            if features is not None:
+                features(self.source, self._names["features"], batch.column(wanted.index(at["features"])))
+        self.source.close()
+        if not self.rows:
+            raise self.source.refusal("holds no labels", "Check how it was made")
+        self._columns = {role: pa.concat_arrays(parts) for role, parts in chunks.items()}
+
+    def has(self, role: str) -> bool:
+        """Whether there is such a column."""
+        return role in self._columns
+
+    def name(self, role: str) -> str:
+        """What the file calls a column."""
+        return self._names[role]
+
+    def text(self, role: str, row: int) -> str:
+        """A value as the file has it, stripped, empty for null; whole numbers without a decimal point."""
+        value = self._columns[role][row]
+        if is_type("floating", value.type) and value.is_valid and float(value.as_py()).is_integer():
+            return str(int(value.as_py()))
+        return text_of(value).strip()
+
+    def given(self, role: str, row: int) -> str:
+        """A value with the name of its column, for messages."""
+        return f"{self.name(role)} = {self.text(role, row) or 'nothing'}"
+
+    def texts(self, role: str) -> list[str]:
+        """All values of a column, as :meth:`text` gives them."""
+        return [self.text(role, row) for row in range(self.rows)]
+
+    def numbers(self, role: str) -> NDArray[np.int64] | None:
+        """`[rows]` whole numbers, or one of `_core`'s reasons why there are none; None for a column of times."""
+        column = self._columns[role]
+        if is_temporal(column.type):
+            return None
+        if is_text(column.type):
+            first = next((text for row in range(self.rows) if (text := self.text(role, row))), "0")
+            return _core.parse_epochs(*texts_of(column)) if _core.time_notation(first) == "epoch" else None
+        if not (is_type("integer", column.type) or is_type("floating", column.type)):
+            if is_type("null", column.type):
+                return np.full(self.rows, _core.TIME_NULL)
+            raise self._refuse_type(role, "give times or whole numbers")
+        return whole_numbers(column)
+
+    def times(self, role: str) -> NDArray[np.int64]:
+        """`[rows]` UTC nanoseconds, or one of `_core`'s reasons why there are none.
+
+        Raises `InputError` for times without a zone, and for those of which nobody can tell how they are written.
+        """
+        import pyarrow as pa
+
+        column = self._columns[role]
+        if is_temporal(column.type) and not getattr(column.type, "tz", None) and self._options.tz is None:
+            raise no_zone(self.source, f"column {self.name(role)!r} ({column.type})")
+        held = StreamInput(pa.table({self.name(role): column}), "labels")
+        held.name = self.source.name
+        clock = Clock(held, Layout(0, [], {}, {}), self._options)
+        if clock.style == "slashed":
+            text = next(text for text in self.texts(role) if text)
+            raise self.source.refusal(
+                f"has times such as {text!r}, which may have the day or the month first",
+                "Say which with --time-format, for example --time-format '%d/%m/%Y %H:%M'",
+            )
+        return clock.read(column, 0)
+
+    def refuse_times(
+        self, role: str, times: NDArray[np.int64], refusals: Refusals, *, required: bool
+    ) -> None:
+        """Refuses the rows where :meth:`times` gave a reason; missing times only where they are `required`."""
+
+        def what(row: int) -> str:
+            return f"{self.given(role, row)}{_REASONS.get(int(times[row]), '')}"
+
+        if required:
+            refusals.add("no_window_end", times == _core.TIME_NULL, what)
+        refusals.add("bad_time", (times > _core.TIME_NULL) & (times <= _core.TIME_LOCAL), what)
+
+    def weights(self, refusals: Refusals) -> NDArray[np.float64]:
+        """`[rows]`, 1 where there is no such column."""
+        if not self.has("weight"):
+            return np.ones(self.rows)
+        column = self._columns["weight"]
+        if self.source.types is not None and not (
+            is_type("integer", column.type) or is_type("floating", column.type)
+        ):
+            raise self._refuse_type("weight", "weights are numbers")
+        weights, _ = self.source.floats(column)
+        bad = ~(np.isfinite(weights) & (weights >= 0))
+        refusals.add("bad_weight", bad, partial(self.given, "weight"))
+        return weights
+
+    def _refuse_type(self, role: str, needed: str) -> Exception:
+        return self.source.refusal(
+            f"column {self.name(role)!r} has the wrong type {self._columns[role].type}; {needed}",
+            f"Convert it, or name the right column with --columns FILE_COLUMN={role}",
+        )
+
+    def classes(self, refusals: Refusals) -> list[str]:
+        """The class of each row."""
+        texts = self.texts("class")
+        missing = np.array([not text for text in texts])
+        refusals.add("no_class", missing, partial(self.given, "class"))
+        return texts
+
+
+def are_times(numbers: NDArray[np.int64] | None) -> bool:
+    """Whether a column holds times: what are no whole numbers, or some too large for rows and bars."""
+    return numbers is None or bool((numbers >= EPOCH_FIRST).any())
+
+
+_REASONS = {
+    _core.TIME_AMBIGUOUS: ", which occurs twice when clocks go back",
+    _core.TIME_NONEXISTENT: ", which does not exist because clocks go forward",
+}

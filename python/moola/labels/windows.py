@@ -1,0 +1,266 @@
+"""Labelled windows in memory, and in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from moola.errors import ConfigError, InputError, InputMissingError
+from moola.layout import parse_json
+from moola.publish import write_file
+from moola.splits import NAMES
+
+__all__ = ["LabelledWindows", "check_length"]
+
+FORMAT_VERSION = 1
+_KEY = "moola_labels"
+
+_PER_WINDOW = ("y", "spans", "weight", "starts", "ends", "groups")
+_DTYPES: Mapping[str, Any] = {
+    "X": np.float32,
+    "valid_mask": np.bool_,
+    "y": np.int64,
+    "spans": np.int64,
+    "weight": np.float64,
+    "symbols": np.int32,
+    "starts": np.int64,
+    "ends": np.int64,
+    "times": np.int64,
+    "groups": np.int64,
+    "splits": np.int8,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledWindows:
+    """Windows with their labels, n of them, of K bars and D features each.
+
+    Made by :func:`moola.labels.read_labels` and :func:`moola.labels.read_raw_windows`. Two are never equal; compare
+    their arrays.
+    """
+
+    X: NDArray[np.float32]
+    """`[n, K, D]`."""
+    valid_mask: NDArray[np.bool_]
+    """`[n, K]`: which bars are past their segment's warm-up. A window's last bar is."""
+    y: NDArray[np.int64]
+    """`[n]`, codes of `classes`."""
+    classes: tuple[str, ...]
+    """The names of the classes, sorted."""
+    spans: NDArray[np.int64]
+    """`[n, 2]`, first and last bar of what is labelled, counted in the window from 0; −1 and −1 where there is none."""
+    weight: NDArray[np.float64]
+    """`[n]`, finite, 0 or more; 1 where none is given."""
+    symbols: NDArray[np.str_]
+    """`[n]`, `""` where bars have no symbol."""
+    starts: NDArray[np.int64]
+    """`[n]`, the row of each window's first bar in the store; raw windows lie one after another."""
+    ends: NDArray[np.int64]
+    """`[n]`, the row of its last bar, inclusive."""
+    times: NDArray[np.int64] | None
+    """`[n]`, the open time of its last bar, UTC nanoseconds; None where it is not known."""
+    groups: NDArray[np.int64]
+    """`[n]`: windows that share bars, directly or by way of others, share a group."""
+    splits: NDArray[np.int8] | None
+    """`[n]`: which of the store's splits has all bars of the window, 0 train, 1 val, 2 test, −1 none; None without a
+    store."""
+    feature_names: tuple[str, ...]
+    """D names: those of the feature set, then kept columns."""
+    feature_set: str
+    parameters: dict[str, Any]
+    """What the features were computed with."""
+    window_length: int
+    """K."""
+    store_id: str
+    """The store whose rows `starts` and `ends` are; `""` for windows that were cut beforehand."""
+    notices: tuple[str, ...] = ()
+    """Lines from reading the labels that a person should see."""
+
+    @property
+    def label_ends(self) -> NDArray[np.int64]:
+        """`[n]`, the last row that a label looks at: that of its window, in which its span lies."""
+        return self.ends
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __repr__(self) -> str:
+        classes = ", ".join(self.classes)
+        return f"<LabelledWindows: {len(self):,} of {self.window_length} bars, {self.feature_set}; {classes}>"
+
+    def take(self, indices: ArrayLike) -> Self:
+        """The windows of these numbers, or where a mask says so, in this order; classes and groups keep their codes."""
+        chosen = np.asarray(indices)
+        if chosen.dtype != np.bool_:
+            chosen = chosen.astype(np.int64, casting="same_kind") if chosen.size else chosen.astype(np.int64)
+        arrays: dict[str, Any] = {
+            name: None if (array := getattr(self, name)) is None else array[chosen]
+            for name in ("X", "valid_mask", "symbols", "times", "splits", *_PER_WINDOW)
+        }
+        return replace(self, **arrays, notices=())
+
+    def report(self) -> list[str]:
+        """What there is, in lines for a person."""
+        n = len(self)
+        shape = f"{n:,} of {self.window_length} bars, {len(self.feature_names)} features ({self.feature_set})"
+        lines = [f"windows: {shape}"]
+        has_span = self.spans[:, 0] >= 0
+        for code, name in enumerate(self.classes):
+            of_class = self.y == code
+            line = f"class {name}: {of_class.sum():,}"
+            if len(lengths := np.diff(self.spans[of_class & has_span], axis=1).ravel() + 1):
+                line += (
+                    f", {len(lengths):,} with a span of {lengths.min()} to {lengths.max()} bars "
+                    f"(median {np.median(lengths):g})"
+                )
+            lines.append(line)
+        shared = np.bincount(self.groups)[self.groups] > 1 if n else np.zeros(0, np.bool_)
+        if shared.any():
+            groups = len(np.unique(self.groups[shared]))
+            lines.append(
+                f"overlap: {shared.sum():,} windows share bars with others, in {groups:,} "
+                f"group{'s' if groups > 1 else ''}; keep each on one side of a split (groups=)"
+            )
+        else:
+            lines.append("overlap: no two windows share bars")
+        if self.splits is not None:
+            counts = [f"{name} {(self.splits == i).sum():,}" for i, name in enumerate(NAMES)]
+            outside = int((self.splits < 0).sum())
+            lines.append(f"splits: {', '.join(counts)}" + (f", in none {outside:,}" if outside else ""))
+        lines += [f"note: {notice}" for notice in self.notices]
+        if n and has_span.all():
+            lines.append(
+                "note: every window has a span; without a class for windows that have none, a model takes every "
+                "window for some expansion"
+            )
+        return lines
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one safetensors file, which appears under its name once it is whole and replaces what stood there.
+
+        Raises `StoreWriteError` when the system refuses, for instance because the disk is full.
+        """
+        from safetensors.numpy import save
+
+        names, codes = np.unique(self.symbols, return_inverse=True)
+        arrays: dict[str, Any] = {"X": self.X, "valid_mask": self.valid_mask, "symbols": codes.reshape(-1)}
+        arrays |= {name: getattr(self, name) for name in _PER_WINDOW}
+        arrays |= {name: array for name in ("times", "splits") if (array := getattr(self, name)) is not None}
+        record = {
+            "format_version": FORMAT_VERSION,
+            "classes": self.classes,
+            "symbols": names.tolist(),
+            "feature_names": self.feature_names,
+            "feature_set": self.feature_set,
+            "parameters": self.parameters,
+            "window_length": self.window_length,
+            "store_id": self.store_id,
+            "notices": self.notices,
+        }
+        tensors = {name: np.ascontiguousarray(array, _DTYPES[name]) for name, array in arrays.items()}
+        data = save(tensors, {_KEY: json.dumps(record, ensure_ascii=False, allow_nan=False)})
+        write_file(path, data)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads what :meth:`save` wrote; nothing in the file is executed.
+
+        Raises `InputError` when it is no such file, is damaged, or was written by a newer moola.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        def refuse(problem: str, advice: str = "Write it again with `moola import-labels`") -> InputError:
+            return InputError(problem, advice, source=str(path))
+
+        try:
+            with safe_open(os.fspath(path), framework="np") as file:
+                text = (file.metadata() or {}).get(_KEY)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no mapping
+        except FileNotFoundError:
+            raise InputMissingError("there is no such file", "Check the path", source=str(path)) from None
+        except SafetensorError as error:
+            raise refuse(f"is damaged, or no safetensors file ({error})") from None
+        if text is None:
+            raise refuse("holds no labelled windows")
+        try:
+            record = parse_json(text.encode())
+            if record["format_version"] != FORMAT_VERSION:
+                raise refuse(
+                    f"is of format {record['format_version']}, not {FORMAT_VERSION}",
+                    "Install a newer moola, or write it again with this one",
+                )
+            return cls(**_parsed(record, tensors))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise refuse(f"does not hold what it says ({error})") from None
+
+
+def _parsed(record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The fields of the windows. Raises `ValueError` or its like where something does not fit."""
+    names = {name: _texts(record[name], name) for name in ("classes", "symbols", "feature_names", "notices")}
+    for name in ("feature_set", "store_id"):
+        _texts([record[name]], name)
+    length = record["window_length"]
+    n, width = len(tensors["y"]), len(names["feature_names"])
+    shapes: dict[str, tuple[int, ...]] = {"X": (n, length, width), "valid_mask": (n, length), "spans": (n, 2)}
+    expected = set(_DTYPES) - ({"times", "splits"} - set(tensors))
+    if set(tensors) != expected:
+        raise ValueError(f"its arrays are {', '.join(sorted(tensors))}, not {', '.join(sorted(expected))}")
+    for name, array in tensors.items():
+        if array.dtype != _DTYPES[name] or array.shape != shapes.get(name, (n,)):
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    starts, ends, spans = tensors["starts"], tensors["ends"], tensors["spans"]
+    sound = {
+        "X": np.isfinite(tensors["X"]).all(),
+        "y": _within(tensors["y"], 0, len(names["classes"]) - 1),
+        "classes": list(names["classes"]) == sorted(set(names["classes"])),
+        "symbols": _within(tensors["symbols"], 0, len(names["symbols"]) - 1),
+        "groups": _within(tensors["groups"], 0, np.iinfo(np.int64).max),
+        "spans": (
+            ((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1]) & (spans[:, 1] < length))
+            | (spans == -1).all(1)
+        ).all(),
+        "weight": (np.isfinite(tensors["weight"]) & (tensors["weight"] >= 0)).all(),
+        "starts and ends": (starts >= 0).all() and (ends - starts == length - 1).all(),
+        "splits": _within(tensors.get("splits", np.zeros(0, np.int8)), -1, len(NAMES) - 1),
+        "parameters": isinstance(record["parameters"], dict),
+    }
+    if wrong := [name for name, good in sound.items() if not good]:
+        raise ValueError(f"{', '.join(wrong)} cannot be right")
+    return {
+        **{name: tensors[name] for name in ("X", "valid_mask", *_PER_WINDOW)},
+        "symbols": np.array(names["symbols"] or [""], np.str_)[tensors["symbols"]],
+        "times": tensors.get("times"),
+        "splits": tensors.get("splits"),
+        "classes": tuple(names["classes"]),
+        "feature_names": tuple(names["feature_names"]),
+        "feature_set": record["feature_set"],
+        "parameters": record["parameters"],
+        "window_length": length,
+        "store_id": record["store_id"],
+        "notices": tuple(names["notices"]),
+    }
+
+
+def _texts(value: object, name: str) -> Sequence[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _within(numbers: NDArray[Any], low: int, high: int) -> bool:
+    return not len(numbers) or bool(numbers.min() >= low and numbers.max() <= high)
+
+
+def check_length(name: str, given: object) -> int:
+    """A length of windows, in bars. Raises `ConfigError` for what is none."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ConfigError(name, f"{given!r} is not a number of bars; give 1 or more")
+    return given
