@@ -9,6 +9,7 @@ from moola.lazy import lazy_names
 
 if TYPE_CHECKING:
     from moola.build import build_features as build_features
+    from moola.classifier import JadeClassifier as JadeClassifier
     from moola.config import FeatureConfig as FeatureConfig
     from moola.data.dataset import FastWindowedDataset as FastWindowedDataset
     from moola.errors import MoolaError as MoolaError
@@ -27,6 +28,7 @@ _HOMES = {
     "FeatureConfig": "moola.config",
     "FeatureStore": "moola.store",
     "FeatureStream": "moola.features",
+    "JadeClassifier": "moola.classifier",
     "MoolaError": "moola.errors",
     "SampleMarket": "moola.synth",
     "Swings": "moola.features",
@@ -42,6 +44,7 @@ __all__ = [
     "FeatureConfig",
     "FeatureStore",
     "FeatureStream",
+    "JadeClassifier",
     "MoolaError",
     "SampleMarket",
     "Swings",

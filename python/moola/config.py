@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -76,21 +76,47 @@ def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:
         if isinstance(cause, ConfigError):
             # Of several values that do not go together: it names them itself.
             raise cause from None
-        name = ".".join(str(part) for part in (prefix, *first["loc"]) if part != "")
+        place = _place(kind, first["loc"])
+        name = ".".join(str(part) for part in (prefix, *place) if part != "")
         if first["type"] == "extra_forbidden":
-            known = ", ".join(_section(kind, first["loc"][:-1]).model_fields)
+            known = ", ".join(_section(kind, place[:-1]).model_fields)
             problem = f"there is no such parameter; the parameters are {known}"
         else:
-            problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+            # A value that may be of several kinds has an error for each.
+            causes = [e["msg"] for e in error.errors() if _place(kind, e["loc"]) == place]
+            causes = [f"{cause[0].lower()}{cause[1:]}" for cause in dict.fromkeys(causes)]
+            problem = f"{', or '.join(causes)}, not {first['input']!r}"
         raise ConfigError(name, problem) from None
+
+
+def _place(kind: type[BaseModel], path: Sequence[int | str]) -> tuple[int | str, ...]:
+    """The keys of a path; what pydantic says of the kinds that a value may be of is no part of them."""
+    place: list[int | str] = []
+    inner: type[BaseModel] | None = kind
+    for part in path:
+        if inner is not None:
+            place.append(part)
+            inner = _model(inner, part)
+        elif isinstance(part, int):
+            place.append(part)
+    return tuple(place)
 
 
 def _section(kind: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
     for part in path:
-        inner = kind.model_fields[str(part)].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            kind = inner
+        kind = _model(kind, part) or kind
     return kind
+
+
+def _model(kind: type[BaseModel], name: int | str) -> type[BaseModel] | None:
+    """The section of this name, which may be optional; None for a value."""
+    field = kind.model_fields.get(str(name))
+    if field is None:
+        return None
+    for one in (field.annotation, *get_args(field.annotation)):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None
 
 
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9}

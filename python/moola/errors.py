@@ -607,7 +607,7 @@ class NotFiniteError(MoolaError, ArithmeticError):
     """Training met a loss or a gradient that is NaN or infinite, and did not take the step.
 
     Attributes: `step`, `what` (loss or gradient), `windows` (symbol and last bar's time of each window of the
-    batch, those with values that are not finite first), `run` (its directory, or None).
+    batch, those with values that are not finite first; none where they have no times), `run` (its directory, or None).
     """
 
     def __init__(
@@ -623,10 +623,10 @@ class NotFiniteError(MoolaError, ArithmeticError):
         else:
             cause = "its windows are finite"
             advice = "Lower the learning rate, or clip gradients to a smaller norm"
+        cause = f": {cause} ({shown}{more})" if windows else ""
         kept = f"; the last good checkpoint stays in {run}" if run is not None else ""
         super().__init__(
-            f"the {what} of step {step} is not finite, and the step was not taken: {cause} ({shown}{more}){kept}. "
-            f"{advice}"
+            f"the {what} of step {step} is not finite, and the step was not taken{cause}{kept}. {advice}"
         )
         self.step = step
         self.what = what

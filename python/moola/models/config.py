@@ -17,6 +17,7 @@ from moola.errors import ConfigError
 __all__ = [
     "Architecture",
     "Config",
+    "FinetuneConfig",
     "ModelConfig",
     "PretrainConfig",
     "TrainingConfig",
@@ -98,10 +99,38 @@ class PretrainConfig(_Section):
     """Whether a whole step is captured and replayed, on a GPU."""
 
 
+class FinetuneConfig(_Section):
+    """How a model is fine-tuned on labelled windows. The defaults are for few of them."""
+
+    epochs: _Count = 60
+    """At most; without validation windows all of them."""
+    batch_size: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 16
+    lr: _Positive = 1e-4
+    lr_factor: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.7
+    """What the learning rate is multiplied by where the validation loss stands still."""
+    lr_patience: _Steps = 8
+    """Epochs without a better validation loss after which it is."""
+    min_lr: _NotNegative = 1e-7
+    weight_decay: _NotNegative = 1e-4
+    clip_norm: _Positive = 1.5
+    """The largest norm of the gradient."""
+    patience: _Count = 15
+    """Epochs without a better validation loss after which training stops."""
+    class_weight: Literal["balanced"] | tuple[_NotNegative, ...] | None = None
+    """`balanced` has each class weigh the same in the loss; or a factor for each class, in their order."""
+    freeze: Literal["none", "always"] | _Count = "always"
+    """Whether a pre-trained encoder stays as it is: never, always, or for so many epochs. Others are never frozen."""
+    unfreeze_every: _Steps = 0
+    """Epochs from one layer's thaw to the next, from the top; 0 thaws all of them at once."""
+    span_edge: _Positive = 3.0
+    """Bars in which the span head's targets fall from 1 to 0 around a span's end."""
+
+
 class TrainingConfig(_Section):
     """Training, by kind."""
 
     pretrain: PretrainConfig = PretrainConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
 
 
 class Config(_Section):
@@ -109,7 +138,8 @@ class Config(_Section):
 
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation: AugmentationConfig | None = AugmentationConfig()
+    """Of windows in fine-tuning; null has none."""
 
 
 def shipped_models() -> list[str]:
