@@ -35,6 +35,8 @@ SCRIPTS = [
     "serve_gpu",
     "augment",
     "labels",
+    "pretrain",
+    "pretrain_gpu",
 ]
 SLOWER = 1.15
 

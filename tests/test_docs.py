@@ -231,8 +231,8 @@ def test_pages_name_options_that_exist() -> None:
     loader = [sys.executable, "-m", "moola.data.fast_windowed_loader", "--help"]
     shown = subprocess.run(loader, capture_output=True, text=True, check=True).stdout
     offered |= set(re.findall(r"--[a-z][a-z-]+", shown))
-    # `--help` is everybody's; the others are those of `b3sum`, pip and the scripts in benches/.
-    offered |= {"--help", "--check", "--no-deps", "--full"}
+    # `--help` is everybody's; the others are those of `b3sum`, pip, torchrun and the scripts in benches/.
+    offered |= {"--help", "--check", "--no-deps", "--nproc-per-node", "--full"}
     for page in (README, ROOT / "CHANGELOG.md"):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
         assert named <= offered, page.name

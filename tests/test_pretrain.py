@@ -965,6 +965,17 @@ def test_bars_without_a_store(
     assert "--output: is missing" in capsys.readouterr().err
 
 
+def test_the_example_for_old_scripts_runs_as_it_stands(store: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "examples" / "train_jade_pretrain_fast.py"
+    assert len(script.read_text().splitlines()) < 30
+    options = ["--stride", "3", "--epochs", "1", "--batch-size", "16", "--lr", "1e-3", "--seed", "5"]
+    command = [sys.executable, script, "--feature-dir", store, *options, "--output", tmp_path / "run"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "masked bars are reconstructed" in done.stdout
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("graph", [False, True])
 def test_on_a_gpu_resuming_gives_the_same_within_a_tolerance(

@@ -364,6 +364,7 @@ class _Pretraining:
                         self._note(run, board, rows, watch)
                     if interrupted.is_set():
                         save()
+                        say(f"stopped after step {state.step:,} of {self.steps:,}; go on with --resume in {output}")
                         raise KeyboardInterrupt
                     every = self.settings.checkpoint_every
                     if every and state.step % every == 0 and state.batch < self.steps_per_epoch:
