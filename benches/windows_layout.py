@@ -1,7 +1,6 @@
 """`--layout windows`: bytes a second of the whole process, against writing as many bytes with plain large writes.
 
-200,000 bars and 0.8 GB by default; `--full` takes 1.8 million bars, 7.6 GB a round, and needs twice that room.
-Both sides fsync what they write, and are whole processes; the writer reads nothing and computes nothing.
+1.8 million bars, 7.9 GB a round; it needs twice that room. Both sides fsync what they write, and are whole processes; the writer reads nothing and computes nothing.
 """
 
 from __future__ import annotations
@@ -37,15 +36,14 @@ with open(sys.argv[1], "wb", buffering=0) as file:
 """
 
 
-def measure(options: argparse.Namespace) -> list[Figure]:
+def measure(_: argparse.Namespace) -> list[Figure]:
     """The claim."""
-    bars = BARS if options.full else 200_000
-    expected = (bars - 104) * 105 * (10 * 4 + 1)
+    expected = (BARS - 104) * 105 * (10 * 4 + 1)
     if free_bytes() < 1.2 * expected:
         raise SystemExit(
             f"{expected / 1e9:.1f} GB are to be written, {free_bytes() / 1e9:.1f} GB are free: make room in {WORK}"
         )
-    data = sample_bars(bars)
+    data = sample_bars()
     store, plain = WORK / "windows_layout.store", WORK / "windows_layout.bin"
 
     def clear() -> None:
@@ -73,10 +71,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     clear()
     build()
     size = sum(file.stat().st_size for file in store.iterdir())
-    count = 3 if options.full else 5
-    rounds = interleaved(
-        {"moola": build, "plain writes": write}, rounds=count, warm_up=0 if options.full else 1, between=clear
-    )
+    rounds = interleaved({"moola": build, "plain writes": write}, rounds=3, warm_up=0, between=clear)
     clear()
     name = f"--layout windows, {size / 1e9:.1f} GB: speed against plain writes"
     return [
@@ -104,4 +99,4 @@ def measure(options: argparse.Namespace) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    main(measure, full="1.8 million bars: 7.6 GB a round")
+    main(measure)

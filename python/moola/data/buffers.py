@@ -37,7 +37,7 @@ class BufferPool:
         The array is good for as long as the tensor lives.
         """
         try:
-            memory = self._free.popleft()
+            memory = self._free.pop()
         except IndexError:
             memory = np.empty(self._shape, self._dtype)
         # torch holds on to the very array that it is given, and that array to `memory`.

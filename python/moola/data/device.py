@@ -24,7 +24,7 @@ __all__ = ["DeviceWindowLoader"]
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 # Batches that a thread makes at a time: enough to pay for waking it, few enough to stay in the cache until used.
-_BLOCK = 8
+_BLOCK = 4
 _BLOCK_BYTES = 16 << 20
 _STATE_VERSION = 1
 

@@ -447,16 +447,17 @@ impl<'a> Windows<'a> {
         }
     }
 
-    /// Asks for the heads of a window's pages while there is still other work to do: windows lie at random places, so
-    /// that each begins with a wait for address and data; from there on the processor prefetches by itself.
+    /// Asks for a window's memory while there is still other work to do: windows lie at random places, so that each
+    /// begins with a wait for address and data. All of its lines, and not into the nearest cache, which has no room for
+    /// the windows to come.
     #[inline(always)]
     fn prefetch(&self, place: &Place) {
-        const PAGE: usize = 4096;
+        const LINE: usize = 64;
         let store = &self.stores[place.store as usize];
         let position = place.place as usize * if store.dense { self.length } else { 1 };
         let first = store.features[position * self.width..].as_ptr().cast::<u8>();
-        for offset in (0..self.length * self.width * size_of::<f32>()).step_by(PAGE) {
-            prefetch(first.wrapping_add(offset), Purpose::Now);
+        for offset in (0..self.length * self.width * size_of::<f32>()).step_by(LINE) {
+            prefetch(first.wrapping_add(offset), Purpose::Later);
         }
         prefetch(&raw const store.valid[position], Purpose::Now);
         prefetch(&raw const store.timestamps[place.row as usize + self.length - 1], Purpose::Now);
@@ -464,7 +465,7 @@ impl<'a> Windows<'a> {
 }
 
 /// How many windows ahead memory is asked for.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 
 const SIZES: &str = "the batches do not have room for exactly these windows";
 
