@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from moola.data.dataset import FastWindowedDataset
 from moola.models.encoder import Encoder
 
-__all__ = ["standardise_extra", "training_bars"]
+__all__ = ["hides_bars", "standardise_extra", "training_bars"]
 
 
 def standardise_extra(encoder: Encoder, dataset: FastWindowedDataset) -> None:
@@ -31,6 +31,15 @@ def standardise_extra(encoder: Encoder, dataset: FastWindowedDataset) -> None:
     encoder.shift[-len(names) :] = torch.from_numpy(mean)
     # A column that never changes stays 0.
     encoder.scale[-len(names) :] = torch.from_numpy(np.where(deviation > 0, deviation, 1))
+
+
+def hides_bars(dataset: FastWindowedDataset) -> bool:
+    """Whether the valid mask of some window hides a bar; most splits have none, and then nobody need look."""
+    stores = dataset.stores
+    return any(
+        not (stores[s].valid[first : last + 1] if stores[s].layout == "bars" else stores[s].valid).all()
+        for _, s, first, last in dataset.stretches()
+    )
 
 
 def _extra_of(dataset: FastWindowedDataset, store: int, first: int, last: int) -> NDArray[np.float64]:

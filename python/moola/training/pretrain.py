@@ -32,12 +32,12 @@ from moola.models.weights import FeatureIdentity, Origin, load_weights, save_wei
 from moola.training.checkpoints import Checkpoints, optimizer_tensors, restore_optimizer
 from moola.training.devices import Placement, place, ranks
 from moola.training.graphs import GraphedStep, set_learning_rate
-from moola.training.inputs import standardise_extra, training_bars
+from moola.training.inputs import hides_bars, standardise_extra, training_bars
 from moola.training.learned import LearnedBars
 from moola.training.objective import MaskedAutoencoder, huber, masked_sums
 from moola.training.predictors import best_constants, interpolate
 from moola.training.progress import Stopwatch, TrainingProgress
-from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned
+from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_json, read_learned
 from moola.training.steplog import StepLog, StepRows
 
 __all__ = ["PretrainResult", "learning_rate", "pretrain"]
@@ -205,6 +205,7 @@ class _Pretraining:
         self.windows_per_step = s.batch_size * placement.world_size
         self.features = FeatureIdentity.of(stores[0], s.extra)
         self.learned = LearnedBars.of(self.train, self.val)
+        self.some_hidden = hides_bars(self.train) or hides_bars(self.val)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -319,9 +320,9 @@ class _Pretraining:
             run: Run | None = None
             if placement.writes:
                 run = stack.enter_context(Run.begin(output, self.resolved(), resume=resume))
-                if (result := run.result) is not None:
-                    return PretrainResult(output, **result, resumed=True)
             self._wait_for_others()
+            if (output / RESULT).exists():
+                return PretrainResult(output, **read_json(output / RESULT), resumed=True)
             checkpoints = Checkpoints(output / "checkpoints")
             log = StepLog(self.settings.log_every, 2, placement.device)
             epoch_sums = torch.zeros(self.features.width + 1, dtype=torch.float64, device=placement.device)
@@ -364,7 +365,9 @@ class _Pretraining:
                         self._note(run, board, rows, watch)
                     if interrupted.is_set():
                         save()
-                        say(f"stopped after step {state.step:,} of {self.steps:,}; go on with --resume in {output}")
+                        say(
+                            f"stopped after step {state.step:,} of {self.steps:,}; go on with --resume in {output}"
+                        )
                         raise KeyboardInterrupt
                     every = self.settings.checkpoint_every
                     if every and state.step % every == 0 and state.batch < self.steps_per_epoch:
@@ -382,7 +385,7 @@ class _Pretraining:
         """What to minimise for a batch, and the sums over all ranks that it is made of."""
         x, mask, valid = batch
         with self.placement.autocast():
-            sums = self.model(x, mask, valid)
+            sums = self.model(x, mask, valid if self.some_hidden else None)
         total = self.placement.sum(sums.detach().clone())
         # Divided by what all ranks have masked, and times the ranks, over which gradients are averaged.
         loss = sums[:-1].mean() * self.placement.world_size / total[-1].clamp(min=1)
@@ -499,7 +502,7 @@ class _Pretraining:
         with torch.no_grad():
             for x, mask, valid in loader:
                 with self.placement.autocast():
-                    sums[0] += self.objective(x, mask, valid)
+                    sums[0] += self.objective(x, mask, valid if self.some_hidden else None)
                 if first:
                     x = self.objective.encoder.standardise(x)
                     sums[1] += masked_sums(huber(self.constants.expand_as(x), x), mask)
@@ -591,7 +594,8 @@ def _tensorboard(output: Path, step: int) -> Iterator[Any]:
 def _interruptions() -> Iterator[threading.Event]:
     """Has Ctrl-C wait for the end of the step, so that a checkpoint can be saved; a second one does not wait."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield event
         return
 
@@ -599,7 +603,7 @@ def _interruptions() -> Iterator[threading.Event]:
         event.set()
         signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield event
     finally:

@@ -114,11 +114,6 @@ class Run:
         """Writes a JSON file of the run."""
         write_json(self.path / name, record)
 
-    @property
-    def result(self) -> dict[str, Any] | None:
-        """What came of it, if it is finished."""
-        return read_json(self.path / RESULT) if (self.path / RESULT).exists() else None
-
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Writes a JSON file that a person can read, whole or not at all."""
