@@ -410,7 +410,7 @@ def test_timestamps_out_of_order(tmp_path: Path, form: str) -> None:
             "timestamp earlier than the one before it: 50\n",
             f"    {bars.at(102)}: timestamp = 2024-05-06T15:10:00Z, after 2024-05-06T16:00:00Z\n",
             "… and 30 more",
-            "sort the source, or pass --sort",
+            "give bars in order of time, or pass --sort",
             **options,
         )
         assert error.problems[0].value == START + 100 * MINUTE
