@@ -329,7 +329,9 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait(stores):
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.stdout == ""
     # Where it dies while it hands over a batch, the other end of the connection is the first to know.
-    death = r"RuntimeError: DataLoader worker .* (exited unexpectedly|is killed)|ConnectionResetError|EOFError"
+    death = (
+        r"RuntimeError: DataLoader worker .* (exited unexpectedly|is killed)|ConnectionResetError|EOFError"
+    )
     assert re.search(death, result.stderr)
 
 

@@ -117,6 +117,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
+def test_configurations_are_in_the_wheel(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"moola/configs/model/jade.yaml", "moola/configs/model/jade_compact.yaml"} <= set(names)
+
+
 def check_feature_commands(installed: Path, folder: Path, dependencies: str) -> None:
     command = installed / "moola"
     assert run(command, "--version", PYTHONPATH=dependencies).split()[-1] == moola.__version__
@@ -223,7 +228,8 @@ def test_import_brings_nothing_heavy() -> None:
 def test_torch_comes_with_the_names_that_need_it_and_no_other() -> None:
     code = (
         "import sys, moola; needs = {'FastWindowedDataset', 'JadeClassifier', 'predict'}; "
-        "[getattr(moola, name) for name in moola.__all__ if name not in needs]; import moola.cli; print('torch' in sys.modules); moola.FastWindowedDataset; print('torch' in sys.modules)"
+        "[getattr(moola, name) for name in moola.__all__ if name not in needs]; "
+        "import moola.cli; print('torch' in sys.modules); moola.FastWindowedDataset; print('torch' in sys.modules)"
     )
     assert run(sys.executable, "-c", code).split() == ["False", "True"]
 
