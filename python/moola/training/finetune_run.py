@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,7 +200,7 @@ class Recipe(NamedTuple):
         self, examples: Examples, blocks: Numbers, report: Callable[[EpochRecord], None] | None = None
     ) -> tuple[Jade, FitResult, Numbers]:
         """A model, what its training came to, and the numbers of the examples it has learned from."""
-        train, held_out = self._held_out(examples, blocks)
+        train, held_out = self.held_out(examples.y, blocks)
         mine = _some(examples, train)
         model = new_model(self.config.model, examples.X.shape[2], seed=self.seed, encoder=self.start)
         if self.start is None and self.kept_columns:
@@ -225,11 +226,12 @@ class Recipe(NamedTuple):
         )
         return model, result, train
 
-    def _held_out(self, examples: Examples, blocks: Numbers) -> tuple[Numbers, Numbers]:
+    def held_out(self, y: Numbers, blocks: Numbers) -> tuple[Numbers, Numbers]:
+        """What to learn from, and what chooses the epoch. Raises `SplitError`."""
         if not self.validation_share:
-            return np.arange(len(examples.y)), np.empty(0, np.int64)
+            return np.arange(len(y)), np.empty(0, np.int64)
         parts = round(1 / self.validation_share)
-        return next(stratified_folds(examples.y, blocks, parts, self.seed, "validation_share"))
+        return next(stratified_folds(y, blocks, parts, self.seed, "validation_share"))
 
 
 def _some(examples: Examples, numbers: Numbers) -> Examples:
@@ -350,6 +352,27 @@ class _Finetuning:
             )
         if self.start is not None and self.start.origin is not None:
             self.start.origin.features.require(self.features, "the labels")
+        # Before there is a run, and not after some folds have been trained.
+        for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
+            self.recipe.held_out(windows.y[train], self.blocks[train])
+
+    @cached_property
+    def times(self) -> tuple[Numbers, Numbers] | None:
+        """`[n]` each: the times of each window's first and last bar, where they are known."""
+        if self.store is None:
+            return None
+        stamps = self.store.timestamps
+        return stamps[self.windows.starts], stamps[self.windows.ends]
+
+    @cached_property
+    def blocks(self) -> Numbers:
+        """`[n]`: windows that overlap share one. By time, so that those of several symbols do too."""
+        return self.windows.groups if self.times is None else group_rows(*self.times)
+
+    @cached_property
+    def parts(self) -> list[tuple[Numbers, Numbers]]:
+        """(train, test) of each fold."""
+        return list(stratified_folds(self.windows.y, self.blocks, self.folds, self.seed, "folds"))
 
     @property
     def features(self) -> FeatureIdentity:
@@ -399,20 +422,16 @@ class _Finetuning:
         report: Callable[[EpochRecord, int], None],
         say: Callable[[str], None],
     ) -> FinetuneResult:
-        windows, recipe = self.windows, self.recipe
+        windows, recipe, blocks, parts = self.windows, self.recipe, self.blocks, self.parts
         notices = list(windows.notices)
-        seen_before = self._learned_by_encoder()
-        learned, blocks, seen = seen_before, windows.groups, np.zeros(len(windows), bool)
-        if self.store is not None:
-            first, last = (self.store.timestamps[rows] for rows in (windows.starts, windows.ends))
-            seen = seen_before.seen(windows.symbols.tolist(), first, last)
-            spans = zip(windows.symbols.tolist(), first.tolist(), last.tolist(), strict=True)
+        learned, seen = self._learned_by_encoder(), np.zeros(len(windows), bool)
+        if self.times is not None:
+            symbols = windows.symbols.tolist()
+            seen = learned.seen(symbols, *self.times)
             stretches: dict[str, list[tuple[int, int]]] = {}
-            for symbol, begin, end in spans:
-                stretches.setdefault(symbol, []).append((begin, end))
+            for symbol, first, last in zip(symbols, *(times.tolist() for times in self.times), strict=True):
+                stretches.setdefault(symbol, []).append((first, last))
             learned = learned | LearnedBars(stretches)
-            # By time, so that windows of several symbols at one time stay together too.
-            blocks = group_rows(first, last)
         else:
             notices.append(
                 "nobody knows where these windows were cut: predictions cannot tell that they have been seen"
@@ -421,7 +440,6 @@ class _Finetuning:
         run.write(LEARNED, learned.record())
         examples = Examples(windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight)
 
-        parts = list(stratified_folds(windows.y, blocks, self.folds, self.seed, "folds"))
         outcomes: list[FoldOutcome] = []
         # A GPU is one: what takes turns there does not become faster.
         jobs = n_jobs if self.placement.device.type == "cpu" else 1
@@ -549,11 +567,10 @@ def _config(
         origin = None if start is None else start.origin
         model = "jade_compact" if origin is None else {"model": origin.model.model_dump()}
     config = load_config(model, [*settings, f"model.architecture.num_classes={max(classes, 2)}"])
-    how = {**config.training.finetune.model_dump(), **training}
+    chosen = parse_config(FinetuneConfig, {**config.training.finetune.model_dump(), **training}, "")
     if start is None:
         # There is nothing in it to keep.
-        how["freeze"] = "none"
-    chosen = parse_config(FinetuneConfig, how, "")
+        chosen = chosen.model_copy(update={"freeze": "none"})
     return config.model_copy(update={"training": config.training.model_copy(update={"finetune": chosen})})
 
 
