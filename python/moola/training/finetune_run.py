@@ -50,7 +50,7 @@ from moola.training.finetune import (
     new_model,
 )
 from moola.training.learned import LearnedBars
-from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned
+from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_json, read_learned
 from moola.training.threads import one_thread
 
 __all__ = ["FinetuneResult", "finetune"]
@@ -178,7 +178,8 @@ def finetune(
     if output is None:
         output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with Run.begin(output, job.resolved(), resume=resume) as run:
-        if (result := run.result) is not None:
+        if (run.path / RESULT).exists():
+            result = read_json(run.path / RESULT)
             facts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in result.items()}
             return FinetuneResult(run.path, **facts, resumed=True)
         run.go_back_to(0)
