@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from moola.features import Swings as Swings
     from moola.features import compute_features as compute_features
     from moola.features import compute_swings as compute_swings
+    from moola.prediction import predict as predict
     from moola.store import FeatureStore as FeatureStore
     from moola.synth import SampleMarket as SampleMarket
     from moola.synth import make_bars as make_bars
+    from moola.training.finetune_run import finetune as finetune
     from moola.verify import verify_features as verify_features
 
 # Where each public name lives. A name is imported when it is first used: `import moola` does no work.
@@ -35,7 +37,9 @@ _HOMES = {
     "build_features": "moola.build",
     "compute_features": "moola.features",
     "compute_swings": "moola.features",
+    "finetune": "moola.training.finetune_run",
     "make_bars": "moola.synth",
+    "predict": "moola.prediction",
     "verify_features": "moola.verify",
 }
 
@@ -52,7 +56,9 @@ __all__ = [
     "build_features",
     "compute_features",
     "compute_swings",
+    "finetune",
     "make_bars",
+    "predict",
     "verify_features",
 ]
 

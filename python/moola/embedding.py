@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from moola.data.dataset import FastWindowedDataset, StorePath, open_stores
-from moola.data.device import DeviceWindowLoader
-from moola.models.encoder import Encoder, pool
+from moola.models.encoder import pool
 from moola.models.loading import load_encoder
 from moola.models.weights import FeatureIdentity
-from moola.publish import replacing_file
 from moola.training.devices import place
+from moola.window_table import TableWindows, WindowTable, write_parquet
 
-__all__ = ["embed", "window_columns"]
+__all__ = ["embed"]
 
 
 def embed(
@@ -63,36 +61,14 @@ def embed(
         stores, split, window_length or encoder.origin.window_length, stride, mask_ratio=0, extra=extra
     )
     placement = place(device, "fp32")
-    loader = DeviceWindowLoader(dataset, batch_size, device=placement.device)
     encoder.to(placement.device)
-    names = [f"e{i}" for i in range(encoder.output_size)]
-    schema = pa.schema([*window_columns(), *((name, pa.float32()) for name in names)])
-    with replacing_file(output) as staged, pq.ParquetWriter(staged, schema) as writer:
-        done = 0
-        for table in _embedded(encoder, loader, schema):
-            writer.write_table(table)
-            done += len(table)
-            progress(done, len(dataset))
-    return Path(output)
 
+    def pooled(x: Tensor, valid: Tensor | None) -> Tensor:
+        return pool(encoder(encoder.standardise(x), valid), valid)
 
-def window_columns() -> list[tuple[str, pa.DataType]]:
-    """The columns that say which window a row is of."""
-    return [("symbol", pa.string()), ("window_end", pa.timestamp("ns", tz="UTC"))]
+    def vectors(values: NDArray[np.float32], _: TableWindows) -> list[pa.Array]:
+        return list(map(pa.array, np.ascontiguousarray(values.T)))
 
-
-def windows_of(dataset: FastWindowedDataset, numbers: Any) -> list[pa.Array]:
-    """The values of :func:`window_columns` for these windows."""
-    places = dataset.places(numbers)
-    times = pa.array(places.last_timestamp).cast(pa.timestamp("ns")).cast(pa.timestamp("ns", tz="UTC"))
-    return [pa.array(dataset.symbols_of(places), pa.string()), times]
-
-
-def _embedded(encoder: Encoder, loader: DeviceWindowLoader, schema: pa.Schema) -> Iterator[pa.Table]:
-    at = 0
-    with torch.no_grad():
-        for x, _, valid in loader:
-            vectors: Tensor = pool(encoder(encoder.standardise(x), valid), valid).cpu()
-            where = windows_of(loader.dataset, np.arange(at, at + len(x)))
-            yield pa.table([*where, *map(pa.array, vectors.T.contiguous().numpy())], schema=schema)
-            at += len(x)
+    columns = [(f"e{i}", pa.float32()) for i in range(encoder.output_size)]
+    table = WindowTable(dataset, columns, pooled, vectors, batch_size=batch_size, device=placement.device)
+    return write_parquet(table, output, progress)

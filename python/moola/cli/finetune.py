@@ -1,0 +1,252 @@
+"""The commands that learn from labels and use what was learned: finetune, predict."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moola.cli.app import Json, Progress, app, describe_file, print_facts, print_json
+from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Store
+from moola.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moola.training.finetune import EpochRecord
+
+__all__ = ["finetune", "predict"]
+
+
+@app.command()
+def finetune(
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="LABELS",
+            help="Labels of the store's windows, as Parquet or CSV; or what import-labels wrote (.safetensors).",
+        ),
+    ],
+    feature_dir: Annotated[
+        str | None, typer.Option(metavar="STORE", help="The feature store that the labels speak of.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="A pre-trained run to start from.", show_default="from scratch"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|YAML",
+            help="jade, jade_compact, or a YAML file.",
+            show_default="the encoder's, or jade_compact",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="At most.", show_default="60", rich_help_panel=TRAINING)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(show_default="16", rich_help_panel=TRAINING)] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="The learning rate.", show_default="1e-4", rich_help_panel=TRAINING),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|always|EPOCHS",
+            help="How long the encoder stays as it is.",
+            show_default="always",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    unfreeze_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Epochs from one layer's thaw to the next.",
+            show_default="all at once",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    class_weight: Annotated[
+        str | None,
+        typer.Option(
+            metavar="balanced",
+            help="Have each class weigh the same.",
+            show_default="as they are",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of folds, weights, order, dropout, augmentation.", rich_help_panel=TRAINING)
+    ] = 17,
+    folds: Annotated[
+        int, typer.Option(help="For out-of-fold predictions, and calibration.", rich_help_panel=TRAINING)
+    ] = 5,
+    validation_share: Annotated[
+        float,
+        typer.Option(
+            help="Of the windows, to choose the epoch; 0 learns from all of them.", rich_help_panel=TRAINING
+        ),
+    ] = 0.2,
+    window_length: Annotated[
+        int | None,
+        typer.Option(help="Bars in a window.", show_default="the store's", rich_help_panel=WINDOWS),
+    ] = None,
+    extra: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS",
+            help="Kept columns as inputs, standardised.",
+            show_default="the encoder's",
+            rich_help_panel=WINDOWS,
+        ),
+    ] = None,
+    device: Device = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any value of the configuration; may be given again."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="The run directory.", show_default="runs/finetune-…", rich_help_panel=RUN
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Begin an interrupted run again, to the same bits.", rich_help_panel=RUN
+        ),
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(help="Folds at a time.", rich_help_panel=RUN)] = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune a model on labelled windows; calibrate and judge it out of fold."""
+    from moola.training.finetune_run import finetune
+
+    if resume and output is None:
+        raise ConfigError("output", "is missing; --resume needs to know which run to go on with")
+    given: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "freeze": int(freeze) if freeze is not None and freeze.isdecimal() else freeze,
+        "unfreeze_every": unfreeze_every,
+        "class_weight": class_weight,
+    }
+    started = time.perf_counter()
+    with Progress(json) as progress:
+
+        def report(record: EpochRecord, most: int) -> None:
+            progress("training", record.epoch + 1, most)
+
+        result = finetune(
+            feature_dir,
+            labels,
+            output,
+            encoder=encoder,
+            model=model,
+            settings=settings or (),
+            seed=seed,
+            device=device,
+            folds=folds,
+            validation_share=validation_share,
+            window_length=window_length,
+            extra=None if extra is None else tuple(name for name in extra.split(",") if name),
+            n_jobs=jobs,
+            resume=resume,
+            report=report,
+            say=lambda line: None if json else print(line, file=sys.stderr),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+    took = time.perf_counter() - started
+    if json:
+        return print_json(asdict(result) | {"verdict": result.verdict, "seconds": round(took, 4)})
+    if result.resumed:
+        print("this run is finished already")
+    print_facts(
+        [
+            (
+                "trained",
+                f"{result.epochs:,} epochs on {result.trained_on:,} of {result.windows:,} windows; "
+                f"the best was epoch {result.best_epoch + 1:,}",
+            ),
+            ("calibrated", f"temperature {result.temperature:.2f}, from out-of-fold logits"),
+            ("took", f"{took:.1f} s"),
+            ("run", f"{result.run}: best.safetensors, metrics.jsonl, reliability.png, confusion.png"),
+        ]
+    )
+    print(result.verdict)
+    for line in result.report:
+        print(f"- {line}")
+
+
+@app.command()
+def predict(
+    run: Annotated[
+        list[str],
+        typer.Option(metavar="RUN", help="A fine-tuned run, or an ensemble; may be given again."),
+    ],
+    output: Annotated[str, typer.Option(metavar="FILE", help="The Parquet file to write.")],
+    feature_dir: Store = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BARS", help="Bars instead of a store: one is built in a cache, or found there."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="train|val|test|all", help="Which windows.", show_default="all"),
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="T", help="Windows that end from then on.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="T", help="Windows that end before then.")
+    ] = None,
+    stride: Annotated[int, typer.Option(help="Bars from one window to the next.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 1024,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Write what a fine-tuned run says of each window: classes, spans, and whether it has seen the bars."""
+    from moola.prediction import predict
+
+    started = time.perf_counter()
+    chosen: Any = split
+    with Progress(json) as progress:
+        predict(
+            run,
+            feature_dir or None,
+            output,
+            data=data or None,
+            split=chosen,
+            from_=begin,
+            to=end,
+            stride=stride,
+            batch_size=batch_size,
+            device=device,
+            progress=lambda done, total: progress("predicting windows", done, total),
+        )
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    took = time.perf_counter() - started
+    seen = pq.read_table(output, columns=["seen"])["seen"]
+    known = int(pc.sum(seen).as_py() or 0)
+    if json:
+        record = {"output": output, "windows": len(seen), "seen": known, "seconds": round(took, 4)}
+        return print_json(record)
+    print_facts(
+        [
+            ("windows", f"{len(seen):,}, of {known:,} the models have seen bars"),
+            ("file", describe_file(Path(output))),
+            ("took", f"{took:.2f} s, {len(seen) / took:,.0f} windows/s"),
+        ]
+    )

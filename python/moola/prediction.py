@@ -1,0 +1,339 @@
+"""Predictions: what fine-tuned runs say of every window of some bars, and of which they have seen."""
+
+from __future__ import annotations
+
+# First, for it says what to install where torch is missing.
+import moola.models  # noqa: F401
+
+# isort: split
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias, overload
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moola.cache import cached_store
+from moola.data.dataset import FastWindowedDataset, StorePath, open_stores, whole_number
+from moola.errors import ConfigError, RunError, WeightsError
+from moola.evaluation.calibration import TemperatureScaling
+from moola.models.jade import Jade
+from moola.models.loading import load_model
+from moola.models.spans import decode_spans
+from moola.models.weights import FeatureIdentity, weights_path
+from moola.store import FeatureStore
+from moola.training.devices import place
+from moola.training.learned import LearnedBars
+from moola.training.runs import read_json, read_learned
+from moola.window_table import TIME, TableWindows, WindowTable, times, write_parquet
+
+__all__ = ["ENSEMBLE", "FinetunedModels", "predict"]
+
+ENSEMBLE = "ensemble.json"
+"""What makes a directory an ensemble: `{"members": ["../a", "members/b"]}`, runs, as paths from that directory."""
+
+RunPath: TypeAlias = str | os.PathLike[str]
+Time: TypeAlias = str | date | datetime
+
+
+@dataclass(frozen=True)
+class FinetunedModels:
+    """The models of one run, or of several that answer together, on the CPU and in evaluation mode."""
+
+    models: tuple[Jade, ...]
+    calibrations: tuple[TemperatureScaling, ...]
+    classes: tuple[str, ...]
+    span_classes: NDArray[np.bool_]
+    """`[C]`: which classes have spans."""
+    features: FeatureIdentity
+    """What their input must be."""
+    window_length: int
+    """K they were trained with."""
+    learned: LearnedBars
+    """The bars that any of them has learned from, in training or pre-training."""
+
+    @classmethod
+    def load(cls, run: RunPath | Sequence[RunPath]) -> Self:
+        """Loads a run, an ensemble, or several of either.
+
+        Raises `RunError` for a directory that is neither, and for runs that do not go together; `WeightsError` for
+        weights that are missing, damaged, or of an encoder alone; `FeatureMismatchError` for runs of other features.
+        """
+        given = [run] if isinstance(run, str | os.PathLike) else list(run)
+        paths = [member for path in given for member in _members(Path(path))]
+        if not paths:
+            raise ConfigError("run", "names none; give the directory of a fine-tuned run")
+        models = [load_model(path) for path in paths]
+        records = [_record(path, model) for path, model in zip(paths, models, strict=True)]
+        first = models[0].origin
+        assert first is not None
+        for path, model, record in zip(paths, models, records, strict=True):
+            assert model.origin is not None
+            first.features.require(model.origin.features, str(path))
+            mine = (record["classes"], record["span_classes"], model.origin.window_length)
+            whose = (records[0]["classes"], records[0]["span_classes"], first.window_length)
+            for name, theirs, ours in zip(
+                ("classes", "classes with spans", "window length"), mine, whose, strict=True
+            ):
+                if theirs != ours:
+                    problem = f"its {name} {theirs}, those of {paths[0]} {ours}"
+                    raise RunError(path, problem, "Combine runs that were fine-tuned on the same labels")
+        return cls(
+            models=tuple(models),
+            calibrations=tuple(TemperatureScaling(record["temperature"]) for record in records),
+            classes=tuple(records[0]["classes"]),
+            span_classes=np.array(records[0]["span_classes"], np.bool_),
+            features=first.features,
+            window_length=first.window_length,
+            learned=reduce(or_, map(read_learned, paths)),
+        )
+
+    def answers(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """`[B, members · (C + 2)]`: of each model, the logits of the classes, and the pointer."""
+        outputs = (model(x, valid) for model in self.models)
+        return torch.cat([part for out in outputs for part in (out.logits, out.pointer)], dim=1)
+
+    def combine(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Calibrated probabilities `[B, C]`, and the first and last bar of spans `[B, 2]`, −1 and −1 for none.
+
+        Probabilities are the mean of the models', each calibrated by its own temperature; spans are those of the mean
+        pointer, and there is none where the most likely class has none.
+        """
+        each = answers.reshape(len(answers), len(self.models), -1).astype(np.float64)
+        logits, pointers = each[:, :, :-2], each[:, :, -2:]
+        calibrated = [
+            scaling.probabilities(logits[:, number]) for number, scaling in enumerate(self.calibrations)
+        ]
+        probabilities: NDArray[np.float64] = np.mean(calibrated, axis=0)
+        spans = decode_spans(torch.from_numpy(pointers.mean(axis=1)), self.window_length).numpy()
+        spans[~self.span_classes[probabilities.argmax(axis=1)]] = -1
+        return probabilities, spans
+
+
+@overload
+def predict(
+    run: RunPath | Sequence[RunPath],
+    feature_dir: StorePath | Sequence[StorePath] | None = ...,
+    output: None = ...,
+    *,
+    data: RunPath | Sequence[RunPath] | None = ...,
+    split: Literal["train", "val", "test", "all"] | None = ...,
+    from_: Time | None = ...,
+    to: Time | None = ...,
+    stride: int = ...,
+    batch_size: int = ...,
+    device: str = ...,
+    progress: Callable[[int, int], None] = ...,
+) -> pa.Table: ...
+@overload
+def predict(
+    run: RunPath | Sequence[RunPath],
+    feature_dir: StorePath | Sequence[StorePath] | None,
+    output: RunPath,
+    *,
+    data: RunPath | Sequence[RunPath] | None = ...,
+    split: Literal["train", "val", "test", "all"] | None = ...,
+    from_: Time | None = ...,
+    to: Time | None = ...,
+    stride: int = ...,
+    batch_size: int = ...,
+    device: str = ...,
+    progress: Callable[[int, int], None] = ...,
+) -> Path: ...
+def predict(
+    run: RunPath | Sequence[RunPath],
+    feature_dir: StorePath | Sequence[StorePath] | None = None,
+    output: RunPath | None = None,
+    *,
+    data: RunPath | Sequence[RunPath] | None = None,
+    split: Literal["train", "val", "test", "all"] | None = None,
+    from_: Time | None = None,
+    to: Time | None = None,
+    stride: int = 1,
+    batch_size: int = 1024,
+    device: str = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pa.Table | Path:
+    """What a fine-tuned run says of each window: a table, or with `output` a Parquet file of it.
+
+    Its columns:
+
+    - `symbol`, and `window_end`, the open time of the window's last bar;
+    - `known_at`, one bar interval of the symbol later: no sooner can anybody know the row;
+    - `p_CLASS` for each class, calibrated; they sum to 1;
+    - `start` and `end`, the times of the span's first and last bar, null where the most likely class has no spans;
+    - `seen`: whether any bar of the window was in training or pre-training. Scores of such windows flatter.
+
+    Times are UTC. A row depends on no bar after its `window_end`, to the bit, and on a CPU on nothing but its window.
+    With `output` memory is bounded by a few batches.
+
+    Args:
+        run: A run of `moola finetune`, an ensemble (a directory with an `ensemble.json`), or several of either:
+            probabilities are averaged, and spans are those of the average pointer.
+        feature_dir: A feature store, or several, with the features that the run was trained on.
+        output: The Parquet file to write; one that stands there is replaced once the new one is whole.
+        data: Bars instead: the store with the run's features is built in a cache, or found there.
+        split: Windows of this split; all there are unless given.
+        from_, to: Windows that end from then on, and before then: times with an offset, or days, which begin at
+            midnight UTC.
+        stride: Bars from one window to the next.
+        batch_size: Windows fetched at a time.
+        device: `auto`, `cpu` or `cuda`.
+        progress: Called with the windows done and how many there are.
+
+    Raises `FeatureMismatchError` when the store's features are others, `RunError` and `WeightsError` for what is no
+    fine-tuned run, `ConfigError`, and what opening or building a store raises.
+    """
+    if split is not None and (from_ is not None or to is not None):
+        raise ConfigError("split", "goes with neither --from nor --to; give one or the other")
+    begin, end = _nanoseconds("from", from_), _nanoseconds("to", to)
+    batch_size = whole_number("batch_size", batch_size, 1)
+    models = FinetunedModels.load(run)
+    features = models.features
+    stores = _stores(feature_dir, data, features)
+    for store in stores:
+        features.require(FeatureIdentity.of(store, features.extra), str(store.path))
+    ranges = None
+    if begin is not None or end is not None:
+        ranges = [_rows_of(store, begin, end, models.window_length) for store in stores]
+    dataset = FastWindowedDataset(
+        stores,
+        split or "all",
+        models.window_length,
+        stride,
+        mask_ratio=0,
+        extra=features.extra,
+        ranges=ranges,
+    )
+    placement = place(device, "fp32")
+    for model in models.models:
+        model.to(placement.device)
+
+    opened = dataset.stores
+    intervals = [np.array([s.bar_interval for s in store.segments], np.int64) for store in opened]
+
+    def values(answers: NDArray[np.float32], windows: TableWindows) -> list[pa.Array]:
+        probabilities, spans = models.combine(answers)
+        number, row, last = windows.places
+        first, interval = np.empty_like(last), np.empty_like(last)
+        ends = np.empty((len(last), 2), np.int64)
+        for i, store in enumerate(opened):
+            mine = number == i
+            segment = np.searchsorted(store.bounds.first, row[mine], side="right") - 1
+            interval[mine] = intervals[i][segment]
+            first[mine] = store.timestamps[row[mine]]
+            ends[mine] = store.timestamps[row[mine, None] + np.maximum(spans[mine], 0)]
+        there = spans[:, 0] >= 0
+        return [
+            times(last + interval),
+            *map(pa.array, np.ascontiguousarray(probabilities.T)),
+            times(ends[:, 0], there),
+            times(ends[:, 1], there),
+            pa.array(models.learned.seen(windows.symbols, first, last)),
+        ]
+
+    columns = [
+        ("known_at", TIME),
+        *((f"p_{name}", pa.float64()) for name in models.classes),
+        ("start", TIME),
+        ("end", TIME),
+        ("seen", pa.bool_()),
+    ]
+    table = WindowTable(
+        dataset, columns, models.answers, values, batch_size=batch_size, device=placement.device
+    )
+    if output is not None:
+        return write_parquet(table, output, progress)
+    batches = list(table.batches(progress))
+    return pa.concat_tables(batches) if batches else table.schema.empty_table()
+
+
+def _members(path: Path) -> list[Path]:
+    """The directories of runs that a directory stands for: itself, or the members of an ensemble."""
+    if not (path / ENSEMBLE).exists():
+        if path.is_file():
+            problem = "is a file; what a run has seen stands beside its weights"
+            raise RunError(path, problem, "Give the directory of the run")
+        return [path]
+    members = read_json(path / ENSEMBLE).get("members")
+    if not (isinstance(members, list) and members and all(isinstance(name, str) for name in members)):
+        raise RunError(
+            path / ENSEMBLE, "names no members", 'Write {"members": ["../run", …]}, paths from its directory'
+        )
+    return [path / name for name in members]
+
+
+def _record(path: Path, model: Jade) -> dict[str, Any]:
+    """What fine-tuning wrote beside the weights. Raises `WeightsError` where it did not."""
+    assert model.origin is not None
+    more, count = model.origin.more, model.architecture.num_classes
+    classes, with_spans, temperature = (more.get(name) for name in ("classes", "span_classes", "temperature"))
+    if not (
+        isinstance(classes, list)
+        and isinstance(with_spans, list)
+        and isinstance(temperature, float)
+        and len(classes) == len(with_spans) == count
+    ):
+        problem = "does not say what its classes are, or how to calibrate them"
+        raise WeightsError(weights_path(path), problem, "Fine-tune it with moola finetune")
+    return {"classes": classes, "span_classes": with_spans, "temperature": temperature}
+
+
+def _stores(
+    feature_dir: StorePath | Sequence[StorePath] | None,
+    data: RunPath | Sequence[RunPath] | None,
+    features: FeatureIdentity,
+) -> list[FeatureStore]:
+    if feature_dir is not None and data is not None:
+        raise ConfigError("data", "goes with no --feature-dir; give bars or a store, not both")
+    if feature_dir is not None:
+        return open_stores(feature_dir)
+    if data is None:
+        raise ConfigError("feature_dir", "is missing; give a store that moola build-features made, or --data")
+    options: dict[str, Any] = {"feature_set": features.feature_set, "config": dict(features.parameters)}
+    if features.extra:
+        options["keep"] = list(features.extra)
+    return [cached_store(data, **options)]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _nanoseconds(name: str, given: Time | None) -> int | None:
+    """UTC nanoseconds. Raises `ConfigError` for what is no time, or one of an unknown zone."""
+    if given is None:
+        return None
+    time: date
+    try:
+        time = datetime.fromisoformat(given) if isinstance(given, str) else given
+        is_day = not isinstance(time, datetime) or (isinstance(given, str) and len(given) == 10)
+    except ValueError:
+        raise ConfigError(name, f"{given!r} is no time; write 2020-06-10, or 2020-06-10T14:30:00Z") from None
+    if is_day:
+        time = datetime(time.year, time.month, time.day, tzinfo=UTC)
+    assert isinstance(time, datetime)
+    if time.tzinfo is None:
+        raise ConfigError(name, f"{given!r} has no offset; write Z after it for UTC, or +02:00")
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _rows_of(store: FeatureStore, begin: int | None, end: int | None, length: int) -> NDArray[np.int64]:
+    """`[n, 2]`, half-open: the rows of windows whose last bar lies in a range of time, segment by segment."""
+    ranges = []
+    for segment in store.segments:
+        first, stop = segment.first_row, segment.last_row + 1
+        of_segment = store.timestamps[first:stop]
+        low = first if begin is None else first + int(np.searchsorted(of_segment, begin))
+        high = stop if end is None else first + int(np.searchsorted(of_segment, end))
+        low = max(first, low - (length - 1))
+        if low < high:
+            ranges.append((low, high))
+    return np.array(ranges, np.int64).reshape(-1, 2)

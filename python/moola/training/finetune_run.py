@@ -1,0 +1,651 @@
+"""The run of a fine-tuned model: from labels to a directory that predicts, with calibration it has not seen."""
+
+from __future__ import annotations
+
+# First, for it says what to install where torch is missing.
+import moola.models  # noqa: F401
+
+# isort: split
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from moola.build import describe_features
+from moola.config import parse_config
+from moola.data.dataset import StorePath, open_stores, whole_number
+from moola.errors import ConfigError, SplitError
+from moola.evaluation.baselines import baseline_predictions
+from moola.evaluation.calibration import TemperatureScaling
+from moola.evaluation.leaks import FittedOn, assert_out_of_fold
+from moola.evaluation.outcomes import Predictions, Truth
+from moola.evaluation.report import Evaluation, evaluate
+from moola.labels.overlaps import group_rows
+from moola.labels.refusals import check_folds
+from moola.labels.windows import LabelledWindows
+from moola.models.config import Config, FinetuneConfig, load_config
+from moola.models.encoder import Encoder
+from moola.models.jade import Jade
+from moola.models.loading import load_encoder
+from moola.models.spans import decode_spans
+from moola.models.weights import FeatureIdentity, Origin, load_weights, save_weights, weights_path
+from moola.store import FeatureStore
+from moola.training.devices import Placement, place
+from moola.training.finetune import (
+    EpochRecord,
+    Examples,
+    FitResult,
+    augmentation_for,
+    fit_jade,
+    new_model,
+)
+from moola.training.learned import LearnedBars
+from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_json, read_learned
+from moola.training.threads import one_thread
+
+__all__ = ["FinetuneResult", "finetune"]
+
+_CHUNK = 256
+# Epochs over which the spread of the validation loss is told.
+_LAST = 5
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a fine-tuning came to."""
+
+    run: Path
+    windows: int
+    """Labelled windows."""
+    trained_on: int
+    """Of these, those that the model in the run learned from; the others chose its epoch."""
+    classes: tuple[str, ...]
+    epochs: int
+    """Epochs that were trained."""
+    best_epoch: int
+    """Whose weights the run has, from 0."""
+    temperature: float
+    """What logits are divided by."""
+    evaluation: Mapping[str, Any]
+    """The record of the out-of-fold :class:`moola.evaluation.Evaluation`."""
+    report: tuple[str, ...]
+    """The same in sentences, and what else a person should know."""
+    resumed: bool
+    """Whether the run was finished already, and nothing was done."""
+
+    @property
+    def verdict(self) -> str:
+        """How good it is on windows that it has not seen, in a sentence."""
+        scores = self.evaluation["scores"]
+
+        def told(name: str) -> str:
+            score = scores[name]
+            if score["value"] is None:
+                return "–"
+            if score["low"] is None:
+                return f"{score['value']:.3f}"
+            return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+
+        parts = [f"macro-F1 {told('macro_f1')}", f"log loss {told('log_loss')}"]
+        if scores["span_hits"]["value"] is not None:
+            parts.append(f"span hits {told('span_hits')}")
+        return f"out of fold: {', '.join(parts)}"
+
+
+def finetune(
+    feature_dir: StorePath | None,
+    labels: LabelledWindows | str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    encoder: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    settings: Iterable[str] = (),
+    seed: int = 17,
+    device: str = "auto",
+    folds: int = 5,
+    validation_share: float = 0.2,
+    window_length: int | None = None,
+    extra: tuple[str, ...] | None = None,
+    n_jobs: int | None = None,
+    resume: bool = False,
+    report: Callable[[EpochRecord, int], None] | None = None,
+    say: Callable[[str], None] = print,
+    **training: Any,
+) -> FinetuneResult:
+    """Fine-tunes a model on labelled windows, in a run directory that :func:`moola.predict` needs nothing besides.
+
+    One recipe is followed `folds` + 1 times: a share of the windows is held out to choose the epoch and the learning
+    rate, the model learns from the others, and kept columns are scaled by those. First it is followed without each fold
+    in turn, and that fold's logits are out of fold: neither training nor any choice has looked at its windows. On all
+    these logits the temperature is fitted that the run's probabilities are calibrated with; what is reported
+    of the model comes from them too, each fold's calibrated by the temperature of the other folds. Then the recipe is
+    followed with all windows, which gives the model in the run. Folds are stratified by class, and windows that overlap
+    in time, of whatever symbols, are never on two sides.
+
+    Args:
+        feature_dir: The store that the labels speak of; None for windows that were cut beforehand.
+        labels: What :func:`moola.labels.read_labels` takes, a file that `moola import-labels` wrote, or the windows.
+        output: The run directory; `runs/finetune-MODEL-TIME` if not given.
+        encoder: A run, or a weights file, whose encoder to start from; None trains from scratch, nothing frozen.
+        model: The name of a shipped configuration, a YAML file, or what it holds; the encoder's own model if not given,
+            or `jade_compact`.
+        settings: Values that take the place of those in the configuration, each as `training.finetune.lr=1e-3`.
+        seed: Of the folds, the initial weights, the order of windows, the dropout and the augmentation.
+        device: `auto`, `cpu` or `cuda`.
+        folds: For the out-of-fold predictions.
+        validation_share: What is held out to choose the epoch; 0 learns from all windows for all epochs.
+        window_length: K; the store's own if not given.
+        extra: Names of kept columns, appended to the features; the encoder's if not given.
+        n_jobs: Folds at a time, as joblib understands it.
+        resume: Take the result of a run that is finished, and begin one anew that was interrupted: the same seed gives
+            the same bits.
+        report: Called after each epoch of the model in the run, with how many there are at most.
+        say: Called with what a person should know.
+        training: Names and values of :class:`moola.models.config.FinetuneConfig`, such as `epochs=5`.
+
+    Raises `ConfigError` for settings that make no sense, `LabelError` and `InputError` for labels, `SplitError` where
+    windows overlap so that they cannot be folded, `FeatureMismatchError` for an encoder of other features, `RunError`
+    for a directory that cannot be used so, and what opening a store raises.
+    """
+    placement = place(device, "fp32")
+    for notice in placement.notices:
+        say(notice)
+    start = None if encoder is None else load_encoder(encoder)
+    store, windows = _labelled(feature_dir, labels, window_length, _extra(extra, start))
+    job = _Finetuning(
+        store=store,
+        windows=windows,
+        config=_config(model, start, settings, training, len(windows.classes)),
+        start=start,
+        start_path=None if encoder is None else weights_path(encoder),
+        placement=placement,
+        seed=whole_number("seed", seed, 0),
+        folds=folds,
+        validation_share=validation_share,
+    )
+    if output is None:
+        output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with Run.begin(output, job.resolved(), resume=resume) as run:
+        if (run.path / RESULT).exists():
+            result = read_json(run.path / RESULT)
+            facts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in result.items()}
+            return FinetuneResult(run.path, **facts, resumed=True)
+        run.go_back_to(0)
+        return job.run(run, n_jobs, report or (lambda record, epochs: None), say)
+
+
+class Recipe(NamedTuple):
+    """How a model is made of labelled windows: the same for each fold, and for all windows."""
+
+    config: Config
+    start: Encoder | None
+    device: torch.device
+    seed: int
+    validation_share: float
+    kept_columns: int
+    """How many of the features are kept columns, which are scaled."""
+
+    def follow(
+        self, examples: Examples, blocks: Numbers, report: Callable[[EpochRecord], None] | None = None
+    ) -> tuple[Jade, FitResult, Numbers]:
+        """A model, what its training came to, and the numbers of the examples it has learned from."""
+        train, held_out = self.held_out(examples.y, blocks)
+        mine = _some(examples, train)
+        model = new_model(self.config.model, examples.X.shape[2], seed=self.seed, encoder=self.start)
+        if self.start is None and self.kept_columns:
+            bars = mine.X[mine.valid][:, -self.kept_columns :].astype(np.float64)
+            deviation = bars.std(axis=0)
+            model.encoder.shift[-self.kept_columns :] = torch.from_numpy(bars.mean(axis=0))
+            # A column that never changes stays 0.
+            model.encoder.scale[-self.kept_columns :] = torch.from_numpy(
+                np.where(deviation > 0, deviation, 1)
+            )
+        augmentation = None
+        if self.config.augmentation is not None:
+            augmentation = augmentation_for(mine, self.config.augmentation)
+        result = fit_jade(
+            model,
+            mine,
+            self.config.training.finetune,
+            seed=self.seed,
+            device=self.device,
+            validation=_some(examples, held_out) if len(held_out) else None,
+            augmentation=augmentation,
+            report=report,
+        )
+        return model, result, train
+
+    def held_out(self, y: Numbers, blocks: Numbers) -> tuple[Numbers, Numbers]:
+        """What to learn from, and what chooses the epoch. Raises `SplitError`."""
+        if not self.validation_share:
+            return np.arange(len(y)), np.empty(0, np.int64)
+        parts = round(1 / self.validation_share)
+        return next(stratified_folds(y, blocks, parts, self.seed, "validation_share"))
+
+
+def _some(examples: Examples, numbers: Numbers) -> Examples:
+    X, valid, y, spans, weight = examples
+    return Examples(X[numbers], valid[numbers], y[numbers], spans[numbers], weight[numbers])
+
+
+def stratified_folds(
+    y: Numbers, blocks: Numbers, folds: int, seed: int, option: str
+) -> Iterator[tuple[Numbers, Numbers]]:
+    """(train, test) of each fold, with about as many of each class, and no block on both sides.
+
+    Raises `SplitError` where there are fewer blocks than folds, or one side lacks a class.
+    """
+    there = len(np.unique(blocks))
+    fewest = min(np.bincount(y)[np.unique(y)])
+    if there < folds or fewest < folds:
+        what = (
+            f"{there} stretches of time that no two windows share"
+            if there < folds
+            else f"a class with {fewest}"
+        )
+        raise SplitError(
+            f"{len(y)} windows with {what} cannot be parted into {folds}",
+            f"Label more windows, further apart, or give another --{option.replace('_', '-')}",
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for train, test in splitter.split(np.empty(len(y)), y, blocks):
+        if len(np.unique(y[train])) < len(np.unique(y)) or not len(test):
+            raise SplitError(
+                f"a part of {folds} has all windows of a class, for they share their bars",
+                f"Label more windows, further apart, or give another --{option.replace('_', '-')}",
+            )
+        yield train, test
+
+
+def answers(
+    model: Jade, X: NDArray[np.float32], valid: NDArray[np.bool_], device: torch.device
+) -> tuple[NDArray[np.float64], Numbers]:
+    """A model's logits `[n, C]` and spans `[n, 2]` of windows."""
+    logits, spans = [], []
+    with torch.no_grad(), one_thread():
+        for first in range(0, len(X), _CHUNK):
+            part = slice(first, first + _CHUNK)
+            output = model(torch.tensor(X[part], device=device), torch.tensor(valid[part], device=device))
+            logits.append(output.logits.double().cpu().numpy())
+            spans.append(decode_spans(output.pointer, X.shape[1]).cpu().numpy())
+    return np.concatenate(logits), np.concatenate(spans)
+
+
+class FoldOutcome(NamedTuple):
+    """What a model that was made without a fold says of it."""
+
+    logits: NDArray[np.float64]
+    spans: Numbers
+    fitted_on: Numbers
+    """The windows that were learned from, or chose the epoch."""
+    result: FitResult
+
+
+def without_fold(
+    recipe: Recipe, examples: Examples, blocks: Numbers, train: Numbers, test: Numbers
+) -> FoldOutcome:
+    """Follows the recipe with `train` alone, and asks of `test`."""
+    model, result, _ = recipe.follow(_some(examples, train), blocks[train])
+    logits, spans = answers(model, examples.X[test], examples.valid[test], recipe.device)
+    return FoldOutcome(logits, spans, train, result)
+
+
+class OutOfFold(NamedTuple):
+    """Logits that no window's own model was fitted for, and what they are calibrated with."""
+
+    logits: NDArray[np.float64]
+    """`[n, C]`."""
+    folds: Numbers
+    """`[n]`."""
+    fitted_on: list[FittedOn]
+    """Of each fold's model."""
+
+    def temperature(self, y: Numbers) -> float:
+        """Of all logits. Raises `LeakError` where one of them is by a model that has seen its window."""
+        assert_out_of_fold(self.folds, self.fitted_on)
+        return TemperatureScaling().fit(self.logits, y).temperature
+
+    def probabilities(self, y: Numbers) -> NDArray[np.float64]:
+        """`[n, C]`, each fold's calibrated by the others, as it would be on windows that nobody has labelled."""
+        calibrated = np.empty_like(self.logits)
+        for fold in range(len(self.fitted_on)):
+            mine = self.folds == fold
+            scaling = TemperatureScaling().fit(self.logits[~mine], y[~mine])
+            calibrated[mine] = scaling.probabilities(self.logits[mine])
+        return calibrated
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finetuning:
+    """One fine-tuning."""
+
+    store: FeatureStore | None
+    windows: LabelledWindows
+    config: Config
+    start: Encoder | None
+    start_path: Path | None
+    placement: Placement
+    seed: int
+    folds: int
+    validation_share: float
+
+    def __post_init__(self) -> None:
+        windows = self.windows
+        if len(windows.classes) < 2:
+            problem = f"{windows.classes[0]!r} is the only class; label windows of at least two, such as none"
+            raise ConfigError("labels", problem)
+        check_folds(windows.y, windows.classes, self.folds)
+        if not 0 <= self.validation_share <= 0.5:
+            raise ConfigError(
+                "validation_share", f"{self.validation_share!r} is no share; give 0, or up to 0.5"
+            )
+        if self.start is not None and self.start.origin is not None:
+            self.start.origin.features.require(self.features, "the labels")
+        # Before there is a run, and not after some folds have been trained.
+        for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
+            self.recipe.held_out(windows.y[train], self.blocks[train])
+
+    @cached_property
+    def times(self) -> tuple[Numbers, Numbers] | None:
+        """`[n]` each: the times of each window's first and last bar, where they are known."""
+        if self.store is None:
+            return None
+        stamps = self.store.timestamps
+        return stamps[self.windows.starts], stamps[self.windows.ends]
+
+    @cached_property
+    def blocks(self) -> Numbers:
+        """`[n]`: windows that overlap share one. By time, so that those of several symbols do too."""
+        return self.windows.groups if self.times is None else group_rows(*self.times)
+
+    @cached_property
+    def parts(self) -> list[tuple[Numbers, Numbers]]:
+        """(train, test) of each fold."""
+        return list(stratified_folds(self.windows.y, self.blocks, self.folds, self.seed, "folds"))
+
+    @property
+    def features(self) -> FeatureIdentity:
+        windows = self.windows
+        if self.store is not None:
+            own = tuple(self.store.feature_names)
+        else:
+            own = tuple(name for name, _, _ in describe_features(windows.feature_set, windows.parameters))
+        kept = windows.feature_names[len(own) :]
+        return FeatureIdentity(windows.feature_set, windows.parameters, own, kept)
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(
+            self.config,
+            self.start,
+            self.placement.device,
+            self.seed,
+            self.validation_share,
+            len(self.features.extra),
+        )
+
+    def resolved(self) -> dict[str, Any]:
+        """All that the outcome depends on, for `config.json`."""
+        windows = self.windows
+        return {
+            "kind": "finetune",
+            "model": self.config.model.model_dump(),
+            "training": self.config.training.finetune.model_dump(mode="json"),
+            "augmentation": self.config.augmentation and self.config.augmentation.model_dump(mode="json"),
+            "seed": self.seed,
+            "folds": self.folds,
+            "validation_share": self.validation_share,
+            "device": self.placement.device.type,
+            "encoder": None if self.start_path is None else load_weights(self.start_path).digest,
+            "features": self.features.record(),
+            "window_length": windows.window_length,
+            "classes": list(windows.classes),
+            "windows": {"labelled": len(windows), "fingerprint": _fingerprint(windows)},
+            "stores": [] if self.store is None else [str(self.store.path)],
+        }
+
+    def run(
+        self,
+        run: Run,
+        n_jobs: int | None,
+        report: Callable[[EpochRecord, int], None],
+        say: Callable[[str], None],
+    ) -> FinetuneResult:
+        windows, recipe, blocks, parts = self.windows, self.recipe, self.blocks, self.parts
+        notices = list(windows.notices)
+        learned, seen = self._learned_by_encoder(), np.zeros(len(windows), bool)
+        if self.times is not None:
+            symbols = windows.symbols.tolist()
+            seen = learned.seen(symbols, *self.times)
+            stretches: dict[str, list[tuple[int, int]]] = {}
+            for symbol, first, last in zip(symbols, *(times.tolist() for times in self.times), strict=True):
+                stretches.setdefault(symbol, []).append((first, last))
+            learned = learned | LearnedBars(stretches)
+        else:
+            notices.append(
+                "nobody knows where these windows were cut: predictions cannot tell that they have been seen"
+            )
+        run.write(ENVIRONMENT, environment(self.placement))
+        run.write(LEARNED, learned.record())
+        examples = Examples(windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight)
+
+        outcomes: list[FoldOutcome] = []
+        # A GPU is one: what takes turns there does not become faster.
+        jobs = n_jobs if self.placement.device.type == "cpu" else 1
+        for outcome in Parallel(n_jobs=jobs, return_as="generator")(
+            delayed(without_fold)(recipe, examples, blocks, train, test) for train, test in parts
+        ):
+            run.log(_fold_record(len(outcomes), outcome, parts[len(outcomes)][1]))
+            outcomes.append(outcome)
+            say(f"fold {len(outcomes)} of {self.folds}: {len(outcome.result.epochs)} epochs")
+        folds = np.empty(len(windows), np.int64)
+        logits = np.empty((len(windows), len(windows.classes)))
+        places = np.empty((len(windows), 2), np.int64)
+        for fold, ((_, test), outcome) in enumerate(zip(parts, outcomes, strict=True)):
+            folds[test], logits[test], places[test] = fold, outcome.logits, outcome.spans
+        span_classes = _span_classes(windows)
+        held_out = OutOfFold(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes])
+        temperature = held_out.temperature(windows.y)
+        places[~span_classes[logits.argmax(axis=1)]] = -1
+
+        truth = Truth(
+            np.array(windows.classes)[windows.y],
+            classes=np.array(windows.classes),
+            spans=windows.spans if span_classes.any() else None,
+            groups=blocks,
+            seen=seen,
+        )
+        said = Predictions(
+            held_out.probabilities(windows.y), places if span_classes.any() else None, folds=folds
+        )
+        baselines = baseline_predictions(
+            windows.X, truth, parts, seed=self.seed, valid_mask=windows.valid_mask
+        )
+        evaluation = evaluate(truth, said, model=self.config.model.name, baselines=baselines, seed=self.seed)
+
+        model, result, trained_on = self._train(run, recipe, examples, blocks, report)
+        more = {
+            "classes": list(windows.classes),
+            "span_classes": span_classes.tolist(),
+            "temperature": temperature,
+            "best_epoch": result.best_epoch,
+            "seed": self.seed,
+        }
+        origin = Origin("finetune", self.config.model, self.features, windows.window_length, more)
+        save_weights(run.path / "best.safetensors", model.state_dict(), origin.record())
+        _draw(run.path, truth, said, windows.window_length)
+        return self._finish(run, result, len(trained_on), temperature, evaluation, notices)
+
+    def _train(
+        self,
+        run: Run,
+        recipe: Recipe,
+        examples: Examples,
+        blocks: Numbers,
+        report: Callable[[EpochRecord, int], None],
+    ) -> tuple[Jade, FitResult, Numbers]:
+        """The model of the run, its epochs logged."""
+        parameters = sum(
+            p.numel() for p in new_model(self.config.model, examples.X.shape[2], seed=0).parameters()
+        )
+        losses: list[float] = []
+
+        def note(record: EpochRecord) -> None:
+            loss = sum(record.losses.values()) if record.validation_loss is None else record.validation_loss
+            losses.append(loss)
+            last = losses[-_LAST:]
+            line: dict[str, Any] = {
+                "kind": "epoch",
+                "epoch": record.epoch,
+                "lr": record.lr,
+                "frozen": record.frozen,
+                "train_loss": sum(record.losses.values()),
+                "train_losses": record.losses,
+                # All folds together: what a labelled window has to tell apart.
+                "parameters_per_window": parameters / len(examples.y),
+                "validation_spread": (max(last) - min(last)) / min(last) if min(last) > 0 else 0.0,
+                "timing": {"seconds": record.seconds} | self.placement.memory(),
+            }
+            if record.validation_loss is not None:
+                line |= {
+                    "val_loss": record.validation_loss,
+                    "val_losses": record.validation_losses,
+                    "val_accuracy": record.validation_accuracy,
+                }
+            run.log(line)
+            report(record, self.config.training.finetune.epochs)
+
+        return recipe.follow(examples, blocks, note)
+
+    def _learned_by_encoder(self) -> LearnedBars:
+        if self.start_path is None or not (self.start_path.parent / LEARNED).exists():
+            return LearnedBars({})
+        return read_learned(self.start_path.parent)
+
+    def _finish(
+        self,
+        run: Run,
+        result: FitResult,
+        trained_on: int,
+        temperature: float,
+        evaluation: Evaluation,
+        notices: list[str],
+    ) -> FinetuneResult:
+        facts: dict[str, Any] = {
+            "windows": len(self.windows),
+            "trained_on": trained_on,
+            "classes": self.windows.classes,
+            "epochs": len(result.epochs),
+            "best_epoch": result.best_epoch,
+            "temperature": temperature,
+            "evaluation": evaluation.record(),
+            "report": (*notices, *evaluation.sentences()),
+        }
+        run.write(RESULT, facts)
+        return FinetuneResult(run.path, **facts, resumed=False)
+
+
+def _config(
+    model: str | os.PathLike[str] | Mapping[str, Any] | None,
+    start: Encoder | None,
+    settings: Iterable[str],
+    training: Mapping[str, Any],
+    classes: int,
+) -> Config:
+    if model is None:
+        origin = None if start is None else start.origin
+        model = "jade_compact" if origin is None else {"model": origin.model.model_dump()}
+    config = load_config(model, [*settings, f"model.architecture.num_classes={max(classes, 2)}"])
+    chosen = parse_config(FinetuneConfig, {**config.training.finetune.model_dump(), **training}, "")
+    if start is None:
+        # There is nothing in it to keep.
+        chosen = chosen.model_copy(update={"freeze": "none"})
+    return config.model_copy(update={"training": config.training.model_copy(update={"finetune": chosen})})
+
+
+def _extra(extra: tuple[str, ...] | None, start: Encoder | None) -> tuple[str, ...]:
+    if extra is not None:
+        return tuple(extra)
+    return () if start is None or start.origin is None else start.origin.features.extra
+
+
+def _labelled(
+    feature_dir: StorePath | None,
+    labels: LabelledWindows | str | os.PathLike[str],
+    window_length: int | None,
+    extra: tuple[str, ...],
+) -> tuple[FeatureStore | None, LabelledWindows]:
+    """The store, if there is one, and those windows that count."""
+    store = None if feature_dir is None else open_stores(feature_dir)[0]
+    if not isinstance(labels, LabelledWindows) and Path(labels).suffix != ".safetensors":
+        if store is None:
+            raise ConfigError("feature_dir", "is missing; give the store that the labels speak of")
+        from moola.labels.references import read_labels
+
+        windows = read_labels(labels, store, window_length=window_length, extra=extra)
+    else:
+        windows = labels if isinstance(labels, LabelledWindows) else LabelledWindows.load(labels)
+        if window_length not in (None, windows.window_length):
+            problem = f"is {window_length}, the windows have {windows.window_length} bars"
+            raise ConfigError("window_length", f"{problem}; import the labels again, with another length")
+        if store is None and windows.store_id:
+            raise ConfigError("feature_dir", "is missing; give the store that the labels speak of")
+        if store is not None and windows.store_id != store.id:
+            what = "of another store" if windows.store_id else "windows that were cut beforehand"
+            raise ConfigError(
+                "feature_dir",
+                f"{store.path} is not what these labels speak of: they are {what}; "
+                "give the store they were imported with, or import them again",
+            )
+    counts = windows.weight > 0
+    return store, windows if counts.all() else windows.take(counts)
+
+
+def _span_classes(windows: LabelledWindows) -> NDArray[np.bool_]:
+    """`[C]`: which classes have spans."""
+    with_span = windows.y[windows.spans[:, 0] >= 0]
+    counts: NDArray[np.bool_] = np.bincount(with_span, minlength=len(windows.classes)) > 0
+    return counts
+
+
+def _fingerprint(windows: LabelledWindows) -> str:
+    """A hash of all that is learned from."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for array in (windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight):
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
+
+
+def _fold_record(fold: int, outcome: FoldOutcome, tested: Numbers) -> dict[str, Any]:
+    result = outcome.result
+    return {
+        "kind": "fold",
+        "fold": fold,
+        "trained_on": len(outcome.fitted_on),
+        "tested": tested.tolist(),
+        "epochs": len(result.epochs),
+        "best_epoch": result.best_epoch,
+        "val_loss": result.epochs[result.best_epoch].validation_loss,
+        "timing": {"seconds": sum(record.seconds for record in result.epochs)},
+    }
+
+
+def _draw(path: Path, truth: Truth, said: Predictions, window_length: int) -> None:
+    from moola.evaluation.figures import confusion_matrix, reliability_diagram, save_png, spans_against_truth
+
+    save_png(reliability_diagram(truth, said), path / "reliability.png")
+    save_png(confusion_matrix(truth, said), path / "confusion.png")
+    if said.spans is not None:
+        save_png(spans_against_truth(truth, said, window_length), path / "spans.png")

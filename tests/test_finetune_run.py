@@ -1,0 +1,729 @@
+"""Runs of fine-tuned models: what they hold, what calibrates them, and that their predictions can be trusted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from joblib import parallel_config
+from scipy.special import softmax
+
+import moola
+from moola.cli import app
+from moola.errors import (
+    ConfigError,
+    FeatureMismatchError,
+    LabelError,
+    LeakError,
+    RunError,
+    SplitError,
+    WeightsError,
+)
+from moola.evaluation.calibration import TemperatureScaling
+from moola.evaluation.leaks import FittedOn, assert_blind_to_test
+from moola.evaluation.outcomes import Predictions, Truth
+from moola.evaluation.report import evaluate
+from moola.labels import LabelledWindows, read_labels
+from moola.labels.overlaps import group_rows
+from moola.models.config import FinetuneConfig, load_config
+from moola.models.loading import load_model
+from moola.models.spans import decode_spans
+from moola.models.weights import load_weights, save_weights
+from moola.prediction import FinetunedModels
+from moola.training import pretrain
+from moola.training.finetune import Examples
+from moola.training.finetune_run import OutOfFold, Recipe, stratified_folds, without_fold
+from moola.training.runs import read_learned, read_metrics
+
+pytestmark = pytest.mark.xdist_group("finetune_run")
+
+MINUTE = 60_000_000_000
+# The first five days: of all 43, a prediction would take longer.
+TO = "2020-06-14"
+TINY: dict[str, Any] = {
+    "model": {"name": "tiny", "architecture": {"hidden_size": 8, "num_layers": 1}},
+    "training": {"finetune": {"epochs": 3, "lr": 0.01}},
+    "augmentation": {"copies": 1},
+}
+QUIET: dict[str, Any] = {"model": TINY, "device": "cpu", "say": lambda line: None}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_guesses() -> Any:
+    """Baselines are tested elsewhere; here they only take time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moola.evaluation.baselines.GUESSES", 1)
+        patch.setattr("moola.training.finetune_run.evaluate", partial(evaluate, resamples=50))
+        yield
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bars of two symbols, their labels (with windows of nothing), and a store."""
+    folder = tmp_path_factory.mktemp("market")
+    moola.make_bars(folder / "bars.parquet", 60_000, symbols=2, expansions=folder / "surges.parquet")
+    # Segments begin after each night, so that some windows have hidden bars.
+    store = moola.build_features(
+        folder / "bars.parquet",
+        folder / "store",
+        stamp="open",
+        reset_on_gap="30m",
+        keep=("volume",),
+        config={"warmup_bars": 20},
+    )
+    surges = pq.read_table(folder / "surges.parquet")
+    labels = LabelledWindows.load(saved(read_labels(surges, store), folder / "surges.safetensors"))
+    # Some of them at the times of the other symbol's surges.
+    second = store.bounds.first[[segment.symbol for segment in store.segments].index("SIM2")]
+    of_first = store.timestamps[labels.ends[labels.symbols == "SIM1"]]
+    shared = second + np.searchsorted(store.timestamps[second:], of_first[:12])
+    rows = np.append(shared, np.random.default_rng(5).choice(len(store), 60, replace=False))
+    begin = store.bounds.first[np.searchsorted(store.bounds.first, rows, side="right") - 1]
+    rows = rows[store.valid[rows] & (rows - begin >= 104)]
+    rows = rows[[not ((labels.starts <= row) & (row - 104 <= labels.ends)).any() for row in rows.tolist()]][
+        :30
+    ]
+    symbols = [
+        store.segments[int(np.searchsorted(store.bounds.first, row, side="right")) - 1].symbol for row in rows
+    ]
+    quiet = pa.table(
+        {
+            "symbol": symbols,
+            "window_end": pa.array(store.timestamps[rows]).cast(surges["window_end"].type),
+            "class": ["none"] * len(rows),
+            "start": pa.nulls(len(rows), surges["start"].type),
+            "end": pa.nulls(len(rows), surges["end"].type),
+        }
+    )
+    pq.write_table(pa.concat_tables([surges, quiet.cast(surges.schema)]), folder / "labels.parquet")
+    return folder
+
+
+def saved(windows: LabelledWindows, path: Path) -> Path:
+    windows.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(market: Path) -> Path:
+    result = moola.finetune(market / "store", market / "labels.parquet", market / "run", **QUIET)
+    assert not result.resumed
+    return result.run
+
+
+@pytest.fixture(scope="module")
+def labels(market: Path) -> LabelledWindows:
+    return read_labels(market / "labels.parquet", market / "store")
+
+
+@pytest.fixture(scope="module")
+def store(market: Path) -> moola.FeatureStore:
+    return moola.FeatureStore.open(market / "store")
+
+
+@pytest.fixture(scope="module")
+def table(run: Path, market: Path) -> pa.Table:
+    return moola.predict(run, market / "store", to=TO)
+
+
+def nanoseconds(table: pa.Table, name: str) -> np.ndarray:
+    return pc.fill_null(table[name].cast(pa.int64()), -1).to_numpy()
+
+
+def examples(labels: LabelledWindows) -> Examples:
+    return Examples(labels.X, labels.valid_mask, labels.y, labels.spans, labels.weight)
+
+
+def blocks_of(labels: LabelledWindows, store: moola.FeatureStore) -> np.ndarray:
+    return group_rows(store.timestamps[labels.starts], store.timestamps[labels.ends])
+
+
+def recipe(**given: Any) -> Recipe:
+    config = load_config(TINY, ["model.architecture.num_classes=3"])
+    how = FinetuneConfig.model_validate({"epochs": 2, "lr": 0.01, "freeze": "none"})
+    training = config.training.model_copy(update={"finetune": how})
+    whole = Recipe(config.model_copy(update={"training": training}), None, CPU, 17, 0.2, 0)
+    return whole._replace(**given)
+
+
+# The run
+
+
+def test_a_run_holds_what_is_needed_and_what_was_measured(
+    run: Path, labels: LabelledWindows, store: moola.FeatureStore
+) -> None:
+    names = {path.name for path in run.iterdir()}
+    pictures = {"reliability.png", "confusion.png", "spans.png"}
+    records = {"config.json", "environment.json", "learned.json", "result.json", "metrics.jsonl"}
+    assert names == {*pictures, *records, "best.safetensors"}
+    for picture in pictures:
+        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+    model = load_model(run)
+    assert model.origin is not None
+    assert model.origin.kind == "finetune"
+    more = model.origin.more
+    assert more["classes"] == ["consolidation", "none", "retracement"]
+    assert more["span_classes"] == [True, False, True]
+    assert 0.05 <= more["temperature"] <= 100
+
+    result = json.loads((run / "result.json").read_text())
+    assert result["temperature"] == more["temperature"]
+    assert result["windows"] == len(labels)
+    # A fifth, of whole stretches of time.
+    assert 0.7 * len(labels) < result["trained_on"] < 0.9 * len(labels)
+    assert set(result["evaluation"]["baselines"]) >= {"majority class", "pooled logistic regression"}
+
+    epochs, folds = read_metrics(run, "epoch"), read_metrics(run, "fold")
+    assert [record["epoch"] for record in epochs] == [0, 1, 2]
+    parameters = sum(p.numel() for p in model.parameters())
+    for record in epochs:
+        assert record["parameters_per_window"] == parameters / len(labels)
+        assert record["timing"]["seconds"] > 0
+        assert record["train_loss"] == pytest.approx(sum(record["train_losses"].values()))
+    losses = [record["val_loss"] for record in epochs]
+    assert epochs[-1]["validation_spread"] == pytest.approx((max(losses) - min(losses)) / min(losses))
+    assert result["best_epoch"] == int(np.argmin(losses))
+    assert sorted(number for fold in folds for number in fold["tested"]) == list(range(len(labels)))
+
+    times = store.timestamps
+    touched = np.zeros(len(store), bool)
+    for first, last in zip(labels.starts, labels.ends, strict=True):
+        touched[first : last + 1] = True
+    symbols = [s.symbol for s in store.segments for _ in range(s.last_row - s.first_row + 1)]
+    assert np.array_equal(read_learned(run).seen(symbols, times, times), touched)
+
+
+def test_the_same_seed_gives_the_same_bits_however_many_folds_at_a_time(
+    run: Path, market: Path, tmp_path: Path
+) -> None:
+    windows = market / "labels.parquet"
+    # In threads, for processes would spend a minute on importing torch.
+    with parallel_config("threading"):
+        moola.finetune(market / "store", windows, tmp_path / "again", n_jobs=2, **QUIET)
+    other = moola.finetune(market / "store", windows, tmp_path / "other", seed=18, **QUIET)
+    first, again = (load_weights(path / "best.safetensors") for path in (run, tmp_path / "again"))
+    assert first.digest == again.digest
+    assert first.digest != load_weights(other.run / "best.safetensors").digest
+    results = [json.loads((path / "result.json").read_text()) for path in (run, tmp_path / "again")]
+    assert results[0] == results[1]
+
+
+def test_a_finished_run_is_not_run_again_and_an_interrupted_one_begins_anew(
+    run: Path, market: Path, tmp_path: Path
+) -> None:
+    what = (market / "store", market / "labels.parquet")
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with pytest.raises(RunError, match="a run stands there already"):
+        moola.finetune(*what, copy, **QUIET)
+    done = moola.finetune(*what, copy, resume=True, **QUIET)
+    assert done.resumed
+    assert done.classes == ("consolidation", "none", "retracement")
+    assert done.verdict.startswith("out of fold: macro-F1 ")
+    with pytest.raises(RunError, match="the run was begun with seed 17, not 18"):
+        moola.finetune(*what, copy, resume=True, seed=18, **QUIET)
+
+    (copy / "result.json").unlink()
+    with open(copy / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "epoch", "epo')
+    assert not moola.finetune(*what, copy, resume=True, **QUIET).resumed
+    assert load_weights(copy / "best.safetensors").digest == load_weights(run / "best.safetensors").digest
+    assert len(read_metrics(copy, "epoch")) == 3
+
+
+def test_windows_of_one_time_are_never_on_two_sides(
+    labels: LabelledWindows, store: moola.FeatureStore
+) -> None:
+    blocks = blocks_of(labels, store)
+    # Of two symbols, so that some share a time and no bar.
+    assert len(np.unique(blocks)) < len(np.unique(labels.groups))
+    first, last = store.timestamps[labels.starts], store.timestamps[labels.ends]
+    for train, test in stratified_folds(labels.y, blocks, 5, 17, "folds"):
+        for number in test:
+            assert not ((first[train] <= last[number]) & (first[number] <= last[train])).any()
+        assert set(labels.y[train]) == set(labels.y[test]) == {0, 1, 2}
+
+
+def test_kept_columns_are_scaled_by_what_is_learned_from(market: Path, tmp_path: Path) -> None:
+    windows = read_labels(market / "labels.parquet", market / "store", extra="volume")
+    kept = recipe(kept_columns=1)
+    given = examples(windows)
+    model, _, train = kept.follow(given, windows.groups)
+    bars = given.X[train][given.valid[train]][:, -1].astype(np.float64)
+    assert model.encoder.shift[-1].item() == pytest.approx(bars.mean(), rel=1e-6)
+    assert model.encoder.scale[-1].item() == pytest.approx(bars.std(), rel=1e-6)
+    assert not model.encoder.shift[:-1].any()
+    everything = given.X[given.valid][:, -1].astype(np.float64)
+    assert model.encoder.shift[-1].item() != pytest.approx(everything.mean(), rel=1e-6)
+
+    result = moola.finetune(
+        market / "store", market / "labels.parquet", tmp_path / "run", extra=("volume",), **QUIET
+    )
+    origin = load_model(result.run).origin
+    assert origin is not None
+    assert origin.features.extra == ("volume",)
+    assert len(moola.predict(result.run, market / "store", from_="2020-06-10", to="2020-06-11"))
+
+
+def test_without_validation_all_windows_are_learned_from(market: Path, tmp_path: Path) -> None:
+    result = moola.finetune(
+        market / "store", market / "labels.parquet", tmp_path / "run", validation_share=0, **QUIET
+    )
+    assert result.trained_on == result.windows
+    assert result.best_epoch == 2
+    assert "val_loss" not in read_metrics(result.run, "epoch")[0]
+
+
+def test_windows_that_were_cut_beforehand(run: Path, labels: LabelledWindows, tmp_path: Path) -> None:
+    raw = replace(labels, store_id="", times=None, splits=None)
+    raw.save(tmp_path / "raw.safetensors")
+    result = moola.finetune(None, tmp_path / "raw.safetensors", tmp_path / "run", **QUIET)
+    assert "nobody knows where these windows were cut" in result.report[0]
+    assert read_learned(result.run).record() == {}
+    ours, theirs = (load_model(path).origin for path in (result.run, run))
+    assert ours is not None
+    assert theirs is not None
+    assert ours.features == theirs.features
+
+
+# Calibration
+
+
+def test_no_window_reaches_its_own_logits(labels: LabelledWindows, store: moola.FeatureStore) -> None:
+    """Neither labels nor bars of a fold change what is said of its windows."""
+    given = examples(labels)
+    blocks = blocks_of(labels, store)
+    train, test = next(stratified_folds(labels.y, blocks, 5, 17, "folds"))
+    truth = Truth(labels.y, spans=labels.spans, groups=blocks)
+
+    def fit_predict(X: np.ndarray, known: Truth, fitted: np.ndarray, tested: np.ndarray) -> Predictions:
+        assert known.spans is not None
+        now = given._replace(X=X, y=known.y, spans=known.spans)
+        outcome = without_fold(recipe(), now, blocks, fitted, tested)
+        return Predictions(softmax(outcome.logits, axis=1), outcome.spans)
+
+    assert_blind_to_test(fit_predict, given.X, truth, train, test, seed=1)
+
+
+def test_the_temperature_is_that_of_out_of_fold_logits(
+    run: Path, labels: LabelledWindows, store: moola.FeatureStore
+) -> None:
+    given, blocks = examples(labels), blocks_of(labels, store)
+    parts = list(stratified_folds(labels.y, blocks, 5, 17, "folds"))
+    mine = recipe()
+    how = mine.config.training.finetune.model_copy(update={"epochs": 3})
+    training = mine.config.training.model_copy(update={"finetune": how})
+    mine = mine._replace(config=mine.config.model_copy(update={"training": training}))
+    logits = np.empty((len(labels), 3))
+    for train, test in parts:
+        logits[test] = without_fold(mine, given, blocks, train, test).logits
+    expected = TemperatureScaling().fit(logits, labels.y).temperature
+    origin = load_model(run).origin
+    assert origin is not None
+    assert origin.more["temperature"] == expected
+
+
+def test_logits_of_a_model_that_knows_the_window_are_refused() -> None:
+    rng = np.random.default_rng(2)
+    logits, y = rng.normal(size=(20, 2)), rng.integers(0, 2, 20)
+    folds = np.arange(20) % 2
+    apart = [FittedOn(folds == 1), FittedOn(folds == 0)]
+    assert OutOfFold(logits, folds, apart).temperature(y) > 0
+    mixed = [FittedOn((folds == 1) | (np.arange(20) == 4)), apart[1]]
+    with pytest.raises(LeakError, match=r"the model of fold 0 was fitted on windows .*: 1 window, 4"):
+        OutOfFold(logits, folds, mixed).temperature(y)
+
+
+def test_reported_probabilities_are_calibrated_by_other_folds() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 60)
+    logits = 9 * (np.eye(2)[y] + rng.normal(size=(60, 2)))
+    folds = np.arange(60) % 3
+    held_out = OutOfFold(logits, folds, [FittedOn(folds != fold) for fold in range(3)])
+    before = held_out.probabilities(y)
+    changed = np.where(folds == 1, 1 - y, y)
+    after = held_out.probabilities(changed)
+    assert np.array_equal(before[folds == 1], after[folds == 1])
+    assert not np.allclose(before[folds != 1], after[folds != 1])
+
+
+# Predictions
+
+
+def test_a_row_a_window(run: Path, store: moola.FeatureStore, table: pa.Table) -> None:
+    probabilities = [f"p_{name}" for name in ("consolidation", "none", "retracement")]
+    names = ["symbol", "window_end", "known_at", *probabilities, "start", "end", "seen"]
+    assert table.column_names == names
+    ends = np.datetime64(TO, "ns").astype(np.int64)
+    rows = [(s.first_row, s.last_row + 1) for s in store.segments if s.last_timestamp < ends]
+    assert (store.timestamps[[last - 1 for _, last in rows]] < ends).all()
+    dataset = moola.FastWindowedDataset(store, "all", mask_ratio=0, ranges=[np.array(rows)])
+    assert len(table) == len(dataset)
+    numbers = np.random.default_rng(0).choice(len(dataset), 500, replace=False)
+    x, _, valid = dataset.batch(numbers)
+    assert not valid.all()
+    model = load_model(run)
+    assert model.origin is not None
+    with torch.no_grad():
+        output = model(x, valid)
+    expected = softmax(output.logits.double().numpy() / model.origin.more["temperature"], axis=1)
+    some = table.take(numbers)
+    given = np.stack([some[name].to_numpy() for name in probabilities], axis=1)
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+    np.testing.assert_allclose(given.sum(axis=1), 1)
+
+    places = dataset.places(numbers)
+    assert some["symbol"].to_pylist() == dataset.symbols_of(places)
+    assert np.array_equal(nanoseconds(some, "window_end"), places.last_timestamp)
+    assert np.array_equal(nanoseconds(some, "known_at"), places.last_timestamp + MINUTE)
+    spans = decode_spans(output.pointer, 105).numpy()
+    there = given.argmax(axis=1) != 1
+    assert there.any()
+    for end, name in enumerate(("start", "end")):
+        times = np.where(there, store.timestamps[places.row + spans[:, end]], -1)
+        # A pointer on the edge between two bars may be rounded either way.
+        assert (nanoseconds(some, name) == times).mean() > 0.99
+    learned = read_learned(run).stretches
+    for row, symbol, last, seen in zip(
+        places.row.tolist(),
+        some["symbol"].to_pylist(),
+        places.last_timestamp.tolist(),
+        some["seen"].to_pylist(),
+        strict=True,
+    ):
+        first = int(store.timestamps[row])
+        assert seen == any(a <= last and first <= b for a, b in learned.get(symbol, []))
+    assert 0 < pc.sum(table["seen"]).as_py() < len(table)
+
+
+def test_no_span_where_the_likeliest_class_has_none(run: Path, market: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    weights = load_weights(run / "best.safetensors")
+    bias = next(name for name in weights.tensors if name.startswith("type_head.3") and "bias" in name)
+    weights.tensors[bias][1] += 50
+    save_weights(tmp_path / "run" / "best.safetensors", weights.tensors, weights.record)
+    said = moola.predict(tmp_path / "run", market / "store", from_="2020-06-10", to="2020-06-11")
+    assert len(said)
+    assert said["start"].null_count == said["end"].null_count == len(said)
+
+
+def test_a_run_that_was_copied_elsewhere_says_the_same(
+    run: Path, market: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    copy = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["stores"] = ["/there/is/none"]
+    (copy / "config.json").write_text(json.dumps(config))
+    done: list[tuple[int, int]] = []
+    file = moola.predict(
+        copy,
+        market / "store",
+        tmp_path / "p.parquet",
+        to=TO,
+        batch_size=1000,
+        progress=lambda *at: done.append(at),
+    )
+    assert pq.read_table(file).equals(table)
+    assert done[-1] == (len(table), len(table))
+    assert [at for at, _ in done] == sorted(at for at, _ in done)
+
+
+def test_a_row_depends_on_no_bar_after_its_window(
+    run: Path, market: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    bars = pq.read_table(market / "bars.parquet")
+    end = bars["timestamp"][4_321]
+    pq.write_table(bars.filter(pc.less_equal(bars["timestamp"], end)), tmp_path / "bars.parquet")
+    shorter = moola.build_features(
+        tmp_path / "bars.parquet",
+        tmp_path / "store",
+        stamp="open",
+        reset_on_gap="30m",
+        keep=("volume",),
+        config={"warmup_bars": 20},
+    )
+    before = moola.predict(run, shorter, to=TO)
+    expected = table.filter(pc.less_equal(table["window_end"], end))
+    assert 7_000 < len(before) < len(table)
+    assert before.equals(expected.combine_chunks())
+
+
+def test_the_number_of_cores_changes_no_bit(
+    run: Path, market: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cores in (1, 5):
+        monkeypatch.setattr("moola.window_table.usable_cores", lambda cores=cores: cores)
+        part = moola.predict(run, market / "store", from_="2020-06-11", to="2020-06-12", batch_size=333)
+        begin = pa.scalar(np.datetime64("2020-06-11", "ns")).cast(part["window_end"].type)
+        end = pa.scalar(np.datetime64("2020-06-12", "ns")).cast(part["window_end"].type)
+        among = pc.and_(pc.greater_equal(table["window_end"], begin), pc.less(table["window_end"], end))
+        assert part.equals(table.filter(among))
+
+
+def test_ranges_of_time(run: Path, market: Path, table: pa.Table) -> None:
+    part = moola.predict(run, market / "store", from_="2020-06-10", to="2020-06-12T03:00:00+02:00")
+    low, high = (np.datetime64(text, "ns").astype(np.int64) for text in ("2020-06-10", "2020-06-12T01:00:00"))
+    ends = nanoseconds(table, "window_end")
+    assert part.equals(table.filter(pa.array((ends >= low) & (ends < high))))
+    assert len(moola.predict(run, market / "store", from_="2031-01-01")) == 0
+    strided = moola.predict(run, market / "store", stride=50, to="2020-06-10")
+    assert 0 < len(strided) < len(part)
+    assert len(moola.predict(run, market / "store", to="2020-06-10", stride=50, split=None)) == len(strided)
+
+
+def test_bars_instead_of_a_store(
+    run: Path, market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOOLA_CACHE", str(tmp_path / "cache"))
+    said = moola.predict(run, data=market / "bars.parquet", from_="2020-06-10", to="2020-06-11")
+    plain = moola.build_features(
+        market / "bars.parquet", tmp_path / "store", stamp="open", config={"warmup_bars": 20}
+    )
+    assert said.equals(moola.predict(run, plain, from_="2020-06-10", to="2020-06-11"))
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_seen_in_pre_training_is_seen(market: Path, store: moola.FeatureStore, tmp_path: Path) -> None:
+    tiny = {"model": TINY["model"]}
+    pretrain(
+        store,
+        tmp_path / "encoder",
+        model=tiny,
+        epochs=1,
+        batch_size=16,
+        windows_per_epoch=32,
+        device="cpu",
+        say=lambda line: None,
+    )
+    what = (market / "store", market / "labels.parquet")
+    given = {name: value for name, value in QUIET.items() if name != "model"}
+    result = moola.finetune(*what, tmp_path / "run", encoder=tmp_path / "encoder", epochs=2, **given)
+    before, after = (load_weights(tmp_path / of / "best.safetensors").tensors for of in ("encoder", "run"))
+    shared = [name for name in before if name.startswith("encoder.")]
+    assert shared
+    assert all(torch.equal(before[name], after[name]) for name in shared)
+    assert {"seen", "unseen"} == set(result.evaluation["apart"])
+    assert any("the encoder was pre-trained on" in line for line in result.report)
+    said = moola.predict(result.run, store, split="train", stride=52)
+    assert pc.all(said["seen"]).as_py()
+    later = moola.predict(result.run, store, split="test", stride=52)
+    assert not pc.all(later["seen"]).as_py()
+
+    scratch = moola.finetune(
+        *what, tmp_path / "thawed", encoder=tmp_path / "encoder", epochs=2, freeze=1, **given
+    )
+    thawed = load_weights(scratch.run / "best.safetensors").tensors
+    assert [record["frozen"] for record in read_metrics(scratch.run, "epoch")] == [1, 0]
+    assert scratch.best_epoch == 0 or not all(torch.equal(before[name], thawed[name]) for name in shared)
+
+
+# Ensembles
+
+
+@pytest.fixture(scope="module")
+def second(market: Path) -> Path:
+    where = market / "second"
+    return moola.finetune(market / "store", market / "labels.parquet", where, seed=3, **QUIET).run
+
+
+def test_an_ensemble_averages_probabilities_and_pointers(
+    run: Path, second: Path, market: Path, tmp_path: Path
+) -> None:
+    together = tmp_path / "ensemble"
+    shutil.copytree(run, together / "members" / "a")
+    shutil.copytree(second, tmp_path / "b")
+    (together / "ensemble.json").write_text(json.dumps({"members": ["members/a", "../b"]}))
+    when = {"from_": "2020-06-10", "to": "2020-06-11"}
+    both = moola.predict(together, market / "store", **when)
+    assert both.equals(moola.predict([run, second], market / "store", **when))
+    each = [moola.predict(path, market / "store", **when) for path in (run, second)]
+    for name in ("p_consolidation", "p_none", "p_retracement"):
+        mean = np.mean([one[name].to_numpy() for one in each], axis=0)
+        np.testing.assert_allclose(both[name].to_numpy(), mean, atol=1e-12)
+    seen = np.logical_or(*(one["seen"].to_numpy() for one in each))
+    assert np.array_equal(both["seen"].to_numpy(), seen)
+
+    models = FinetunedModels.load(together)
+    answers = np.zeros((1, 10), np.float32)
+    answers[0, [0, 5]] = 9
+    answers[0, [3, 4, 8, 9]] = [0.2, 0.1, 0.4, 0.3]
+    _, spans = models.combine(answers)
+    assert spans.tolist() == decode_spans(torch.tensor([[0.3, 0.2]]), 105).tolist()
+
+
+def test_runs_that_do_not_go_together_are_refused(
+    run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    two = LabelledWindows.load(market / "surges.safetensors")
+    other = moola.finetune(market / "store", two, tmp_path / "two", **QUIET)
+    with pytest.raises(
+        RunError, match=r"two: its classes \['consolidation', 'retracement'\], those of .*run"
+    ):
+        moola.predict([run, other.run], market / "store")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "ensemble.json").write_text('{"members": []}')
+    with pytest.raises(RunError, match=r"ensemble.json: names no members. Write \{\"members\""):
+        moola.predict(tmp_path / "none", market / "store")
+    with pytest.raises(ConfigError, match="run: names none; give the directory of a fine-tuned run"):
+        moola.predict([], market / "store")
+
+
+# What is refused
+
+
+def test_bars_that_do_not_fit_are_refused(run: Path, market: Path, tmp_path: Path) -> None:
+    other = moola.build_features(
+        market / "bars.parquet", tmp_path / "ohlc4", feature_set="ohlc4", stamp="open"
+    )
+    with pytest.raises(FeatureMismatchError, match="has the features ohlc4, the weights were trained on rel"):
+        moola.predict(run, other, tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
+    parameters = moola.build_features(market / "bars.parquet", tmp_path / "warm", stamp="open")
+    with pytest.raises(FeatureMismatchError, match="warmup_bars"):
+        moola.predict(run, parameters)
+
+
+def test_what_is_no_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path: Path) -> None:
+    store = market / "store"
+    with pytest.raises(
+        RunError, match=r"is a file; what a run has seen stands beside its weights. Give the dir"
+    ):
+        moola.predict(run / "best.safetensors", store)
+    with pytest.raises(WeightsError, match=r"there is no such file. Give a run directory"):
+        moola.predict(tmp_path, store)
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "learned.json").unlink()
+    with pytest.raises(RunError, match=r"there is no learned.json. Give the directory"):
+        moola.predict(tmp_path / "run", store)
+    weights = load_weights(run / "best.safetensors")
+    record = weights.record | {"more": {}}
+    save_weights(tmp_path / "run" / "best.safetensors", weights.tensors, record)
+    problem = "does not say what its classes are, or how to calibrate them. Fine-tune it with moola finetune"
+    with pytest.raises(WeightsError, match=problem):
+        moola.predict(tmp_path / "run", store)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"split": "test", "from_": "2020-06-10"}, "split: goes with neither --from nor --to; give one"),
+        ({"from_": "yesterday"}, "from: 'yesterday' is no time; write 2020-06-10, or 2020-06-10T14:30:00Z"),
+        ({"to": "2020-06-10T14:30"}, "to: '2020-06-10T14:30' has no offset; write Z after it for UTC"),
+        ({"data": "bars.parquet"}, "data: goes with no --feature-dir; give bars or a store, not both"),
+        (
+            {"feature_dir": None},
+            "feature_dir: is missing; give a store that moola build-features made, or --da",
+        ),
+        ({"batch_size": 0}, "batch_size: 0 is out of range"),
+        ({"split": "tset"}, "split: 'tset' is none; give train, val, test or all"),
+    ],
+)
+def test_requests_that_make_no_sense(run: Path, market: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        moola.predict(run, **{"feature_dir": market / "store"} | given)
+    assert message in str(caught.value)
+
+
+def test_labels_that_cannot_be_learned_from(
+    market: Path, labels: LabelledWindows, store: moola.FeatureStore, tmp_path: Path
+) -> None:
+    def attempt(given: Any, where: Any = market / "store", **options: Any) -> None:
+        moola.finetune(where, given, tmp_path / "run", **QUIET | options)
+
+    with pytest.raises(ConfigError, match=r"labels: 'none' is the only class; label windows of at least two"):
+        attempt(replace(labels, classes=("none",), y=np.zeros_like(labels.y)))
+    with pytest.raises(LabelError, match=r"windows? for 50 folds"):
+        attempt(labels, folds=50)
+    with pytest.raises(ConfigError, match=r"validation_share: 0.7 is no share; give 0, or up to 0.5"):
+        attempt(labels, validation_share=0.7)
+    with pytest.raises(
+        ConfigError, match="window_length: is 20, the windows have 105 bars; import the labels"
+    ):
+        attempt(labels, window_length=20)
+    missing = "feature_dir: is missing; give the store that the labels speak of"
+    for given in (labels, market / "labels.parquet"):
+        with pytest.raises(ConfigError, match=missing):
+            attempt(given, None)
+    for whose, what in (("f" * 32, "of another store"), ("", "windows that were cut beforehand")):
+        with pytest.raises(ConfigError, match=f"is not what these labels speak of: they are {what}; give"):
+            attempt(replace(labels, store_id=whose))
+    one_place = replace(labels, starts=np.full_like(labels.starts, 40), ends=np.full_like(labels.starts, 144))
+    with pytest.raises(
+        SplitError, match="1 stretches of time that no two windows share cannot be parted into"
+    ):
+        attempt(one_place)
+    few = labels.take(np.concatenate([np.flatnonzero(labels.y == code)[:5] for code in range(3)]))
+    with pytest.raises(
+        SplitError, match=r"with a class with 4 cannot be parted .*give another --validation-s"
+    ):
+        attempt(few)
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    with pytest.raises(
+        SplitError, match=r"has all windows of a class, for they share their bars. Label more"
+    ):
+        list(stratified_folds(y, np.array([0, 1, 2, 3, 4, 4, 4, 4]), 3, 0, "folds"))
+
+
+def test_an_encoder_of_other_features_is_refused(
+    run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    other = replace(labels, feature_set="ohlc4", store_id="")
+    names = ("open", "high", "low", "close")
+    other = replace(other, X=labels.X[:, :, :4].copy(), feature_names=names)
+    with pytest.raises(FeatureMismatchError, match="the labels has the features ohlc4, the weights were"):
+        moola.finetune(None, other, tmp_path / "run", encoder=run, device="cpu")
+
+
+# The commands
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        app([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_the_commands(
+    market: Path, run: Path, table: pa.Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
+    where = ["--feature-dir", market / "store", "--labels", market / "labels.parquet"]
+    how = ["--model", tmp_path / "tiny.yaml", "--device", "cpu", "--output", tmp_path / "run"]
+    assert command("finetune", *where, *how) == 0
+    shown = capsys.readouterr()
+    assert "fold 5 of 5: 3 epochs" in shown.err
+    assert "calibrated  temperature" in shown.out
+    assert "out of fold: macro-F1" in shown.out
+    assert "no difference shown between tiny and" in shown.out
+    # From the command line the same as from Python.
+    both = [load_weights(path / "best.safetensors").digest for path in (run, tmp_path / "run")]
+    assert both[0] == both[1]
+    assert command("finetune", *where, *how, "--resume", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["resumed"] is True
+    assert command("finetune", *where, "--resume") == 2
+    assert "--output: is missing; --resume needs to know which run" in capsys.readouterr().err
+    assert command("finetune", *where, "--freeze", "never", "--output", tmp_path / "x") == 2
+    assert "freeze" in capsys.readouterr().err
+
+    store, file = ["--feature-dir", market / "store"], tmp_path / "p.parquet"
+    assert command("predict", "--run", tmp_path / "run", *store, "--output", file, "--to", TO) == 0
+    assert f"windows     {len(table):,}, of " in capsys.readouterr().out
+    assert pq.read_table(file).equals(table)
+    some = ["--from", "2020-06-10", "--to", "2020-06-11", "--stride", 7, "--json"]
+    assert command("predict", "--run", run, "--run", tmp_path / "run", *store, "--output", file, *some) == 0
+    assert json.loads(capsys.readouterr().out)["windows"] == len(pq.read_table(file))
+    assert command("predict", "--run", run, *store, "--output", file, "--from", "noon") == 2
+    assert "--from: 'noon' is no time" in capsys.readouterr().err
