@@ -5,6 +5,7 @@ from __future__ import annotations
 from moola.cli import features as features
 from moola.cli import labels as labels
 from moola.cli import models as models
+from moola.cli import validation as validation
 from moola.cli.app import app, run
 
 __all__ = ["app", "run"]
