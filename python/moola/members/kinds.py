@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,12 +55,12 @@ KINDS: Mapping[str, Callable[..., Any]] = {
 """What makes an unfitted member of each kind, from its parameters."""
 
 
-def make_member(kind: str, *, encoder: str | os.PathLike[str] | None = None, **parameters: Any) -> Any:
+def make_member(kind: str, *, encoder: Any = None, **parameters: Any) -> Any:
     """An unfitted member of a kind.
 
     Args:
         kind: A name of :data:`KINDS`.
-        encoder: A pre-trained encoder, for Jade.
+        encoder: A pre-trained encoder, for Jade: whatever :class:`moola.JadeClassifier` takes.
         parameters: The estimator's own, as of its constructor.
 
     Raises `ConfigError` for another kind, an encoder that it cannot use, and parameters that it does not have.
@@ -74,7 +73,7 @@ def make_member(kind: str, *, encoder: str | os.PathLike[str] | None = None, **p
     if encoder is not None:
         if not kind.startswith("jade"):
             raise ConfigError("encoder", f"is of no use to {kind}; give it to jade or jade_compact")
-        parameters["encoder"] = os.fspath(encoder)
+        parameters["encoder"] = encoder
     member = KINDS[kind]()
     known = member.get_params(deep=False)
     if unknown := sorted(set(parameters) - set(known)):

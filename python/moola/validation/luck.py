@@ -126,10 +126,9 @@ def luck_of(
     if cheaper:
         own = scores(validation.truth, said)
         null = {name: replace(found, value=own[name]) for name, found in null.items()}
-    whose = "of its networks" if model == STACK else "of it"
-    what = f"{model}, {whose} the heads alone on frozen embeddings" if cheaper else model
+    what = f"{model} gives with heads alone trained, on frozen embeddings" if cheaper else f"{model} gives"
     note = (
-        f"chance is what {what} gives, cross-validated with {shuffles} shuffles of the labels: {(shuffles + 1) * fits:,} "
+        f"chance is what {what}, cross-validated with {shuffles} shuffles of the labels: {(shuffles + 1) * fits:,} "
         f"fits in {seconds:.0f} s"
     )
     return Luck(null, note)
