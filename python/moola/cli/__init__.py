@@ -6,6 +6,7 @@ from moola.cli import features as features
 from moola.cli import finetune as finetune
 from moola.cli import labels as labels
 from moola.cli import models as models
+from moola.cli import validation as validation
 from moola.cli.app import app, run
 
 __all__ = ["app", "run"]

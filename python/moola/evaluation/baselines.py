@@ -214,7 +214,12 @@ class PooledLogisticRegression(_Classifier):
         self.class_weight = class_weight
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, spans: ArrayLike | None = None, valid_mask: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        spans: ArrayLike | None = None,
+        valid_mask: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> PooledLogisticRegression:
         """Fits pooled windows. Where all labels are one class, that one is said with certainty. Spans are not used."""
         pooled = pool_features(X, valid_mask)
@@ -222,10 +227,11 @@ class PooledLogisticRegression(_Classifier):
             regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1_000)
             self._model = make_pipeline(StandardScaler(), regression)
         else:
-            self._model = DummyClassifier(strategy="prior")
+            self._model = make_pipeline(DummyClassifier(strategy="prior"))
         # Matrices of a hundred rows: on a busy machine threads that wait for each other take ten times as long.
         with threadpool_limits(1):
-            self._model.fit(pooled, y)
+            weights = {f"{name}__sample_weight": sample_weight for name, _ in self._model.steps}
+            self._model.fit(pooled, y, **weights)
         self.classes_ = self._model.classes_
         return self
 

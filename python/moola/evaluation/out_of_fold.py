@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from moola.errors import ConfigError, LeakError
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 
-__all__ = ["fold_numbers", "out_of_fold"]
+__all__ = ["check_splits", "fit_predict", "fold_numbers", "out_of_fold"]
 
 
 def out_of_fold(
@@ -21,6 +21,7 @@ def out_of_fold(
     splits: Iterable[tuple[ArrayLike, ArrayLike]],
     *,
     valid_mask: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
     n_jobs: int | None = None,
 ) -> Predictions:
     """Fits a clone of an estimator in each fold, and has it predict the fold's test windows.
@@ -33,6 +34,7 @@ def out_of_fold(
         truth: The windows' labels, spans and groups.
         splits: (train, test) a fold, such as `PurgedKFold(...).split()` gives; each window is tested once.
         valid_mask: `[n, K]` bool.
+        weight: `[n]`, how much each window counts in training, for estimators that take `sample_weight`.
         n_jobs: Folds at a time, as joblib understands it.
 
     Returns:
@@ -49,14 +51,11 @@ def out_of_fold(
     if len(x) != len(truth):
         raise ConfigError("X", f"has {len(x):,} windows; give one for each of the {len(truth):,} labelled")
     parts = [(np.asarray(train), np.asarray(test)) for train, test in splits]
-    folds = fold_numbers([test for _, test in parts], len(truth))
-    for fold, (train, test) in enumerate(parts):
-        both = np.intersect1d(truth.groups[train], truth.groups[test])
-        if len(both):
-            shared = train[np.isin(truth.groups[train], both)]
-            raise LeakError(f"fold {fold}", "trains on windows of groups that it tests", shared)
+    folds = check_splits(parts, truth)
+    weights = None if weight is None else np.asarray(weight, np.float64)
     found = Parallel(n_jobs=n_jobs)(
-        delayed(_fold)(clone(estimator), x, truth, train, test, mask) for train, test in parts
+        delayed(fit_predict)(clone(estimator), x, truth, train, test, valid_mask=mask, weight=weights)
+        for train, test in parts
     )
     order = np.argsort(np.concatenate([test for _, test in parts]))
 
@@ -65,6 +64,21 @@ def out_of_fold(
         return None if arrays[0] is None else np.concatenate(arrays)[order]
 
     return Predictions(joined(0), joined(1), folds=folds)
+
+
+def check_splits(splits: Sequence[tuple[NDArray[Any], NDArray[Any]]], truth: Truth) -> Numbers:
+    """`[n]`: in which fold each window is tested.
+
+    Raises `LeakError` where a fold trains on windows that it tests, or whose group it tests, and `ConfigError`
+    where a window is not tested once.
+    """
+    folds = fold_numbers([test for _, test in splits], len(truth))
+    for fold, (train, test) in enumerate(splits):
+        both = np.intersect1d(truth.groups[train], truth.groups[test])
+        if len(both):
+            shared = train[np.isin(truth.groups[train], both)]
+            raise LeakError(f"fold {fold}", "trains on windows of groups that it tests", shared)
+    return folds
 
 
 def fold_numbers(tests: list[NDArray[Any]], n: int) -> Numbers:
@@ -84,14 +98,33 @@ def fold_numbers(tests: list[NDArray[Any]], n: int) -> Numbers:
     return folds
 
 
-def _fold(
-    model: Any, x: NDArray[Any], truth: Truth, train: Numbers, test: Numbers, mask: NDArray[Any] | None
+def fit_predict(
+    model: Any,
+    x: NDArray[Any],
+    truth: Truth,
+    train: Numbers,
+    test: Numbers,
+    *,
+    valid_mask: NDArray[Any] | None = None,
+    weight: NDArray[Any] | None = None,
 ) -> tuple[Floats | None, Numbers | None]:
-    """What a model fitted on some windows says of others: probabilities of all classes, and spans."""
+    """What a model fitted on some windows says of others: probabilities of all classes, and spans.
+
+    Args:
+        model: An unfitted estimator; afterwards it is fitted.
+        x: `[n, K, D]`.
+        train, test: Numbers of windows.
+        valid_mask: `[n, K]` bool.
+        weight: `[n]`, given as `sample_weight` to a model that takes it.
+    """
+    from sklearn.utils.validation import has_fit_parameter
+
     classifies, points = hasattr(model, "predict_proba"), hasattr(model, "predict_spans")
     points = points and truth.spans is not None
     given = {} if truth.spans is None or not points else {"spans": truth.spans[train]}
-    masks = [{} if mask is None else {"valid_mask": mask[rows]} for rows in (train, test)]
+    if weight is not None and has_fit_parameter(model, "sample_weight"):
+        given["sample_weight"] = weight[train]
+    masks = [{} if valid_mask is None else {"valid_mask": valid_mask[rows]} for rows in (train, test)]
     model.fit(x[train], truth.classes[truth.y[train]], **given, **masks[0])
     probabilities, spans = None, None
     if classifies:

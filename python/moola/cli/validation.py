@@ -1,0 +1,374 @@
+"""The commands that tell luck from progress: cross-validate, ensemble, stack, evaluate."""
+
+from __future__ import annotations
+
+import json as json_module
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from moola.cli.app import Json, Progress, app, print_facts, print_json, print_table
+from moola.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moola.evaluation.report import Evaluation
+    from moola.labels.windows import LabelledWindows
+    from moola.validation.luck import Luck
+    from moola.validation.records import CrossValidation
+
+__all__ = ["cross_validate", "ensemble", "evaluate", "stack"]
+
+Labels = Annotated[str, typer.Option(metavar="L", help="Labelled windows that moola import-labels wrote.")]
+Output = Annotated[str, typer.Option(metavar="DIR", help="The directory to write; it must be new.")]
+Members = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--member",
+        metavar="KIND[=L]",
+        help="jade, jade_compact, convolution, regression, trees or kernels; on L, the same windows with other "
+        "features; may be given again.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KIND.KEY=VALUE", help="A parameter of a kind of model; may be given again."
+    ),
+]
+EncoderRun = Annotated[
+    str | None, typer.Option(metavar="RUN", help="Jade's pre-trained encoder; it is set beside scratch.")
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--feature-dir",
+        metavar="STORE",
+        help="The labelled store, to compare windows of several symbols in time.",
+    ),
+]
+Folds = Annotated[int, typer.Option(help="Parts, of which each is tested once.")]
+Repeats = Annotated[int, typer.Option(help="Times over, each with other folds and seeds.")]
+Embargo = Annotated[int, typer.Option(help="Bars after a test window in which no training window begins.")]
+Seed = Annotated[int, typer.Option(help="Of folds, models and resamples.")]
+Device = Annotated[
+    str, typer.Option(help="Of networks; cpu goes with several --jobs.", metavar="auto|cpu|cuda")
+]
+Jobs = Annotated[int, typer.Option(help="Fits at a time, one thread each; -1 takes all cores.")]
+
+
+@app.command()
+def cross_validate(
+    labels: Labels,
+    output: Output,
+    member: Members = None,
+    settings: Settings = None,
+    encoder: EncoderRun = None,
+    feature_dir: Store = None,
+    folds: Folds = 5,
+    repeats: Repeats = 1,
+    embargo: Embargo = 0,
+    seed: Seed = 17,
+    device: Device = "cpu",
+    jobs: Jobs = -1,
+    json: Json = False,
+) -> None:
+    """Score models on windows that they have not seen; jade_compact unless others are given."""
+    from moola.validation import cross_validate
+
+    asked = _Asked.of(labels, member or ["jade_compact"], settings, encoder, feature_dir, seed, device)
+    started = time.perf_counter()
+    with Progress(json) as progress:
+        found = cross_validate(
+            asked.windows,
+            asked.estimators(),
+            folds=folds,
+            repeats=repeats,
+            seed=seed,
+            embargo=embargo,
+            store=feature_dir,
+            other_windows=asked.other_windows,
+            seen=asked.seen,
+            n_jobs=jobs,
+            report=lambda done, total: progress("fitting models", done, total),
+        )
+    found = replace(found, settings=found.settings | {"members": asked.record})
+    directory = found.save(output)
+    evaluations = _assess(found, None, seed, jobs, {})
+    _finish(directory, found, evaluations, started, json)
+
+
+@app.command()
+def stack(
+    labels: Labels,
+    output: Output,
+    member: Members = None,
+    settings: Settings = None,
+    encoder: EncoderRun = None,
+    feature_dir: Store = None,
+    folds: Folds = 5,
+    inner_folds: Annotated[int, typer.Option(help="Folds of each fold's training windows.")] = 5,
+    repeats: Repeats = 1,
+    embargo: Embargo = 0,
+    seed: Seed = 17,
+    device: Device = "cpu",
+    jobs: Jobs = -1,
+    json: Json = False,
+) -> None:
+    """Combine models of different kinds, by one fitted on out-of-fold predictions; all kinds by default."""
+    from moola.members import KINDS
+    from moola.validation import stack
+
+    asked = _Asked.of(labels, member or list(KINDS), settings, encoder, feature_dir, seed, device)
+    started = time.perf_counter()
+    with Progress(json) as progress:
+        found = stack(
+            asked.windows,
+            asked.estimators(),
+            folds=folds,
+            inner_folds=inner_folds,
+            repeats=repeats,
+            seed=seed,
+            embargo=embargo,
+            store=feature_dir,
+            other_windows=asked.other_windows,
+            seen=asked.seen,
+            n_jobs=jobs,
+            report=lambda done, total: progress("fitting models", done, total),
+        )
+    found = replace(found, settings=found.settings | {"members": asked.record})
+    directory = found.save(output)
+    evaluations = _assess(found, None, seed, jobs, {})
+    _finish(directory, found, evaluations, started, json)
+
+
+@app.command()
+def ensemble(
+    result: Annotated[str, typer.Argument(metavar="DIR", help="What moola cross-validate or stack wrote.")],
+    output: Output,
+    seed: Seed = 17,
+    jobs: Jobs = -1,
+    json: Json = False,
+) -> None:
+    """Average each model's predictions over folds and seeds."""
+    from moola.validation import CrossValidation, ensemble
+
+    started = time.perf_counter()
+    found = ensemble(CrossValidation.load(result))
+    directory = found.save(output)
+    evaluations = _assess(found, None, seed, jobs, {})
+    _finish(directory, found, evaluations, started, json)
+
+
+@app.command()
+def evaluate(
+    result: Annotated[
+        str, typer.Argument(metavar="DIR", help="What moola cross-validate, ensemble or stack wrote.")
+    ],
+    model: Annotated[
+        list[str] | None, typer.Option(help="One of its models; may be given again.", show_default="all")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Another of the same labels and folds; may be given again."),
+    ] = None,
+    permutations: Annotated[
+        int | None,
+        typer.Option(
+            help="Shuffles of the labels; 0 for none.", show_default="200; 20 for networks and stacks"
+        ),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Train networks whole with every shuffle, not their heads alone.")
+    ] = False,
+    feature_dir: Store = None,
+    seed: Seed = 17,
+    jobs: Jobs = -1,
+    json: Json = False,
+) -> None:
+    """Tell luck from progress: intervals, baselines, paired differences, and what shuffled labels give."""
+    from moola.validation.luck import luck_of
+    from moola.validation.records import CrossValidation, beside
+    from moola.validation.stacks import STACK
+
+    started = time.perf_counter()
+    own = CrossValidation.load(result)
+    others = {Path(path).name: CrossValidation.load(path) for path in against or ()}
+    found = beside(own, others)
+    asked = own.settings.get("members", {})
+    luck: dict[str, Luck] = {}
+    if permutations != 0:
+        estimators, other_windows = _rebuilt(asked)
+        for name in model or own.members:
+            own.predictions(name)
+            if name in estimators or name == STACK:
+                if not json:
+                    print(f"shuffling labels for {name} …", flush=True)
+                luck[name] = luck_of(
+                    own,
+                    name,
+                    estimators,
+                    permutations=permutations,
+                    whole=whole,
+                    other_windows=other_windows,
+                    store=feature_dir,
+                    seed=seed,
+                    n_jobs=jobs,
+                )
+    evaluations = _assess(found, model or list(own.members), seed, jobs, luck)
+    _finish(Path(result), found, evaluations, started, json)
+
+
+class _Asked(NamedTuple):
+    """What was asked for: windows, and members on them."""
+
+    windows: LabelledWindows
+    other_windows: dict[str, LabelledWindows]
+    seen: Any
+    record: dict[str, Any]
+    """By member's name, what makes it, as JSON."""
+
+    @classmethod
+    def of(
+        cls,
+        labels: str,
+        members: Sequence[str],
+        settings: Sequence[str] | None,
+        encoder: str | None,
+        store: str | None,
+        seed: int,
+        device: str,
+    ) -> _Asked:
+        from moola.labels import LabelledWindows
+        from moola.members import KINDS, make_member
+
+        windows = LabelledWindows.load(labels)
+        kinds = [member.partition("=")[0] for member in members]
+        parameters = _parameters(settings or (), kinds)
+        record: dict[str, Any] = {}
+        for member, kind in zip(members, kinds, strict=True):
+            _, equals, path = member.partition("=")
+            name = f"{kind} ({Path(path).stem})" if equals else kind
+            if name in record:
+                raise ConfigError("member", f"{name} is given twice; give each once")
+            known = KINDS[kind]().get_params(deep=False) if kind in KINDS else {}
+            # Only what it has: a regression has neither.
+            own = {key: value for key, value in (("seed", seed), ("device", device)) if key in known}
+            record[name] = {
+                "kind": kind,
+                "labels": path or None,
+                "encoder": encoder if kind.startswith("jade") else None,
+                "parameters": own | parameters.get(kind, {}),
+            }
+            make_member(kind, encoder=record[name]["encoder"], **record[name]["parameters"])
+        if encoder is not None and not any(one["encoder"] for one in record.values()):
+            raise ConfigError("encoder", "is of no use to these members; add jade or jade_compact")
+        seen = None
+        if encoder is not None:
+            from moola.validation import seen_windows
+
+            seen = seen_windows(encoder, windows, store)
+        other = {
+            name: LabelledWindows.load(one["labels"])
+            for name, one in record.items()
+            if one["labels"] is not None
+        }
+        return cls(windows, other, seen, record)
+
+    def estimators(self) -> dict[str, Any]:
+        return _rebuilt(self.record, with_windows=False)[0]
+
+
+def _rebuilt(
+    record: Mapping[str, Any], with_windows: bool = True
+) -> tuple[dict[str, Any], dict[str, LabelledWindows]]:
+    """Estimators from what is written of them, those from scratch too, and the windows of those with their own."""
+    from moola.labels import LabelledWindows
+    from moola.members import make_member
+    from moola.validation.cross_validation import with_scratch
+
+    members = {
+        name: make_member(one["kind"], encoder=one["encoder"], **one["parameters"])
+        for name, one in record.items()
+    }
+    if not with_windows:
+        return members, {}
+    other = {
+        name: LabelledWindows.load(one["labels"]) for name, one in record.items() if one["labels"] is not None
+    }
+    return with_scratch(members, other)
+
+
+def _parameters(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`KIND.KEY=VALUE` by kind."""
+    parameters: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        kind, dot, key = name.partition(".")
+        if not (equals and dot and key):
+            raise ConfigError("set", f"{setting!r} is not KIND.KEY=VALUE, such as jade_compact.epochs=25")
+        if kind not in kinds:
+            raise ConfigError("set", f"{setting!r} is of no member; give one of {', '.join(kinds)}")
+        try:
+            value = json_module.loads(text)
+        except ValueError:
+            value = text
+        parameters.setdefault(kind, {})[key] = value
+    return parameters
+
+
+def _assess(
+    found: CrossValidation,
+    models: Sequence[str] | None,
+    seed: int,
+    jobs: int,
+    luck: Mapping[str, Luck],
+) -> dict[str, Evaluation]:
+    from moola.validation.assessment import assess, baselines_of
+
+    baselines = baselines_of(found, seed=seed, n_jobs=jobs)
+    return {
+        name: assess(found, name, baselines=baselines, luck=luck.get(name), seed=seed)
+        for name in models or found.members
+    }
+
+
+def _finish(
+    directory: Path,
+    found: CrossValidation,
+    evaluations: Mapping[str, Evaluation],
+    started: float,
+    json: bool,
+) -> None:
+    from moola.validation.assessment import temperature_of, write_assessment
+
+    paths = write_assessment(directory, found, evaluations)
+    took = time.perf_counter() - started
+    if json:
+        return print_json(
+            {
+                "output": directory,
+                "models": {name: evaluation.record() for name, evaluation in evaluations.items()},
+                "files": [path.name for path in paths],
+                "seconds": round(took, 4),
+            }
+        )
+    truth = found.truth
+    print_facts(
+        [
+            ("windows", f"{len(truth):,} in {truth.n_groups:,} groups"),
+            ("folds", f"{found.settings['folds']}, {found.settings['repeats']} times"),
+        ]
+    )
+    for name, evaluation in evaluations.items():
+        print_table(name, evaluation.columns, evaluation.rows())
+        temperature = temperature_of(found, name)
+        if temperature is not None:
+            print(f"temperature {temperature:.2f}: above 1 it is surer than it is right, below 1 less sure")
+        print("\n".join(evaluation.sentences()))
+    print_facts(
+        [("took", f"{took:.1f} s"), ("result", f"{directory}: {', '.join(path.name for path in paths)}")]
+    )

@@ -1,0 +1,106 @@
+"""Cross-validation of several members in the same folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from moola.data.dataset import whole_number
+from moola.errors import ConfigError
+from moola.evaluation.out_of_fold import check_splits
+from moola.labels.windows import LabelledWindows
+from moola.validation.fits import Fit, Report, check_members, joined, run_fits, seeded
+from moola.validation.folds import StorePath, TrainTest, purged_folds
+from moola.validation.records import CrossValidation, truth_of
+
+__all__ = ["FROM_SCRATCH", "cross_validate", "repeated_folds", "with_scratch"]
+
+FROM_SCRATCH = " from scratch"
+"""What follows a member's name in that of the same member without its encoder."""
+
+
+def cross_validate(
+    windows: LabelledWindows,
+    members: Mapping[str, Any],
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    seed: int = 0,
+    embargo: int = 0,
+    store: StorePath | None = None,
+    splits: Sequence[Sequence[TrainTest]] | None = None,
+    other_windows: Mapping[str, LabelledWindows] | None = None,
+    seen: NDArray[Any] | None = None,
+    n_jobs: int | None = None,
+    report: Report | None = None,
+) -> CrossValidation:
+    """Has each member predict every window by models that have not seen it.
+
+    A member with a pre-trained encoder is joined by the same member from scratch. In repeat r folds are others, and so
+    is the seed of a member that has one: its own plus r. The same arguments give the same results, for any `n_jobs`.
+
+    Args:
+        windows: Labelled windows.
+        members: Unfitted estimators by name, such as :func:`moola.members.make_member` makes.
+        folds, seed, embargo, store: As of :func:`moola.validation.purged_folds`.
+        repeats: How many times.
+        splits: Folds by repeat, in place of those.
+        other_windows: By member's name, the same windows with other features.
+        seen: `[n]` bool, of which windows an encoder was pre-trained on bars; see
+            :func:`moola.validation.seen_windows`.
+        n_jobs: Fits at a time, as joblib understands it; each has one thread.
+        report: Called with the number of fits done, and of all.
+
+    Raises what :func:`moola.validation.purged_folds` and the members raise, `LeakError` for splits that leak, and
+    `ConfigError`.
+    """
+    truth = truth_of(windows, seen)
+    members, other = with_scratch(members, other_windows)
+    check_members(members, windows, other)
+    if splits is None:
+        splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)
+    for repeat in splits:
+        check_splits(repeat, truth)
+    fits = [
+        Fit(name, seeded(estimator, number), train, test)
+        for name, estimator in members.items()
+        for number, repeat in enumerate(splits)
+        for train, test in repeat
+    ]
+    said = iter(run_fits(fits, truth, windows, other, n_jobs=n_jobs, report=report))
+    found = {
+        name: tuple(joined(repeat, [next(said) for _ in repeat]) for repeat in splits) for name in members
+    }
+    settings = {"folds": len(splits[0]), "repeats": len(splits), "seed": seed, "embargo": embargo}
+    return CrossValidation(windows, truth, tuple(map(tuple, splits)), found, settings)
+
+
+def repeated_folds(
+    windows: LabelledWindows, folds: int, repeats: int, *, seed: int, embargo: int, store: StorePath | None
+) -> list[list[TrainTest]]:
+    """Folds of each repeat."""
+    return [
+        purged_folds(windows, folds, seed=seed, repeat=repeat, embargo=embargo, store=store)
+        for repeat in range(whole_number("repeats", repeats, 1))
+    ]
+
+
+def with_scratch(
+    members: Mapping[str, Any], other_windows: Mapping[str, LabelledWindows] | None
+) -> tuple[dict[str, Any], dict[str, LabelledWindows]]:
+    """The members, and beside each that has an encoder the same one from scratch; and the windows of each."""
+    from sklearn.base import clone
+
+    all_members, other = dict(members), dict(other_windows or {})
+    for name, member in members.items():
+        if not hasattr(member, "get_params"):
+            raise ConfigError("members", f"{name} is no estimator of scikit-learn's manner; give one")
+        scratch = f"{name}{FROM_SCRATCH}"
+        if member.get_params(deep=False).get("encoder") is None or scratch in members:
+            continue
+        all_members[scratch] = clone(member).set_params(encoder=None)
+        if name in other:
+            other[scratch] = other[name]
+    return all_members, other

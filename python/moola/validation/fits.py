@@ -1,0 +1,146 @@
+"""Many fits of many members, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from moola.errors import ConfigError
+from moola.evaluation.leaks import FittedOn
+from moola.evaluation.out_of_fold import fit_predict
+from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.labels.windows import LabelledWindows
+from moola.training.threads import one_thread
+from moola.validation.dropout import dropout_spread, has_dropout
+from moola.validation.folds import TrainTest
+from moola.validation.records import OutOfFold
+
+__all__ = ["Fit", "Report", "Said", "check_members", "joined", "run_fits", "seeded"]
+
+Report: TypeAlias = Callable[[int, int], None]
+"""Called with how many fits are done, and of how many."""
+
+
+class Fit(NamedTuple):
+    """One model to be fitted and asked."""
+
+    member: str
+    estimator: Any
+    """Unfitted."""
+    train: Numbers
+    test: Numbers
+
+
+class Said(NamedTuple):
+    """What a model said of the windows that it was asked about."""
+
+    probabilities: Floats | None
+    spans: Numbers | None
+    spread: Floats | None
+    """Of the most probable class, over draws of dropout."""
+    seconds: float
+
+
+def check_members(
+    members: Mapping[str, Any], windows: LabelledWindows, other_windows: Mapping[str, LabelledWindows]
+) -> None:
+    """Raises `ConfigError` where there is no member, or one's windows are not the ones that the others have."""
+    if not members:
+        raise ConfigError("members", "is empty; give at least one model")
+    for name, other in other_windows.items():
+        if name not in members:
+            raise ConfigError("other_windows", f"has {name!r}, which is no member; give a member's name")
+        same = (
+            len(other) == len(windows)
+            and other.classes == windows.classes
+            and all(
+                np.array_equal(getattr(other, field), getattr(windows, field))
+                for field in ("y", "spans", "weight", "symbols")
+            )
+            and (other.times is None or windows.times is None or np.array_equal(other.times, windows.times))
+        )
+        if not same:
+            raise ConfigError(
+                "other_windows",
+                f"of {name} are not the same windows with the same labels; import one file of labels with each set of "
+                "features",
+            )
+
+
+def seeded(estimator: Any, repeat: int) -> Any:
+    """A copy, with the seed that it has in this repeat: its own, plus the number of the repeat."""
+    copy = clone(estimator)
+    parameters = copy.get_params(deep=False)
+    return copy.set_params(seed=parameters["seed"] + repeat) if "seed" in parameters else copy
+
+
+def run_fits(
+    fits: Sequence[Fit],
+    truth: Truth,
+    windows: LabelledWindows,
+    other_windows: Mapping[str, LabelledWindows],
+    *,
+    n_jobs: int | None,
+    report: Report | None,
+) -> list[Said]:
+    """Fits and asks all, each on one thread, in the order of `fits`. joblib decides where."""
+    tasks = []
+    for fit in fits:
+        own = other_windows.get(fit.member, windows)
+        arrays = own.X, own.valid_mask, windows.weight
+        tasks.append(delayed(_run)(fit.estimator, *arrays, truth, fit.train, fit.test))
+    if report is None:
+        return list(Parallel(n_jobs=n_jobs)(tasks))
+    said = []
+    for one in Parallel(n_jobs=n_jobs, return_as="generator")(tasks):
+        said.append(one)
+        report(len(said), len(fits))
+    return said
+
+
+def _run(
+    estimator: Any, x: Any, valid: Any, weight: Floats, truth: Truth, train: Numbers, test: Numbers
+) -> Said:
+    start = perf_counter()
+    with threadpool_limits(1), one_thread():
+        probabilities, spans = fit_predict(estimator, x, truth, train, test, valid_mask=valid, weight=weight)
+        seconds = perf_counter() - start
+        spread = None
+        if probabilities is not None and has_dropout(estimator):
+            seed = estimator.get_params(deep=False).get("seed", 0)
+            deviation = dropout_spread(estimator, x[test], valid[test], seed=seed).deviation
+            said = estimator.predict_proba(x[test], valid[test]).argmax(axis=1)
+            spread = deviation[np.arange(len(test)), said]
+    return Said(probabilities, spans, spread, seconds)
+
+
+def joined(splits: Sequence[TrainTest], said: Sequence[Said], windows: Numbers | None = None) -> OutOfFold:
+    """What the models of all folds said, in the order of the windows.
+
+    Args:
+        splits: Of each fold, by the windows' numbers.
+        said: By each fold's model.
+        windows: `[m]`, ascending, the numbers of those that are tested, where not all are.
+    """
+    tested = np.concatenate([test for _, test in splits])
+    order = np.argsort(tested)
+
+    def column(arrays: Sequence[Any]) -> Any:
+        return None if arrays[0] is None else np.concatenate(arrays)[order]
+
+    folds = np.repeat(np.arange(len(splits)), [len(test) for _, test in splits])[order]
+    return OutOfFold(
+        Predictions(
+            column([one.probabilities for one in said]), column([one.spans for one in said]), folds=folds
+        ),
+        tuple(FittedOn(train) for train, _ in splits),
+        windows,
+        column([one.spread for one in said]),
+        sum(one.seconds for one in said),
+    )

@@ -1,0 +1,324 @@
+"""What a cross-validation came to, in memory and in a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moola.errors import ConfigError, LeakError, RunError
+from moola.evaluation.leaks import FittedOn, assert_out_of_fold
+from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.labels.windows import LabelledWindows
+from moola.publish import replacing_file
+from moola.training.runs import read_json, write_json
+from moola.validation.folds import TrainTest
+
+__all__ = ["LABELS", "PREDICTIONS", "RECORD", "CrossValidation", "OutOfFold", "beside", "truth_of"]
+
+LABELS, PREDICTIONS, RECORD = "labels.safetensors", "predictions.parquet", "cross_validation.json"
+FORMAT_VERSION = 1
+
+_LEAST = np.finfo(np.float64).tiny
+
+Splits: TypeAlias = tuple[tuple[TrainTest, ...], ...]
+
+
+def truth_of(windows: LabelledWindows, seen: NDArray[np.bool_] | None = None) -> Truth:
+    """Labelled windows as what scores are against. Without any span there are no scores of spans."""
+    return Truth(
+        np.array(windows.classes)[windows.y],
+        classes=np.array(windows.classes),
+        spans=windows.spans if (windows.spans[:, 0] >= 0).any() else None,
+        groups=windows.groups,
+        seen=seen,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """What one member said of windows in one repeat, by models that had not seen them.
+
+    Raises `LeakError` where one had, and `ConfigError` where folds are missing.
+    """
+
+    predictions: Predictions
+    fitted_on: tuple[FittedOn, ...]
+    """Of each fold's model, the numbers of the windows it was fitted on."""
+    windows: Numbers | None = None
+    """`[m]`, the numbers of the windows that were predicted, where not all were."""
+    spread: Floats | None = None
+    """`[m]`, the standard deviation of the most probable class's probability over draws of dropout."""
+    seconds: float = field(default=0.0, compare=False)
+    """What its fits took, together, each on one thread."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self, held_out: Any = ()) -> None:
+        """Raises `LeakError` if a model was fitted on what it predicts, or on any of the windows that are held out."""
+        if self.predictions.folds is None:
+            raise ConfigError(
+                "predictions", "do not say their folds, so nobody knows whether they are out of fold"
+            )
+        assert_out_of_fold(self.predictions.folds, self.fitted_on, held_out=held_out, windows=self.windows)
+
+    @property
+    def logits(self) -> Floats | None:
+        """`[m, C]`: the logarithms of the probabilities, which are logits but for a constant a window."""
+        p = self.predictions.probabilities
+        return None if p is None else np.log(np.maximum(p, _LEAST))
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """Out-of-fold predictions of several members for the same windows, in the same folds."""
+
+    windows: LabelledWindows
+    truth: Truth
+    splits: Splits
+    """By repeat, (train, test) of each fold."""
+    members: dict[str, tuple[OutOfFold, ...]]
+    """By name, one a repeat; of an ensemble of all repeats, one."""
+    settings: dict[str, Any]
+    """What it was asked for, as JSON."""
+
+    def __post_init__(self) -> None:
+        for name, several in self.members.items():
+            for one in several:
+                if one.windows is not None or len(one.predictions) != len(self.truth):
+                    raise ConfigError(
+                        "members", f"{name} has not predicted every window; give predictions of all"
+                    )
+                one.predictions.check_against(self.truth)
+
+    def predictions(self, name: str) -> list[Predictions]:
+        """Those of a member, one a repeat. Raises `ConfigError` for another name."""
+        if name not in self.members:
+            raise ConfigError("model", f"{name!r} is not among them; give one of {', '.join(self.members)}")
+        return [one.predictions for one in self.members[name]]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a directory: the labelled windows, the predictions as Parquet, and the rest as JSON.
+
+        Raises `RunError` when something stands there.
+        """
+        directory = new_directory(path)
+        self.windows.save(directory / LABELS)
+        self._write_predictions(directory / PREDICTIONS)
+        record = {
+            "format_version": FORMAT_VERSION,
+            "settings": self.settings,
+            "seen": np.flatnonzero(self.truth.seen).tolist(),
+            "splits": [
+                [{"train": train.tolist(), "test": test.tolist()} for train, test in repeat]
+                for repeat in self.splits
+            ],
+            "members": {
+                name: [
+                    {"fitted_on": [fitted.record() for fitted in one.fitted_on], "seconds": one.seconds}
+                    for one in several
+                ]
+                for name, several in self.members.items()
+            },
+        }
+        # What makes it a cross-validation, and so the last.
+        write_json(directory / RECORD, record)
+        return directory
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads what :meth:`save` wrote, and checks anew that no model knew the windows that it predicted.
+
+        Raises `RunError` for what is no such directory or is damaged, `LeakError`, and `InputError` for the labels.
+        """
+        directory = Path(path)
+        if not (directory / RECORD).exists():
+            raise RunError(
+                directory,
+                f"is no cross-validation: there is no {RECORD}",
+                "Give the directory that moola cross-validate, ensemble or stack wrote",
+            )
+        record = read_json(directory / RECORD)
+        if record.get("format_version") != FORMAT_VERSION:
+            raise RunError(
+                directory,
+                f"is of format {record.get('format_version')}, not {FORMAT_VERSION}",
+                "Make it again",
+            )
+        windows = LabelledWindows.load(directory / LABELS)
+        try:
+            seen = np.zeros(len(windows), np.bool_)
+            seen[record["seen"]] = True
+            truth = truth_of(windows, seen)
+            said = _read_predictions(directory / PREDICTIONS, truth)
+            return cls(
+                windows,
+                truth,
+                tuple(
+                    tuple((np.array(s["train"], np.int64), np.array(s["test"], np.int64)) for s in repeat)
+                    for repeat in record["splits"]
+                ),
+                {
+                    name: tuple(
+                        OutOfFold(
+                            said[name, number][0],
+                            tuple(map(FittedOn.from_record, one["fitted_on"])),
+                            spread=said[name, number][1],
+                            seconds=one["seconds"],
+                        )
+                        for number, one in enumerate(several)
+                    )
+                    for name, several in record["members"].items()
+                },
+                record["settings"],
+            )
+        except LeakError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
+            raise RunError(
+                directory, f"is damaged: {error}", "Restore it from a copy, or make it again"
+            ) from None
+
+    def _write_predictions(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        n, windows = len(self.truth), self.windows
+        tables = []
+        for name, several in self.members.items():
+            for repeat, one in enumerate(several):
+                said = one.predictions
+                columns: dict[str, Any] = {
+                    "model": [name] * n,
+                    "repeat": np.full(n, repeat, np.int32),
+                    "window": np.arange(n),
+                    "fold": said.folds,
+                    "symbol": windows.symbols.tolist(),
+                    "window_end": None
+                    if windows.times is None
+                    else pa.array(windows.times, pa.timestamp("ns", tz="UTC")),
+                    "class": np.array(windows.classes)[windows.y].tolist(),
+                }
+                p = said.probabilities
+                for code, label in enumerate(windows.classes):
+                    columns[f"p_{label}"] = None if p is None else p[:, code]
+                for end, column in enumerate(("first_bar", "last_bar")):
+                    columns[column] = None if said.spans is None else said.spans[:, end]
+                columns["dropout_spread"] = one.spread
+                tables.append(
+                    pa.table([_column(columns[f.name], f.type, n) for f in self._schema()], self._schema())
+                )
+        with replacing_file(path) as staged:
+            pq.write_table(pa.concat_tables(tables), staged)
+
+    def _schema(self) -> Any:
+        import pyarrow as pa
+
+        return pa.schema(
+            [
+                ("model", pa.string()),
+                ("repeat", pa.int32()),
+                ("window", pa.int64()),
+                ("fold", pa.int64()),
+                ("symbol", pa.string()),
+                ("window_end", pa.timestamp("ns", tz="UTC")),
+                ("class", pa.string()),
+                *((f"p_{label}", pa.float64()) for label in self.windows.classes),
+                ("first_bar", pa.int64()),
+                ("last_bar", pa.int64()),
+                ("dropout_spread", pa.float64()),
+            ]
+        )
+
+
+def _column(values: Any, dtype: Any, n: int) -> Any:
+    import pyarrow as pa
+
+    return pa.nulls(n, dtype) if values is None else pa.array(values, dtype)
+
+
+def _read_predictions(path: Path, truth: Truth) -> dict[tuple[str, int], tuple[Predictions, Floats | None]]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path).to_pydict()
+    n = len(truth)
+
+    def values(column: str, rows: slice, dtype: Any) -> NDArray[Any] | None:
+        given = table[column][rows]
+        return None if given[0] is None else np.array(given, dtype)
+
+    found = {}
+    for at in range(0, len(table["model"]), n):
+        rows = slice(at, at + n)
+        if table["window"][rows] != list(range(n)):
+            raise ValueError(f"{path.name} lacks windows")
+        p = [values(f"p_{label}", rows, np.float64) for label in truth.classes]
+        spans = [values(column, rows, np.int64) for column in ("first_bar", "last_bar")]
+        said = Predictions(
+            None if p[0] is None else np.stack(p, axis=1),  # type: ignore[arg-type]
+            None if spans[0] is None else np.stack(spans, axis=1),  # type: ignore[arg-type]
+            folds=table["fold"][rows],
+        )
+        found[table["model"][at], table["repeat"][at]] = said, values("dropout_spread", rows, np.float64)
+    return found
+
+
+def new_directory(path: str | os.PathLike[str]) -> Path:
+    """Makes a directory for results. Raises `RunError` when something stands there."""
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        taken = next(directory.iterdir(), None) is not None
+    except (FileExistsError, NotADirectoryError):
+        raise RunError(directory, "is not a directory", "Choose another --output") from None
+    if taken:
+        raise RunError(directory, "something stands there already", "Choose another --output")
+    return directory
+
+
+def relabelled(windows: LabelledWindows, truth: Truth) -> LabelledWindows:
+    """The same windows with the labels and spans of `truth`."""
+    spans = windows.spans if truth.spans is None else truth.spans
+    return replace(windows, y=truth.y, spans=spans)
+
+
+def with_members(
+    validation: CrossValidation, members: Mapping[str, Sequence[OutOfFold]], **settings: Any
+) -> CrossValidation:
+    """The same windows and folds, with other members."""
+    return replace(
+        validation,
+        members={name: tuple(several) for name, several in members.items()},
+        settings=validation.settings | settings,
+    )
+
+
+def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -> CrossValidation:
+    """A cross-validation with the members of others, each called by its own name and, in brackets, that of its home.
+
+    Raises `ConfigError` where the others have other labels or folds: what differs could then be theirs.
+    """
+    members = dict(validation.members)
+    for home, other in others.items():
+        same = len(other.windows) == len(validation.windows) and all(
+            np.array_equal(getattr(other.windows, name), getattr(validation.windows, name))
+            for name in ("y", "spans", "symbols", "groups")
+        )
+        if not same or other.windows.classes != validation.windows.classes:
+            raise ConfigError("against", f"{home} is of other labels; cross-validate both on the same file")
+        mine, theirs = (
+            [[test.tolist() for _, test in repeat] for repeat in one.splits] for one in (validation, other)
+        )
+        if mine != theirs:
+            raise ConfigError(
+                "against",
+                f"{home} has other folds; cross-validate both with the same --folds, --repeats and --seed",
+            )
+        members |= {f"{name} ({home})": several for name, several in other.members.items()}
+    return with_members(validation, members)

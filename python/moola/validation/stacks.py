@@ -1,0 +1,206 @@
+"""Stacking: a model that learns from other models' out-of-fold predictions how far to trust each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from moola.errors import ConfigError
+from moola.evaluation.out_of_fold import check_splits
+from moola.evaluation.outcomes import Floats, Numbers, Predictions
+from moola.labels.windows import LabelledWindows
+from moola.validation.cross_validation import repeated_folds
+from moola.validation.ensembles import mean_spans
+from moola.validation.fits import Fit, Report, Said, check_members, joined, run_fits, seeded
+from moola.validation.folds import StorePath, TrainTest, purged_folds
+from moola.validation.records import CrossValidation, OutOfFold, truth_of
+
+__all__ = ["STACK", "MetaLearner", "stack"]
+
+STACK = "stack"
+"""The name of the stack among its members."""
+
+# A probability below this tells no more than that: one window must not decide alone.
+_LEAST = 1e-4
+
+
+class MetaLearner:
+    """Logistic regression on the log-probabilities of several members.
+
+    It learns from out-of-fold predictions alone: of those within the fold it would learn that whoever remembers best is
+    right. Source: D. H. Wolpert, "Stacked generalization", Neural Networks 5 (1992), 241–259; with class probabilities,
+    K. M. Ting and I. H. Witten, "Issues in stacked generalization", JAIR 10 (1999), 271–289.
+
+    Args:
+        C: The inverse of the L2 penalty.
+    """
+
+    def __init__(self, C: float = 1.0) -> None:  # noqa: N803
+        self.C = C
+
+    def fit(
+        self,
+        members: Mapping[str, OutOfFold],
+        y: Numbers,
+        *,
+        weight: ArrayLike | None = None,
+        held_out: ArrayLike = (),
+    ) -> Self:
+        """Fits it.
+
+        Args:
+            members: By name, what each said of the same windows, out of fold.
+            y: `[m]`, the code of each of these windows' class; every class occurs.
+            weight: `[m]`.
+            held_out: The numbers of the windows that the stack will be tested on. No member's model may have seen them.
+
+        Raises `LeakError` where a model has seen what it predicted, or what is held out, and `ConfigError` for a member
+        without probabilities, or of other windows.
+        """
+        for one in members.values():
+            one.check(held_out)
+        self.names = tuple(members)
+        columns = self._columns({name: one.predictions for name, one in members.items()})
+        if len(columns) != len(y):
+            raise ConfigError(
+                "members", f"have predicted {len(columns):,} windows, not {len(y):,}; give those of y"
+            )
+        with threadpool_limits(1):
+            self._regression = LogisticRegression(C=self.C, max_iter=1_000)
+            self._regression.fit(columns, y, sample_weight=weight)
+        return self
+
+    def predict_proba(self, members: Mapping[str, Predictions]) -> Floats:
+        """`[n, C]`, of windows that neither it nor any member has seen, from what each member says of them."""
+        with threadpool_limits(1):
+            probabilities: Floats = self._regression.predict_proba(self._columns(members))
+        return probabilities
+
+    def _columns(self, members: Mapping[str, Predictions]) -> Floats:
+        """`[n, members · C]`: log-probabilities, less each member's mean over classes."""
+        columns = []
+        for name in self.names:
+            if name not in members:
+                raise ConfigError(
+                    "members", f"lack {name}, which the stack was fitted on; give all of its members"
+                )
+            p = members[name].probabilities
+            if p is None:
+                raise ConfigError(
+                    "members", f"{name} gives no probabilities, so it cannot be stacked; leave it out"
+                )
+            logits = np.log(np.maximum(p, _LEAST))
+            columns.append(logits - logits.mean(axis=1, keepdims=True))
+        return np.concatenate(columns, axis=1)
+
+
+def stack(
+    windows: LabelledWindows,
+    members: Mapping[str, Any],
+    *,
+    folds: int = 5,
+    inner_folds: int = 5,
+    repeats: int = 1,
+    seed: int = 0,
+    embargo: int = 0,
+    store: StorePath | None = None,
+    splits: Sequence[Sequence[TrainTest]] | None = None,
+    other_windows: Mapping[str, LabelledWindows] | None = None,
+    seen: NDArray[Any] | None = None,
+    C: float = 1.0,  # noqa: N803
+    n_jobs: int | None = None,
+    report: Report | None = None,
+) -> CrossValidation:
+    """Stacks members, in two loops of cross-validation.
+
+    In each outer fold the members predict the training windows out of fold, in inner folds of these alone; a
+    :class:`MetaLearner` learns from that; then the members, fitted on all training windows, say of the test windows
+    what it makes its prediction of. No model that has a part in a prediction has seen its window. It takes
+    `folds · (inner_folds + 1)` fits of each member a repeat.
+
+    The stack's span is the median of those of the members that point.
+
+    Args:
+        inner_folds: Of each outer fold's training windows.
+        C: Of the meta-learner.
+        Others: As of :func:`moola.validation.cross_validate`.
+
+    Returns:
+        The stack's predictions by the name of `stack`, and those of its members, in the same outer folds.
+
+    Raises `ConfigError` for fewer than two members, and what :func:`moola.validation.cross_validate` raises.
+    """
+    if len(members) < 2:
+        raise ConfigError("members", f"are {len(members)}, which leaves nothing to stack; give two or more")
+    if STACK in members:
+        raise ConfigError("members", f"has one called {STACK!r}, as the stack itself is; call it otherwise")
+    truth, other = truth_of(windows, seen), dict(other_windows or {})
+    check_members(members, windows, other)
+    if splits is None:
+        splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)
+    outer = [(repeat, train, test) for repeat, these in enumerate(splits) for train, test in these]
+    for these in splits:
+        check_splits(these, truth)
+    inner = [
+        _inner(windows, train, inner_folds, seed=seed, number=number, embargo=embargo, store=store)
+        for number, (_, train, _) in enumerate(outer)
+    ]
+    fits = [
+        Fit(name, seeded(estimator, repeat), fitted, asked)
+        for (repeat, train, test), within in zip(outer, inner, strict=True)
+        for name, estimator in members.items()
+        for fitted, asked in [*within, (train, test)]
+    ]
+    said = iter(run_fits(fits, truth, windows, other, n_jobs=n_jobs, report=report))
+    by_repeat: list[dict[str, list[Said]]] = [{name: [] for name in (STACK, *members)} for _ in splits]
+    for (repeat, train, test), within in zip(outer, inner, strict=True):
+        learned: dict[str, OutOfFold] = {}
+        asked: dict[str, Said] = {}
+        for name in members:
+            learned[name] = joined(within, [next(said) for _ in within], windows=np.sort(train))
+            answer = next(said)
+            by_repeat[repeat][name].append(answer)
+            asked[name] = answer
+        rows = np.sort(train)
+        meta = MetaLearner(C).fit(learned, truth.y[rows], weight=windows.weight[rows], held_out=test)
+        answers = {name: Predictions(one.probabilities, one.spans) for name, one in asked.items()}
+        spans = [one.spans for one in asked.values() if one.spans is not None]
+        seconds = sum(one.seconds for one in learned.values()) + sum(one.seconds for one in asked.values())
+        by_repeat[repeat][STACK].append(
+            Said(meta.predict_proba(answers), mean_spans(spans) if spans else None, None, seconds)
+        )
+    found = {
+        name: tuple(joined(these, by_repeat[repeat][name]) for repeat, these in enumerate(splits))
+        for name in (STACK, *members)
+    }
+    settings: dict[str, Any] = {
+        "folds": len(splits[0]),
+        "repeats": len(splits),
+        "seed": seed,
+        "embargo": embargo,
+    }
+    settings |= {"inner_folds": inner_folds, "C": C}
+    return CrossValidation(windows, truth, tuple(map(tuple, splits)), found, settings)
+
+
+def _inner(
+    windows: LabelledWindows,
+    train: Numbers,
+    folds: int,
+    *,
+    seed: int,
+    number: int,
+    embargo: int,
+    store: StorePath | None,
+) -> list[TrainTest]:
+    """Folds of an outer fold's training windows, by the numbers of all windows."""
+    rows = np.sort(train)
+    within = purged_folds(
+        windows.take(rows), folds, seed=seed + 1, repeat=number, embargo=embargo, store=store
+    )
+    return [(rows[fitted], rows[asked]) for fitted, asked in within]
