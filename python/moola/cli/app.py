@@ -189,7 +189,9 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(header):
-        numeric = i > 0 and not name.startswith(("first bar", "last bar", "begins", "for example"))
+        numeric = i > 0 and not name.startswith(
+            ("first bar", "last bar", "begins", "for example", "outcome", "why")
+        )
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)

@@ -18,6 +18,7 @@ __all__ = [
     "Architecture",
     "Config",
     "FinetuneConfig",
+    "GatesConfig",
     "ModelConfig",
     "PretrainConfig",
     "TrainingConfig",
@@ -31,6 +32,17 @@ _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 _NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+_Score = Literal[
+    "macro_f1",
+    "balanced_accuracy",
+    "log_loss",
+    "calibration_error",
+    "span_iou",
+    "span_hits",
+    "center_error",
+    "length_error",
+    "validation_loss",
+]
 
 
 class _Section(BaseModel):
@@ -133,6 +145,26 @@ class TrainingConfig(_Section):
     finetune: FinetuneConfig = FinetuneConfig()
 
 
+class GatesConfig(_Section):
+    """What a run must pass, for :func:`moola.gates.check_gates`; null takes a gate away.
+
+    The defaults are those of `configs/gates.yaml`.
+    """
+
+    parameters_per_window: _Positive | None = 1000.0
+    """Fewer; of a cross-validation, over the windows of all folds together."""
+    epoch_seconds: _Positive | None = 180.0
+    """Less; of the slowest epoch."""
+    device_memory: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1e9
+    """More; bytes allocated on a GPU at most. A GPU that trains in less is not made use of."""
+    validation_spread: _Positive | None = 0.05
+    """Less; (highest − lowest)/lowest of the validation loss over the last epochs, five at most."""
+    calibration_error: _Share | None = 0.1
+    """Less; more is let pass where luck alone gives as much."""
+    regression: tuple[_Score, ...] | None = ("macro_f1", "log_loss", "span_hits", "validation_loss")
+    """What must not be worse than in a run that is named, by more than its interval."""
+
+
 class Config(_Section):
     """All that a YAML file in `configs/model/` may hold."""
 
@@ -140,6 +172,8 @@ class Config(_Section):
     training: TrainingConfig = TrainingConfig()
     augmentation: AugmentationConfig | None = AugmentationConfig()
     """Of windows in fine-tuning; null has none."""
+    gates: GatesConfig = GatesConfig()
+    """What its runs must pass."""
 
 
 def shipped_models() -> list[str]:

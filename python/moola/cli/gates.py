@@ -1,0 +1,47 @@
+"""The command that holds runs against gates."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from moola.cli.app import Json, app, print_json, print_table
+
+__all__ = ["gate"]
+
+
+@app.command()
+def gate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory.")],
+    gates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YAML",
+            help="The bounds, or a model's YAML with a section gates.",
+            show_default="those that ship",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run than which it must not be worse; may be given again, for other seeds of it.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which of the models, where several were evaluated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Hold a run against its gates: exit code 0 if it passes, 1 if not."""
+    from moola.gates import check_gates
+
+    report = check_gates(run, gates=gates, against=against or (), model=model)
+    if json:
+        print_json(report.record())
+    else:
+        print_table(f"Gates of {report.run}", ["gate", "value", "bound", "outcome", "why"], report.rows())
+        print(f"\n{report.verdict}")
+    if not report.passed:
+        raise typer.Exit(1)
