@@ -7,6 +7,7 @@ from moola.cli import finetune as finetune
 from moola.cli import gates as gates
 from moola.cli import labels as labels
 from moola.cli import models as models
+from moola.cli import sweep as sweep
 from moola.cli import validation as validation
 from moola.cli.app import app, run
 

@@ -1,0 +1,141 @@
+"""The command that searches for settings."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from moola.cli.app import Json, app, print_facts, print_json, print_table
+
+__all__ = ["sweep"]
+
+SELECTION, MODEL = "Selection", "Model"
+
+
+@app.command()
+def sweep(
+    labels: Annotated[
+        str, typer.Option(metavar="L", help="Labelled windows that moola import-labels wrote.")
+    ],
+    space: Annotated[str, typer.Option(metavar="YAML", help="What to choose from, such as grid.yaml.")],
+    trials: Annotated[
+        int, typer.Option(help="Candidates of each selection; of a grid, all there are at most.")
+    ],
+    output: Annotated[
+        str,
+        typer.Option(metavar="DIR", help="A new directory, or that of the same sweep: to go on, or to help."),
+    ],
+    folds: Annotated[int, typer.Option(help="Outer folds, which report.", rich_help_panel=SELECTION)] = 5,
+    inner_folds: Annotated[
+        int, typer.Option(help="Folds within their training parts, which select.", rich_help_panel=SELECTION)
+    ] = 3,
+    embargo: Annotated[
+        int,
+        typer.Option(
+            help="Bars after a test window in which no training window begins.", rich_help_panel=SELECTION
+        ),
+    ] = 0,
+    feature_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STORE",
+            help="The labelled store, which knows when windows are.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of folds, candidates and models.", rich_help_panel=SELECTION)
+    ] = 17,
+    stale_after: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="Seconds without a sign after which a worker is taken for dead.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = 60.0,
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME|YAML", help="jade, jade_compact, or a YAML file.", rich_help_panel=MODEL),
+    ] = "jade_compact",
+    encoder: Annotated[
+        str | None, typer.Option(metavar="RUN", help="A pre-trained encoder.", rich_help_panel=MODEL)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A value of the configuration, for all candidates; may be given again.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=MODEL)] = "auto",
+    json: Json = False,
+) -> None:
+    """Search for settings; start it several times to share the work.
+
+    Inner folds select, outer folds report: the score that is printed is of windows that the selection has not seen.
+    """
+    from moola.classifier import JadeClassifier
+    from moola.labels import LabelledWindows
+    from moola.sweep import sweep
+
+    windows = LabelledWindows.load(labels)
+    seen = None
+    if encoder is not None:
+        from moola.validation.seen import seen_windows
+
+        seen = seen_windows(encoder, windows, feature_dir)
+    started = time.perf_counter()
+    result = sweep(
+        windows,
+        space,
+        output,
+        trials=trials,
+        estimator=JadeClassifier(
+            model, seed=seed, device=device, encoder=encoder, settings=tuple(settings or ())
+        ),
+        folds=folds,
+        inner_folds=inner_folds,
+        embargo=embargo,
+        store=feature_dir,
+        seen=seen,
+        seed=seed,
+        stale_after=stale_after,
+        say=(lambda _: None) if json else (lambda line: print(line, file=sys.stderr)),
+    )
+    took = time.perf_counter() - started
+    if json:
+        return print_json(
+            result.record()
+            | {"output": output, "evaluation": result.evaluation.record(), "seconds": round(took, 4)}
+        )
+    names = [*(f"fold {number + 1}" for number in range(folds)), "all windows"]
+    selections = (*result.by_fold, result.chosen)
+    print_table(
+        "What was chosen, within the training part of each fold and among all windows",
+        ["within", *result.chosen.values, f"inner {result.metric}", "tried", "pruned"],
+        (
+            [
+                name,
+                *(
+                    f"{value:.4g}" if isinstance(value, float) else str(value)
+                    for value in one.values.values()
+                ),
+                f"{one.score:.4f}",
+                f"{one.completed + one.pruned:,}",
+                f"{one.pruned:,}",
+            ]
+            for name, one in zip(names, selections, strict=True)
+        ),
+    )
+    evaluation = result.evaluation
+    print_table("On windows that the selection has not seen", evaluation.columns, evaluation.rows())
+    print("\n".join(["", *evaluation.sentences()]))
+    print_facts([("took", f"{took:.1f} s"), ("sweep", f"{output}: result.json, evaluation.json")])
+    print(result.verdict)
+    print(f"chosen: {', '.join(result.settings)}")

@@ -1,0 +1,356 @@
+"""Nested selection: inner folds choose settings, outer folds say what the choosing is worth.
+
+The best of many candidates is partly the luckiest, and its score on the windows that it was chosen by flatters. So each
+outer fold has a selection of its own, within its training part, and what was chosen there is fitted to that part and
+scored on the fold's test windows, which no selection of that fold has seen. One more selection, over all windows, gives
+the settings to go on with; the outer score is what such a selection is worth.
+
+Source: S. Varma and R. Simon, "Bias in error estimation when using cross-validation for model selection", BMC
+Bioinformatics 7 (2006), 91.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import optuna
+from numpy.typing import ArrayLike, NDArray
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from moola.data.dataset import whole_number
+from moola.errors import ConfigError, NotFiniteError, RunError
+from moola.evaluation.baselines import baseline_predictions
+from moola.evaluation.leaks import FittedOn, assert_out_of_fold
+from moola.evaluation.metrics import METRICS
+from moola.evaluation.out_of_fold import fit_predict, fold_numbers
+from moola.evaluation.outcomes import Numbers, Predictions, Truth
+from moola.evaluation.report import Evaluation, evaluate
+from moola.gates import EVALUATION
+from moola.labels.windows import LabelledWindows
+from moola.sweep.space import Space, Values, build_candidate, read_space
+from moola.sweep.trials import LOCK, Claim, Studies, Worker, locked
+from moola.training.runs import RESULT, flat, read_json, write_json
+from moola.validation.folds import StorePath, TrainTest, purged_folds
+from moola.validation.records import truth_of
+
+__all__ = ["SWEEP", "Selection", "SweepResult", "sweep"]
+
+SWEEP = "sweep.json"
+"""What a sweep depends on, in its directory."""
+
+Folds: TypeAlias = list[TrainTest]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen within some windows."""
+
+    values: Values
+    """By the parameter's name."""
+    score: float
+    """What it was chosen by, on the inner folds: of many scores the best, and so too good."""
+    completed: int
+    """Candidates that were tried to the end."""
+    pruned: int
+    """Candidates that were given up before."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to."""
+
+    output: Path
+    metric: str
+    """What candidates were chosen by."""
+    chosen: Selection
+    """Among all windows: what to go on with."""
+    by_fold: tuple[Selection, ...]
+    """Within the training part of each outer fold: what the evaluation is of."""
+    evaluation: Evaluation
+    """Of the outer folds' test windows, which none of their selections has seen."""
+
+    @property
+    def settings(self) -> list[str]:
+        """What was chosen, each as `KEY=VALUE`."""
+        return [f"{name}={json.dumps(value)}" for name, value in self.chosen.values.items()]
+
+    @property
+    def verdict(self) -> str:
+        """The outer score beside the one that was selected on."""
+        return (
+            f"{METRICS[self.metric].title} of settings that are chosen so, on windows that the choice has not seen: "
+            f"{self.evaluation.scores[self.metric]}; the {self.chosen.score:.3f} that they were chosen by says nothing "
+            "of that"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As JSON, without the evaluation."""
+        return {
+            "kind": "sweep",
+            "metric": self.metric,
+            "settings": self.settings,
+            "chosen": vars(self.chosen),
+            "by_fold": [vars(selection) for selection in self.by_fold],
+            "verdict": self.verdict,
+        }
+
+
+def sweep(
+    windows: LabelledWindows,
+    space: Space | Mapping[str, Any] | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    trials: int,
+    estimator: Any = None,
+    folds: int = 5,
+    inner_folds: int = 3,
+    embargo: int = 0,
+    store: StorePath | None = None,
+    seen: ArrayLike | None = None,
+    seed: int = 17,
+    stale_after: float = 60.0,
+    say: Callable[[str], None] = print,
+) -> SweepResult:
+    """Searches for settings, and scores the search on windows that it has not seen.
+
+    Called with the same arguments by several processes, or on several machines that see the same directory, it shares
+    the trials out among them; each returns the result when all are done. It can be killed and called again: what had
+    been tried stays, what was being tried is tried anew. It makes `(folds + 1) · trials` trials of up to
+    `inner_folds` fits each, and `2 · folds` fits more.
+
+    Args:
+        windows: Labelled windows.
+        space: What to choose from, as :func:`moola.sweep.read_space` takes it.
+        output: A directory: a new one, or that of the same sweep.
+        trials: Candidates a selection; of a grid, all combinations at most. More may be given when it is called again.
+        estimator: What to find settings for, :class:`moola.JadeClassifier` unless given.
+        folds: Outer folds, which report.
+        inner_folds: Folds of each selection, within an outer fold's training part.
+        embargo, store: As for :func:`moola.validation.folds.purged_folds`, which makes both kinds of folds.
+        seen: `[n]` bool, of which windows the estimator's encoder was pre-trained on bars.
+        seed: Of folds, candidates and resamples. One worker with the same seed tries the same candidates.
+        stale_after: Seconds without a sign of life after which a worker is taken for dead, and its candidate for lost.
+        say: Called with what a person should know.
+
+    Raises `ConfigError` for a space or estimator that makes no sense, `RunError` for a directory that holds something
+    else, or where every candidate diverged, and what making folds raises.
+    """
+    space = read_space(space)
+    trials = whole_number("trials", trials, 1)
+    seed = whole_number("seed", seed, 0)
+    if estimator is None:
+        from moola.classifier import JadeClassifier
+
+        estimator = JadeClassifier(seed=seed)
+    space.check_for(estimator)
+    truth = truth_of(windows, None if seen is None else np.asarray(seen))
+    metric = space.scored_by
+    needs = "predict_spans" if metric.of_spans else "predict_proba"
+    if not hasattr(estimator, needs) or (metric.of_spans and truth.spans is None):
+        raise ConfigError(
+            "metric", f"{space.metric} scores what {estimator} does not predict here; choose another"
+        )
+
+    def split(part: LabelledWindows, count: int, repeat: int) -> Folds:
+        return purged_folds(part, count, seed=seed, repeat=repeat, embargo=embargo, store=store)
+
+    outer = split(windows, folds, 0)
+    parts = [*(train for train, _ in outer), np.arange(len(windows))]
+    inner = [
+        [(part[train], part[test]) for train, test in split(windows.take(part), inner_folds, number + 1)]
+        for number, part in enumerate(parts)
+    ]
+    job = _Sweep(windows, truth, space, estimator, outer, inner, seed)
+    output = Path(output)
+    identity = {
+        "kind": "sweep",
+        "space": space.model_dump(mode="json"),
+        "estimator": {"name": type(estimator).__name__}
+        | {name: str(value) for name, value in estimator.get_params().items()},
+        "folds": folds,
+        "inner_folds": inner_folds,
+        "embargo": embargo,
+        "seed": seed,
+        "windows": _fingerprint(windows),
+    }
+    _begin(output, identity)
+    names = [*(f"fold {number + 1}" for number in range(folds)), "all windows"]
+    with _quiet(), Worker(output, stale_after) as worker:
+        studies = Studies(output, names, space, trials, seed, worker)
+        while not studies.finished:
+            claim = studies.claim()
+            if claim is None:
+                # The last candidates are others'; should they die, somebody has to go on.
+                time.sleep(min(1.0, stale_after / 6))
+                continue
+            came = job.attempt(studies, claim)
+            say(f"{names[claim.study]}, trial {claim.trial.number + 1}, {claim.values}: {came}")
+        selections = [_selected(studies, number, name, output) for number, name in enumerate(names)]
+    result = SweepResult(
+        output, space.metric, selections[-1], tuple(selections[:-1]), job.report(selections[:-1])
+    )
+    write_json(output / EVALUATION, result.evaluation.record())
+    write_json(output / RESULT, result.record())
+    return result
+
+
+class _Sweep:
+    """Windows and folds, and what is done with them."""
+
+    def __init__(
+        self,
+        windows: LabelledWindows,
+        truth: Truth,
+        space: Space,
+        estimator: Any,
+        outer: Folds,
+        inner: list[Folds],
+        seed: int,
+    ) -> None:
+        self.windows, self.truth, self.space, self.estimator = windows, truth, space, estimator
+        self.outer, self.inner, self.seed = outer, inner, seed
+
+    def attempt(self, studies: Studies, claim: Claim) -> str:
+        """Scores a candidate on the inner folds of its selection, and enters what came of it, which it gives."""
+        try:
+            score, why = self._score(claim)
+        except NotFiniteError as error:
+            score, why = None, str(error)
+        except UpdateFinishedTrialError:
+            return "taken over by another worker, which took this one for dead"
+        except BaseException:
+            studies.give_back(claim)
+            raise
+        if score is None:
+            studies.give_up(claim, why)
+            return f"given up, {why}"
+        studies.tell(claim, score)
+        return f"{self.space.scored_by.title} {score:.4f}"
+
+    def _score(self, claim: Claim) -> tuple[float | None, str]:
+        """The score over the inner folds; or none, and why there is none."""
+        metric, folds = self.space.scored_by, self.inner[claim.study]
+        rows: list[Numbers] = []
+        said: list[Predictions] = []
+        score = float("nan")
+        for number, (train, test) in enumerate(folds, start=1):
+            rows.append(test)
+            said.append(self._predictions(claim.values, train, test))
+            score = metric(self.truth.take(np.concatenate(rows)), _joined(said))
+            if np.isnan(score):
+                return None, f"what it predicts has no {metric.title}"
+            claim.trial.report(score, number)
+            if number < len(folds) and claim.trial.should_prune():
+                return None, f"after {number} of {len(folds)} folds it was worse than the median"
+        return score, ""
+
+    def report(self, selections: list[Selection]) -> Evaluation:
+        """Fits what was chosen in each outer fold to its training part, and evaluates it on its test windows."""
+        beside: dict[str, Predictions | list[Predictions]] = {
+            **baseline_predictions(
+                self.windows.X, self.truth, self.outer, seed=self.seed, valid_mask=self.windows.valid_mask
+            ),
+            "without a sweep": self._out_of_fold([{} for _ in self.outer]),
+        }
+        chosen = self._out_of_fold([selection.values for selection in selections])
+        return evaluate(self.truth, chosen, model="chosen", baselines=beside, seed=self.seed)
+
+    def _out_of_fold(self, values: list[Values]) -> Predictions:
+        """What candidates, one an outer fold, say of its test windows."""
+        said = [
+            self._predictions(candidate, train, test)
+            for candidate, (train, test) in zip(values, self.outer, strict=True)
+        ]
+        tests = [test for _, test in self.outer]
+        folds = fold_numbers(tests, len(self.truth))
+        assert_out_of_fold(folds, [FittedOn(train) for train, _ in self.outer])
+        joined = _joined(said).take(np.argsort(np.concatenate(tests)))
+        return Predictions(joined.probabilities, joined.spans, folds=folds)
+
+    def _predictions(self, values: Values, train: Numbers, test: Numbers) -> Predictions:
+        probabilities, spans = fit_predict(
+            build_candidate(self.estimator, values),
+            self.windows.X,
+            self.truth,
+            train,
+            test,
+            valid_mask=self.windows.valid_mask,
+            weight=self.windows.weight,
+        )
+        return Predictions(probabilities, spans)
+
+
+def _joined(several: list[Predictions]) -> Predictions:
+    """Predictions of some windows, then those of others."""
+
+    def joined(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+        there = [array for array in arrays if array is not None]
+        return np.concatenate(there) if there else None
+
+    return Predictions(joined([one.probabilities for one in several]), joined([one.spans for one in several]))
+
+
+def _selected(studies: Studies, number: int, name: str, output: Path) -> Selection:
+    best = studies.best(number)
+    if best is None or best.value is None:
+        problem = f"none of the candidates of {name} could be trained to the end"
+        raise RunError(
+            output, problem, "Lower the learning rates of the space, and begin anew in another directory"
+        )
+    completed, pruned = (studies.count(number, state) for state in (TrialState.COMPLETE, TrialState.PRUNED))
+    return Selection(dict(best.params), best.value, completed, pruned)
+
+
+def _begin(output: Path, identity: Mapping[str, Any]) -> None:
+    """Makes the directory, or joins the sweep there. Raises `RunError` for another sweep's, or anything else."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise RunError(output, "is not a directory", "Choose another --output") from None
+    # In this order: whoever begins at this moment writes nothing else before it.
+    there = sorted(name for name in os.listdir(output) if name != LOCK and not name.endswith(".partial"))
+    if there and not (output / SWEEP).exists():
+        raise RunError(output, f"is no sweep: it holds {there[0]}", "Choose another --output")
+    with locked(output):
+        if not (output / SWEEP).exists():
+            write_json(output / SWEEP, identity)
+            return
+    old, new = dict(flat(read_json(output / SWEEP))), dict(flat(json.loads(json.dumps(identity))))
+    differ = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    if differ:
+        said = "; ".join(f"{name} {old.get(name)!r}, not {new.get(name)!r}" for name in differ)
+        raise RunError(
+            output,
+            f"the sweep was begun with {said}",
+            "Go on with what it was begun with, or choose another --output",
+        )
+
+
+def _fingerprint(windows: LabelledWindows) -> str:
+    """Of all that candidates are fitted to."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("X", "valid_mask", "y", "spans", "weight", "starts", "ends", "groups"):
+        digest.update(np.ascontiguousarray(getattr(windows, name)).tobytes())
+    digest.update("\0".join(windows.classes).encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet() -> Any:
+    """Without Optuna's line a trial."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

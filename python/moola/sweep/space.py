@@ -1,0 +1,177 @@
+"""What a sweep may choose from, and the candidates that come of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from optuna import Trial
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from moola.config import parse_config, read_yaml
+from moola.errors import ConfigError
+from moola.evaluation.metrics import METRICS, Metric
+from moola.models.config import load_config
+
+__all__ = ["Choices", "Range", "Space", "build_candidate", "read_space"]
+
+_Number: TypeAlias = Annotated[int, Field(strict=True)] | Annotated[float, Field(allow_inf_nan=False)]
+_Value: TypeAlias = Annotated[bool, Field(strict=True)] | _Number | str | None
+Values: TypeAlias = dict[str, Any]
+"""A candidate: what each parameter is."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Range(_Section):
+    """All numbers between two, both included: whole ones where both are whole."""
+
+    low: _Number
+    high: _Number
+    log: Annotated[bool, Field(strict=True)] = False
+    """Whether each factor of ten is as likely as the next."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"high must be greater than low, which is {self.low}")
+        if self.log and self.low <= 0:
+            raise ValueError("low must be greater than 0 with log")
+        return self
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """What must be possible for all to be."""
+        return self.low, self.high
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """The trial's value."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(name, self.low, self.high, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+
+class Choices(_Section):
+    """One of several values."""
+
+    choices: Annotated[tuple[_Value, ...], Field(min_length=1)]
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """What must be possible for all to be."""
+        return self.choices
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """The trial's value."""
+        return trial.suggest_categorical(name, self.choices)
+
+
+class _SpaceFile(_Section):
+    parameters: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    metric: str = "log_loss"
+    prune: Annotated[bool, Field(strict=True)] = True
+
+
+class Space(_Section):
+    """A space of candidates, and how it is searched."""
+
+    parameters: dict[str, Range | Choices]
+    """By name: one with dots is a key of the configuration, such as `training.finetune.lr`, others are the estimator's
+    own."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """`tpe` looks where earlier candidates were good, `grid` tries every combination of choices."""
+    metric: str = "log_loss"
+    """What candidates are chosen by: a metric's name. Log loss hears of every probability; a macro-F1 of few windows
+    takes few values."""
+    prune: bool = True
+    """Whether a candidate that after some of the inner folds is worse than the median of earlier ones is given up."""
+
+    @property
+    def scored_by(self) -> Metric:
+        """The metric that candidates are chosen by."""
+        return METRICS[self.metric]
+
+    def grid(self) -> list[Values] | None:
+        """All candidates, where they are to be tried one and all."""
+        from sklearn.model_selection import ParameterGrid
+
+        if self.sampler != "grid":
+            return None
+        choices = {name: part.choices for name, part in self.parameters.items() if isinstance(part, Choices)}
+        return list(ParameterGrid(choices))
+
+    def suggest(self, trial: Trial) -> Values:
+        """The candidate that a trial is of."""
+        return {name: part.suggest(trial, name) for name, part in self.parameters.items()}
+
+    def check_for(self, estimator: Any) -> None:
+        """Raises `ConfigError`, naming the parameter, for one that the estimator or its configuration does not have."""
+        for name, part in self.parameters.items():
+            for value in part.ends:
+                candidate = build_candidate(estimator, {name: value})
+                if "." in name:
+                    load_config(candidate.model, candidate.settings)
+
+
+def read_space(space: Space | Mapping[str, Any] | str | os.PathLike[str]) -> Space:
+    """A space, from a YAML file or what such a file holds.
+
+    ::
+
+        sampler: tpe                    # or random, or grid, which takes choices alone
+        metric: log_loss                # what candidates are chosen by
+        parameters:
+          training.finetune.lr: {low: 1.0e-5, high: 1.0e-2, log: true}
+          model.architecture.hidden_size: {choices: [32, 64, 96]}
+
+    Raises `ConfigError`, which names the key, and `InputError` for a file that cannot be read.
+    """
+    if isinstance(space, Space):
+        return space
+    values = dict(space) if isinstance(space, Mapping) else read_yaml(Path(space))
+    file = parse_config(_SpaceFile, values, "")
+    if file.metric not in METRICS:
+        raise ConfigError("metric", f"{file.metric!r} is none; give one of {', '.join(METRICS)}")
+    parameters = {
+        name: parse_config(Choices if "choices" in part else Range, part, f"parameters.{name}")
+        for name, part in file.parameters.items()
+    }
+    ranges = [name for name, part in parameters.items() if isinstance(part, Range)]
+    if file.sampler == "grid" and ranges:
+        raise ConfigError(
+            "sampler", f"grid needs choices, and {ranges[0]} has a range; give choices there, or tpe"
+        )
+    return Space(**file.model_dump() | {"parameters": parameters})
+
+
+def build_candidate(estimator: Any, values: Values) -> Any:
+    """A new estimator with these values. Raises `ConfigError` for parameters that it does not have."""
+    from sklearn.base import clone
+
+    candidate = clone(estimator)
+    known = candidate.get_params()
+    settings = []
+    for name, value in values.items():
+        last = name.rpartition(".")[2]
+        if last == name and name in known:
+            candidate.set_params(**{name: value})
+        elif last == name or "settings" not in known:
+            kind = type(estimator).__name__
+            raise ConfigError(
+                f"parameters.{name}", f"is no parameter of {kind}, which has {', '.join(known)}"
+            )
+        elif known.get(last) is not None:
+            raise ConfigError(
+                f"parameters.{name}", f"does nothing beside {last}={known[last]!r}; leave one of them out"
+            )
+        else:
+            settings.append(f"{name}={json.dumps(value)}")
+    if settings:
+        candidate.set_params(settings=(*known["settings"], *settings))
+    return candidate

@@ -1,0 +1,244 @@
+"""Trials shared by any number of workers, of which any may be killed at any moment.
+
+What is tried and what came of it stands in Optuna's journal, one study for each selection. Who tries it stands in the
+journal too; whether that worker is alive, a file says that it touches every few seconds. Trials are handed out under
+a lock, which the system frees when its holder dies: so no two workers get the same one, and none is left out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from moola.sweep.space import Space, Values
+
+__all__ = ["LOCK", "Claim", "Studies", "Worker", "locked"]
+
+JOURNAL, WORKERS, LOCK = "journal.log", "workers", "lock"
+
+_RETRIES = 3
+_SPENT = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """One process at a time; on several machines, where their file system knows locks (NFS from version 4 on does)."""
+    with open(directory / LOCK, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Worker:
+    """This process, for the others to see that it lives.
+
+    Args:
+        directory: Of the sweep.
+        stale_after: Seconds without a sign of life after which a worker is taken for dead.
+    """
+
+    def __init__(self, directory: Path, stale_after: float) -> None:
+        self.name = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.stale_after = stale_after
+        self._folder = directory / WORKERS
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._live, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(exist_ok=True)
+        self._touch()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        (self._folder / self.name).unlink(missing_ok=True)
+
+    def sees(self, other: str) -> bool:
+        """Whether a worker is alive."""
+        try:
+            last = (self._folder / other).stat().st_mtime
+        except FileNotFoundError:
+            return False
+        # By the clock of the file system: those of two machines may differ.
+        self._touch()
+        return (self._folder / self.name).stat().st_mtime - last <= self.stale_after
+
+    def _touch(self) -> None:
+        (self._folder / self.name).touch()
+
+    def _live(self) -> None:
+        while not self._ended.wait(self.stale_after / 6):
+            self._touch()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this worker has taken on."""
+
+    study: int
+    """The number of the selection that it belongs to."""
+    trial: optuna.Trial
+    values: Values
+
+
+class Studies:
+    """The trials of several selections in one journal.
+
+    Args:
+        directory: Of the sweep.
+        names: Of the studies.
+        space: What is searched.
+        trials: How many candidates each study has.
+        seed: Of what is tried. Each study and each trial draws by a seed of its own, so that a single worker tries the
+            same candidates however often it was stopped between them.
+        worker: Who takes them on.
+    """
+
+    def __init__(
+        self, directory: Path, names: Sequence[str], space: Space, trials: int, seed: int, worker: Worker
+    ) -> None:
+        self._directory, self._space, self._worker = directory, space, worker
+        grid = space.grid()
+        self.trials = trials if grid is None else min(trials, len(grid))
+        better = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        with locked(directory):
+            storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
+            self._studies = [
+                optuna.create_study(
+                    storage=storage,
+                    study_name=name,
+                    sampler=_Sampler(space.sampler, (seed, number)),
+                    pruner=optuna.pruners.MedianPruner() if space.prune else optuna.pruners.NopPruner(),
+                    direction=better[not space.scored_by.greater_is_better],
+                    load_if_exists=True,
+                )
+                for number, name in enumerate(names)
+            ]
+            if grid is not None:
+                self._queue(grid, seed)
+
+    def _queue(self, grid: list[Values], seed: int) -> None:
+        """Enters what of the grid is not there yet: in an order by chance, so that fewer trials are a fair sample."""
+        order = np.random.default_rng(seed).permutation(len(grid))
+        for study in self._studies:
+            there = {trial.user_attrs.get("combination") for trial in study.get_trials(deepcopy=False)}
+            for number in order[: self.trials].tolist():
+                if number not in there:
+                    study.enqueue_trial(grid[number], user_attrs={"combination": number})
+
+    def claim(self) -> Claim | None:
+        """The next trial, the first study's first; None while others have all that are left, and when all are done."""
+        with locked(self._directory):
+            for number, study in enumerate(self._studies):
+                self._revive(study)
+                states = [trial.state for trial in study.get_trials(deepcopy=False)]
+                begun = sum(state != TrialState.FAIL for state in states)
+                if TrialState.WAITING in states or begun < self.trials:
+                    trial = study.ask()
+                    trial.set_user_attr("worker", self._worker.name)
+                    return Claim(number, trial, self._space.suggest(trial))
+        return None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every study has had its trials."""
+        return all(
+            len(study.get_trials(deepcopy=False, states=_SPENT)) >= self.trials for study in self._studies
+        )
+
+    def tell(self, claim: Claim, value: float) -> None:
+        """Enters what a candidate scored."""
+        # Where this worker was taken for dead, another has told, or will.
+        self._studies[claim.study].tell(claim.trial, value, skip_if_finished=True)
+
+    def give_up(self, claim: Claim, why: str) -> None:
+        """Enters that a candidate is not worth more work."""
+        try:
+            claim.trial.set_user_attr("why", why)
+        except UpdateFinishedTrialError:
+            return
+        self._studies[claim.study].tell(claim.trial, state=TrialState.PRUNED, skip_if_finished=True)
+
+    def give_back(self, claim: Claim) -> None:
+        """Leaves a trial to whoever comes next."""
+        with locked(self._directory):
+            study = self._studies[claim.study]
+            frozen = next(trial for trial in study.get_trials() if trial.number == claim.trial.number)
+            if frozen.state == TrialState.RUNNING:
+                self._again(study, frozen, frozen.user_attrs.get("retries", 0))
+
+    def best(self, study: int) -> FrozenTrial | None:
+        """The best candidate of a study; None where none came to an end."""
+        done = self._studies[study].get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return self._studies[study].best_trial if done else None
+
+    def count(self, study: int, state: TrialState) -> int:
+        """How many of a study's trials ended so."""
+        return len(self._studies[study].get_trials(deepcopy=False, states=(state,)))
+
+    def _revive(self, study: optuna.Study) -> None:
+        """Queues the trials of workers that died."""
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            worker = trial.user_attrs.get("worker")
+            # One without was left between two lines of `claim`, for nobody else holds the lock.
+            if worker is not None and self._worker.sees(worker):
+                continue
+            retries = trial.user_attrs.get("retries", 0) + 1
+            if retries > _RETRIES:
+                study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+            else:
+                self._again(study, trial, retries)
+
+    def _again(self, study: optuna.Study, trial: FrozenTrial, retries: int) -> None:
+        kept = {name: value for name, value in trial.user_attrs.items() if name != "worker"}
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        # In this order: a worker that dies in between leaves one candidate too many, not one too few.
+        study.enqueue_trial(params, user_attrs=kept | {"retries": retries})
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+class _Sampler(BaseSampler):
+    """One of Optuna's samplers, seeded anew for each trial by its number."""
+
+    def __init__(self, kind: str, entropy: tuple[int, ...]) -> None:
+        self._kind, self._entropy = kind, entropy
+        self._inner: BaseSampler = RandomSampler()
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        state = np.random.SeedSequence((*self._entropy, trial.number)).generate_state(1)
+        seed = int(state[0])
+        # A liar takes candidates that others are at for bad ones, and so does not try the same.
+        liar = self._kind == "tpe"
+        self._inner = TPESampler(seed=seed, constant_liar=True) if liar else RandomSampler(seed)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
