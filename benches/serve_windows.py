@@ -14,6 +14,7 @@ is long, for it begins with up to 24 batches that were made ahead.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 from collections.abc import Callable, Iterator
 from itertools import chain, islice, repeat
@@ -68,6 +69,8 @@ def measure(_: argparse.Namespace) -> list[Figure]:
                 raise SystemExit(f"the dense array takes {needed / 1e9:.1f} GB: make room in {WORK}")
             moola.build_features(sample_bars(), path, stamp="open", layout=layout, window_length=K)
         stores[layout] = moola.FeatureStore.open(path)
+    # Gigabytes on their way to the disk are the build's affair.
+    os.sync()
     store = stores["bars"]
     features = np.asarray(store.features)
     width = features.shape[1]
