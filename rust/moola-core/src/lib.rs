@@ -4,6 +4,7 @@
 
 pub mod bars;
 pub mod cancel;
+pub mod direct;
 pub mod error;
 pub mod features;
 pub mod hash;

@@ -3,6 +3,7 @@
 //! A pass goes over the rows once, in pieces that fit into the cache, at several places at a time where there are
 //! several segments; never are two threads on one segment. Writing and hashing run beside the computation.
 
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
@@ -10,6 +11,7 @@ use rayon::prelude::*;
 
 use crate::bars::Bars;
 use crate::cancel::Cancel;
+use crate::direct::DirectWriter;
 use crate::error::Error;
 use crate::features::{Engine, FeatureSet, Parameters, compute};
 use crate::hash::hash_file;
@@ -18,7 +20,7 @@ use crate::npy::{Element, HEADER, NpyPlaces, NpyReader, header};
 /// Rows of one piece.
 const PIECE: usize = 1 << 16;
 
-/// Bytes of windows handed to the disk at a time.
+/// Bytes of windows read for verification at a time.
 const WINDOW_BUFFER: usize = 4 << 20;
 
 /// What the rows of a store are computed with.
@@ -51,6 +53,19 @@ pub struct Written {
     pub bytes: u64,
     /// Its hash in hex.
     pub blake3: String,
+}
+
+impl Written {
+    /// A `.npy` file of this shape.
+    fn array<T: Element>(name: &str, shape: &[u64], hash: blake3::Hash) -> Self {
+        Written {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            dtype: T::DESCR,
+            bytes: HEADER as u64 + shape.iter().product::<u64>() * size_of::<T>() as u64,
+            blake3: hash.to_hex().to_string(),
+        }
+    }
 }
 
 /// One piece of a store's rows, as a pass over the bars hands it on. The buffers are the receiver's to take.
@@ -261,8 +276,7 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
                 return Err(Error::Cancelled);
             }
             let hash = if in_order { hasher.finalize() } else { hash_file(&path, None, cancel)? };
-            let bytes = HEADER as u64 + total * size_of::<T>() as u64;
-            Ok(Written { name, shape, dtype: T::DESCR, bytes, blake3: hash.to_hex().to_string() })
+            Ok(Written::array::<T>(&name, &shape, hash))
         });
         Ok(Sink { full, used, writer })
     }
@@ -311,13 +325,7 @@ fn bars_written(plan: &Plan, hasher: Option<blake3::Hasher>, cancel: &Cancel) ->
         Some(hasher) => hasher.finalize(),
         None => hash_file(&plan.folder.join("bars.npy"), None, cancel)?,
     };
-    Ok(Written {
-        name: "bars.npy".to_owned(),
-        shape: vec![plan.rows, 4],
-        dtype: f64::DESCR,
-        bytes: HEADER as u64 + 32 * plan.rows,
-        blake3: hash.to_hex().to_string(),
-    })
+    Ok(Written::array::<f64>("bars.npy", &[plan.rows, 4], hash))
 }
 
 fn bars_hasher(rows: u64) -> blake3::Hasher {
@@ -418,6 +426,40 @@ fn windows_ending_in(
     Ok(())
 }
 
+/// Writes an array from its first value to its last.
+struct Appender<'scope, T> {
+    writer: DirectWriter<'scope>,
+    name: String,
+    shape: Vec<u64>,
+    element: PhantomData<T>,
+}
+
+impl<'scope, T: Element> Appender<'scope, T> {
+    fn start<'env>(
+        scope: &'scope std::thread::Scope<'scope, 'env>,
+        folder: &Path,
+        name: &str,
+        shape: &[u64],
+        cancel: &'scope Cancel,
+    ) -> Result<Self, Error> {
+        let mut writer = DirectWriter::create(scope, &folder.join(name), cancel)?;
+        writer.append(&header(T::DESCR, shape))?;
+        Ok(Appender { writer, name: name.to_owned(), shape: shape.to_vec(), element: PhantomData })
+    }
+
+    /// As [`Sink::take`] does, an error when the writer has failed.
+    fn append(&mut self, values: &[T]) -> Result<(), Error> {
+        self.writer.append(bytemuck::cast_slice(values))
+    }
+
+    fn finish(self) -> Result<Written, Error> {
+        let (bytes, hash) = self.writer.finish()?;
+        let written = Written::array::<T>(&self.name, &self.shape, hash);
+        // Fewer bytes when the computation broke off; it knows why.
+        if bytes == written.bytes { Ok(written) } else { Err(Error::Cancelled) }
+    }
+}
+
 /// The names of the arrays of the dense layout.
 fn dense_names(width: usize) -> [String; 3] {
     [format!("features_{width}d.npy"), "valid_mask.npy".to_owned(), "window_starts.npy".to_owned()]
@@ -438,25 +480,11 @@ pub fn write_windows(
     let [features_name, mask_name, starts_name] = dense_names(width);
     let shape = [count, length, width as u64];
     std::thread::scope(|scope| {
-        let features = Sink::<f32>::start(scope, &plan.folder, &features_name, &shape, cancel)?;
-        let masks = Sink::<u8>::start(scope, &plan.folder, &mask_name, &shape[..2], cancel)?;
-        let starts = Sink::<i64>::start(scope, &plan.folder, &starts_name, &shape[..1], cancel)?;
+        let mut features = Appender::<f32>::start(scope, &plan.folder, &features_name, &shape, cancel)?;
+        let mut masks = Appender::<u8>::start(scope, &plan.folder, &mask_name, &shape[..2], cancel)?;
+        let mut starts = Appender::<i64>::start(scope, &plan.folder, &starts_name, &shape[..1], cancel)?;
         let mut hasher = bars_hasher(plan.rows);
-        let capacity = (WINDOW_BUFFER / (length as usize * width * 4)).max(1);
         let (mut rows, mut valid) = (Recent::new(width, length), Recent::new(1, length));
-        let mut filled = (Vec::new(), Vec::new(), Vec::new());
-        let mut sent = 0;
-        let mut send = |filled: &mut (Vec<f32>, Vec<u8>, Vec<i64>)| {
-            let n = filled.2.len() as u64;
-            features.take(sent * length * width as u64, &mut filled.0)?;
-            masks.take(sent * length, &mut filled.1)?;
-            starts.take(sent, &mut filled.2)?;
-            filled.0.clear();
-            filled.1.clear();
-            filled.2.clear();
-            sent += n;
-            Ok(())
-        };
         // In order: writing takes longer than computing, and what comes in order is hashed in passing.
         let outcome = each_piece(plan, 1, cancel, |piece| {
             hasher.update(bytemuck::cast_slice(piece.bars));
@@ -464,17 +492,12 @@ pub fn write_windows(
             valid.add(piece.valid);
             let end = piece.first + piece.valid.len() as u64;
             windows_ending_in(&windows, length, piece.first, end, |start| {
-                filled.0.extend_from_slice(rows.window(start, length));
-                filled.1.extend_from_slice(valid.window(start, length));
-                filled.2.push(start as i64);
-                if filled.2.len() < capacity {
-                    return Ok(());
-                }
                 cancel.check()?;
-                send(&mut filled)
+                features.append(rows.window(start, length))?;
+                masks.append(valid.window(start, length))?;
+                starts.append(&[start as i64])
             })
-        })
-        .and_then(|first_valid| send(&mut filled).map(|()| first_valid));
+        });
         let bars = match &outcome {
             Ok(_) => bars_written(plan, Some(hasher), cancel),
             Err(_) => Err(Error::Cancelled),

@@ -1,0 +1,284 @@
+//! Writing large files from their first byte to their last, past the page cache, and hashing them in passing.
+//!
+//! A copy into the page cache costs more than anything else that is done for a byte of the dense layout: the pages
+//! have to be found, cleared of other data and written back. So whole blocks go to the disk from where they were
+//! filled (`O_DIRECT`), and are hashed while they are in the cache. Where the file system refuses that, and for the
+//! bytes after the last whole block, writes are plain ones.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{Scope, ScopedJoinHandle};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::Cancel;
+use crate::error::Error;
+use crate::write_back;
+
+/// Bytes that are written at a time: a multiple of every disk's block, and of [`HASHED`].
+const BLOCK: usize = 4 << 20;
+
+/// What a block's address in memory must be a multiple of: at least what any disk asks for.
+const ALIGNMENT: usize = 4096;
+
+/// Bytes that are hashed at a time: they are still in the second-level cache, and a whole subtree of BLAKE3's.
+const HASHED: usize = 128 << 10;
+
+/// Blocks under way between whoever fills them and the writer.
+const UNDER_WAY: usize = 3;
+
+#[cfg(target_os = "linux")]
+const DIRECT: OFlags = OFlags::DIRECT;
+/// Elsewhere all writes are plain.
+#[cfg(not(target_os = "linux"))]
+const DIRECT: OFlags = OFlags::empty();
+
+/// A piece of memory that may be written past the page cache.
+struct Block {
+    memory: Vec<u8>,
+    /// Where the aligned bytes begin.
+    start: usize,
+}
+
+impl Block {
+    fn new() -> Self {
+        let memory = vec![0; BLOCK + ALIGNMENT];
+        let start = memory.as_ptr().align_offset(ALIGNMENT);
+        Block { memory, start }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..][..BLOCK]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..][..BLOCK]
+    }
+}
+
+/// The file, as the thread that writes it has it.
+struct Output {
+    path: PathBuf,
+    file: File,
+    direct: bool,
+    written: u64,
+}
+
+impl Output {
+    /// Creates the file, which must not exist.
+    fn create(path: &Path) -> Result<Self, Error> {
+        let create = |flags: OFlags| {
+            File::options().write(true).create_new(true).custom_flags(flags.bits() as i32).open(path)
+        };
+        let (file, direct) = match create(DIRECT) {
+            // Linux creates the file before it refuses the flag.
+            Err(error) if is_refusal(&error) => {
+                let _ = std::fs::remove_file(path);
+                (create(OFlags::empty()), false)
+            }
+            outcome => (outcome, !DIRECT.is_empty()),
+        };
+        Ok(Output { path: path.into(), file: file.map_err(Error::io(path))?, direct, written: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let outcome = match self.file.write_all_at(bytes, self.written) {
+            // What was written of it before the refusal is written again.
+            Err(error) if self.direct && is_refusal(&error) => {
+                self.write_plainly()?;
+                self.file.write_all_at(bytes, self.written)
+            }
+            outcome => outcome,
+        };
+        let range = self.written..self.written + bytes.len() as u64;
+        self.written = range.end;
+        outcome
+            .and_then(|()| if self.direct { Ok(()) } else { write_back::start(&self.file, range) })
+            .map_err(Error::io(&self.path))
+    }
+
+    /// From now on writes need not be aligned, and go through the page cache.
+    fn write_plainly(&mut self) -> Result<(), Error> {
+        if self.direct {
+            rustix::fs::fcntl_getfl(&self.file)
+                .and_then(|flags| rustix::fs::fcntl_setfl(&self.file, flags.difference(DIRECT)))
+                .map_err(|errno| Error::io(&self.path)(errno.into()))?;
+            self.direct = false;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file system says so that it has no direct writes, or none like this one.
+fn is_refusal(error: &std::io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
+}
+
+/// Appends to a file that a thread of its own writes.
+pub struct DirectWriter<'scope> {
+    block: Block,
+    /// Bytes in the block, and how many of them have been hashed.
+    filled: usize,
+    hashed: usize,
+    hasher: blake3::Hasher,
+    full: mpsc::SyncSender<(Block, usize)>,
+    used: mpsc::Receiver<Block>,
+    writer: ScopedJoinHandle<'scope, Result<u64, Error>>,
+}
+
+impl<'scope> DirectWriter<'scope> {
+    /// Creates the file, which must not exist.
+    pub fn create<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        path: &Path,
+        cancel: &'scope Cancel,
+    ) -> Result<Self, Error> {
+        let mut output = Output::create(path)?;
+        let (full, filled) = mpsc::sync_channel::<(Block, usize)>(UNDER_WAY);
+        let (give_back, used) = mpsc::channel();
+        let writer = scope.spawn(move || {
+            for (block, n) in filled {
+                cancel.check()?;
+                if n < BLOCK {
+                    output.write_plainly()?;
+                }
+                output.write(&block.bytes()[..n])?;
+                // Nobody may be waiting for it any more.
+                let _ = give_back.send(block);
+            }
+            Ok(output.written)
+        });
+        let hasher = blake3::Hasher::new();
+        Ok(DirectWriter { block: Block::new(), filled: 0, hashed: 0, hasher, full, used, writer })
+    }
+
+    /// Appends bytes. An error when the writer has failed, which [`DirectWriter::finish`] then reports.
+    pub fn append(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(self.hashed + HASHED - self.filled));
+            self.block.bytes_mut()[self.filled..][..now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            bytes = later;
+            if self.filled == self.hashed + HASHED {
+                self.hash();
+            }
+            if self.filled == BLOCK {
+                let next = self.used.try_recv().unwrap_or_else(|_| Block::new());
+                self.send(next)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hash(&mut self) {
+        self.hasher.update(&self.block.bytes()[self.hashed..self.filled]);
+        self.hashed = self.filled;
+    }
+
+    fn send(&mut self, next: Block) -> Result<(), Error> {
+        let block = std::mem::replace(&mut self.block, next);
+        let filled = std::mem::take(&mut self.filled);
+        self.hashed = 0;
+        self.full.send((block, filled)).map_err(|_| Error::Cancelled)
+    }
+
+    /// Waits until everything is written; publishing brings it to disk. Returns the file's size and hash.
+    pub fn finish(mut self) -> Result<(u64, blake3::Hash), Error> {
+        if self.filled > 0 {
+            self.hash();
+            // Where the writer has failed, it says why.
+            let _ = self.send(Block { memory: Vec::new(), start: 0 });
+        }
+        drop(self.full);
+        match self.writer.join() {
+            Ok(outcome) => Ok((outcome?, self.hasher.finalize())),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(n: usize) -> Vec<u8> {
+        (0..n).map(|i| (i % 251) as u8).collect()
+    }
+
+    /// Appends `pieces` of this many bytes each, in turn, until `size` are written.
+    fn write(
+        path: &Path,
+        size: usize,
+        pieces: &[usize],
+        cancel: &Cancel,
+    ) -> Result<(u64, blake3::Hash), Error> {
+        let data = bytes(size);
+        std::thread::scope(|scope| {
+            let mut writer = DirectWriter::create(scope, path, cancel)?;
+            let (mut rest, mut pieces) = (&data[..], pieces.iter().cycle());
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(*pieces.next().unwrap()));
+                // What the writer has to say of a failure comes at the end.
+                if writer.append(now).is_err() {
+                    break;
+                }
+                rest = later;
+            }
+            writer.finish()
+        })
+    }
+
+    #[test]
+    fn the_file_and_its_hash_are_those_of_what_was_appended() {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes =
+            [0, 1, 4096, HASHED - 1, HASHED, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 7 * BLOCK + 4097];
+        for (i, size) in sizes.into_iter().enumerate() {
+            for (j, pieces) in [&[4200][..], &[1, 128, 105], &[BLOCK + 17]].into_iter().enumerate() {
+                let path = folder.path().join(format!("{i}-{j}"));
+                let (written, hash) = write(&path, size, pieces, &Cancel::new()).unwrap();
+                assert_eq!(written, size as u64);
+                assert!(std::fs::read(&path).unwrap() == bytes(size), "{size} in {pieces:?}");
+                assert_eq!(hash, blake3::hash(&bytes(size)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_is_refused_is_done_plainly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut output = Output::create(&path).unwrap();
+        let mut block = Block::new();
+        block.bytes_mut().copy_from_slice(&bytes(BLOCK));
+        output.write(block.bytes()).unwrap();
+        // Neither the address nor the length is one that a disk takes.
+        output.write(&block.bytes()[1..100]).unwrap();
+        output.write(&block.bytes()[100..]).unwrap();
+        let expected = [&bytes(BLOCK)[..], &bytes(BLOCK)[1..]].concat();
+        assert!(std::fs::read(&path).unwrap() == expected);
+    }
+
+    #[test]
+    fn what_is_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "mine").unwrap();
+        let outcome = write(&path, 10, &[10], &Cancel::new());
+        assert!(
+            matches!(outcome, Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists)
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn cancelled_writing_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = Cancel::raised();
+        let outcome = write(&folder.path().join("x"), 9 * BLOCK, &[BLOCK], &cancel);
+        assert!(matches!(outcome, Err(Error::Cancelled)));
+    }
+}
