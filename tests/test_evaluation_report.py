@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
 from moola.errors import ConfigError
 from moola.evaluation import Predictions, Truth, evaluate, out_of_fold, permutation_null, scores
 from moola.evaluation.baselines import PooledLogisticRegression, baseline_predictions
+from moola.evaluation.calibration import cross_fitted
 from moola.evaluation.figures import (
     confusion_matrix,
     null_histogram,
@@ -21,6 +24,7 @@ from moola.evaluation.figures import (
     save_png,
     spans_against_truth,
 )
+from moola.evaluation.intervals import Difference, Interval
 from moola.evaluation.null import Null
 
 # One process makes the evaluation for all of them.
@@ -114,6 +118,73 @@ def test_the_sentences(evaluation):
     )
     assert any(line.startswith("macro-F1: better than luck") for line in said)
     assert not any("nan" in line or "cannot be compared" in line for line in said)
+
+
+def test_the_summary_has_a_line_for_each_baseline(evaluation):
+    lines = evaluation.summary()
+    against = [line for line in lines if line.startswith("against ")]
+    assert [line.partition(":")[0] for line in against] == [
+        f"against {name}" for name in evaluation.baselines
+    ]
+    regression = evaluation.differences["pooled logistic regression"]
+    # The same predictions as the baseline.
+    assert against[-1] == (
+        "against pooled logistic regression: no difference shown in macro-F1, balanced accuracy, log loss, "
+        "calibration error"
+    )
+    assert not any(difference.shown for difference in regression.values())
+    assert re.match(
+        r"against majority class: better in macro-F1 \(\+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\]\), balanced acc",
+        against[0],
+    )
+    # Less is better of a loss, and the difference is below 0.
+    assert re.search(r"log loss \(−\d+\.\d{3} \[−\d+\.\d{3}, −\d+\.\d{3}\]\)", against[0])
+    # All that the sentences say besides is there too, and no comparison that was not asked for.
+    sentences = evaluation.sentences()
+    assert [line for line in lines if not line.startswith("against ")] == [
+        line for line in sentences if "difference" not in line
+    ]
+    alone = evaluation.summary(["majority class"])
+    assert [line for line in alone if line.startswith("against ")] == against[:1]
+    worse = Difference("macro_f1", "jade_compact", "x", Interval(-0.1, -0.2, -0.05))
+    made = replace(evaluation, differences={"x": {"macro_f1": worse}})
+    assert "against x: worse in macro-F1 (−0.100 [−0.200, −0.050])" in made.summary()
+
+
+def test_calibration_by_other_folds_stands_beside_the_scores(market):
+    _, truth, _, _, model = market
+    sure = np.log(model.probabilities) * 8
+    said = Predictions(softmax(sure, axis=1), folds=model.folds)
+    better = Predictions(cross_fitted(sure, truth.y, model.folds))
+    evaluation = evaluate(truth, said, model="m", baselines={}, calibrated=better, seed=0, resamples=200)
+    assert list(evaluation.calibrated) == ["log_loss", "calibration_error"]
+    after = evaluation.calibrated["log_loss"]
+    assert after.value == scores(truth, better)["log_loss"] < evaluation.scores["log_loss"].value / 2
+    assert after.low < after.value < after.high
+    line = next(line for line in evaluation.sentences() if line.startswith("calibrated"))
+    assert line == (
+        f"calibrated: log loss {evaluation.scores['log_loss'].value:.3f} → {after}, calibration error "
+        f"{evaluation.scores['calibration_error'].value:.3f} → {evaluation.calibrated['calibration_error']}; each fold "
+        "by a temperature fitted on the others"
+    )
+    assert line in evaluation.summary()
+    assert evaluation.record()["calibrated"]["log_loss"]["value"] == after.value
+    # Without any there is nothing to say.
+    assert evaluate(truth, said, model="m", baselines={}, seed=0, resamples=50).calibrated == {}
+
+
+def test_a_fold_knows_nothing_of_its_own_labels_when_it_is_calibrated(market):
+    _, truth, _, _, model = market
+    logits = 5 * np.log(model.probabilities)
+    before = cross_fitted(logits, truth.y, model.folds)
+    mine = model.folds == 2
+    after = cross_fitted(logits, np.where(mine, 1 - truth.y, truth.y), model.folds)
+    assert np.array_equal(before[mine], after[mine])
+    assert not np.allclose(before[~mine], after[~mine])
+    with pytest.raises(
+        ConfigError, match="folds: is one, so there is no other to calibrate it by; give 2 or"
+    ):
+        cross_fitted(logits, truth.y, np.zeros(N, np.int64))
 
 
 def test_seen_and_unseen_are_scored_apart(evaluation, market):

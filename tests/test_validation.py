@@ -23,6 +23,7 @@ import moola
 from moola.cli import app
 from moola.errors import ConfigError, LabelError, LeakError, MoolaError, RunError, SplitError, StaleStoreError
 from moola.evaluation import Predictions, Truth
+from moola.evaluation.calibration import TemperatureScaling
 from moola.evaluation.leaks import FittedOn, assert_blind_to_test
 from moola.labels import LabelledWindows
 from moola.members import make_member
@@ -447,6 +448,21 @@ def test_an_ensemble_is_the_mean_of_models_that_have_not_seen_the_window(found: 
         assert fitted == own[0] | own[1]
     evaluation = assess(both, "jade_compact ensemble")
     assert {"regression", "jade_compact", "mean span"} <= set(evaluation.differences)
+    assert set(evaluation.calibrated) == {"log_loss", "calibration_error"}
+
+
+def test_what_calibration_makes_of_a_model_is_of_other_folds(found: CrossValidation) -> None:
+    evaluation = assess(found, "regression")
+    y, losses = found.truth.y, []
+    for said in found.predictions("regression"):
+        assert said.probabilities is not None
+        assert said.folds is not None
+        logits = np.log(said.probabilities)
+        for fold in range(5):
+            rest, mine = said.folds != fold, said.folds == fold
+            p = TemperatureScaling().fit(logits[rest], y[rest]).probabilities(logits[mine])
+            losses += (-np.log(p[np.arange(mine.sum()), y[mine]])).tolist()
+    assert evaluation.calibrated["log_loss"].value == pytest.approx(np.mean(losses))
 
 
 def test_mean_spans() -> None:
@@ -633,9 +649,17 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
         "windows     40 in 40 groups",
         "folds       3, 2 times",
         "macro-F1",
-        "regression is better than",
+        "against majority class: better in macro-F1 (+0.",
+        "; each fold by a temperature fitted on the others",
     ):
         assert text in ran.stdout
+    # A line a baseline that has classes, and none of the other member.
+    assert ran.stdout.count("against ") == 2 * 3
+    assert "against trees (L)" not in ran.stdout
+    kept = json.loads((cv / "evaluation.json").read_text())["models"]
+    assert "trees (L)" in kept["regression"]["differences"]
+    assert any("between regression and trees (L)" in line for line in kept["regression"]["sentences"])
+    assert set(kept["regression"]["calibrated"]) == {"log_loss", "calibration_error"}
     record = json.loads((cv / "cross_validation.json").read_text())
     assert record["settings"]["members"]["trees (L)"]["parameters"] == {"seed": 17, "trees": 5}
 
@@ -645,7 +669,7 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
 
     ran = run("stack", "--labels", labels, "--output", stacked, *quick, "--folds", 2, "--inner-folds", 2)
     assert ran.exit_code == 0, ran.output
-    assert "stack is better than majority class" in ran.stdout
+    assert "against majority class: better in macro-F1" in ran.stdout
 
     ran = run("evaluate", stacked, "--model", "stack", "--permutations", 2, "--jobs", 1)
     assert ran.exit_code == 0, ran.output
@@ -658,6 +682,7 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
     ran = run("evaluate", cv, "--model", "regression", *arguments)
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
+    assert "against kernels (other): " in run("evaluate", cv, *arguments[:-1]).stdout
     assert found["models"]["regression"]["null"] == {}
     assert "kernels (other)" in found["models"]["regression"]["differences"]
     assert found["files"] == ["evaluation.json", "regression-reliability.png", "regression-confusion.png"]

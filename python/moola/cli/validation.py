@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -219,7 +219,7 @@ def evaluate(
                     n_jobs=jobs,
                 )
     evaluations = _assess(found, model or list(own.members), seed, jobs, luck)
-    _finish(Path(result), found, evaluations, started, json)
+    _finish(Path(result), found, evaluations, started, json, others)
 
 
 class _Asked(NamedTuple):
@@ -342,6 +342,7 @@ def _finish(
     evaluations: Mapping[str, Evaluation],
     started: float,
     json: bool,
+    homes: Iterable[str] = (),
 ) -> None:
     from moola.validation.assessment import temperature_of, write_assessment
 
@@ -368,7 +369,24 @@ def _finish(
         temperature = temperature_of(found, name)
         if temperature is not None:
             print(f"temperature {temperature:.2f}: above 1 it is surer than it is right, below 1 less sure")
-        print("\n".join(evaluation.sentences()))
+        print("\n".join(evaluation.summary(_told_of(name, evaluation, homes))))
     print_facts(
         [("took", f"{took:.1f} s"), ("result", f"{directory}: {', '.join(path.name for path in paths)}")]
     )
+
+
+def _told_of(model: str, evaluation: Evaluation, homes: Iterable[str]) -> list[str]:
+    """What a model is compared with in words: what is trivial, itself from scratch, and what --against asked for.
+
+    Of another cross-validation that is the same model if it is there, and else all. All other comparisons are in the
+    table and in `evaluation.json`.
+    """
+    from moola.evaluation.baselines import BASELINES
+    from moola.validation.cross_validation import FROM_SCRATCH
+
+    told = {*BASELINES, f"{model}{FROM_SCRATCH}"}
+    for home in homes:
+        same = f"{model} ({home})"
+        others = [name for name in evaluation.differences if name.endswith(f" ({home})")]
+        told |= {same} if same in others else {*others}
+    return [name for name in evaluation.differences if name in told]

@@ -25,6 +25,7 @@ from moola.evaluation.out_of_fold import out_of_fold
 from moola.evaluation.outcomes import NO_SPAN, Flags, Floats, Numbers, Predictions, Truth
 
 __all__ = [
+    "BASELINES",
     "POOLED",
     "MajorityClass",
     "MeanSpan",
@@ -33,6 +34,9 @@ __all__ = [
     "baseline_predictions",
     "pool_features",
 ]
+
+BASELINES = ("majority class", "stratified guessing", "mean span", "pooled logistic regression")
+"""What the baselines are called in reports."""
 
 POOLED = ("mean", "std", "min", "max", "last")
 """What is pooled of each feature over a window's valid bars."""
@@ -262,10 +266,10 @@ def baseline_predictions(
     """
     folds = list(splits)
     guesses = [StratifiedGuess(seed + i) for i in range(GUESSES)]
-    estimators: dict[str, list[Any]] = {"majority class": [MajorityClass()], "stratified guessing": guesses}
-    if truth.spans is not None:
-        estimators["mean span"] = [MeanSpan()]
-    estimators["pooled logistic regression"] = [PooledLogisticRegression()]
+    kinds: list[list[Any]] = [[MajorityClass()], guesses, [MeanSpan()], [PooledLogisticRegression()]]
+    estimators = dict(zip(BASELINES, kinds, strict=True))
+    if truth.spans is None:
+        del estimators["mean span"]
     return {
         name: [
             out_of_fold(estimator, X, truth, folds, valid_mask=valid_mask, n_jobs=n_jobs)

@@ -14,8 +14,17 @@ from moola.evaluation.intervals import LEVEL, Interval
 from moola.evaluation.metrics import CALIBRATION_BINS, METRICS, calibration_bins
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 
-__all__ = ["ReliabilityCurve", "TemperatureScaling", "calibration_error_by_luck", "reliability_curve"]
+__all__ = [
+    "ReliabilityCurve",
+    "TemperatureScaling",
+    "calibration_error_by_luck",
+    "cross_fitted",
+    "log_probabilities",
+    "reliability_curve",
+]
 
+# Of a class called impossible, so that its logarithm is finite.
+_LEAST = np.finfo(np.float64).tiny
 # Beyond these the logits say nothing at all, or nothing but one class.
 _COLDEST, _HOTTEST = 0.05, 100.0
 
@@ -75,6 +84,37 @@ class TemperatureScaling:
         """`[n, C]`: the calibrated probabilities of logits `[n, C]`."""
         scaled: Floats = softmax(_logits(logits) / self.temperature, axis=1)
         return scaled
+
+
+def cross_fitted(logits: ArrayLike, y: ArrayLike, folds: ArrayLike) -> Floats:
+    """`[n, C]`: each fold's probabilities, calibrated by the logits and labels of the other folds alone.
+
+    What temperature scaling gives on windows that nobody has labelled: fitted on the windows that it is scored on, it
+    can only look good.
+
+    Args:
+        logits: `[n, C]`, out-of-fold.
+        y: `[n]`, the number of each window's class.
+        folds: `[n]`, of two folds at least; windows that share bars are in one.
+
+    Raises `ConfigError` where there is one fold, and as :meth:`TemperatureScaling.fit` does.
+    """
+    scores, labels, fold = _logits(logits), np.asarray(y), np.asarray(folds)
+    names = np.unique(fold)
+    if len(names) < 2:
+        raise ConfigError("folds", "is one, so there is no other to calibrate it by; give 2 or more")
+    calibrated = np.empty_like(scores)
+    for name in names:
+        mine = fold == name
+        scaling = TemperatureScaling().fit(scores[~mine], labels[~mine])
+        calibrated[mine] = scaling.probabilities(scores[mine])
+    return calibrated
+
+
+def log_probabilities(probabilities: ArrayLike) -> Floats:
+    """`[n, C]`: the logarithms of probabilities, which are logits but for a constant a window; finite for 0 too."""
+    logits: Floats = np.log(np.maximum(np.asarray(probabilities, np.float64), _LEAST))
+    return logits
 
 
 @dataclass(frozen=True, slots=True)

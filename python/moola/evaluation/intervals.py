@@ -69,6 +69,15 @@ class Difference:
         """Whether the model is shown to be better than the other."""
         return self.shown and METRICS[self.metric].better(self.interval.value)
 
+    @property
+    def in_brackets(self) -> str:
+        """`+0.120 [+0.030, +0.200]`."""
+        value, low, high = (
+            f"{'+' if number > 0 else ''}{_signed(number)}"
+            for number in (self.interval.value, self.interval.low, self.interval.high)
+        )
+        return f"{value} [{low}, {high}]"
+
     def __str__(self) -> str:
         title = METRICS[self.metric].title
         facts = f"difference {self.interval}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -59,6 +59,8 @@ class Evaluation:
     """`unseen` and `seen` windows, where some were pre-trained on."""
     calibration_error_by_luck: Interval | None
     """What calibration error the probabilities would show if they were right; None of a model without any."""
+    calibrated: Scores = field(default_factory=dict)
+    """Log loss and calibration error of calibrated probabilities; empty where there are none."""
     notes: list[str] = field(default_factory=list)
     """What a reader should know before the numbers."""
 
@@ -89,20 +91,37 @@ class Evaluation:
 
     def sentences(self) -> list[str]:
         """What the numbers say: notes, then each comparison, then each metric against luck."""
-        compared = [
-            str(difference)
-            for differences in self.differences.values()
-            for difference in differences.values()
-            if not math.isnan(difference.interval.value)
-        ]
-        luck = self.calibration_error_by_luck
-        calibrated = [] if luck is None else [f"calibration error: {luck} if every probability were right"]
-        return [
-            *self.notes,
-            *calibrated,
-            *compared,
-            *(str(null) for null in self.null.values() if not math.isnan(null.value)),
-        ]
+        compared = [str(difference) for name in self.differences for difference in self._compared(name)]
+        return [*self._before(), *compared, *self._luck()]
+
+    def summary(self, baselines: Iterable[str] | None = None) -> list[str]:
+        """The same in fewer lines: one for each of these baselines, or for all unless they are given."""
+        names = self.differences if baselines is None else baselines
+        compared = [_in_a_line(name, found) for name in names if (found := self._compared(name))]
+        return [*self._before(), *compared, *self._luck()]
+
+    def _compared(self, baseline: str) -> list[Difference]:
+        """The differences from a baseline in what both have a score of."""
+        differences = self.differences[baseline].values()
+        return [difference for difference in differences if not math.isnan(difference.interval.value)]
+
+    def _before(self) -> list[str]:
+        """What a reader should know before the comparisons."""
+        lines = [*self.notes]
+        if self.calibration_error_by_luck is not None:
+            lines.append(
+                f"calibration error: {self.calibration_error_by_luck} if every probability were right"
+            )
+        if self.calibrated:
+            changes = [
+                f"{METRICS[name].title} {self.scores[name].value:.3f} → {found}"
+                for name, found in self.calibrated.items()
+            ]
+            lines.append(f"calibrated: {', '.join(changes)}; each fold by a temperature fitted on the others")
+        return lines
+
+    def _luck(self) -> list[str]:
+        return [str(null) for null in self.null.values() if not math.isnan(null.value)]
 
     def record(self) -> dict[str, Any]:
         """As JSON: what is not a number there is null."""
@@ -133,6 +152,7 @@ def evaluate(
     model: str,
     baselines: Mapping[str, Predictions | Sequence[Predictions]],
     null: Mapping[str, Null] | None = None,
+    calibrated: Predictions | Sequence[Predictions] | None = None,
     seed: int,
     resamples: int = 2_000,
 ) -> Evaluation:
@@ -145,6 +165,8 @@ def evaluate(
         baselines: What to set beside it, by name: :func:`moola.evaluation.baselines.baseline_predictions`, and the same
             model from scratch. They are cross-validated with the same folds.
         null: What :func:`moola.evaluation.null.permutation_null` gave.
+        calibrated: The model's predictions with the probabilities that
+            :func:`moola.evaluation.calibration.cross_fitted` made of them.
         seed: Of the resamples.
         resamples: How many.
 
@@ -176,8 +198,37 @@ def evaluate(
         null=dict(null or {}),
         apart=_apart(truth, repeats, seed, resamples),
         calibration_error_by_luck=luck,
+        calibrated=_calibrated(truth, calibrated, seed, resamples),
         notes=_notes(truth, null or {}),
     )
+
+
+# Dividing logits by one number changes no other score.
+_OF_CALIBRATION = ("log_loss", "calibration_error")
+
+
+def _calibrated(
+    truth: Truth, said: Predictions | Sequence[Predictions] | None, seed: int, resamples: int
+) -> Scores:
+    if said is None:
+        return {}
+    found = bootstrap(truth, said, seed=seed, resamples=resamples)
+    return {name: found[name] for name in _OF_CALIBRATION}
+
+
+def _in_a_line(baseline: str, differences: Sequence[Difference]) -> str:
+    """`against X: better in A (+0.120 [+0.030, +0.200]); no difference shown in B, C`."""
+    better: list[str] = []
+    worse: list[str] = []
+    neither: list[str] = []
+    for difference in differences:
+        title = METRICS[difference.metric].title
+        if not difference.shown:
+            neither.append(title)
+            continue
+        (better if difference.better else worse).append(f"{title} ({difference.in_brackets})")
+    kinds = {"better in": better, "worse in": worse, "no difference shown in": neither}
+    return f"against {baseline}: " + "; ".join(f"{kind} {', '.join(of)}" for kind, of in kinds.items() if of)
 
 
 def _apart(truth: Truth, repeats: Sequence[Predictions], seed: int, resamples: int) -> dict[str, Apart]:

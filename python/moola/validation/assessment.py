@@ -12,7 +12,7 @@ import numpy as np
 
 from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions
-from moola.evaluation.calibration import TemperatureScaling
+from moola.evaluation.calibration import TemperatureScaling, cross_fitted, log_probabilities
 from moola.evaluation.outcomes import Predictions
 from moola.evaluation.report import Evaluation, evaluate
 from moola.training.runs import write_json
@@ -51,7 +51,8 @@ def assess(
     """Scores one of the models, beside the baselines and all other models of the same cross-validation.
 
     Among the others is the same model from scratch, where this one has an encoder. Windows that the encoder has seen
-    are scored apart.
+    are scored apart. Beside log loss and calibration error stands what temperature scaling makes of them, each
+    fold's temperature from the logits of the other folds.
 
     Args:
         model: Its name among `validation.members`.
@@ -67,6 +68,7 @@ def assess(
     own_folds = len(said) == len(validation.splits)
     beside = dict(baselines if baselines is not None else baselines_of(validation, seed=seed, n_jobs=n_jobs))
     beside |= {name: validation.predictions(name) for name in validation.members if name != model}
+    calibrated = [_cross_fitted(one, validation) for one in said if one.probabilities is not None]
     if not own_folds:
         said = list(map(_without_folds, said))
     found = evaluate(
@@ -80,9 +82,18 @@ def assess(
             for name, several in beside.items()
         },
         null=None if luck is None else luck.null,
+        calibrated=calibrated or None,
         seed=seed,
     )
     return found if luck is None else replace(found, notes=[*found.notes, luck.note])
+
+
+def _cross_fitted(said: Predictions, validation: CrossValidation) -> Predictions:
+    """The same, calibrated: each fold by a temperature that was fitted on the other folds."""
+    assert said.probabilities is not None
+    assert said.folds is not None
+    logits = log_probabilities(said.probabilities)
+    return Predictions(cross_fitted(logits, validation.truth.y, said.folds))
 
 
 def _without_folds(said: Predictions) -> Predictions:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moola.errors import ConfigError, LeakError, RunError
+from moola.evaluation.calibration import log_probabilities
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 from moola.labels.windows import LabelledWindows
@@ -23,8 +24,6 @@ __all__ = ["LABELS", "PREDICTIONS", "RECORD", "CrossValidation", "OutOfFold", "b
 
 LABELS, PREDICTIONS, RECORD = "labels.safetensors", "predictions.parquet", "cross_validation.json"
 FORMAT_VERSION = 1
-
-_LEAST = np.finfo(np.float64).tiny
 
 Splits: TypeAlias = tuple[tuple[TrainTest, ...], ...]
 
@@ -72,7 +71,7 @@ class OutOfFold:
     def logits(self) -> Floats | None:
         """`[m, C]`: the logarithms of the probabilities, which are logits but for a constant a window."""
         p = self.predictions.probabilities
-        return None if p is None else np.log(np.maximum(p, _LEAST))
+        return None if p is None else log_probabilities(p)
 
 
 @dataclass(frozen=True, eq=False)
