@@ -20,6 +20,7 @@ from scipy.special import softmax
 
 import moola
 from moola.cli import app
+from moola.ensembles import RunEnsemble, combine_runs
 from moola.errors import (
     ConfigError,
     FeatureMismatchError,
@@ -42,7 +43,8 @@ from moola.models.weights import load_weights, save_weights
 from moola.prediction import FinetunedModels
 from moola.training import pretrain
 from moola.training.finetune import Examples
-from moola.training.finetune_run import OutOfFold, Recipe, stratified_folds, without_fold
+from moola.training.finetune_run import Recipe, stratified_folds, without_fold
+from moola.training.held_out import HeldOut, OutOfFold
 from moola.training.runs import read_learned, read_metrics
 
 pytestmark = pytest.mark.xdist_group("finetune_run")
@@ -166,7 +168,7 @@ def test_a_run_holds_what_is_needed_and_what_was_measured(
     names = {path.name for path in run.iterdir()}
     pictures = {"reliability.png", "confusion.png", "spans.png"}
     records = {"config.json", "environment.json", "learned.json", "result.json", "metrics.jsonl"}
-    assert names == {*pictures, *records, "best.safetensors"}
+    assert names == {*pictures, *records, "best.safetensors", "out_of_fold.safetensors"}
     for picture in pictures:
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
     model = load_model(run)
@@ -538,16 +540,14 @@ def second(market: Path) -> Path:
     return moola.finetune(market / "store", market / "labels.parquet", where, seed=3, **QUIET).run
 
 
-def test_an_ensemble_averages_probabilities_and_pointers(
-    run: Path, second: Path, market: Path, tmp_path: Path
-) -> None:
-    together = tmp_path / "ensemble"
-    shutil.copytree(run, together / "members" / "a")
-    shutil.copytree(second, tmp_path / "b")
-    (together / "ensemble.json").write_text(json.dumps({"members": ["members/a", "../b"]}))
+@pytest.fixture(scope="module")
+def together(run: Path, second: Path, market: Path) -> RunEnsemble:
+    return combine_runs([run, second], market / "ensemble")
+
+
+def test_runs_together_average_probabilities_and_pointers(run: Path, second: Path, market: Path) -> None:
     when = {"from_": "2020-06-10", "to": "2020-06-11"}
-    both = moola.predict(together, market / "store", **when)
-    assert both.equals(moola.predict([run, second], market / "store", **when))
+    both = moola.predict([run, second], market / "store", **when)
     each = [moola.predict(path, market / "store", **when) for path in (run, second)]
     for name in ("p_consolidation", "p_none", "p_retracement"):
         mean = np.mean([one[name].to_numpy() for one in each], axis=0)
@@ -555,12 +555,131 @@ def test_an_ensemble_averages_probabilities_and_pointers(
     seen = np.logical_or(*(one["seen"].to_numpy() for one in each))
     assert np.array_equal(both["seen"].to_numpy(), seen)
 
-    models = FinetunedModels.load(together)
+    models = FinetunedModels.load([run, second])
     answers = np.zeros((1, 10), np.float32)
     answers[0, [0, 5]] = 9
     answers[0, [3, 4, 8, 9]] = [0.2, 0.1, 0.4, 0.3]
     _, spans = models.combine(answers)
     assert spans.tolist() == decode_spans(torch.tensor([[0.3, 0.2]]), 105).tolist()
+
+
+def test_an_ensemble_can_be_copied_elsewhere_and_used(
+    run: Path, second: Path, market: Path, together: RunEnsemble, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(together.path, elsewhere)
+    when = {"from_": "2020-06-10", "to": "2020-06-11"}
+    said = moola.predict(elsewhere, market / "store", **when)
+    plain = moola.predict([run, second], market / "store", **when)
+    names = ["p_consolidation", "p_none", "p_retracement"]
+    mean, calibrated = (np.stack([one[name].to_numpy() for name in names], axis=1) for one in (plain, said))
+    assert together.temperature is not None
+    expected = softmax(np.log(mean) / together.temperature, axis=1)
+    np.testing.assert_allclose(calibrated, expected, atol=1e-12)
+    # The most likely class stays what it was, and so do spans.
+    assert said.select(["window_end", "start", "end", "seen"]).equals(
+        plain.select(["window_end", "start", "end", "seen"])
+    )
+    # Among others an ensemble is its members.
+    assert moola.predict([elsewhere, run], market / "store", **when)["p_none"].equals(
+        moola.predict([run, second, run], market / "store", **when)["p_none"]
+    )
+
+
+def test_an_ensemble_is_calibrated_on_what_no_member_has_seen(
+    run: Path, second: Path, together: RunEnsemble, labels: LabelledWindows
+) -> None:
+    one, two = HeldOut.load(run), HeldOut.load(second)
+    y, folds = labels.y, one.out_of_fold.folds
+    assert not np.array_equal(folds, two.out_of_fold.folds)
+    for kept in (one, two):
+        assert np.array_equal(kept.truth.y, y)
+        for fold, fitted in enumerate(kept.out_of_fold.fitted_on):
+            assert not np.isin(np.flatnonzero(kept.out_of_fold.folds == fold), fitted.windows).any()
+
+    def mean(rows: np.ndarray) -> np.ndarray:
+        parts = [kept.out_of_fold.logits for kept in (one, two)]
+        scaled = [TemperatureScaling().fit(z[rows], y[rows]).probabilities(z) for z in parts]
+        return np.log(np.mean(scaled, axis=0))
+
+    every = np.ones(len(y), bool)
+    assert together.temperature == pytest.approx(TemperatureScaling().fit(mean(every), y).temperature)
+    # What is reported is by temperatures of other folds, those of the members too.
+    losses = np.empty(len(y))
+    for fold in np.unique(folds):
+        mine, rest = folds == fold, folds != fold
+        scaling = TemperatureScaling().fit(mean(rest)[rest], y[rest])
+        losses[mine] = -np.log(scaling.probabilities(mean(rest))[mine, y[mine]])
+    assert together.evaluation is not None
+    assert together.evaluation.scores["log_loss"].value == pytest.approx(losses.mean())
+    assert list(together.evaluation.differences) == ["1-run", "2-second"]
+    assert not np.isnan(together.evaluation.scores["span_hits"].value)
+    own = json.loads((run / "result.json").read_text())["evaluation"]["scores"]
+    for name in ("log_loss", "macro_f1", "span_iou"):
+        assert together.evaluation.baselines["1-run"][name].value == pytest.approx(own[name]["value"])
+    result = json.loads((together.path / "result.json").read_text())
+    assert result["temperature"] == together.temperature
+    assert any(line.startswith("against 1-run: ") for line in result["report"])
+
+
+def test_an_ensemble_of_runs_whose_folds_cannot_be_put_together(
+    run: Path, second: Path, market: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    shutil.copytree(second, tmp_path / "bare")
+    (tmp_path / "bare" / "out_of_fold.safetensors").unlink()
+    fewer = moola.finetune(
+        market / "store", labels.take(np.arange(1, len(labels))), tmp_path / "fewer", **QUIET
+    )
+    for number, (other, why) in enumerate(
+        [
+            (tmp_path / "bare", "bare has kept no out-of-fold logits"),
+            (fewer.run, "fewer was fine-tuned on other windows or labels than"),
+        ]
+    ):
+        made = combine_runs([run, other], tmp_path / f"ensemble{number}")
+        assert made.temperature is made.evaluation is None
+        assert why in made.notes[0]
+        when = {"from_": "2020-06-10", "to": "2020-06-11"}
+        plain = moola.predict([run, other], market / "store", **when)
+        assert moola.predict(made.path, market / "store", **when).equals(plain)
+
+
+def test_out_of_fold_logits_are_checked_when_they_are_read(run: Path, tmp_path: Path) -> None:
+    file = "out_of_fold.safetensors"
+    weights = load_weights(run / file)
+    knows = [FittedOn(np.arange(40)).record()] * 5
+    save_weights(tmp_path / file, weights.tensors, weights.record | {"fitted_on": knows})
+    with pytest.raises(LeakError, match="the model of fold 0 was fitted on windows that it is scored on"):
+        HeldOut.load(tmp_path)
+    save_weights(tmp_path / file, weights.tensors, {"kind": "finetune"})
+    with pytest.raises(WeightsError, match=r"does not hold the out-of-fold logits of a run. Fine-tune it"):
+        HeldOut.load(tmp_path)
+
+
+def test_ensembles_that_cannot_be(
+    run: Path, second: Path, market: Path, together: RunEnsemble, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="runs: names 1, which leaves nothing to average; give two or more"):
+        combine_runs([run], tmp_path / "x")
+    with pytest.raises(RunError, match=r"holds the same weights as .*run. Give each run once"):
+        combine_runs([run, second, together.path], tmp_path / "x")
+    with pytest.raises(RunError, match=r"something stands there already. Choose another --output"):
+        combine_runs([run, second], run)
+    assert not (tmp_path / "x").exists()
+
+    (tmp_path / "none").mkdir()
+    remake = "Make it with moola ensemble RUN RUN … --output DIR"
+    for record, message in (
+        ({"members": []}, f"ensemble.json: names no members. {remake}"),
+        ({"members": ["../run"]}, "names ../run, which lies outside its directory and would be left behind"),
+        ({"members": ["run"], "temperature": 0.0}, "its temperature 0.0 is no number above 0"),
+    ):
+        if not (tmp_path / "none" / "run").exists():
+            shutil.copytree(run, tmp_path / "none" / "run")
+        (tmp_path / "none" / "ensemble.json").write_text(json.dumps(record))
+        with pytest.raises(RunError) as caught:
+            moola.predict(tmp_path / "none", market / "store")
+        assert message in str(caught.value)
 
 
 def test_runs_that_do_not_go_together_are_refused(
@@ -572,10 +691,9 @@ def test_runs_that_do_not_go_together_are_refused(
         RunError, match=r"two: its classes \['consolidation', 'retracement'\], those of .*run"
     ):
         moola.predict([run, other.run], market / "store")
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "ensemble.json").write_text('{"members": []}')
-    with pytest.raises(RunError, match=r"ensemble.json: names no members. Write \{\"members\""):
-        moola.predict(tmp_path / "none", market / "store")
+    with pytest.raises(RunError, match="two: its classes"):
+        combine_runs([run, other.run], tmp_path / "ensemble")
+    assert not (tmp_path / "ensemble").exists()
     with pytest.raises(ConfigError, match="run: names none; give the directory of a fine-tuned run"):
         moola.predict([], market / "store")
 
@@ -707,7 +825,7 @@ def test_the_commands(
     assert "fold 5 of 5: 3 epochs" in shown.err
     assert "calibrated  temperature" in shown.out
     assert "out of fold: macro-F1" in shown.out
-    assert "no difference shown between tiny and" in shown.out
+    assert "\n- against pooled logistic regression: " in shown.out
     # From the command line the same as from Python.
     both = [load_weights(path / "best.safetensors").digest for path in (run, tmp_path / "run")]
     assert both[0] == both[1]
@@ -727,3 +845,29 @@ def test_the_commands(
     assert json.loads(capsys.readouterr().out)["windows"] == len(pq.read_table(file))
     assert command("predict", "--run", run, *store, "--output", file, "--from", "noon") == 2
     assert "--from: 'noon' is no time" in capsys.readouterr().err
+
+
+def test_the_command_that_combines(
+    market: Path, run: Path, second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("ensemble", run, second, "--output", tmp_path / "both") == 0
+    shown = capsys.readouterr().out
+    assert "of the mean, from out-of-fold logits" in shown
+    assert "against 1-run: " in shown
+    store, file = ["--feature-dir", market / "store"], tmp_path / "p.parquet"
+    some = ["--from", "2020-06-10", "--to", "2020-06-11", "--stride", 7]
+    assert command("predict", "--run", tmp_path / "both", *store, "--output", file, *some) == 0
+    capsys.readouterr()
+    assert command("ensemble", run, second, "--output", tmp_path / "again", "--json") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["members"] == ["members/1-run", "members/2-second"]
+    assert made["evaluation"]["scores"]["log_loss"]["value"] > 0
+
+    (tmp_path / "cv").mkdir()
+    (tmp_path / "cv" / "cross_validation.json").write_text("{}")
+    assert command("ensemble", run, tmp_path / "cv", "--output", tmp_path / "mixed") == 2
+    error = capsys.readouterr().err
+    assert (
+        "cv is a cross-validation, whose models were not kept; give it alone, or fine-tuned runs al" in error
+    )
+    assert not (tmp_path / "mixed").exists()

@@ -24,7 +24,7 @@ from torch import Tensor
 from moola.cache import cached_store
 from moola.data.dataset import FastWindowedDataset, StorePath, open_stores, whole_number
 from moola.errors import ConfigError, RunError, WeightsError
-from moola.evaluation.calibration import TemperatureScaling
+from moola.evaluation.calibration import TemperatureScaling, log_probabilities
 from moola.models.jade import Jade
 from moola.models.loading import load_model
 from moola.models.spans import decode_spans
@@ -35,10 +35,10 @@ from moola.training.learned import LearnedBars
 from moola.training.runs import read_json, read_learned
 from moola.window_table import TIME, TableWindows, WindowTable, times, write_parquet
 
-__all__ = ["ENSEMBLE", "FinetunedModels", "predict"]
+__all__ = ["ENSEMBLE", "FinetunedModels", "member_runs", "predict"]
 
 ENSEMBLE = "ensemble.json"
-"""What makes a directory an ensemble: `{"members": ["../a", "members/b"]}`, runs, as paths from that directory."""
+"""What makes a directory an ensemble: the directories of its members in it, and its temperature if it has one."""
 
 RunPath: TypeAlias = str | os.PathLike[str]
 Time: TypeAlias = str | date | datetime
@@ -59,16 +59,20 @@ class FinetunedModels:
     """K they were trained with."""
     learned: LearnedBars
     """The bars that any of them has learned from, in training or pre-training."""
+    calibration: TemperatureScaling | None = None
+    """Of the mean of the models' calibrated probabilities; None of one model, and where there is none."""
 
     @classmethod
     def load(cls, run: RunPath | Sequence[RunPath]) -> Self:
-        """Loads a run, an ensemble, or several of either.
+        """Loads a run, an ensemble, or several of either, of which all members then answer together.
+
+        An ensemble's own temperature is of its members, and counts where it is the only one given.
 
         Raises `RunError` for a directory that is neither, and for runs that do not go together; `WeightsError` for
         weights that are missing, damaged, or of an encoder alone; `FeatureMismatchError` for runs of other features.
         """
         given = [run] if isinstance(run, str | os.PathLike) else list(run)
-        paths = [member for path in given for member in _members(Path(path))]
+        paths = member_runs(given)
         if not paths:
             raise ConfigError("run", "names none; give the directory of a fine-tuned run")
         models = [load_model(path) for path in paths]
@@ -94,6 +98,7 @@ class FinetunedModels:
             features=first.features,
             window_length=first.window_length,
             learned=reduce(or_, map(read_learned, paths)),
+            calibration=_calibration(Path(given[0])) if len(given) == 1 else None,
         )
 
     def answers(self, x: Tensor, valid: Tensor | None) -> Tensor:
@@ -104,8 +109,8 @@ class FinetunedModels:
     def combine(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Calibrated probabilities `[B, C]`, and the first and last bar of spans `[B, 2]`, −1 and −1 for none.
 
-        Probabilities are the mean of the models', each calibrated by its own temperature; spans are those of the mean
-        pointer, and there is none where the most likely class has none.
+        Probabilities are the mean of the models', each calibrated by its own temperature, and then by that of all where
+        there is one; spans are those of the mean pointer, and there is none where the most likely class has none.
         """
         each = answers.reshape(len(answers), len(self.models), -1).astype(np.float64)
         logits, pointers = each[:, :, :-2], each[:, :, -2:]
@@ -113,9 +118,15 @@ class FinetunedModels:
             scaling.probabilities(logits[:, number]) for number, scaling in enumerate(self.calibrations)
         ]
         probabilities: NDArray[np.float64] = np.mean(calibrated, axis=0)
-        spans = decode_spans(torch.from_numpy(pointers.mean(axis=1)), self.window_length).numpy()
+        if self.calibration is not None:
+            probabilities = self.calibration.probabilities(log_probabilities(probabilities))
+        return probabilities, self.spans(pointers.mean(axis=1), probabilities)
+
+    def spans(self, pointers: NDArray[np.float64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+        """`[B, 2]`: first and last bar that pointers `[B, 2]` mean, −1 where the most likely class has no spans."""
+        spans: NDArray[np.int64] = decode_spans(torch.from_numpy(pointers), self.window_length).numpy()
         spans[~self.span_classes[probabilities.argmax(axis=1)]] = -1
-        return probabilities, spans
+        return spans
 
 
 @overload
@@ -176,8 +187,9 @@ def predict(
     With `output` memory is bounded by a few batches.
 
     Args:
-        run: A run of `moola finetune`, an ensemble (a directory with an `ensemble.json`), or several of either:
-            probabilities are averaged, and spans are those of the average pointer.
+        run: A run of `moola finetune`, an ensemble that `moola ensemble` made of several, or several of either, all
+            of whose members answer together: calibrated probabilities are averaged, and spans are those of the average
+            pointer.
         feature_dir: A feature store, or several, with the features that the run was trained on.
         output: The Parquet file to write; one that stands there is replaced once the new one is whole.
         data: Bars instead: the store with the run's features is built in a cache, or found there.
@@ -256,8 +268,15 @@ def predict(
     return pa.concat_tables(batches) if batches else table.schema.empty_table()
 
 
+def member_runs(given: Sequence[RunPath]) -> list[Path]:
+    """The directories of runs that these directories stand for: themselves, or the members of an ensemble.
+
+    Raises `RunError` for a file, and for an ensemble that names no members, or some outside its directory.
+    """
+    return [member for path in given for member in _members(Path(path))]
+
+
 def _members(path: Path) -> list[Path]:
-    """The directories of runs that a directory stands for: itself, or the members of an ensemble."""
     if not (path / ENSEMBLE).exists():
         if path.is_file():
             problem = "is a file; what a run has seen stands beside its weights"
@@ -265,10 +284,27 @@ def _members(path: Path) -> list[Path]:
         return [path]
     members = read_json(path / ENSEMBLE).get("members")
     if not (isinstance(members, list) and members and all(isinstance(name, str) for name in members)):
-        raise RunError(
-            path / ENSEMBLE, "names no members", 'Write {"members": ["../run", …]}, paths from its directory'
-        )
+        raise RunError(path / ENSEMBLE, "names no members", _REMAKE)
+    for name in members:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            problem = f"names {name}, which lies outside its directory and would be left behind by a copy"
+            raise RunError(path / ENSEMBLE, problem, _REMAKE)
     return [path / name for name in members]
+
+
+_REMAKE = "Make it with moola ensemble RUN RUN … --output DIR"
+
+
+def _calibration(path: Path) -> TemperatureScaling | None:
+    """Of an ensemble, what its mean is calibrated with."""
+    if not (path / ENSEMBLE).exists():
+        return None
+    temperature = read_json(path / ENSEMBLE).get("temperature")
+    if temperature is None:
+        return None
+    if not (isinstance(temperature, float) and 0 < temperature < float("inf")):
+        raise RunError(path / ENSEMBLE, f"its temperature {temperature!r} is no number above 0", _REMAKE)
+    return TemperatureScaling(temperature)
 
 
 def _record(path: Path, model: Jade) -> dict[str, Any]:

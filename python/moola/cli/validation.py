@@ -147,20 +147,70 @@ def stack(
 
 @app.command()
 def ensemble(
-    result: Annotated[str, typer.Argument(metavar="DIR", help="What moola cross-validate or stack wrote.")],
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...|DIR",
+            help="Fine-tuned runs, such as of several seeds; or what moola cross-validate or stack wrote.",
+        ),
+    ],
     output: Output,
     seed: Seed = 17,
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Average each model's predictions over folds and seeds."""
-    from moola.validation import CrossValidation, ensemble
+    """Combine fine-tuned runs into one that predicts; or average a cross-validation over folds and seeds."""
+    from moola.validation.records import RECORD
 
     started = time.perf_counter()
-    found = ensemble(CrossValidation.load(result))
+    validations = [path for path in results if (Path(path) / RECORD).exists()]
+    if not validations:
+        return _combine(results, output, seed, started, json)
+    if len(results) > 1:
+        what = "is a cross-validation, whose models were not kept"
+        problem = f"{validations[0]} {what}; give it alone, or fine-tuned runs alone"
+        raise ConfigError("results", problem)
+
+    from moola.validation import CrossValidation, ensemble
+
+    found = ensemble(CrossValidation.load(results[0]))
     directory = found.save(output)
     evaluations = _assess(found, None, seed, jobs, {})
     _finish(directory, found, evaluations, started, json)
+
+
+def _combine(runs: Sequence[str], output: str, seed: int, started: float, json: bool) -> None:
+    from moola.ensembles import combine_runs
+
+    made = combine_runs(runs, output, seed=seed)
+    took = time.perf_counter() - started
+    evaluation = made.evaluation
+    if json:
+        return print_json(
+            {
+                "output": made.path,
+                "members": list(made.members),
+                "classes": list(made.classes),
+                "temperature": made.temperature,
+                "evaluation": None if evaluation is None else evaluation.record(),
+                "notes": list(made.notes),
+                "seconds": round(took, 4),
+            }
+        )
+    if evaluation is not None:
+        print_table("out of fold", evaluation.columns, evaluation.rows())
+        print("\n".join(evaluation.summary()))
+    print("\n".join(made.notes), end="\n" if made.notes else "")
+    calibrated = "by its members' temperatures alone"
+    if made.temperature is not None:
+        calibrated = f"temperature {made.temperature:.2f} of the mean, from out-of-fold logits"
+    print_facts(
+        [
+            ("calibrated", calibrated),
+            ("took", f"{took:.1f} s"),
+            ("run", f"{made.path}: {len(made.members)} members, for moola predict --run"),
+        ]
+    )
 
 
 @app.command()

@@ -26,8 +26,7 @@ from moola.config import parse_config
 from moola.data.dataset import StorePath, open_stores, whole_number
 from moola.errors import ConfigError, SplitError
 from moola.evaluation.baselines import baseline_predictions
-from moola.evaluation.calibration import TemperatureScaling
-from moola.evaluation.leaks import FittedOn, assert_out_of_fold
+from moola.evaluation.leaks import FittedOn
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.labels.overlaps import group_rows
@@ -49,6 +48,7 @@ from moola.training.finetune import (
     fit_jade,
     new_model,
 )
+from moola.training.held_out import HeldOut, OutOfFold
 from moola.training.learned import LearnedBars
 from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_json, read_learned
 from moola.training.threads import one_thread
@@ -130,8 +130,9 @@ def finetune(
     rate, the model learns from the others, and kept columns are scaled by those. First it is followed without each fold
     in turn, and that fold's logits are out of fold: neither training nor any choice has looked at its windows. On all
     these logits the temperature is fitted that the run's probabilities are calibrated with; what is reported
-    of the model comes from them too, each fold's calibrated by the temperature of the other folds. Then the recipe is
-    followed with all windows, which gives the model in the run. Folds are stratified by class, and windows that overlap
+    of the model comes from them too, each fold's calibrated by the temperature of the other folds. They are kept in the
+    run, for the temperature of an ensemble. Then the recipe is followed with all windows, which gives the model in the
+    run. Folds are stratified by class, and windows that overlap
     in time, of whatever symbols, are never on two sides.
 
     Args:
@@ -271,22 +272,24 @@ def stratified_folds(
 
 def answers(
     model: Jade, X: NDArray[np.float32], valid: NDArray[np.bool_], device: torch.device
-) -> tuple[NDArray[np.float64], Numbers]:
-    """A model's logits `[n, C]` and spans `[n, 2]` of windows."""
-    logits, spans = [], []
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Numbers]:
+    """A model's logits `[n, C]`, pointers `[n, 2]` and spans `[n, 2]` of windows."""
+    logits, pointers, spans = [], [], []
     with torch.no_grad(), one_thread():
         for first in range(0, len(X), _CHUNK):
             part = slice(first, first + _CHUNK)
             output = model(torch.tensor(X[part], device=device), torch.tensor(valid[part], device=device))
             logits.append(output.logits.double().cpu().numpy())
+            pointers.append(output.pointer.double().cpu().numpy())
             spans.append(decode_spans(output.pointer, X.shape[1]).cpu().numpy())
-    return np.concatenate(logits), np.concatenate(spans)
+    return np.concatenate(logits), np.concatenate(pointers), np.concatenate(spans)
 
 
 class FoldOutcome(NamedTuple):
     """What a model that was made without a fold says of it."""
 
     logits: NDArray[np.float64]
+    pointers: NDArray[np.float64]
     spans: Numbers
     fitted_on: Numbers
     """The windows that were learned from, or chose the epoch."""
@@ -298,33 +301,8 @@ def without_fold(
 ) -> FoldOutcome:
     """Follows the recipe with `train` alone, and asks of `test`."""
     model, result, _ = recipe.follow(_some(examples, train), blocks[train])
-    logits, spans = answers(model, examples.X[test], examples.valid[test], recipe.device)
-    return FoldOutcome(logits, spans, train, result)
-
-
-class OutOfFold(NamedTuple):
-    """Logits that no window's own model was fitted for, and what they are calibrated with."""
-
-    logits: NDArray[np.float64]
-    """`[n, C]`."""
-    folds: Numbers
-    """`[n]`."""
-    fitted_on: list[FittedOn]
-    """Of each fold's model."""
-
-    def temperature(self, y: Numbers) -> float:
-        """Of all logits. Raises `LeakError` where one of them is by a model that has seen its window."""
-        assert_out_of_fold(self.folds, self.fitted_on)
-        return TemperatureScaling().fit(self.logits, y).temperature
-
-    def probabilities(self, y: Numbers) -> NDArray[np.float64]:
-        """`[n, C]`, each fold's calibrated by the others, as it would be on windows that nobody has labelled."""
-        calibrated = np.empty_like(self.logits)
-        for fold in range(len(self.fitted_on)):
-            mine = self.folds == fold
-            scaling = TemperatureScaling().fit(self.logits[~mine], y[~mine])
-            calibrated[mine] = scaling.probabilities(self.logits[mine])
-        return calibrated
+    logits, pointers, spans = answers(model, examples.X[test], examples.valid[test], recipe.device)
+    return FoldOutcome(logits, pointers, spans, train, result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,12 +430,13 @@ class _Finetuning:
             say(f"fold {len(outcomes)} of {self.folds}: {len(outcome.result.epochs)} epochs")
         folds = np.empty(len(windows), np.int64)
         logits = np.empty((len(windows), len(windows.classes)))
-        places = np.empty((len(windows), 2), np.int64)
+        pointers, places = np.empty((len(windows), 2)), np.empty((len(windows), 2), np.int64)
         for fold, ((_, test), outcome) in enumerate(zip(parts, outcomes, strict=True)):
-            folds[test], logits[test], places[test] = fold, outcome.logits, outcome.spans
+            folds[test], logits[test] = fold, outcome.logits
+            pointers[test], places[test] = outcome.pointers, outcome.spans
         span_classes = _span_classes(windows)
-        held_out = OutOfFold(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes])
-        temperature = held_out.temperature(windows.y)
+        out_of_fold = OutOfFold(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes])
+        temperature = out_of_fold.temperature(windows.y)
         places[~span_classes[logits.argmax(axis=1)]] = -1
 
         truth = Truth(
@@ -468,8 +447,9 @@ class _Finetuning:
             seen=seen,
         )
         said = Predictions(
-            held_out.probabilities(windows.y), places if span_classes.any() else None, folds=folds
+            out_of_fold.probabilities(windows.y), places if span_classes.any() else None, folds=folds
         )
+        HeldOut(_fingerprint(windows), truth, out_of_fold, pointers, said.spans).save(run.path)
         baselines = baseline_predictions(
             windows.X, truth, parts, seed=self.seed, valid_mask=windows.valid_mask
         )
@@ -551,7 +531,7 @@ class _Finetuning:
             "best_epoch": result.best_epoch,
             "temperature": temperature,
             "evaluation": evaluation.record(),
-            "report": (*notices, *evaluation.sentences()),
+            "report": (*notices, *evaluation.summary()),
         }
         run.write(RESULT, facts)
         return FinetuneResult(run.path, **facts, resumed=False)

@@ -21,7 +21,7 @@ from moola.publish import write_file
 from moola.training.devices import Placement
 from moola.training.learned import LearnedBars
 
-__all__ = ["Run", "environment", "read_json"]
+__all__ = ["Run", "environment", "new_directory", "read_json", "write_json"]
 
 CONFIG, ENVIRONMENT, METRICS, LEARNED, RESULT = (
     "config.json",
@@ -113,6 +113,19 @@ class Run:
     def write(self, name: str, record: Mapping[str, Any]) -> None:
         """Writes a JSON file of the run."""
         write_json(self.path / name, record)
+
+
+def new_directory(path: str | os.PathLike[str]) -> Path:
+    """Makes a directory for results. Raises `RunError` when something stands there."""
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        taken = next(directory.iterdir(), None) is not None
+    except (FileExistsError, NotADirectoryError):
+        raise RunError(directory, "is not a directory", "Choose another --output") from None
+    if taken:
+        raise RunError(directory, "something stands there already", "Choose another --output")
+    return directory
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 from moola.labels.windows import LabelledWindows
 from moola.publish import replacing_file
-from moola.training.runs import read_json, write_json
+from moola.training.runs import new_directory, read_json, write_json
 from moola.validation.folds import TrainTest
 
 __all__ = ["LABELS", "PREDICTIONS", "RECORD", "CrossValidation", "OutOfFold", "beside", "truth_of"]
@@ -266,19 +266,6 @@ def _read_predictions(path: Path, truth: Truth) -> dict[tuple[str, int], tuple[P
         )
         found[table["model"][at], table["repeat"][at]] = said, values("dropout_spread", rows, np.float64)
     return found
-
-
-def new_directory(path: str | os.PathLike[str]) -> Path:
-    """Makes a directory for results. Raises `RunError` when something stands there."""
-    directory = Path(path)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        taken = next(directory.iterdir(), None) is not None
-    except (FileExistsError, NotADirectoryError):
-        raise RunError(directory, "is not a directory", "Choose another --output") from None
-    if taken:
-        raise RunError(directory, "something stands there already", "Choose another --output")
-    return directory
 
 
 def relabelled(windows: LabelledWindows, truth: Truth) -> LabelledWindows:

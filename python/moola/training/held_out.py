@@ -1,0 +1,112 @@
+"""What a fine-tuned run keeps of its folds: logits that calibrate it, and whatever it is combined with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moola.errors import ConfigError, WeightsError
+from moola.evaluation.calibration import TemperatureScaling, cross_fitted
+from moola.evaluation.leaks import FittedOn, assert_out_of_fold
+from moola.evaluation.outcomes import Predictions, Truth
+from moola.models.weights import load_weights, save_weights
+
+__all__ = ["OUT_OF_FOLD", "HeldOut", "OutOfFold"]
+
+OUT_OF_FOLD = "out_of_fold.safetensors"
+
+Numbers = NDArray[np.int64]
+
+
+class OutOfFold(NamedTuple):
+    """Logits that no window's own model was fitted for, and what they are calibrated with."""
+
+    logits: NDArray[np.float64]
+    """`[n, C]`."""
+    folds: Numbers
+    """`[n]`."""
+    fitted_on: list[FittedOn]
+    """Of each fold's model."""
+
+    def temperature(self, y: Numbers) -> float:
+        """Of all logits. Raises `LeakError` where one of them is by a model that has seen its window."""
+        assert_out_of_fold(self.folds, self.fitted_on)
+        return TemperatureScaling().fit(self.logits, y).temperature
+
+    def probabilities(self, y: Numbers) -> NDArray[np.float64]:
+        """`[n, C]`, each fold's calibrated by the others, as it would be on windows that nobody has labelled."""
+        return cross_fitted(self.logits, y, self.folds)
+
+
+class HeldOut(NamedTuple):
+    """The labelled windows of a run as they are, and what the models of its folds said of them."""
+
+    fingerprint: str
+    """Of the windows, bars and labels: two runs with the same were fine-tuned on the same."""
+    truth: Truth
+    """Grouped by stretches of time."""
+    out_of_fold: OutOfFold
+    pointers: NDArray[np.float64]
+    """`[n, 2]`: center and length, out of fold too."""
+    spans: Numbers | None
+    """`[n, 2]`: the spans that the pointers and logits came to; None where no class has spans."""
+
+    @property
+    def predictions(self) -> Predictions:
+        """What is scored: probabilities calibrated by the other folds, and spans."""
+        folds = self.out_of_fold.folds
+        return Predictions(self.out_of_fold.probabilities(self.truth.y), self.spans, folds=folds)
+
+    def save(self, run: Path) -> None:
+        """Writes `out_of_fold.safetensors` in the run's directory."""
+        truth, said = self.truth, self.out_of_fold
+        arrays = {
+            "logits": said.logits,
+            "pointers": self.pointers,
+            "folds": said.folds,
+            "y": truth.y,
+            "groups": truth.groups,
+            "seen": truth.seen,
+        }
+        if self.spans is not None and truth.spans is not None:
+            arrays |= {"spans": self.spans, "true_spans": truth.spans}
+        record = {
+            "kind": "out_of_fold",
+            "windows": self.fingerprint,
+            "classes": truth.classes.tolist(),
+            "fitted_on": [fitted.record() for fitted in said.fitted_on],
+        }
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        save_weights(run / OUT_OF_FOLD, tensors, record)
+
+    @classmethod
+    def load(cls, run: str | os.PathLike[str]) -> Self:
+        """Reads what a run has kept, and checks anew that no model knew the windows that it speaks of.
+
+        Raises `WeightsError` where it is missing or damaged, and `LeakError`.
+        """
+        path = Path(run) / OUT_OF_FOLD
+        weights = load_weights(path)
+        arrays = {name: tensor.numpy() for name, tensor in weights.tensors.items()}
+        try:
+            classes = np.array(weights.record["classes"])
+            truth = Truth(
+                classes[arrays["y"]],
+                classes=classes,
+                spans=arrays.get("true_spans"),
+                groups=arrays["groups"],
+                seen=arrays["seen"],
+            )
+            fitted = [FittedOn.from_record(record) for record in weights.record["fitted_on"]]
+            said = OutOfFold(arrays["logits"], arrays["folds"], fitted)
+            found = cls(weights.record["windows"], truth, said, arrays["pointers"], arrays.get("spans"))
+        except (KeyError, TypeError, IndexError, ConfigError):
+            problem = "does not hold the out-of-fold logits of a run"
+            raise WeightsError(path, problem, "Fine-tune it with moola finetune") from None
+        assert_out_of_fold(said.folds, fitted)
+        return found
