@@ -24,7 +24,8 @@ from moola.evaluation.figures import (
     save_png,
     spans_against_truth,
 )
-from moola.evaluation.intervals import Difference, Interval
+from moola.evaluation.intervals import Difference, Interval, Resamples
+from moola.evaluation.metrics import METRICS
 from moola.evaluation.null import Null
 
 # One process makes the evaluation for all of them.
@@ -224,6 +225,29 @@ def test_repeats_have_an_interval_of_their_own(market):
     assert over["macro_f1"].high - over["macro_f1"].low > over["span_iou"].high - over["span_iou"].low == 0
     assert evaluation.columns == ["", "m", "over 3 repeats", "unseen", "seen", *baselines]
     assert evaluation.rows()[0][1:3] == [str(evaluation.scores["macro_f1"]), str(over["macro_f1"])]
+
+
+def test_models_scored_on_the_same_resamples_have_the_same_numbers(market, monkeypatch):
+    _, truth, _, baselines, model = market
+    other = Predictions(model.probabilities[::-1], model.spans, folds=model.folds)
+    shared = Resamples(truth, seed=4, resamples=300)
+    scored = []
+    draws = Resamples._draws
+
+    def counted(self, metric, repeats):
+        scored.append(metric.name)
+        return draws(self, metric, repeats)
+
+    monkeypatch.setattr(Resamples, "_draws", counted)
+    for said in (model, other):
+        beside = baselines | {"another": other if said is model else model}
+        alone = evaluate(truth, said, model="m", baselines=beside, seed=4, resamples=300)
+        asked = len(scored)
+        together = evaluate(truth, said, model="m", baselines=beside, seed=4, resamples=shared)
+        assert together.record() == alone.record()
+        again = len(scored) - asked
+    # Of the second model and its baselines nothing but seen and unseen windows is left to draw.
+    assert again == 2 * len(METRICS)
 
 
 def test_few_groups_and_labels_that_hardly_move_are_told():

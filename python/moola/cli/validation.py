@@ -377,11 +377,13 @@ def _assess(
     jobs: int,
     luck: Mapping[str, Luck],
 ) -> dict[str, Evaluation]:
+    from moola.evaluation.intervals import Resamples
     from moola.validation.assessment import assess, baselines_of
 
     baselines = baselines_of(found, seed=seed, n_jobs=jobs)
+    resamples = Resamples(found.truth, seed=seed)
     return {
-        name: assess(found, name, baselines=baselines, luck=luck.get(name), seed=seed)
+        name: assess(found, name, baselines=baselines, luck=luck.get(name), resamples=resamples, seed=seed)
         for name in models or found.members
     }
 

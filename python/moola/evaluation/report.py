@@ -12,9 +12,9 @@ from moola.evaluation.intervals import (
     LEVEL,
     Difference,
     Interval,
+    Resamples,
     bootstrap,
     over_repeats,
-    paired_differences,
 )
 from moola.evaluation.metrics import METRICS, scores
 from moola.evaluation.null import Null, orders
@@ -154,7 +154,7 @@ def evaluate(
     null: Mapping[str, Null] | None = None,
     calibrated: Predictions | Sequence[Predictions] | None = None,
     seed: int,
-    resamples: int = 2_000,
+    resamples: int | Resamples = 2_000,
 ) -> Evaluation:
     """Scores out-of-fold predictions, with all that tells luck from progress.
 
@@ -168,7 +168,7 @@ def evaluate(
         calibrated: The model's predictions with the probabilities that
             :func:`moola.evaluation.calibration.cross_fitted` made of them.
         seed: Of the resamples.
-        resamples: How many.
+        resamples: How many; or those that several models of the same truth are scored on, which then saves time.
 
     Raises `ConfigError` for predictions that do not go with the windows, for other folds, and where all
     windows are in one group.
@@ -177,10 +177,10 @@ def evaluate(
     for repeat in repeats:
         repeat.check_against(truth)
     each = [scores(truth, repeat) for repeat in repeats]
-    differences = {
-        name: paired_differences(truth, repeats, said, seed=seed, names=(model, name), resamples=resamples)
-        for name, said in baselines.items()
-    }
+    drawn = resamples
+    if not isinstance(drawn, Resamples):
+        drawn = Resamples(truth, seed=seed, resamples=drawn)
+    differences = {name: drawn.differences(repeats, said, (model, name)) for name, said in baselines.items()}
     with_classes = [repeat for repeat in repeats if repeat.probabilities is not None]
     luck = calibration_error_by_luck(with_classes[0], seed=seed) if with_classes else None
     return Evaluation(
@@ -189,16 +189,14 @@ def evaluate(
         groups=truth.n_groups,
         classes={str(name): int((truth.y == i).sum()) for i, name in enumerate(truth.classes)},
         repeats=len(repeats),
-        scores=bootstrap(truth, repeats, seed=seed, resamples=resamples),
+        scores=drawn.bootstrap(repeats),
         over_repeats={name: over_repeats([found[name] for found in each]) for name in METRICS},
-        baselines={
-            name: bootstrap(truth, said, seed=seed, resamples=resamples) for name, said in baselines.items()
-        },
+        baselines={name: drawn.bootstrap(said) for name, said in baselines.items()},
         differences=differences,
         null=dict(null or {}),
-        apart=_apart(truth, repeats, seed, resamples),
+        apart=_apart(truth, repeats, seed, drawn.count),
         calibration_error_by_luck=luck,
-        calibrated=_calibrated(truth, calibrated, seed, resamples),
+        calibrated=_calibrated(drawn, calibrated),
         notes=_notes(truth, null or {}),
     )
 
@@ -207,12 +205,10 @@ def evaluate(
 _OF_CALIBRATION = ("log_loss", "calibration_error")
 
 
-def _calibrated(
-    truth: Truth, said: Predictions | Sequence[Predictions] | None, seed: int, resamples: int
-) -> Scores:
+def _calibrated(drawn: Resamples, said: Predictions | Sequence[Predictions] | None) -> Scores:
     if said is None:
         return {}
-    found = bootstrap(truth, said, seed=seed, resamples=resamples)
+    found = drawn.bootstrap(said)
     return {name: found[name] for name in _OF_CALIBRATION}
 
 

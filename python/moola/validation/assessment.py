@@ -13,6 +13,7 @@ import numpy as np
 from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.calibration import TemperatureScaling, cross_fitted, log_probabilities
+from moola.evaluation.intervals import Resamples
 from moola.evaluation.outcomes import Predictions
 from moola.evaluation.report import Evaluation, evaluate
 from moola.training.runs import write_json
@@ -45,6 +46,7 @@ def assess(
     *,
     baselines: Mapping[str, Sequence[Predictions]] | None = None,
     luck: Luck | None = None,
+    resamples: Resamples | None = None,
     seed: int = 0,
     n_jobs: int | None = None,
 ) -> Evaluation:
@@ -58,6 +60,8 @@ def assess(
         model: Its name among `validation.members`.
         baselines: What :func:`baselines_of` gave; it is asked unless given.
         luck: What :func:`moola.validation.luck.luck_of` gave.
+        resamples: Of `validation.truth`, where several models are assessed: each is then resampled once. Drawn with
+            `seed` unless given.
         seed: Of guesses and resamples.
         n_jobs: Of the baselines.
 
@@ -84,6 +88,7 @@ def assess(
         null=None if luck is None else luck.null,
         calibrated=calibrated or None,
         seed=seed,
+        resamples=resamples or Resamples(validation.truth, seed=seed),
     )
     return found if luck is None else replace(found, notes=[*found.notes, luck.note])
 
