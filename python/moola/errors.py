@@ -89,6 +89,30 @@ def _restore(kind: type[MoolaError], args: tuple[Any, ...], facts: dict[str, Any
     return error
 
 
+class _AdvisedError(MoolaError):
+    """What is wrong, and what to do.
+
+    Attributes: `problem`, `advice`.
+    """
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}. {advice}")
+        self.problem = problem
+        self.advice = advice
+
+
+class _PathError(_AdvisedError):
+    """What is wrong with a file or a directory, and what to do.
+
+    Attributes: `path`, `problem`, `advice`.
+    """
+
+    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
+        super().__init__(f"{path}: {problem}", advice)
+        self.path = Path(path)
+        self.problem = problem
+
+
 class ConfigError(MoolaError, ValueError):
     """A parameter that does not exist, has the wrong type or lies outside its range.
 
@@ -109,18 +133,16 @@ class TimestampError(MoolaError, ValueError):
     """A stream needs a timestamp that it was not given."""
 
 
-class InputError(MoolaError, ValueError):
+class InputError(_AdvisedError, ValueError):
     """Something that cannot be read as bars at all: a missing column, a wrong type, an unknown format.
 
     Attributes: `source` (the file, or None), `problem`, `advice`.
     """
 
     def __init__(self, problem: str, advice: str, *, source: str | None = None) -> None:
-        where = f"{source}: " if source else ""
-        super().__init__(f"{where}{problem}. {advice}")
+        super().__init__(f"{source}: {problem}" if source else problem, advice)
         self.source = source
         self.problem = problem
-        self.advice = advice
 
 
 class InputMissingError(InputError, FileNotFoundError):
@@ -431,16 +453,11 @@ def listed_rows(rows: Sequence[int]) -> str:
     return f"rows {text}" if len(rows) > 1 else f"row {text}"
 
 
-class SplitError(MoolaError, ValueError):
+class SplitError(_AdvisedError, ValueError):
     """A cross-validation that cannot be done: a split has nothing left to train on.
 
     Attributes: `problem`, `advice`.
     """
-
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(f"{problem}. {advice}")
-        self.problem = problem
-        self.advice = advice
 
 
 class SharedBarsError(MoolaError, ValueError, AssertionError):
@@ -500,17 +517,11 @@ class LeakError(MoolaError, ValueError, AssertionError):
         )
 
 
-class StoreError(MoolaError):
+class StoreError(_PathError):
     """The base of what can be wrong with a feature store.
 
     Attributes: `path` (of the store), `problem`, `advice`.
     """
-
-    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
-        super().__init__(f"{path}: {problem}. {advice}")
-        self.path = Path(path)
-        self.problem = problem
-        self.advice = advice
 
 
 class StoreMissingError(StoreError, FileNotFoundError):
@@ -553,54 +564,32 @@ class BuildConflictError(StoreError):
     """Another builder published, or is replacing, the store of this name."""
 
 
-class WeightsError(MoolaError, ValueError):
+class WeightsError(_PathError, ValueError):
     """A file of weights, or a checkpoint, that is missing, foreign or damaged.
 
     Attributes: `path`, `problem`, `advice`.
     """
 
-    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
-        super().__init__(f"{path}: {problem}. {advice}")
-        self.path = Path(path)
-        self.problem = problem
-        self.advice = advice
 
-
-class FeatureMismatchError(MoolaError, ValueError):
+class FeatureMismatchError(_AdvisedError, ValueError):
     """Weights that were trained on other features than those at hand.
 
     Attributes: `problem` (how they differ), `advice`.
     """
 
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(f"{problem}. {advice}")
-        self.problem = problem
-        self.advice = advice
 
-
-class RunError(MoolaError):
+class RunError(_PathError):
     """A run directory that cannot be used as asked: it exists, differs, or is none.
 
     Attributes: `path`, `problem`, `advice`.
     """
 
-    def __init__(self, path: str | Path, problem: str, advice: str) -> None:
-        super().__init__(f"{path}: {problem}. {advice}")
-        self.path = Path(path)
-        self.problem = problem
-        self.advice = advice
 
-
-class DeviceError(MoolaError, RuntimeError):
+class DeviceError(_AdvisedError, RuntimeError):
     """A device that is not there, or parameters and data on different ones.
 
     Attributes: `problem`, `advice`.
     """
-
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(f"{problem}. {advice}")
-        self.problem = problem
-        self.advice = advice
 
 
 class NotFiniteError(MoolaError, ArithmeticError):
