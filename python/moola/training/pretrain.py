@@ -314,7 +314,7 @@ class _Pretraining:
         say: Callable[[str], None],
     ) -> PretrainResult:
         """Trains from where the run stands to its end."""
-        placement, state = self.placement, _State()
+        placement = self.placement
         self.output = output
         with ExitStack() as stack:
             run: Run | None = None
@@ -323,63 +323,37 @@ class _Pretraining:
             self._wait_for_others()
             if (output / RESULT).exists():
                 return PretrainResult(output, **read_json(output / RESULT), resumed=True)
-            checkpoints = Checkpoints(output / "checkpoints")
-            log = StepLog(self.settings.log_every, 2, placement.device)
-            epoch_sums = torch.zeros(self.features.width + 1, dtype=torch.float64, device=placement.device)
-            if (
-                resume
-                and (found := checkpoints.latest(say if placement.writes else lambda _: None)) is not None
-            ):
-                state = _State(**found.record)
-                self._restore(found.tensors, epoch_sums, log)
-            if run is not None:
-                run.go_back_to(state.logged)
-                run.write(ENVIRONMENT, environment(placement))
-                run.write(LEARNED, self.learned.record())
-            board = stack.enter_context(_tensorboard(output, state.step)) if run is not None else None
-            interrupted = stack.enter_context(_interruptions())
-            take_step = _Step(self)
-            watch = Stopwatch(
-                placement, self.settings.epochs, self.steps, self.windows_per_step, state.step, report
-            )
+            progress = _Progress(self, run)
+            if resume:
+                progress.go_back(say if placement.writes else lambda _: None)
+            progress.begin(stack, report)
+            if not self._train(progress, stack.enter_context(_interruptions())):
+                step = progress.state.step
+                say(f"stopped after step {step:,} of {self.steps:,}; go on with --resume in {output}")
+                raise KeyboardInterrupt
+            return self._finish(output, run, progress.state)
 
-            def save() -> None:
-                for rows in log.drain() if not take_step.stopped else log.flush(state.step):
-                    self._note(run, board, rows, watch)
-                if run is None:
-                    return
-                state.logged = run.logged
-                tensors = self.objective.state_dict() | optimizer_tensors(self.optimizer)
-                tensors |= {"epoch_sums": epoch_sums, "log": log.state()}
-                checkpoints.save(state.step, tensors, vars(state))
-
-            while state.epoch < self.settings.epochs and not self._patience_spent(state):
-                self.loaders.train.start_at(state.epoch, state.batch)
-                for _, batch in zip(
-                    range(state.batch, self.steps_per_epoch), self.loaders.train, strict=False
-                ):
-                    sums, norm = take_step(batch, state.step)
-                    epoch_sums += sums
-                    state.step, state.batch = state.step + 1, state.batch + 1
-                    for rows in log.add(state.step, MaskedAutoencoder.mean(sums), norm):
-                        self._note(run, board, rows, watch)
-                    if interrupted.is_set():
-                        save()
-                        say(
-                            f"stopped after step {state.step:,} of {self.steps:,}; go on with --resume in {output}"
-                        )
-                        raise KeyboardInterrupt
-                    every = self.settings.checkpoint_every
-                    if every and state.step % every == 0 and state.batch < self.steps_per_epoch:
-                        save()
-                for rows in log.flush(state.step):
-                    self._note(run, board, rows, watch)
-                self._end_epoch(run, board, state, epoch_sums, watch)
-                watch.begin_epoch(state.step)
-                state.epoch, state.batch = state.epoch + 1, 0
-                epoch_sums.zero_()
-                save()
-            return self._finish(output, run, state)
+    def _train(self, progress: _Progress, interrupted: threading.Event) -> bool:
+        """The loop over epochs and steps. False where it was interrupted after a step, which a checkpoint then has."""
+        state, every = progress.state, self.settings.checkpoint_every
+        take_step = _Step(self, progress.stopped)
+        while state.epoch < self.settings.epochs and state.waited < self.settings.patience:
+            self.loaders.train.start_at(state.epoch, state.batch)
+            left = range(state.batch, self.steps_per_epoch)
+            for _, batch in zip(left, self.loaders.train, strict=False):
+                sums, norm = take_step(batch, state.step)
+                state.step, state.batch = state.step + 1, state.batch + 1
+                progress.note(sums, norm)
+                if interrupted.is_set():
+                    progress.save()
+                    return False
+                if every and state.step % every == 0 and state.batch < self.steps_per_epoch:
+                    progress.save()
+            progress.flush()
+            self._end_epoch(progress)
+            progress.begin_epoch()
+            progress.save()
+        return True
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What to minimise for a batch, and the sums over all ranks that it is made of."""
@@ -391,37 +365,9 @@ class _Pretraining:
         loss = sums[:-1].mean() * self.placement.world_size / total[-1].clamp(min=1)
         return self.objective.weighted(loss), total
 
-    def _restore(self, tensors: Mapping[str, Tensor], epoch_sums: Tensor, log: StepLog) -> None:
-        names = self.objective.state_dict().keys()
-        self.objective.load_state_dict({name: tensors[name] for name in names})
-        restore_optimizer(self.optimizer, tensors)
-        epoch_sums.copy_(tensors["epoch_sums"])
-        log.restore(tensors["log"])
-
-    def _patience_spent(self, state: _State) -> bool:
-        return state.waited >= self.settings.patience
-
     def _wait_for_others(self) -> None:
         if self.placement.world_size > 1:
             torch.distributed.barrier()
-
-    def _note(self, run: Run | None, board: Any, rows: StepRows, watch: Stopwatch) -> None:
-        """Reads what some steps came to: stops at one that is not finite, logs the others."""
-        bad = ~torch.isfinite(rows.values)
-        if bad.any():
-            row, column = (int(i) for i in bad.nonzero()[0])
-            step = rows.last_step - len(rows.values) + 1 + row
-            raise self.not_finite(step, ("loss", "gradient")[column])
-        loss, norm = rows.values.mean(dim=0).tolist()
-        epoch = (rows.last_step - 1) // self.steps_per_epoch
-        lr = learning_rate(rows.last_step - 1, self.steps, self.settings)
-        watch.read(epoch, rows.last_step, loss)
-        if run is not None:
-            record = {"kind": "step", "step": rows.last_step, "lr": lr, "loss": loss, "gradient_norm": norm}
-            run.log(record)
-            if board is not None:
-                board.add_scalar("train/loss", loss, rows.last_step)
-                board.add_scalar("train/lr", lr, rows.last_step)
 
     def not_finite(self, step: int, what: str) -> NotFiniteError:
         """The error that names the windows of a step (counted from 1) of this rank."""
@@ -436,11 +382,10 @@ class _Pretraining:
 
     # Judging
 
-    def _end_epoch(
-        self, run: Run | None, board: Any, state: _State, epoch_sums: Tensor, watch: Stopwatch
-    ) -> None:
-        train_loss = float(MaskedAutoencoder.mean(epoch_sums))
-        took = watch.end_epoch(state.step)
+    def _end_epoch(self, progress: _Progress) -> None:
+        state = progress.state
+        train_loss = float(MaskedAutoencoder.mean(progress.epoch_sums))
+        took = progress.watch.end_epoch(state.step)
         judged = self.loaders.val if len(self.val) else None
         record: dict[str, Any] = {
             "kind": "epoch",
@@ -473,18 +418,10 @@ class _Pretraining:
             state.best, state.best_epoch, state.best_record, state.waited = loss, state.epoch, record, 0
         else:
             state.waited += 1
-        if run is not None:
-            if better:
-                tensors = self.objective.state_dict()
-                save_weights(run.path / "best.safetensors", tensors, self._weights_record(state))
-            run.log(record)
-            if board is not None:
-                board.add_scalar("train/epoch_loss", train_loss, state.step)
-                for name in ("model", "constant", "interpolation"):
-                    if name in record:
-                        board.add_scalar(f"val/{name}", record[name]["loss"], state.step)
-                board.flush()
-        watch.report(state.epoch, state.step, record)
+        if better and progress.run is not None:
+            path = progress.run.path / "best.safetensors"
+            save_weights(path, self.objective.state_dict(), self._weights_record(state))
+        progress.end_epoch(record)
 
     def evaluate(self, loader: DeviceWindowLoader) -> _Scores:
         """The model's errors over a loader's masked bars, and those of the trivial predictors."""
@@ -539,13 +476,113 @@ class _Pretraining:
         return PretrainResult(output, **result, resumed=False)
 
 
+class _Progress:
+    """Where a training stands, and what is kept of it: metrics, events for TensorBoard, checkpoints."""
+
+    def __init__(self, job: _Pretraining, run: Run | None) -> None:
+        device = job.placement.device
+        self.job, self.run, self.state = job, run, _State()
+        self.epoch_sums = torch.zeros(job.features.width + 1, dtype=torch.float64, device=device)
+        # Set by the first step that is not finite.
+        self.stopped = torch.zeros((), device=device)
+        self._log = StepLog(job.settings.log_every, 2, device)
+        assert job.output is not None
+        self._checkpoints = Checkpoints(job.output / "checkpoints")
+        self._board: Any = None
+
+    def go_back(self, say: Callable[[str], None]) -> None:
+        """Takes back the last checkpoint, if there is one: of the model and the optimizer too."""
+        found = self._checkpoints.latest(say)
+        if found is None:
+            return
+        self.state, tensors = _State(**found.record), found.tensors
+        names = self.job.objective.state_dict().keys()
+        self.job.objective.load_state_dict({name: tensors[name] for name in names})
+        restore_optimizer(self.job.optimizer, tensors)
+        self.epoch_sums.copy_(tensors["epoch_sums"])
+        self._log.restore(tensors["log"])
+
+    def begin(self, stack: ExitStack, report: Callable[[TrainingProgress], None]) -> None:
+        """From here on time is measured, and what was logged after the checkpoint is forgotten."""
+        job, step = self.job, self.state.step
+        if self.run is not None:
+            self.run.go_back_to(self.state.logged)
+            self.run.write(ENVIRONMENT, environment(job.placement))
+            self.run.write(LEARNED, job.learned.record())
+            self._board = stack.enter_context(_tensorboard(self.run.path, step))
+        epochs, windows = job.settings.epochs, job.windows_per_step
+        self.watch = Stopwatch(job.placement, epochs, job.steps, windows, step, report)
+
+    def note(self, sums: Tensor, norm: Tensor) -> None:
+        """Notes what a step came to; reads what has become readable meanwhile."""
+        self.epoch_sums += sums
+        self._read(self._log.add(self.state.step, MaskedAutoencoder.mean(sums), norm))
+
+    def flush(self) -> None:
+        """Waits for all steps that were noted, and reads them."""
+        self._read(self._log.flush(self.state.step))
+
+    def save(self) -> None:
+        """Publishes a checkpoint, from which training goes on to the same bits."""
+        self._read(self._log.drain() if not self.stopped else self._log.flush(self.state.step))
+        if self.run is None:
+            return
+        self.state.logged = self.run.logged
+        tensors = self.job.objective.state_dict() | optimizer_tensors(self.job.optimizer)
+        tensors |= {"epoch_sums": self.epoch_sums, "log": self._log.state()}
+        self._checkpoints.save(self.state.step, tensors, vars(self.state))
+
+    def end_epoch(self, record: Mapping[str, Any]) -> None:
+        """Keeps what an epoch came to."""
+        if self.run is not None:
+            self.run.log(record)
+        if self._board is not None:
+            self._board.add_scalar("train/epoch_loss", record["train_loss"], self.state.step)
+            for name in ("model", "constant", "interpolation"):
+                if name in record:
+                    self._board.add_scalar(f"val/{name}", record[name]["loss"], self.state.step)
+            self._board.flush()
+        self.watch.report(self.state.epoch, self.state.step, record)
+
+    def begin_epoch(self) -> None:
+        """Counts on to the next epoch."""
+        self.watch.begin_epoch(self.state.step)
+        self.state.epoch, self.state.batch = self.state.epoch + 1, 0
+        self.epoch_sums.zero_()
+
+    def _read(self, several: Iterable[StepRows]) -> None:
+        """Reads what some steps came to: stops at one that is not finite, logs the others."""
+        job = self.job
+        for rows in several:
+            bad = ~torch.isfinite(rows.values)
+            if bad.any():
+                row, column = (int(i) for i in bad.nonzero()[0])
+                step = rows.last_step - len(rows.values) + 1 + row
+                raise job.not_finite(step, ("loss", "gradient")[column])
+            loss, norm = rows.values.mean(dim=0).tolist()
+            epoch = (rows.last_step - 1) // job.steps_per_epoch
+            lr = learning_rate(rows.last_step - 1, job.steps, job.settings)
+            self.watch.read(epoch, rows.last_step, loss)
+            if self.run is not None:
+                record = {
+                    "kind": "step",
+                    "step": rows.last_step,
+                    "lr": lr,
+                    "loss": loss,
+                    "gradient_norm": norm,
+                }
+                self.run.log(record)
+            if self._board is not None:
+                self._board.add_scalar("train/loss", loss, rows.last_step)
+                self._board.add_scalar("train/lr", lr, rows.last_step)
+
+
 class _Step:
     """One step of training: forward, backward, clip, update. A step that is not finite is not taken."""
 
-    def __init__(self, job: _Pretraining) -> None:
-        self.job = job
-        # Set by the first step that is not finite; from then on the fused optimizer takes none.
-        self.stopped = torch.zeros((), device=job.placement.device)
+    def __init__(self, job: _Pretraining, stopped: Tensor) -> None:
+        """`stopped` is set by the first step that is not finite; from then on the fused optimizer takes none."""
+        self.job, self.stopped = job, stopped
         if job.placement.device.type == "cuda":
             job.optimizer.found_inf = self.stopped  # type: ignore[attr-defined]
         self._update: Callable[[Batch], tuple[Tensor, Tensor]] = self.update
