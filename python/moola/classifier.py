@@ -26,7 +26,6 @@ from moola.errors import ConfigError
 from moola.models.config import Config, load_config
 from moola.models.encoder import Encoder
 from moola.models.loading import load_encoder
-from moola.models.spans import decode_spans
 from moola.models.weights import FeatureIdentity
 from moola.training.devices import place
 from moola.training.finetune import Examples, augmentation_for, fit_jade, new_model
@@ -210,9 +209,10 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         logits, spans = [], []
         for first in range(0, len(windows), _CHUNK):
             x = torch.tensor(windows[first : first + _CHUNK], device=device)
-            output = model(x, torch.tensor(valid[first : first + _CHUNK], device=device))
+            seen = torch.tensor(valid[first : first + _CHUNK], device=device)
+            output = model(x, seen)
             logits.append(output.logits.double().cpu().numpy())
-            spans.append(decode_spans(output.pointer, windows.shape[1]).cpu().numpy())
+            spans.append(output.spans(windows.shape[1], seen).cpu().numpy())
         return np.concatenate(logits), np.concatenate(spans)
 
     def _config(self, y: NDArray[Any]) -> Config:

@@ -50,7 +50,7 @@ def combine_runs(
     """Makes one directory of several fine-tuned runs, such as of several seeds: a run that :func:`moola.predict` takes.
 
     Members are copied into it, so that it can be copied elsewhere. Its probabilities are the mean of the members', each
-    calibrated by its own temperature, and its spans those of the mean pointer. Where all members were fine-tuned on the
+    calibrated by its own temperature, and its spans the median of theirs. Where all members were fine-tuned on the
     same labelled windows and have kept their out-of-fold logits, the mean is calibrated as well. Each window then
     counts by the models, one a member, that have not seen it, whatever the folds of each were; and how good the mean
     is, is told from the same, with all temperatures from other folds of the first member.
@@ -143,7 +143,7 @@ def _evaluated(
         probabilities[mine] = TemperatureScaling().fit(logits[~mine], y).probabilities(logits[mine])
     spans = None
     if truth.spans is not None:
-        spans = models.spans(np.mean([one.pointers for one in held_out], axis=0), probabilities)
+        spans = models.spans([one.places for one in held_out], probabilities)
     each = [one.predictions for one in held_out]
     # The mean was made in the folds of all members, and has none of its own to compare.
     return evaluate(

@@ -27,12 +27,12 @@ from moola.errors import ConfigError, RunError, WeightsError
 from moola.evaluation.calibration import TemperatureScaling, log_probabilities
 from moola.models.jade import Jade
 from moola.models.loading import load_model
-from moola.models.spans import decode_spans
 from moola.models.weights import FeatureIdentity, weights_path
 from moola.store import FeatureStore
 from moola.training.devices import place
 from moola.training.learned import LearnedBars
 from moola.training.runs import read_json, read_learned
+from moola.validation.ensembles import mean_spans
 from moola.window_table import TIME, TableWindows, WindowTable, times, write_parquet
 
 __all__ = ["ENSEMBLE", "FinetunedModels", "member_runs", "predict"]
@@ -102,29 +102,32 @@ class FinetunedModels:
         )
 
     def answers(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """`[B, members · (C + 2)]`: of each model, the logits of the classes, and the pointer."""
+        """`[B, members · (C + 2)]`: of each model, the logits of the classes, and where a span would lie."""
         outputs = (model(x, valid) for model in self.models)
-        return torch.cat([part for out in outputs for part in (out.logits, out.pointer)], dim=1)
+        length = x.shape[1]
+        return torch.cat([part for out in outputs for part in (out.logits, out.spans(length, valid))], dim=1)
 
     def combine(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Calibrated probabilities `[B, C]`, and the first and last bar of spans `[B, 2]`, −1 and −1 for none.
 
         Probabilities are the mean of the models', each calibrated by its own temperature, and then by that of all where
-        there is one; spans are those of the mean pointer, and there is none where the most likely class has none.
+        there is one; spans are the median of the models', and there is none where the most likely class has none.
         """
         each = answers.reshape(len(answers), len(self.models), -1).astype(np.float64)
-        logits, pointers = each[:, :, :-2], each[:, :, -2:]
+        logits, places = each[:, :, :-2], each[:, :, -2:].astype(np.int64)
         calibrated = [
             scaling.probabilities(logits[:, number]) for number, scaling in enumerate(self.calibrations)
         ]
         probabilities: NDArray[np.float64] = np.mean(calibrated, axis=0)
         if self.calibration is not None:
             probabilities = self.calibration.probabilities(log_probabilities(probabilities))
-        return probabilities, self.spans(pointers.mean(axis=1), probabilities)
+        return probabilities, self.spans([*places.transpose(1, 0, 2)], probabilities)
 
-    def spans(self, pointers: NDArray[np.float64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-        """`[B, 2]`: first and last bar that pointers `[B, 2]` mean, −1 where the most likely class has no spans."""
-        spans: NDArray[np.int64] = decode_spans(torch.from_numpy(pointers), self.window_length).numpy()
+    def spans(
+        self, places: Sequence[NDArray[np.int64]], probabilities: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """`[B, 2]`: the median of where the models see a span `[B, 2]`; −1 where the most likely class has none."""
+        spans = mean_spans(places)
         spans[~self.span_classes[probabilities.argmax(axis=1)]] = -1
         return spans
 
@@ -188,8 +191,8 @@ def predict(
 
     Args:
         run: A run of `moola finetune`, an ensemble that `moola ensemble` made of several, or several of either, all
-            of whose members answer together: calibrated probabilities are averaged, and spans are those of the average
-            pointer.
+            of whose members answer together: calibrated probabilities are averaged, and spans are the median of
+            theirs.
         feature_dir: A feature store, or several, with the features that the run was trained on.
         output: The Parquet file to write; one that stands there is replaced once the new one is whole.
         data: Bars instead: the store with the run's features is built in a cache, or found there.

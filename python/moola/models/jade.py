@@ -12,6 +12,7 @@ from moola.config import parse_config
 from moola.models.config import Architecture, Config, ModelConfig, load_config
 from moola.models.dropout import Dropout
 from moola.models.encoder import Encoder, pool
+from moola.models.spans import decode_spans, most_likely_spans
 
 if TYPE_CHECKING:
     from moola.models.weights import Origin
@@ -27,7 +28,18 @@ class JadeOutput(NamedTuple):
     pointer: Tensor
     """`[B, 2]`, the span's center and length in [0, 1]; see :func:`moola.models.decode_spans`."""
     span_logits: Tensor | None
-    """`[B, K]`, whether each bar lies in the span; none without `span_head`."""
+    """`[B, K]`, the log-odds that each bar lies in the span; none without `span_head`."""
+
+    def spans(self, length: int, valid: Tensor | None = None) -> Tensor:
+        """Where the spans lie, `[B, 2]`, first and last bar: by the span head where there is one, else by the pointer.
+
+        Args:
+            length: K.
+            valid: `[B, K]`: which bars may be seen.
+        """
+        if self.span_logits is not None:
+            return most_likely_spans(self.span_logits, valid)
+        return decode_spans(self.pointer, length)
 
 
 class Jade(nn.Module):

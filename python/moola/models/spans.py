@@ -1,11 +1,14 @@
-"""A span of bars as two numbers in [0, 1], and back."""
+"""A span of bars as two numbers in [0, 1], or as what is said of each bar; and back."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["decode_spans", "encode_spans"]
+__all__ = ["decode_spans", "encode_spans", "most_likely_spans"]
+
+# Of a hidden bar: less than what all others may weigh together.
+_OUTSIDE = -1e6
 
 
 def encode_spans(spans: Tensor, length: int) -> Tensor:
@@ -35,3 +38,24 @@ def decode_spans(pointer: Tensor, length: int) -> Tensor:
     first = (center * (length - 1) - (bars - 1) / 2).round()
     first = torch.minimum(first.clamp(min=0), length - bars)
     return torch.stack([first, first + bars - 1], dim=1).long()
+
+
+def most_likely_spans(span_logits: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The span that is most likely, given how likely each bar lies in it: `[B, 2]` int64, first and last bar.
+
+    With bars taken for independent, the likelihood of the span from s to e is, but for a factor that all spans share, the
+    exponential of the sum of the logits from s to e. So it is the run with the greatest sum (J. Bentley, "Programming
+    pearls: algorithm design techniques", Communications of the ACM 27 (1984), 865–873), of one bar at least.
+
+    Args:
+        span_logits: `[B, K]`, as of :class:`moola.models.JadeOutput`.
+        valid: `[B, K]`: which bars may be seen. Others are in no span unless all are hidden.
+    """
+    logits = span_logits.double()
+    if valid is not None:
+        logits = torch.where(valid, logits, _OUTSIDE)
+    sums = logits.cumsum(dim=1)
+    before = torch.cat([torch.zeros_like(sums[:, :1]), sums[:, :-1]], dim=1)
+    least, first = before.cummin(dim=1)
+    last = (sums - least).argmax(dim=1, keepdim=True)
+    return torch.cat([first.gather(1, last), last], dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -423,6 +424,10 @@ def fit_jade(
 
     if best_weights is not None:
         model.load_state_dict(best_weights)
+    if model.span_head is not None:
+        # Bars in spans weighed more while it learned: with that taken back, its logits are log-odds.
+        with torch.no_grad():
+            model.span_head.bias -= math.log(positive)
     model.requires_grad_(True).zero_grad()
     model.eval()
     return FitResult(tuple(epochs), best_epoch, stopped, objective.named(objective.log_variances))

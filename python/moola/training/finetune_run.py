@@ -36,7 +36,6 @@ from moola.models.config import Config, FinetuneConfig, load_config
 from moola.models.encoder import Encoder
 from moola.models.jade import Jade
 from moola.models.loading import load_encoder
-from moola.models.spans import decode_spans
 from moola.models.weights import FeatureIdentity, Origin, load_weights, save_weights, weights_path
 from moola.store import FeatureStore
 from moola.training.devices import Placement, place
@@ -272,25 +271,25 @@ def stratified_folds(
 
 def answers(
     model: Jade, X: NDArray[np.float32], valid: NDArray[np.bool_], device: torch.device
-) -> tuple[NDArray[np.float64], NDArray[np.float64], Numbers]:
-    """A model's logits `[n, C]`, pointers `[n, 2]` and spans `[n, 2]` of windows."""
-    logits, pointers, spans = [], [], []
+) -> tuple[NDArray[np.float64], Numbers]:
+    """A model's logits `[n, C]` of windows, and where a span of theirs would lie, `[n, 2]`."""
+    logits, places = [], []
     with torch.no_grad(), one_thread():
         for first in range(0, len(X), _CHUNK):
             part = slice(first, first + _CHUNK)
-            output = model(torch.tensor(X[part], device=device), torch.tensor(valid[part], device=device))
+            seen = torch.tensor(valid[part], device=device)
+            output = model(torch.tensor(X[part], device=device), seen)
             logits.append(output.logits.double().cpu().numpy())
-            pointers.append(output.pointer.double().cpu().numpy())
-            spans.append(decode_spans(output.pointer, X.shape[1]).cpu().numpy())
-    return np.concatenate(logits), np.concatenate(pointers), np.concatenate(spans)
+            places.append(output.spans(X.shape[1], seen).cpu().numpy())
+    return np.concatenate(logits), np.concatenate(places)
 
 
 class FoldOutcome(NamedTuple):
     """What a model that was made without a fold says of it."""
 
     logits: NDArray[np.float64]
-    pointers: NDArray[np.float64]
-    spans: Numbers
+    places: Numbers
+    """Where spans would lie, whatever the class."""
     fitted_on: Numbers
     """The windows that were learned from, or chose the epoch."""
     result: FitResult
@@ -301,8 +300,8 @@ def without_fold(
 ) -> FoldOutcome:
     """Follows the recipe with `train` alone, and asks of `test`."""
     model, result, _ = recipe.follow(_some(examples, train), blocks[train])
-    logits, pointers, spans = answers(model, examples.X[test], examples.valid[test], recipe.device)
-    return FoldOutcome(logits, pointers, spans, train, result)
+    logits, places = answers(model, examples.X[test], examples.valid[test], recipe.device)
+    return FoldOutcome(logits, places, train, result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -430,14 +429,14 @@ class _Finetuning:
             say(f"fold {len(outcomes)} of {self.folds}: {len(outcome.result.epochs)} epochs")
         folds = np.empty(len(windows), np.int64)
         logits = np.empty((len(windows), len(windows.classes)))
-        pointers, places = np.empty((len(windows), 2)), np.empty((len(windows), 2), np.int64)
+        places = np.empty((len(windows), 2), np.int64)
         for fold, ((_, test), outcome) in enumerate(zip(parts, outcomes, strict=True)):
-            folds[test], logits[test] = fold, outcome.logits
-            pointers[test], places[test] = outcome.pointers, outcome.spans
+            folds[test], logits[test], places[test] = fold, outcome.logits, outcome.places
         span_classes = _span_classes(windows)
         out_of_fold = OutOfFold(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes])
         temperature = out_of_fold.temperature(windows.y)
-        places[~span_classes[logits.argmax(axis=1)]] = -1
+        spans = places.copy()
+        spans[~span_classes[logits.argmax(axis=1)]] = -1
 
         truth = Truth(
             np.array(windows.classes)[windows.y],
@@ -447,9 +446,9 @@ class _Finetuning:
             seen=seen,
         )
         said = Predictions(
-            out_of_fold.probabilities(windows.y), places if span_classes.any() else None, folds=folds
+            out_of_fold.probabilities(windows.y), spans if span_classes.any() else None, folds=folds
         )
-        HeldOut(_fingerprint(windows), truth, out_of_fold, pointers, said.spans).save(run.path)
+        HeldOut(_fingerprint(windows), truth, out_of_fold, places, said.spans).save(run.path)
         baselines = baseline_predictions(
             windows.X, truth, parts, seed=self.seed, valid_mask=windows.valid_mask
         )

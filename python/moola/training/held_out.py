@@ -51,10 +51,10 @@ class HeldOut(NamedTuple):
     truth: Truth
     """Grouped by stretches of time."""
     out_of_fold: OutOfFold
-    pointers: NDArray[np.float64]
-    """`[n, 2]`: center and length, out of fold too."""
+    places: Numbers
+    """`[n, 2]`: where spans would lie, whatever the class; out of fold too."""
     spans: Numbers | None
-    """`[n, 2]`: the spans that the pointers and logits came to; None where no class has spans."""
+    """`[n, 2]`: the same, −1 and −1 where the class has none; None where no class has spans."""
 
     @property
     def predictions(self) -> Predictions:
@@ -67,7 +67,7 @@ class HeldOut(NamedTuple):
         truth, said = self.truth, self.out_of_fold
         arrays = {
             "logits": said.logits,
-            "pointers": self.pointers,
+            "places": self.places,
             "folds": said.folds,
             "y": truth.y,
             "groups": truth.groups,
@@ -104,7 +104,7 @@ class HeldOut(NamedTuple):
             )
             fitted = [FittedOn.from_record(record) for record in weights.record["fitted_on"]]
             said = OutOfFold(arrays["logits"], arrays["folds"], fitted)
-            found = cls(weights.record["windows"], truth, said, arrays["pointers"], arrays.get("spans"))
+            found = cls(weights.record["windows"], truth, said, arrays["places"], arrays.get("spans"))
         except (KeyError, TypeError, IndexError, ConfigError):
             problem = "does not hold the out-of-fold logits of a run"
             raise WeightsError(path, problem, "Fine-tune it with moola finetune") from None
