@@ -161,10 +161,11 @@ def over_repeats(scores: Sequence[float]) -> Interval:
 class Resamples:
     """Groups drawn anew, and what metrics make of them: for many models, each of which is scored on them once.
 
-    Arguments and errors are those of :func:`bootstrap`, and so are the intervals, to the bit.
+    Arguments and errors are those of :func:`bootstrap`, and so are the intervals, to the bit. Of several models that
+    are looked at together, `level` is `1 − 0.05/m` where all m intervals are to hold in 95 % of cases (Bonferroni).
     """
 
-    def __init__(self, truth: Truth, *, seed: int, resamples: int = _RESAMPLES) -> None:
+    def __init__(self, truth: Truth, *, seed: int, resamples: int = _RESAMPLES, level: float = LEVEL) -> None:
         if truth.n_groups < 2:
             raise ConfigError(
                 "groups",
@@ -175,6 +176,7 @@ class Resamples:
             raise ConfigError("resamples", f"{resamples} is too few; give 1 or more")
         self._truth = truth
         self._seed = seed
+        self._level = level
         self.count = resamples
         """How many there are."""
         # By metric and predictions, which are kept so that no other can come to have their identity.
@@ -207,7 +209,7 @@ class Resamples:
         if others is not None:
             other_value, other_draws = self._scored(metric, others)
             value, draws = value - other_value, draws - other_draws
-        found = _interval(metric, value, draws, self._truth.n_groups)
+        found = _interval(metric, value, draws, self._truth.n_groups, self._level)
         # A score is not below 0, a difference may be.
         return found if others is not None or np.isnan(found.low) else replace(found, low=max(found.low, 0.0))
 
@@ -247,7 +249,7 @@ class Resamples:
             yield np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
 
 
-def _interval(metric: Metric, value: float, draws: Floats, groups: int) -> Interval:
+def _interval(metric: Metric, value: float, draws: Floats, groups: int, level: float) -> Interval:
     """The expanded percentile interval of a score, or of a difference of scores.
 
     The percentiles lie further out than 2.5 and 97.5, by as much as Student's t of so many groups lies further out than
@@ -256,7 +258,7 @@ def _interval(metric: Metric, value: float, draws: Floats, groups: int) -> Inter
     defined = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(defined):
         return Interval(value, float("nan"), float("nan"))
-    outside = float(ndtr(-((groups / (groups - 1)) ** 0.5) * stdtrit(groups - 1, (1 + LEVEL) / 2)))
+    outside = float(ndtr(-((groups / (groups - 1)) ** 0.5) * stdtrit(groups - 1, (1 + level) / 2)))
     low, high = np.quantile(defined, [outside, 1 - outside])
     if metric.biased:
         # Resamples lie above the score by about as much as the score lies above the truth. One bound moves by both; the

@@ -43,9 +43,9 @@ def decode_spans(pointer: Tensor, length: int) -> Tensor:
 def most_likely_spans(span_logits: Tensor, valid: Tensor | None = None) -> Tensor:
     """The span that is most likely, given how likely each bar lies in it: `[B, 2]` int64, first and last bar.
 
-    With bars taken for independent, the likelihood of the span from s to e is, but for a factor that all spans share, the
-    exponential of the sum of the logits from s to e. So it is the run with the greatest sum (J. Bentley, "Programming
-    pearls: algorithm design techniques", Communications of the ACM 27 (1984), 865–873), of one bar at least.
+    With bars taken for independent, the likelihood of the span from s to e is, but for a factor that all spans share,
+    the exponential of the sum of the logits from s to e. So it is the run with the greatest sum, of one bar at least
+    (J. Bentley, "Algorithm design techniques", Communications of the ACM 27 (1984), 865–873).
 
     Args:
         span_logits: `[B, K]`, as of :class:`moola.models.JadeOutput`.

@@ -427,7 +427,7 @@ def fit_jade(
     if model.span_head is not None:
         # Bars in spans weighed more while it learned: with that taken back, its logits are log-odds.
         with torch.no_grad():
-            model.span_head.bias -= math.log(positive)
+            model.span_head.bias.sub_(math.log(positive))
     model.requires_grad_(True).zero_grad()
     model.eval()
     return FitResult(tuple(epochs), best_epoch, stopped, objective.named(objective.log_variances))

@@ -33,6 +33,7 @@ def cross_validate(
     splits: Sequence[Sequence[TrainTest]] | None = None,
     other_windows: Mapping[str, LabelledWindows] | None = None,
     seen: NDArray[Any] | None = None,
+    scratch: bool = True,
     n_jobs: int | None = None,
     report: Report | None = None,
 ) -> CrossValidation:
@@ -50,6 +51,7 @@ def cross_validate(
         other_windows: By member's name, the same windows with other features.
         seen: `[n]` bool, of which windows an encoder was pre-trained on bars; see
             :func:`moola.validation.seen_windows`.
+        scratch: False leaves the same members from scratch out.
         n_jobs: Fits at a time, as joblib understands it; each has one thread.
         report: Called with the number of fits done, and of all.
 
@@ -57,7 +59,9 @@ def cross_validate(
     `ConfigError`.
     """
     truth = truth_of(windows, seen)
-    members, other = with_scratch(members, other_windows)
+    other = dict(other_windows or {})
+    if scratch:
+        members, other = with_scratch(members, other)
     check_members(members, windows, other)
     if splits is None:
         splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)
