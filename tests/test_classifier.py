@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import moola
 from moola import JadeClassifier
 from moola.errors import ConfigError, FeatureMismatchError, MoolaError
-from moola.models import FeatureIdentity, Jade, load_config, load_encoder
+from moola.models import FeatureIdentity, Jade, load_config, load_encoder, most_likely_spans
 from moola.models.config import Architecture, ModelConfig
 from moola.models.weights import Origin, save_weights
 
@@ -254,6 +254,12 @@ def test_the_span_head_of_a_configuration_is_trained() -> None:
     settings = ["model.architecture.span_head=true"]
     classifier = JadeClassifier(**QUICK, settings=settings).fit(X, y, spans=spans)
     assert list(classifier.result_.epochs[0].losses) == ["type", "pointer", "span"]
+    with torch.no_grad():
+        logits = classifier.model_(torch.from_numpy(X)).span_logits
+    spans = classifier.predict_spans(X)
+    there = spans[:, 0] >= 0
+    assert there.any()
+    assert np.array_equal(spans[there], most_likely_spans(logits).numpy()[there])
 
 
 # Encoders

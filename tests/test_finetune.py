@@ -170,6 +170,20 @@ def test_tasks_learn_their_weights_from_where_they_are_said_to_begin() -> None:
     assert learned["pointer"] < -0.8
 
 
+def test_a_span_head_says_how_likely_bars_are_not_how_much_they_weighed() -> None:
+    given_ = examples(n=60)
+    trained = model(span_head=True, hidden_size=8, recurrent_dropout=0.0, input_dropout=0.0)
+    fit(trained, given_, epochs=30)
+    with torch.no_grad():
+        logits = trained(torch.from_numpy(given_.X), torch.from_numpy(given_.valid)).span_logits
+    assert logits is not None
+    targets = span_targets(torch.from_numpy(given_.spans), K, 3.0)
+    share = float(targets[torch.from_numpy(given_.valid)].mean())
+    assert share < 0.2
+    # As they were weighed, both kinds of bars alike, it would be about a half.
+    assert float(torch.sigmoid(logits).mean()) == pytest.approx(share, rel=0.4)
+
+
 @given(st.integers(0, K - 1), st.integers(0, K - 1), st.floats(0.5, 10))
 def test_targets_of_bars_are_soft_at_the_ends_alone(one: int, other: int, edge: float) -> None:
     first, last = sorted((one, other))

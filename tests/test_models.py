@@ -29,6 +29,7 @@ from moola.models import (
     load_config,
     load_encoder,
     load_model,
+    most_likely_spans,
     pool,
 )
 from moola.models.config import Architecture, Config, ModelConfig, shipped_models
@@ -206,6 +207,41 @@ def test_spans_come_back(length, data) -> None:
 def test_whatever_a_pointer_says_lies_in_the_window(length, center, share) -> None:
     first, last = decode_spans(torch.tensor([[center, share]]), length)[0].tolist()
     assert 0 <= first <= last < length
+
+
+@settings(deadline=None, max_examples=60)
+@given(length=st.integers(1, 12), data=st.data())
+def test_the_most_likely_span_is_the_likeliest_of_all(length, data) -> None:
+    numbers = st.lists(st.integers(-20, 20), min_size=length, max_size=length)
+    logits = np.array(data.draw(numbers)) / 4
+    valid = np.array(data.draw(st.lists(st.booleans(), min_size=length, max_size=length)))
+    valid[data.draw(st.integers(0, length - 1))] = True
+
+    def log_likelihood(first: int, last: int) -> float:
+        inside = (np.arange(length) >= first) & (np.arange(length) <= last)
+        p = 1 / (1 + np.exp(-logits))
+        return float(np.log(np.where(inside, p, 1 - p)).sum())
+
+    spans = [
+        (first, last)
+        for first in range(length)
+        for last in range(first, length)
+        if valid[first : last + 1].all()
+    ]
+    given_ = torch.tensor(logits, dtype=torch.float32)[None], torch.tensor(valid)[None]
+    found = tuple(most_likely_spans(*given_)[0].tolist())
+    assert found in spans
+    best = max(log_likelihood(*span) for span in spans)
+    assert log_likelihood(*found) == pytest.approx(best, abs=1e-9)
+
+
+def test_spans_are_the_span_heads_where_there_is_one() -> None:
+    x = torch.randn(3, 20, 4)
+    with torch.no_grad():
+        pointing = JadeCompact().eval()(x)
+        marking = JadeCompact(span_head=True).eval()(x)
+    assert torch.equal(pointing.spans(20), decode_spans(pointing.pointer, 20))
+    assert torch.equal(marking.spans(20), most_likely_spans(marking.span_logits))
 
 
 # Configurations

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from moola.models.loading import load_model as load_model
     from moola.models.spans import decode_spans as decode_spans
     from moola.models.spans import encode_spans as encode_spans
+    from moola.models.spans import most_likely_spans as most_likely_spans
     from moola.models.weights import FeatureIdentity as FeatureIdentity
 
 # Imported when first used: reading a configuration need not wait for torch.
@@ -43,6 +44,7 @@ _HOMES = {
     "load_config": "moola.models.config",
     "load_encoder": "moola.models.loading",
     "load_model": "moola.models.loading",
+    "most_likely_spans": "moola.models.spans",
     "pool": "moola.models.encoder",
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "load_config",
     "load_encoder",
     "load_model",
+    "most_likely_spans",
     "pool",
 ]
 
