@@ -95,15 +95,18 @@ impl Masking {
 }
 
 at_level! {
-    /// Draws one window's mask into `out`, given which positions are valid.
-    fn draw(key: u64, masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) = draw_body;
+    /// Draws the masks of up to [`TOGETHER`] windows into `out`, given which positions are valid.
+    fn draw(keys: &[u64], masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) = draw_body;
 }
+
+/// How many windows' masks are drawn side by side: what one of them waits for, the others fill with work.
+const TOGETHER: usize = 4;
 
 /// Memory for drawing masks of one length.
 struct Scratch {
     /// `G·(j + 1)` for every item: a table is quicker than a 64-bit product.
     steps: Vec<u64>,
-    /// The items' hashes, then the largest number up to a whole number of vectors.
+    /// For each window its items' hashes, then the largest number up to a whole number of vectors.
     hashes: Vec<u64>,
 }
 
@@ -111,97 +114,137 @@ impl Scratch {
     fn new(length: usize) -> Self {
         let steps = (1..=length as u64).map(|j| GOLDEN.wrapping_mul(j)).collect();
         // Four of the widest vectors make one turn of the loop that counts.
-        Scratch { steps, hashes: vec![u64::MAX; length.next_multiple_of(32)] }
+        Scratch { steps, hashes: vec![u64::MAX; TOGETHER * length.next_multiple_of(32)] }
     }
 }
 
 #[inline(always)]
-fn draw_body(key: u64, masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) {
+fn draw_body(keys: &[u64], masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) {
     let Scratch { steps, hashes } = scratch;
-    let count = valid.iter().map(|&v| usize::from(v != 0)).sum();
-    let masked = masking.masked_of(count);
-    if masked == 0 {
-        out.fill(0);
-        return;
-    }
-    if masked == count {
-        out.copy_from_slice(valid);
-        return;
-    }
-    match masking.strategy {
-        Strategy::Random => {
-            for ((hash, &step), &v) in hashes.iter_mut().zip(&*steps).zip(valid) {
-                // The largest number is below no threshold.
-                *hash = if v != 0 { mix(key.wrapping_add(step)) } else { u64::MAX };
+    let (length, padded) = (steps.len(), hashes.len() / TOGETHER);
+    let (mut counts, mut searches) = ([(0, 0); TOGETHER], [Search::over(); TOGETHER]);
+    let searches = &mut searches[..keys.len()];
+    for (i, (&key, hashes)) in keys.iter().zip(hashes.chunks_exact_mut(padded)).enumerate() {
+        let valid = &valid[i * length..][..length];
+        let count = valid.iter().map(|&v| u32::from(v != 0)).sum::<u32>() as usize;
+        let masked = masking.masked_of(count);
+        counts[i] = (count, masked);
+        if masked == 0 || masked == count {
+            continue;
+        }
+        match masking.strategy {
+            Strategy::Random => {
+                for ((hash, &step), &v) in hashes.iter_mut().zip(&*steps).zip(valid) {
+                    // The largest number is below no threshold.
+                    *hash = if v != 0 { mix(key.wrapping_add(step)) } else { u64::MAX };
+                }
+                searches[i] = Search::new(masked, count);
             }
-            let threshold = threshold(hashes, masked, count);
-            for (out, &hash) in out.iter_mut().zip(&*hashes) {
-                *out = u8::from(hash < threshold);
+            Strategy::Patch(size) => {
+                let runs = masked.div_ceil(size);
+                let items = count - masked + runs;
+                for (hash, &step) in hashes.iter_mut().zip(&steps[..items]) {
+                    *hash = mix(key.wrapping_add(step));
+                }
+                hashes[items..].fill(u64::MAX);
+                searches[i] = Search::new(runs, items);
             }
         }
-        Strategy::Patch(size) => {
-            let runs = masked.div_ceil(size);
-            let items = count - masked + runs;
-            for (hash, &step) in hashes.iter_mut().zip(&steps[..items]) {
-                *hash = mix(key.wrapping_add(step));
-            }
-            hashes[items..].fill(u64::MAX);
-            let threshold = threshold(hashes, runs, items);
-            let hashes = &hashes[..items];
-            let last = hashes.iter().copied().filter(|&h| h < threshold).max();
-            let mut hashes = hashes.iter();
-            let (mut left, mut is_run) = (0, false);
-            for (out, &v) in out.iter_mut().zip(valid) {
-                *out = 0;
-                if v == 0 {
-                    continue;
+    }
+    find_thresholds(hashes, padded, searches);
+    for (i, (search, hashes)) in searches.iter().zip(hashes.chunks_exact(padded)).enumerate() {
+        let (valid, out) = (&valid[i * length..][..length], &mut out[i * length..][..length]);
+        match (counts[i], masking.strategy) {
+            ((_, 0), _) => out.fill(0),
+            ((count, masked), _) if masked == count => out.copy_from_slice(valid),
+            (_, Strategy::Random) => {
+                for (out, &hash) in out.iter_mut().zip(hashes) {
+                    *out = u8::from(hash < search.low);
                 }
-                if left == 0 {
-                    // The items cover the valid positions exactly.
-                    let hash = hashes.next().copied().unwrap_or(u64::MAX);
-                    is_run = hash < threshold;
-                    left = match is_run {
-                        false => 1,
-                        true if Some(hash) == last => masked - (runs - 1) * size,
-                        true => size,
-                    };
-                }
-                *out = u8::from(is_run);
-                left -= 1;
             }
+            ((_, masked), Strategy::Patch(size)) => lay_runs(hashes, search.low, masked, size, valid, out),
         }
     }
 }
 
-/// A number that exactly `rank` of the hashes lie below, where `0 < rank < count`, the hashes that count are different
-/// and all others are the largest number.
+/// Masks `masked` valid positions in runs of `size`: those of the items whose hashes lie below the threshold.
+#[inline(always)]
+fn lay_runs(hashes: &[u64], threshold: u64, masked: usize, size: usize, valid: &[u8], out: &mut [u8]) {
+    let last = hashes.iter().copied().filter(|&h| h < threshold).max();
+    let mut hashes = hashes.iter();
+    let (mut left, mut is_run) = (0, false);
+    for (out, &v) in out.iter_mut().zip(valid) {
+        *out = 0;
+        if v == 0 {
+            continue;
+        }
+        if left == 0 {
+            // The items cover the valid positions exactly.
+            let hash = hashes.next().copied().unwrap_or(u64::MAX);
+            is_run = hash < threshold;
+            left = match is_run {
+                false => 1,
+                true if Some(hash) == last => masked - (masked.div_ceil(size) - 1) * size,
+                true => size,
+            };
+        }
+        *out = u8::from(is_run);
+        left -= 1;
+    }
+}
+
+/// A search for a number that exactly `rank` of `count` hashes lie below: once found, it is `low`, and `high` too.
+#[derive(Clone, Copy)]
+struct Search {
+    rank: usize,
+    low: u64,
+    below_low: usize,
+    high: u64,
+    below_high: usize,
+}
+
+impl Search {
+    /// Where `0 < rank < count`, the hashes that count are different, and all others are the largest number.
+    fn new(rank: usize, count: usize) -> Self {
+        Search { rank, low: 0, below_low: 0, high: u64::MAX, below_high: count }
+    }
+
+    /// None lie below 0.
+    fn over() -> Self {
+        Search { rank: 0, low: 0, below_low: 0, high: 0, below_high: 0 }
+    }
+}
+
+/// Ends each search, over its own `padded` hashes.
 ///
 /// Hashes are uniform, so the place of the rank-th is a good guess at its value, and each pass over the hashes, a few
-/// vectors of them, sharpens the guess: three or four passes, where sorting or selecting would branch at every step.
+/// vectors of them, sharpens the guess: three to five passes, where sorting or selecting would branch at every step.
 #[inline(always)]
-fn threshold(hashes: &[u64], rank: usize, count: usize) -> u64 {
-    let (mut low, mut below_low) = (0_u64, 0_usize);
-    let (mut high, mut below_high) = (u64::MAX, count);
+fn find_thresholds(hashes: &[u64], padded: usize, searches: &mut [Search]) {
     let mut passes = 0;
     loop {
-        // Hashes in a bad position, which nobody will ever see, cost as many passes as there are bits.
-        let share = match passes {
-            0..8 => ((rank - below_low) as f64 + 0.5) / ((below_high - below_low) as f64 + 1.0),
-            _ => 0.5,
-        };
+        let mut found = true;
+        for (Search { rank, low, below_low, high, below_high }, hashes) in
+            searches.iter_mut().zip(hashes.chunks_exact(padded))
+        {
+            // Hashes in a bad position, which nobody will ever see, cost as many passes as there are bits.
+            let share = match passes {
+                0..8 => ((*rank - *below_low) as f64 + 0.5) / ((*below_high - *below_low) as f64 + 1.0),
+                _ => 0.5,
+            };
+            // At least 1 above `low`, below which there are too few; at most `high`.
+            let step = ((*high - *low) as f64 * share) as u64;
+            let guess = *low + step.max(1).min(*high - *low);
+            let below = hashes.iter().map(|&hash| u64::from(hash < guess)).sum::<u64>() as usize;
+            found &= below == *rank;
+            // Selected, not branched to: nobody can guess which.
+            (*low, *below_low) = if below <= *rank { (guess, below) } else { (*low, *below_low) };
+            (*high, *below_high) = if below >= *rank { (guess, below) } else { (*high, *below_high) };
+        }
+        if found {
+            return;
+        }
         passes += 1;
-        // At least 1 above `low`, below which there are too few; at most `high`.
-        let step = ((high - low) as f64 * share) as u64;
-        let guess = low + step.clamp(1, high - low);
-        let below = hashes.iter().map(|&hash| u64::from(hash < guess)).sum::<u64>() as usize;
-        if below == rank {
-            return guess;
-        }
-        if below < rank {
-            (low, below_low) = (guess, below);
-        } else {
-            (high, below_high) = (guess, below);
-        }
     }
 }
 
@@ -413,6 +456,7 @@ impl<'a> Windows<'a> {
         let Batch { x, mask, valid } = batch;
         let (length, size) = (self.length, self.length * self.row_width);
         let mut base = (None, 0);
+        let mut keys = [0; TOGETHER];
         for (i, place) in places.iter().enumerate() {
             if let Some(later) = places.get(i + AHEAD) {
                 self.prefetch(later);
@@ -435,15 +479,19 @@ impl<'a> Windows<'a> {
                     }
                 }
             }
-            let valid = &mut valid[i * length..][..length];
-            for (out, &v) in valid.iter_mut().zip(&store.valid[position..][..length]) {
+            let valid_of = &mut valid[i * length..][..length];
+            for (out, &v) in valid_of.iter_mut().zip(&store.valid[position..][..length]) {
                 *out = u8::from(v != 0);
             }
             if base.0 != Some(place.symbol) {
                 base = (Some(place.symbol), masking.base(place.symbol, length));
             }
-            let key = fold(base.1, self.last_time(place) as u64);
-            draw(self.level, key, masking, valid, scratch, &mut mask[i * length..][..length]);
+            let (group, at) = (i - i % TOGETHER, i % TOGETHER);
+            keys[at] = fold(base.1, self.last_time(place) as u64);
+            if at + 1 == TOGETHER || i + 1 == places.len() {
+                let these = group * length..(i + 1) * length;
+                draw(self.level, &keys[..=at], masking, &valid[these.clone()], scratch, &mut mask[these]);
+            }
         }
     }
 
@@ -477,11 +525,18 @@ mod tests {
 
     fn drawn(level: Level, key: u64, ratio: f64, strategy: Strategy, valid: &[u8]) -> Vec<u8> {
         // Drawn twice: what the first leaves behind must not show.
-        let (mut scratch, mut out) = (Scratch::new(valid.len()), vec![7; valid.len()]);
+        let mut scratch = Scratch::new(valid.len());
         let masking = Masking { seed: 0, epoch: 0, ratio, strategy };
-        draw(level, !key, &Masking { strategy: Strategy::Random, ..masking }, valid, &mut scratch, &mut out);
-        draw(level, key, &masking, valid, &mut scratch, &mut out);
-        out
+        let mut draw = |keys: &[u64], strategy, valid: &[u8]| {
+            let mut out = vec![7; valid.len()];
+            draw(level, keys, &Masking { strategy, ..masking }, valid, &mut scratch, &mut out);
+            out
+        };
+        let (full, beside) = (vec![1; valid.len()], valid.iter().rev().copied().collect());
+        draw(&[!key; TOGETHER], Strategy::Random, &full.repeat(TOGETHER));
+        // In the middle of others: what they have must not show either.
+        let out = draw(&[!key, key, key], strategy, &[beside, valid.to_vec(), full].concat());
+        out[valid.len()..2 * valid.len()].to_vec()
     }
 
     /// The definition, word for word.
@@ -543,8 +598,10 @@ mod tests {
             let rank = 1 + rank.index(hashes.len() - 1);
             let mut padded = hashes.clone();
             padded.resize(64, u64::MAX);
-            let threshold = threshold(&padded, rank, hashes.len());
-            prop_assert_eq!(hashes.iter().filter(|&&h| h < threshold).count(), rank);
+            let mut searches = [Search::over(), Search::new(rank, hashes.len())];
+            find_thresholds(&padded.repeat(2), padded.len(), &mut searches);
+            prop_assert_eq!(searches[0].low, 0);
+            prop_assert_eq!(hashes.iter().filter(|&&h| h < searches[1].low).count(), rank);
         }
     }
 
