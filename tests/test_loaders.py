@@ -21,7 +21,6 @@ from test_windows import Arrays, column, empty, expected_mask
 from tiny_store import build
 
 from moola import FastWindowedDataset, _core
-from moola.data.buffers import BufferPool
 from moola.data.device import DeviceWindowLoader
 from moola.data.fast_windowed_loader import create_fast_dataloaders, create_strided_dataloaders
 from moola.data.masks import draw_masks
@@ -318,21 +317,37 @@ def test_a_batch_never_changes_while_anyone_has_it(stores, steps):
         assert equal(views, copies)
 
 
-def test_memory_is_used_again_only_when_all_of_it_is_free():
-    pool = BufferPool((4, 3), np.float32)
-    tensor, array = pool.lend()
-    where = tensor.data_ptr()
-    array[:] = 7
-    assert (tensor == 7).all()
-    view = tensor[1:]
-    del tensor, array
-    other, _ = pool.lend()
-    assert other.data_ptr() != where
-    del view
-    again, _ = pool.lend()
-    assert again.data_ptr() == where
-    flags, bytes_ = BufferPool((2, 2), bool).lend()
-    assert (flags.dtype, bytes_.dtype) == (torch.bool, np.uint8)
+def test_memory_is_used_again_only_when_all_of_it_is_free(stores):
+    dataset = FastWindowedDataset(stores["bars"])
+    numbers = np.arange(12)
+
+    def lend(size: int = 4) -> list[tuple[torch.Tensor, ...]]:
+        return [tuple(map(torch.from_numpy, batch)) for batch in dataset.batches(numbers, size, 0)]
+
+    def places(batches: list[tuple[torch.Tensor, ...]]) -> set[int]:
+        return {x.data_ptr() for x, _, _ in batches}
+
+    batches = lend()
+    where = places(batches)
+    assert len(where) == 3
+    # Any of the three tensors, or a part of it, keeps the memory of all.
+    for kept in range(3):
+        view, held = batches[0][kept][1:], batches[0][0].data_ptr()
+        wanted = view.clone()
+        del batches
+        batches = lend()
+        assert held not in places(batches)
+        assert len(places(batches) & where) == 2
+        assert torch.equal(view, wanted)
+        del batches, view
+        batches = lend()
+        where = places(batches)
+        assert held in where
+    # Memory of another size is not taken.
+    del batches
+    for got, expected in zip(lend(5), numbers[:10].reshape(2, 5), strict=False):
+        assert equal(got, dataset.batch(expected))
+    assert [len(x) for x, _, _ in lend(5)] == [5, 5, 2]
 
 
 def test_an_empty_split_gives_no_batches(stores):

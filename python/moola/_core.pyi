@@ -234,6 +234,15 @@ class Windows:
         ratio: float,
         patch: int,
     ) -> None: ...
+    def batches(
+        self,
+        windows: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        ratio: float,
+        patch: int,
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]: ...
 
 TIME_NULL: int
 TIME_UNREADABLE: int

@@ -358,6 +358,15 @@ class FastWindowedDataset(Dataset[Window]):
         """Fills batches with the windows of these numbers, with this epoch's masks: see :func:`as_arrays`."""
         self.engine.fill(numbers, batches, self.seed, epoch, self.mask_ratio, self.patch)
 
+    def batches(
+        self, numbers: NDArray[np.int64], size: int, epoch: int
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]:
+        """The windows of these numbers with this epoch's masks, in batches of this size.
+
+        They lie in memory of earlier batches that nobody has any part of any more.
+        """
+        return self.engine.batches(numbers, size, self.seed, epoch, self.mask_ratio, self.patch)
+
 
 def open_stores(feature_dir: StorePath | Sequence[StorePath]) -> list[FeatureStore]:
     """One store or several, open. Raises `ConfigError` for none, and what :meth:`FeatureStore.open` raises."""

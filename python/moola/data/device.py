@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moola.cores import usable_cores
-from moola.data.buffers import BufferPool
 from moola.data.dataset import FastWindowedDataset, as_arrays, whole_number
 from moola.data.masks import draw_masks
 from moola.data.order import Shares, WindowOrder
@@ -110,12 +109,6 @@ class DeviceWindowLoader:
         width = len(dataset.feature_names)
         batch_bytes = batch_size * dataset.window_length * (4 * width + 2)
         self._block = max(1, min(_BLOCK, _BLOCK_BYTES // batch_bytes))
-        shape = (batch_size, dataset.window_length)
-        self._pools = (
-            BufferPool((*shape, width), np.float32),
-            BufferPool(shape, bool),
-            BufferPool(shape, bool),
-        )
         self._resident: _Resident | None = None
         if resident is None:
             resident = self.device.type != "cpu" and self._fits()
@@ -255,19 +248,20 @@ class DeviceWindowLoader:
 
     def _stream(self, epoch: int, start: int, end: int) -> list[Batch]:
         """Batches from the engine, moved to the device."""
-        numbers = self._numbers(epoch, start, end)
-        batches, arrays = [], []
-        for at in range(0, len(numbers), self.batch_size):
-            size = min(self.batch_size, len(numbers) - at)
-            if self._pinned or size < self.batch_size:
-                batch = self.dataset.empty(size, pin_memory=self._pinned)
-                arrays.append(as_arrays(batch))
-            else:
-                (x, x_array), (mask, mask_array), (valid, valid_array) = (pool.lend() for pool in self._pools)
-                batch = (x, mask, valid)
-                arrays.append((x_array, mask_array, valid_array))
-            batches.append(batch)
-        self.dataset.fill(numbers, arrays, self.dataset.mask_epoch(epoch))
+        dataset, numbers = self.dataset, self._numbers(epoch, start, end)
+        epoch = dataset.mask_epoch(epoch)
+        batches: list[Batch]
+        if self._pinned:
+            sizes = (
+                min(self.batch_size, len(numbers) - at) for at in range(0, len(numbers), self.batch_size)
+            )
+            batches = [dataset.empty(size, pin_memory=True) for size in sizes]
+            dataset.fill(numbers, [as_arrays(batch) for batch in batches], epoch)
+        else:
+            batches = [
+                (torch.from_numpy(x), torch.from_numpy(mask), torch.from_numpy(valid))
+                for x, mask, valid in dataset.batches(numbers, self.batch_size, epoch)
+            ]
         if self.device.type == "cpu":
             return batches
         return [

@@ -3,6 +3,7 @@
 mod error;
 mod features;
 mod files;
+mod lease;
 mod permutation;
 mod publish;
 mod store;

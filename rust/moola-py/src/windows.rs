@@ -1,4 +1,4 @@
-//! Windows of one or more stores: batches into arrays that the caller made.
+//! Windows of one or more stores: batches into arrays that the caller made, or into memory that is used again.
 
 use moola_core::windows::{self, Batch, Masking, Piece, Shape, Store, Strategy};
 use numpy::{
@@ -9,6 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::error::to_py;
+use crate::lease::{BatchArrays, Leases};
 
 /// The hash of a symbol's name that goes into the keys of its masks.
 #[pyfunction]
@@ -52,6 +53,7 @@ pub struct Windows {
     inner: windows::Windows<'static>,
     #[expect(dead_code, reason = "keeps the memory that `inner` reads")]
     owners: Vec<Py<PyAny>>,
+    leases: Leases,
 }
 
 /// The values of an array, for as long as its owner lives.
@@ -120,7 +122,7 @@ impl Windows {
             .collect();
         let shape = Shape { length, stride, width, extra: &columns };
         let inner = windows::Windows::new(slices, pieces, shape).map_err(|e| to_py(py, e))?;
-        Ok(Windows { inner, owners })
+        Ok(Windows { inner, owners, leases: Leases::default() })
     }
 
     fn __len__(&self) -> usize {
@@ -169,11 +171,7 @@ impl Windows {
         ratio: f64,
         patch: usize,
     ) -> PyResult<()> {
-        let numbers = windows.as_slice()?;
-        if let Some(&negative) = numbers.iter().find(|&&w| w < 0) {
-            return Err(self.none(py, negative));
-        }
-        let numbers: Vec<u64> = numbers.iter().map(|&w| w as u64).collect();
+        let numbers = self.numbers(py, &windows)?;
         let mut batches = batches;
         let (length, width) = (self.inner.length(), self.inner.row_width());
         for (x, mask, valid) in &batches {
@@ -191,13 +189,45 @@ impl Windows {
                 Ok(Batch { x: x.as_slice_mut()?, mask: mask.as_slice_mut()?, valid: valid.as_slice_mut()? })
             })
             .collect::<PyResult<Vec<_>>>()?;
-        let strategy = if patch == 0 { Strategy::Random } else { Strategy::Patch(patch) };
-        let masking = Masking { seed, epoch, ratio, strategy };
+        let masking = masking(seed, epoch, ratio, patch);
         py.detach(|| self.inner.fill(&numbers, batches, &masking)).map_err(|e| to_py(py, e))
+    }
+
+    /// These windows in batches of so many, each new arrays (x, mask, valid); the last one has what is left. Fresh memory
+    /// costs a page fault for every 4 KiB, about as much time as filling it does: what nobody has any more is used again.
+    #[expect(clippy::too_many_arguments, reason = "what a batch depends on, all of it")]
+    fn batches<'py>(
+        &self,
+        py: Python<'py>,
+        windows: PyReadonlyArray1<'_, i64>,
+        batch_size: usize,
+        seed: u64,
+        epoch: u64,
+        ratio: f64,
+        patch: usize,
+    ) -> PyResult<Vec<BatchArrays<'py>>> {
+        let numbers = self.numbers(py, &windows)?;
+        let shape = |size| [size, self.inner.length(), self.inner.row_width()];
+        let sizes = numbers.chunks(batch_size.max(1)).map(<[u64]>::len);
+        let mut leases = sizes.map(|size| self.leases.lend(shape(size))).collect::<PyResult<Vec<_>>>()?;
+        let batches = leases.iter_mut().map(|lease| lease.as_batch()).collect();
+        let masking = masking(seed, epoch, ratio, patch);
+        py.detach(|| self.inner.fill(&numbers, batches, &masking)).map_err(|e| to_py(py, e))?;
+        leases.into_iter().map(|lease| lease.into_arrays(py)).collect()
     }
 }
 
+fn masking(seed: u64, epoch: u64, ratio: f64, patch: usize) -> Masking {
+    let strategy = if patch == 0 { Strategy::Random } else { Strategy::Patch(patch) };
+    Masking { seed, epoch, ratio, strategy }
+}
+
 impl Windows {
+    fn numbers(&self, py: Python<'_>, windows: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<u64>> {
+        let number = |&window| u64::try_from(window).map_err(|_| self.none(py, window));
+        windows.as_slice()?.iter().map(number).collect()
+    }
+
     fn places(&self, py: Python<'_>, windows: &[i64]) -> PyResult<Vec<windows::Place>> {
         let place = |&window| {
             let place = u64::try_from(window).ok().and_then(|w| self.inner.place(w));
