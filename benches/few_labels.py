@@ -49,7 +49,7 @@ from moola.validation.cross_validation import FROM_SCRATCH, repeated_folds
 from moola.validation.records import relabelled, truth_of
 from moola.validation.stacks import STACK
 
-MARKET_SEED = 2027
+MARKET_SEED = 2028
 """Of the market and the labels."""
 SHUFFLE_SEED = 7_000
 """Of the first model's shuffle; the next has the next."""
@@ -90,9 +90,10 @@ RACED_FOLDS = 6
 
 
 class Table:
-    """The rows, as they come."""
+    """The rows, as they come: what was found is kept, whatever stops the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Path) -> None:
+        self.kept = kept
         self.rows: list[dict[str, Any]] = []
 
     def add(self, claim: str, bound: str, measured: str, holds: bool | None, **numbers: Any) -> None:
@@ -102,6 +103,13 @@ class Table:
         )
         verdict = "" if holds is None else "  holds" if holds else "  DOES NOT HOLD"
         print(f"{claim}: {measured}{verdict}", flush=True)
+        self.write("Unfinished.")
+
+    def write(self, head: str, **more: Any) -> None:
+        """Writes `table.md` and `numbers.json`."""
+        (self.kept / "table.md").write_text(f"# Learning from few labels\n\n{head}\n\n{self.markdown()}\n")
+        record = more | {"rows": self.rows}
+        (self.kept / "numbers.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def markdown(self) -> str:
         """The rows for people."""
@@ -419,8 +427,10 @@ def _bars(axes: Any, x: Sequence[float], intervals: Sequence[Interval], name: st
 
 def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
     """Everything; whether all claims hold."""
-    table, seconds = Table(), dict[str, float]()
+    kept.mkdir(parents=True)
+    table, seconds = Table(kept), dict[str, float]()
     work = WORK / "few-labels"
+    shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     started = time.perf_counter()
 
@@ -510,24 +520,21 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
         race(table, windows, store, sizes, jobs)
     total = time.perf_counter() - started
 
-    kept.mkdir(parents=True)
     curve = dict(sorted(curve.items()))
     save_png(learning_curve(curve), kept / "learning-curve.png")
     save_png(comparison_figure(table), kept / "differences.png")
     facts = machine()
     counts = ", ".join(f"{(truth.y == code).sum()} {name}" for code, name in enumerate(truth.classes))
+    took = "; ".join(f"{what} {s:.0f} s" for what, s in seconds.items())
     head = (
-        f"# Learning from few labels\n\n{time.strftime('%d %B %Y', time.gmtime())}, {facts['cpu']}, {facts['cores']} "
-        f"cores; {total / 60:.0f} minutes with {jobs} fits at a time. Market of seed {MARKET_SEED}, {sizes.bars:,} bars; "
-        f"{n} windows of {windows.window_length} bars, {windows.feature_set} ({counts}; {truth.n_groups} groups, "
-        f"{int(seen.sum())} of them seen in pre-training); {sizes.folds} folds, {sizes.seeds} seeds, {sizes.epochs} "
-        f"epochs of fine-tuning; encoders of {sizes.pretrain_epochs} epochs on the first 45 % of the bars. Fewer labels "
-        "train on fewer windows of the same folds, and are tested on all.\n\n"
+        f"{time.strftime('%d %B %Y', time.gmtime())}, {facts['cpu']}, {facts['cores']} cores; {total / 60:.0f} minutes "
+        f"with {jobs} fits at a time ({took}). Market of seed {MARKET_SEED}, {sizes.bars:,} bars; {n} windows of "
+        f"{windows.window_length} bars, {windows.feature_set} ({counts}; {truth.n_groups} groups, {int(seen.sum())} "
+        f"windows seen in pre-training); {sizes.folds} folds, {sizes.seeds} seeds, {sizes.epochs} epochs of fine-tuning; "
+        f"encoders of {sizes.pretrain_epochs} epochs on the first 45 % of the bars. Fewer labels train on fewer windows "
+        "of the same folds, and are tested on all."
     )
-    took = "\n".join(f"- {what}: {s:.0f} s" for what, s in seconds.items())
-    (kept / "table.md").write_text(f"{head}{table.markdown()}\n\nWhat each part took:\n\n{took}\n")
-    record = {"machine": facts, "sizes": asdict(sizes), "seconds": seconds, "rows": table.rows}
-    (kept / "numbers.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    table.write(head, machine=facts, sizes=asdict(sizes), seconds=seconds)
     missed = [row["claim"] for row in table.rows if row["holds"] is False]
     print(
         f"\n{total / 60:.1f} minutes; kept in {kept}" + "".join(f"\nDOES NOT HOLD: {one}" for one in missed)
@@ -551,7 +558,6 @@ def main() -> int:
     options = parser.parse_args()
     started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     kept = (WORK if options.quick else RESULTS) / f"few-labels.{machine_key(machine())}.{started}"
-    shutil.rmtree(WORK / "few-labels", ignore_errors=True)
     return int(not run(QUICK if options.quick else Sizes(), options.jobs, kept))
 
 

@@ -313,7 +313,7 @@ def test_no_window_reaches_its_own_logits(labels: LabelledWindows, store: moola.
         assert known.spans is not None
         now = given._replace(X=X, y=known.y, spans=known.spans)
         outcome = without_fold(recipe(), now, blocks, fitted, tested)
-        return Predictions(softmax(outcome.logits, axis=1), outcome.spans)
+        return Predictions(softmax(outcome.logits, axis=1), outcome.places)
 
     assert_blind_to_test(fit_predict, given.X, truth, train, test, seed=1)
 

@@ -136,6 +136,7 @@ def build_features(
         from moola.config import parse_duration
 
         reset_on_gap = parse_duration(reset_on_gap)
+    _core.load_numpy()
     ingest_options = IngestOptions(
         drop_bad_bars=drop_bad_bars, dedup=dedup, sort=sort, reset_on_gap=reset_on_gap
     )

@@ -111,6 +111,7 @@ def compute_swings(
     >>> int(swings.high_index[-1]), int(swings.leg[-1])
     (2, -1)
     """
+    _core.load_numpy()
     return Swings(*_core.compute_swings(*_columns(open, high, low, close), parameters(config)))
 
 

@@ -107,6 +107,7 @@ class FeatureStore:
         missing, truncated, altered or foreign, or of a format that this version does not know, and
         `StaleStoreError` when it is not the expected one.
         """
+        _core.load_numpy()
         path = os.path.abspath(path)
         attempts = 0
         while True:

@@ -13,9 +13,11 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from moola import _core
 from moola._core import SampleBars
 from moola.errors import ConfigError
 
@@ -107,6 +109,9 @@ def make_bars(
     import numpy as np
     import pyarrow as pa
 
+    # All that is imported is, before there is a file: some imports swallow an interrupt.
+    _core.load_numpy()
+    import_module("pyarrow.parquet" if _kind(output) == ".parquet" else "pyarrow.csv")
     names = [] if symbols is None else [f"SIM{k + 1}" for k in range(count)]
     schema = _bar_schema(pa, with_symbol=bool(names))
     labels: dict[str, list[Any]] = {name: [] for name in ("symbol", "window_end", "class", "start", "end")}

@@ -1,5 +1,6 @@
 //! `moola._core`: the engine as Python sees it. Thin by intent: convert, release the GIL, map errors.
 
+mod arrays;
 mod error;
 mod features;
 mod files;
@@ -18,6 +19,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::*;
 
+    #[pymodule_export]
+    use super::arrays::load_numpy;
     #[pymodule_export]
     use super::features::{
         FeatureStream, compute_features, compute_swings, default_parameters, describe_features, feature_sets,
