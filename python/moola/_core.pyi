@@ -28,6 +28,7 @@ __all__ = [
     "first_outlier",
     "fit_dates",
     "hash_file",
+    "load_numpy",
     "localize",
     "npy_header",
     "parse_epochs",
