@@ -111,7 +111,6 @@ def compute_swings(
     >>> int(swings.high_index[-1]), int(swings.leg[-1])
     (2, -1)
     """
-    _core.load_numpy()
     return Swings(*_core.compute_swings(*_columns(open, high, low, close), parameters(config)))
 
 
@@ -181,6 +180,7 @@ class FeatureStream(_core.FeatureStream):
 
 def _columns(*columns: Column) -> tuple[Column, Column, Column, Column]:
     """Four columns as the engine takes them: as they are, or refused with what to do."""
+    _core.load_numpy()
     checked = []
     for name, column in zip(("open", "high", "low", "close"), columns, strict=True):
         # A pandas or polars column gives its own memory here.
