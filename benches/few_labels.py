@@ -46,7 +46,7 @@ from moola.training import pretrain
 from moola.validation import CrossValidation, OutOfFold, cross_validate, purged_folds, seen_windows, stack
 from moola.validation.assessment import baselines_of
 from moola.validation.cross_validation import FROM_SCRATCH, repeated_folds
-from moola.validation.records import relabelled, truth_of
+from moola.validation.records import relabelled, truth_of, with_members
 from moola.validation.stacks import STACK
 
 MARKET_SEED = 2028
@@ -476,12 +476,16 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
         with timed(what, seconds):
             member = {name: network("jade_compact", compact, sizes, **given)}
             found = cross_validate(windows, member, splits=splits, seen=seen, scratch=False, n_jobs=jobs)
-            compared(table, what, _together(main, found), "jade_compact", name, resamples)
+            compared(
+                table, what, with_members(main, main.members | found.members), "jade_compact", name, resamples
+            )
     with timed("jade", seconds):
         member = {"jade": network("jade", large, sizes)}
         found = cross_validate(windows, member, splits=splits, seen=seen, scratch=False, n_jobs=jobs)
         what = "jade against jade_compact, both pre-trained"
-        compared(table, what, _together(main, found), "jade", "jade_compact", resamples)
+        compared(
+            table, what, with_members(main, main.members | found.members), "jade", "jade_compact", resamples
+        )
 
     plain = {"augmentation": False}
     stacked = {
@@ -540,12 +544,6 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
         f"\n{total / 60:.1f} minutes; kept in {kept}" + "".join(f"\nDOES NOT HOLD: {one}" for one in missed)
     )
     return not missed
-
-
-def _together(one: CrossValidation, other: CrossValidation) -> CrossValidation:
-    """Members of two cross-validations in the same folds."""
-    members = one.members | other.members
-    return CrossValidation(one.windows, one.truth, one.splits, members, one.settings)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moola.cli.app import Json, Progress, app, describe_file, print_facts, print_json
-from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Store
+from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Settings, Store, WindowLength
 from moola.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,10 +91,7 @@ def finetune(
             help="Of the windows, to choose the epoch; 0 learns from all of them.", rich_help_panel=TRAINING
         ),
     ] = 0.2,
-    window_length: Annotated[
-        int | None,
-        typer.Option(help="Bars in a window.", show_default="the store's", rich_help_panel=WINDOWS),
-    ] = None,
+    window_length: WindowLength = None,
     extra: Annotated[
         str | None,
         typer.Option(
@@ -105,12 +102,7 @@ def finetune(
         ),
     ] = None,
     device: Device = "auto",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any value of the configuration; may be given again."
-        ),
-    ] = None,
+    settings: Settings = None,
     output: Annotated[
         str | None,
         typer.Option(

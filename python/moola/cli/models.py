@@ -41,6 +41,14 @@ Device = Annotated[str, typer.Option(help="auto takes a GPU where there is one."
 
 TRAINING, WINDOWS, RUN = "Training", "Windows", "The run"
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any value of the configuration; may be given again."),
+]
+WindowLength = Annotated[
+    int | None, typer.Option(help="Bars in a window.", show_default="the store's", rich_help_panel=WINDOWS)
+]
+
 
 @app.command()
 def models(
@@ -118,10 +126,7 @@ def pretrain(
         int | None,
         typer.Option(help="Bars from one window to the next.", show_default="52", rich_help_panel=WINDOWS),
     ] = None,
-    window_length: Annotated[
-        int | None,
-        typer.Option(help="Bars in a window.", show_default="the store's", rich_help_panel=WINDOWS),
-    ] = None,
+    window_length: WindowLength = None,
     windows_per_epoch: Annotated[
         int | None, typer.Option(help="Windows in an epoch.", show_default="all", rich_help_panel=WINDOWS)
     ] = None,
@@ -142,12 +147,7 @@ def pretrain(
     ] = "",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="Of the forward pass.")] = "auto",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any value of the configuration; may be given again."
-        ),
-    ] = None,
+    settings: Settings = None,
     output: Annotated[
         str | None,
         typer.Option(

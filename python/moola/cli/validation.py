@@ -96,9 +96,7 @@ def cross_validate(
             report=lambda done, total: progress("fitting models", done, total),
         )
     found = replace(found, settings=found.settings | {"members": asked.record})
-    directory = found.save(output)
-    evaluations = _assess(found, None, seed, jobs, {})
-    _finish(directory, found, evaluations, started, json)
+    _save_and_assess(found, output, seed, jobs, started, json)
 
 
 @app.command()
@@ -140,9 +138,7 @@ def stack(
             report=lambda done, total: progress("fitting models", done, total),
         )
     found = replace(found, settings=found.settings | {"members": asked.record})
-    directory = found.save(output)
-    evaluations = _assess(found, None, seed, jobs, {})
-    _finish(directory, found, evaluations, started, json)
+    _save_and_assess(found, output, seed, jobs, started, json)
 
 
 @app.command()
@@ -174,9 +170,7 @@ def ensemble(
     from moola.validation import CrossValidation, ensemble
 
     found = ensemble(CrossValidation.load(results[0]))
-    directory = found.save(output)
-    evaluations = _assess(found, None, seed, jobs, {})
-    _finish(directory, found, evaluations, started, json)
+    _save_and_assess(found, output, seed, jobs, started, json)
 
 
 def _combine(runs: Sequence[str], output: str, seed: int, started: float, json: bool) -> None:
@@ -368,6 +362,13 @@ def _parameters(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, dict
             value = text
         parameters.setdefault(kind, {})[key] = value
     return parameters
+
+
+def _save_and_assess(
+    found: CrossValidation, output: str, seed: int, jobs: int, started: float, json: bool
+) -> None:
+    directory = found.save(output)
+    _finish(directory, found, _assess(found, None, seed, jobs, {}), started, json)
 
 
 def _assess(
