@@ -167,7 +167,7 @@ def encoders(sizes: Sizes, store: moola.FeatureStore, work: Path) -> dict[str, s
 
 def network(kind: str, encoder: str | None, sizes: Sizes, **given: Any) -> Any:
     """Jade, as it is fine-tuned here."""
-    settings = {"epochs": sizes.epochs, "freeze": 3, "lr": 1e-3, "batch_size": 32} | given
+    settings = {"epochs": sizes.epochs, "freeze": "none", "lr": 1e-3, "batch_size": 32} | given
     settings.setdefault("settings", ("model.architecture.span_head=true",))
     return make_member(kind, encoder=encoder, seed=SEED, **settings)
 
@@ -465,10 +465,11 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
             scores = [resamples.bootstrap(found.predictions(name)) for name in names]
             curve[labels] = scores[0], scores[1], differences
     variants = {
-        "frozen": ("the encoder thawed after 3 epochs against frozen throughout", {"freeze": "always"}),
+        "frozen": ("the encoder trained throughout against frozen throughout", {"freeze": "always"}),
+        "thawed": ("the encoder trained throughout against thawed after 3 epochs", {"freeze": 3}),
         "not augmented": (
             "×5 augmentation against none, as many steps",
-            {"augmentation": False, "epochs": 5 * sizes.epochs, "freeze": 15},
+            {"augmentation": False, "epochs": 5 * sizes.epochs},
         ),
         "pointer": ("spans by the span head against the pointer alone", {"settings": ()}),
     }
