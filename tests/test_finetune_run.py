@@ -44,7 +44,7 @@ from moola.prediction import FinetunedModels
 from moola.training import pretrain
 from moola.training.finetune import Examples
 from moola.training.finetune_run import Recipe, stratified_folds, without_fold
-from moola.training.held_out import HeldOut, OutOfFold
+from moola.training.held_out import FoldLogits, HeldOut
 from moola.training.runs import read_learned, read_metrics
 
 pytestmark = pytest.mark.xdist_group("finetune_run")
@@ -341,10 +341,10 @@ def test_logits_of_a_model_that_knows_the_window_are_refused() -> None:
     logits, y = rng.normal(size=(20, 2)), rng.integers(0, 2, 20)
     folds = np.arange(20) % 2
     apart = [FittedOn(folds == 1), FittedOn(folds == 0)]
-    assert OutOfFold(logits, folds, apart).temperature(y) > 0
+    assert FoldLogits(logits, folds, apart).temperature(y) > 0
     mixed = [FittedOn((folds == 1) | (np.arange(20) == 4)), apart[1]]
     with pytest.raises(LeakError, match=r"the model of fold 0 was fitted on windows .*: 1 window, 4"):
-        OutOfFold(logits, folds, mixed).temperature(y)
+        FoldLogits(logits, folds, mixed).temperature(y)
 
 
 def test_reported_probabilities_are_calibrated_by_other_folds() -> None:
@@ -352,7 +352,7 @@ def test_reported_probabilities_are_calibrated_by_other_folds() -> None:
     y = rng.integers(0, 2, 60)
     logits = 9 * (np.eye(2)[y] + rng.normal(size=(60, 2)))
     folds = np.arange(60) % 3
-    held_out = OutOfFold(logits, folds, [FittedOn(folds != fold) for fold in range(3)])
+    held_out = FoldLogits(logits, folds, [FittedOn(folds != fold) for fold in range(3)])
     before = held_out.probabilities(y)
     changed = np.where(folds == 1, 1 - y, y)
     after = held_out.probabilities(changed)

@@ -30,7 +30,7 @@ from moola.members import make_member
 from moola.models import load_config
 from moola.splitters import assert_no_shared_bars
 from moola.training.finetune import new_model
-from moola.training.runs import LEARNED, write_json
+from moola.training.runs import LEARNED, write_record
 from moola.validation import (
     CrossValidation,
     MetaLearner,
@@ -502,7 +502,7 @@ def test_windows_that_an_encoder_has_seen(market: Path, tmp_path: Path) -> None:
     with moola.FeatureStore.open(market) as store:
         times = store.timestamps
     # Up to the first bar of the eleventh window.
-    write_json(tmp_path / LEARNED, {"SIM1": [[int(times[0]), int(times[windows.starts[10]])]]})
+    write_record(tmp_path / LEARNED, {"SIM1": [[int(times[0]), int(times[windows.starts[10]])]]})
     seen = seen_windows(tmp_path, windows, market)
     assert seen.tolist() == [True] * 11 + [False] * 69
     assert np.array_equal(seen_windows(tmp_path / "best.safetensors", windows, market), seen)

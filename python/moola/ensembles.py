@@ -22,7 +22,7 @@ from moola.evaluation.report import Evaluation, evaluate
 from moola.models.weights import load_weights, weights_path
 from moola.prediction import ENSEMBLE, FinetunedModels, member_runs
 from moola.training.held_out import OUT_OF_FOLD, HeldOut
-from moola.training.runs import RESULT, new_directory, write_json
+from moola.training.runs import RESULT, new_directory, write_record
 
 __all__ = ["RunEnsemble", "combine_runs"]
 
@@ -95,9 +95,9 @@ def combine_runs(
         "evaluation": None if evaluation is None else evaluation.record(),
         "report": [*notes, *said],
     }
-    write_json(directory / RESULT, result)
+    write_record(directory / RESULT, result)
     # What makes it an ensemble, and so the last.
-    write_json(directory / ENSEMBLE, {"members": list(members), "temperature": temperature})
+    write_record(directory / ENSEMBLE, {"members": list(members), "temperature": temperature})
     return made
 
 

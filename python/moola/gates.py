@@ -18,7 +18,7 @@ from moola.errors import ConfigError, RunError
 from moola.evaluation.intervals import LEVEL, Interval, over_repeats
 from moola.evaluation.metrics import METRICS
 from moola.models.config import Config, GatesConfig, load_config
-from moola.training.runs import CONFIG, RESULT, flat, read_json, read_metrics
+from moola.training.runs import CONFIG, RESULT, flat, read_metrics, read_record
 from moola.training.runs import METRICS as LOG
 
 __all__ = ["EVALUATION", "GateCheck", "GateReport", "check_gates", "read_gates"]
@@ -126,7 +126,7 @@ class _Recorded:
         self.path = Path(run)
 
         def content(name: str) -> dict[str, Any]:
-            return read_json(self.path / name) if (self.path / name).exists() else {}
+            return read_record(self.path / name) if (self.path / name).exists() else {}
 
         self.config, self.result, evaluation = (content(name) for name in (CONFIG, RESULT, EVALUATION))
         # Fine-tuning has it in its result.

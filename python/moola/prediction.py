@@ -31,7 +31,7 @@ from moola.models.weights import FeatureIdentity, weights_path
 from moola.store import FeatureStore
 from moola.training.devices import place
 from moola.training.learned import LearnedBars
-from moola.training.runs import read_json, read_learned
+from moola.training.runs import read_learned, read_record
 from moola.validation.ensembles import mean_spans
 from moola.window_table import TIME, TableWindows, WindowTable, times, write_parquet
 
@@ -285,7 +285,7 @@ def _members(path: Path) -> list[Path]:
             problem = "is a file; what a run has seen stands beside its weights"
             raise RunError(path, problem, "Give the directory of the run")
         return [path]
-    members = read_json(path / ENSEMBLE).get("members")
+    members = read_record(path / ENSEMBLE).get("members")
     if not (isinstance(members, list) and members and all(isinstance(name, str) for name in members)):
         raise RunError(path / ENSEMBLE, "names no members", _REMAKE)
     for name in members:
@@ -302,7 +302,7 @@ def _calibration(path: Path) -> TemperatureScaling | None:
     """Of an ensemble, what its mean is calibrated with."""
     if not (path / ENSEMBLE).exists():
         return None
-    temperature = read_json(path / ENSEMBLE).get("temperature")
+    temperature = read_record(path / ENSEMBLE).get("temperature")
     if temperature is None:
         return None
     if not (isinstance(temperature, float) and 0 < temperature < float("inf")):

@@ -39,7 +39,7 @@ from moola.gates import EVALUATION
 from moola.labels.windows import LabelledWindows
 from moola.sweep.space import Space, Values, build_candidate, read_space
 from moola.sweep.trials import LOCK, Claim, Studies, Worker, locked
-from moola.training.runs import RESULT, flat, read_json, write_json
+from moola.training.runs import RESULT, flat, read_record, write_record
 from moola.validation.folds import StorePath, TrainTest, purged_folds
 from moola.validation.records import truth_of
 
@@ -199,8 +199,8 @@ def sweep(
     result = SweepResult(
         output, space.metric, selections[-1], tuple(selections[:-1]), job.report(selections[:-1])
     )
-    write_json(output / EVALUATION, result.evaluation.record())
-    write_json(output / RESULT, result.record())
+    write_record(output / EVALUATION, result.evaluation.record())
+    write_record(output / RESULT, result.record())
     return result
 
 
@@ -323,9 +323,9 @@ def _begin(output: Path, identity: Mapping[str, Any]) -> None:
         raise RunError(output, f"is no sweep: it holds {there[0]}", "Choose another --output")
     with locked(output):
         if not (output / SWEEP).exists():
-            write_json(output / SWEEP, identity)
+            write_record(output / SWEEP, identity)
             return
-    old, new = dict(flat(read_json(output / SWEEP))), dict(flat(json.loads(json.dumps(identity))))
+    old, new = dict(flat(read_record(output / SWEEP))), dict(flat(json.loads(json.dumps(identity))))
     differ = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     if differ:
         said = "; ".join(f"{name} {old.get(name)!r}, not {new.get(name)!r}" for name in differ)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from moola.training.runs import CONFIG, ENVIRONMENT, flat, read_json, read_metrics
+from moola.training.runs import CONFIG, ENVIRONMENT, flat, read_metrics, read_record
 
 __all__ = ["Comparison", "Figure", "compare_runs"]
 
@@ -82,7 +82,7 @@ def compare_runs(
     Raises `RunError` for a directory that is no run, or has not finished an epoch.
     """
     sides = (tuple(map(Path, runs)), tuple(map(Path, against)))
-    settings = [[dict(flat(read_json(run / CONFIG))) for run in side] for side in sides]
+    settings = [[dict(flat(read_record(run / CONFIG))) for run in side] for side in sides]
     names = sorted({name for side in settings for run in side for name in run} - set(_REPEATS))
     differences = {}
     for name in names:
@@ -90,7 +90,7 @@ def compare_runs(
         if set(map(json.dumps, values[0])) != set(map(json.dumps, values[1])):
             differences[name] = (values[0], values[1])
     epochs = [[read_metrics(run, "epoch") for run in side] for side in sides]
-    machines = [[read_json(run / ENVIRONMENT) for run in side] for side in sides]
+    machines = [[read_record(run / ENVIRONMENT) for run in side] for side in sides]
     processors = tuple(_distinct([m.get("gpu") or m.get("processor") for m in side]) for side in machines)
     if set(processors[0]) != set(processors[1]):
         differences["(machine)"] = (processors[0], processors[1])

@@ -47,9 +47,9 @@ from moola.training.finetune import (
     fit_jade,
     new_model,
 )
-from moola.training.held_out import HeldOut, OutOfFold
+from moola.training.held_out import FoldLogits, HeldOut
 from moola.training.learned import LearnedBars
-from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_json, read_learned
+from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned, read_record
 from moola.training.threads import one_thread
 
 __all__ = ["FinetuneResult", "finetune"]
@@ -179,7 +179,7 @@ def finetune(
         output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with Run.begin(output, job.resolved(), resume=resume) as run:
         if (run.path / RESULT).exists():
-            result = read_json(run.path / RESULT)
+            result = read_record(run.path / RESULT)
             facts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in result.items()}
             return FinetuneResult(run.path, **facts, resumed=True)
         run.go_back_to(0)
@@ -433,7 +433,7 @@ class _Finetuning:
         for fold, ((_, test), outcome) in enumerate(zip(parts, outcomes, strict=True)):
             folds[test], logits[test], places[test] = fold, outcome.logits, outcome.places
         span_classes = _span_classes(windows)
-        out_of_fold = OutOfFold(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes])
+        out_of_fold = FoldLogits(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes])
         temperature = out_of_fold.temperature(windows.y)
         spans = places.copy()
         spans[~span_classes[logits.argmax(axis=1)]] = -1

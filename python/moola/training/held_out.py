@@ -16,14 +16,14 @@ from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.models.weights import load_weights, save_weights
 
-__all__ = ["OUT_OF_FOLD", "HeldOut", "OutOfFold"]
+__all__ = ["OUT_OF_FOLD", "FoldLogits", "HeldOut"]
 
 OUT_OF_FOLD = "out_of_fold.safetensors"
 
 Numbers = NDArray[np.int64]
 
 
-class OutOfFold(NamedTuple):
+class FoldLogits(NamedTuple):
     """Logits that no window's own model was fitted for, and what they are calibrated with."""
 
     logits: NDArray[np.float64]
@@ -50,7 +50,7 @@ class HeldOut(NamedTuple):
     """Of the windows, bars and labels: two runs with the same were fine-tuned on the same."""
     truth: Truth
     """Grouped by stretches of time."""
-    out_of_fold: OutOfFold
+    out_of_fold: FoldLogits
     places: Numbers
     """`[n, 2]`: where spans would lie, whatever the class; out of fold too."""
     spans: Numbers | None
@@ -103,7 +103,7 @@ class HeldOut(NamedTuple):
                 seen=arrays["seen"],
             )
             fitted = [FittedOn.from_record(record) for record in weights.record["fitted_on"]]
-            said = OutOfFold(arrays["logits"], arrays["folds"], fitted)
+            said = FoldLogits(arrays["logits"], arrays["folds"], fitted)
             found = cls(weights.record["windows"], truth, said, arrays["places"], arrays.get("spans"))
         except (KeyError, TypeError, IndexError, ConfigError):
             problem = "does not hold the out-of-fold logits of a run"

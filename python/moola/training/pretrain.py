@@ -37,7 +37,7 @@ from moola.training.learned import LearnedBars
 from moola.training.objective import MaskedAutoencoder, huber, masked_sums
 from moola.training.predictors import best_constants, interpolate
 from moola.training.progress import Stopwatch, TrainingProgress
-from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_json, read_learned
+from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned, read_record
 from moola.training.steplog import StepLog, StepRows
 
 __all__ = ["PretrainResult", "learning_rate", "pretrain"]
@@ -322,7 +322,7 @@ class _Pretraining:
                 run = stack.enter_context(Run.begin(output, self.resolved(), resume=resume))
             self._wait_for_others()
             if (output / RESULT).exists():
-                return PretrainResult(output, **read_json(output / RESULT), resumed=True)
+                return PretrainResult(output, **read_record(output / RESULT), resumed=True)
             progress = _Progress(self, run)
             if resume:
                 progress.go_back(say if placement.writes else lambda _: None)

@@ -21,7 +21,7 @@ from moola.publish import write_file
 from moola.training.devices import Placement
 from moola.training.learned import LearnedBars
 
-__all__ = ["Run", "environment", "new_directory", "read_json", "write_json"]
+__all__ = ["Run", "environment", "new_directory", "read_record", "write_record"]
 
 CONFIG, ENVIRONMENT, METRICS, LEARNED, RESULT = (
     "config.json",
@@ -67,12 +67,12 @@ class Run:
                 if not resume:
                     advice = "Go on with --resume, or choose another --output"
                     raise RunError(path, "a run stands there already", advice)
-                _require_same(path, read_json(path / CONFIG), config)
+                _require_same(path, read_record(path / CONFIG), config)
             elif begun:
                 problem = f"is not a run: it holds {begun[0]} and no {CONFIG}"
                 raise RunError(path, problem, "Choose another --output")
             else:
-                write_json(path / CONFIG, config)
+                write_record(path / CONFIG, config)
             return cls(path, lock)
         except BaseException:
             os.close(lock)
@@ -112,7 +112,7 @@ class Run:
 
     def write(self, name: str, record: Mapping[str, Any]) -> None:
         """Writes a JSON file of the run."""
-        write_json(self.path / name, record)
+        write_record(self.path / name, record)
 
 
 def new_directory(path: str | os.PathLike[str]) -> Path:
@@ -128,13 +128,13 @@ def new_directory(path: str | os.PathLike[str]) -> Path:
     return directory
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Writes a JSON file that a person can read, whole or not at all."""
     text = json.dumps(dict(record), indent=1, ensure_ascii=False, allow_nan=False)
     write_file(path, text.encode() + b"\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """A JSON file of a run. Raises `RunError`, naming it, when it is missing or damaged."""
     try:
         content = json.loads(path.read_bytes())
@@ -168,7 +168,7 @@ def read_learned(path: str | os.PathLike[str]) -> LearnedBars:
     """The bars that a run has learned from. Raises `RunError`."""
     file = Path(path) / LEARNED
     try:
-        return LearnedBars(read_json(file))
+        return LearnedBars(read_record(file))
     except (TypeError, ValueError):
         raise RunError(file, "is not what moola wrote", "Restore it from a copy, or train again") from None
 

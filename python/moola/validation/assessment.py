@@ -16,7 +16,7 @@ from moola.evaluation.calibration import TemperatureScaling, cross_fitted, log_p
 from moola.evaluation.intervals import Resamples
 from moola.evaluation.outcomes import Predictions
 from moola.evaluation.report import Evaluation, evaluate
-from moola.training.runs import write_json
+from moola.training.runs import write_record
 from moola.validation.luck import Luck
 from moola.validation.records import CrossValidation
 
@@ -158,5 +158,5 @@ def write_assessment(
         }
         stem = re.sub(r"[^\w.]+", "-", name)
         paths += [save_png(figure, directory / f"{stem}-{kind}.png") for kind, figure in drawn.items()]
-    write_json(directory / EVALUATION, {"models": record})
+    write_record(directory / EVALUATION, {"models": record})
     return paths

@@ -17,7 +17,7 @@ from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 from moola.labels.windows import LabelledWindows
 from moola.publish import replacing_file
-from moola.training.runs import new_directory, read_json, write_json
+from moola.training.runs import new_directory, read_record, write_record
 from moola.validation.folds import TrainTest
 
 __all__ = ["LABELS", "PREDICTIONS", "RECORD", "CrossValidation", "OutOfFold", "beside", "truth_of"]
@@ -127,7 +127,7 @@ class CrossValidation:
             },
         }
         # What makes it a cross-validation, and so the last.
-        write_json(directory / RECORD, record)
+        write_record(directory / RECORD, record)
         return directory
 
     @classmethod
@@ -143,7 +143,7 @@ class CrossValidation:
                 f"is no cross-validation: there is no {RECORD}",
                 "Give the directory that moola cross-validate, ensemble or stack wrote",
             )
-        record = read_json(directory / RECORD)
+        record = read_record(directory / RECORD)
         if record.get("format_version") != FORMAT_VERSION:
             raise RunError(
                 directory,
