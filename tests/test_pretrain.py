@@ -654,8 +654,8 @@ def test_killed_while_publishing(
     assert code == -signal.SIGKILL
     assert attempt(store, run) == (0, "")
     assert outcome(run) == reference
-    # Whatever the killed one left has been written over, but for what has another name.
-    assert len([path for path in run.rglob("*.partial") if "step" not in path.name]) == 0
+    # Whatever the killed one left has been removed, but for what has another name.
+    assert len([path for path in run.rglob("*.moola-tmp") if "step" not in path.name]) == 0
 
 
 def test_interrupted(store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any) -> None:

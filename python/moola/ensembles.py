@@ -21,6 +21,7 @@ from moola.evaluation.outcomes import Floats, Predictions
 from moola.evaluation.report import Evaluation, evaluate
 from moola.models.weights import load_weights, weights_path
 from moola.prediction import ENSEMBLE, FinetunedModels, member_runs
+from moola.publish import UNFINISHED
 from moola.training.held_out import OUT_OF_FOLD, HeldOut
 from moola.training.runs import RESULT, new_directory, write_record
 
@@ -85,7 +86,7 @@ def combine_runs(
         )
     directory = new_directory(output)
     for path, name in zip(paths, members, strict=True):
-        shutil.copytree(path, directory / name, ignore=shutil.ignore_patterns("*.partial"))
+        shutil.copytree(path, directory / name, ignore=shutil.ignore_patterns(f"*{UNFINISHED}"))
     made = RunEnsemble(directory, members, models.classes, temperature, evaluation, tuple(notes))
     said = [] if evaluation is None else evaluation.summary()
     result = {

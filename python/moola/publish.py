@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from moola import _core
 from moola.errors import MoolaError, StoreWriteError
 
-__all__ = ["publishing", "replacing_file", "write_file"]
+__all__ = ["UNFINISHED", "publishing", "replacing_file", "write_file"]
+
+UNFINISHED = ".moola-tmp"
+"""How the names of files end that are not whole yet, or never will be."""
 
 
 def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _core.Staging:
@@ -48,17 +54,23 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new file beside `path`, to be written by the block: at its end it is fsynced and takes that name.
 
     A reader sees a whole file, or what stood there before. When the block ends in an exception the new file is
-    removed. There is one writer of a name at a time; what a killed one has left is written over by the next.
+    removed. Of several writers of a name each has a file of its own, and the last to end is read. The file is locked
+    meanwhile, and a lock ends with its process: one that can be locked was left by a killed process, and is removed.
 
     Raises `StoreWriteError` when the system refuses, for instance because the disk is full.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.partial")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
-        yield beside
-        with open(beside, "rb") as file:
+        _clear_left(path)
+        with beside.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield beside
+            if not os.path.samestat(os.fstat(file.fileno()), beside.stat()):
+                # Another process took it for left in the moment before it was locked.
+                raise FileNotFoundError(errno.ENOENT, "Another process removed it; try again", str(beside))
             os.fsync(file.fileno())
-        os.replace(beside, path)
+            beside.replace(path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
@@ -69,6 +81,17 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and not isinstance(error, MoolaError):
             raise _explained(error, path) from error
         raise
+
+
+def _clear_left(path: Path) -> None:
+    """Removes what killed writers of `path` have left."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(UNFINISHED)}")
+    for other in path.parent.iterdir():
+        if pattern.fullmatch(other.name):
+            # What may not be opened is somebody else's.
+            with suppress(OSError), other.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                other.unlink()
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -105,7 +128,9 @@ _ADVICE = _NO_ROOM | {
 
 
 def _explained(error: OSError, store: Path, file: str | None = None) -> StoreWriteError:
-    what = error.strerror or str(error)
+    # Arrow speaks of its own file in its message, and gives the number of the reason beside it.
+    reason = os.strerror(error.errno) if error.errno and not error.filename else None
+    what = reason or error.strerror or str(error)
     where = file or (error.filename if error.filename and str(error.filename) != str(store) else None)
     problem = f"cannot be written: {what}" + (f" ({where})" if where else "") + "; nothing was left behind"
     advice = _ADVICE.get(error.errno or 0, "Check that the directory can be written to, or choose another")

@@ -6,13 +6,9 @@ money.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import re
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from moola import _core
 from moola._core import SampleBars
 from moola.errors import ConfigError
+from moola.publish import replacing_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,7 +91,7 @@ def make_bars(
 
     Raises:
         ConfigError: An argument of the wrong type or out of range, or a path that cannot be written to.
-        OSError: The file system refused.
+        StoreWriteError: The file system refused, for instance because the disk is full; nothing was left behind.
     """
     bars = _whole("bars", bars, 1, SampleBars.MAX_BARS)
     seed = _whole("seed", seed, 0, 2**64 - 1)
@@ -117,7 +114,7 @@ def make_bars(
     labels: dict[str, list[Any]] = {name: [] for name in ("symbol", "window_end", "class", "start", "end")}
     first = last = 0
     written = 0
-    with _replacing(output) as temporary, _writer(temporary, output, schema) as writer:
+    with replacing_file(output) as temporary, _writer(temporary, output, schema) as writer:
         waiting: list[pa.RecordBatch] = []
         rows = 0
         for k in range(count):
@@ -146,7 +143,10 @@ def make_bars(
                     column.append(value)
         if expansions is not None:
             table = pa.table(labels, schema=_label_schema(pa))
-            with _replacing(expansions) as beside, _writer(beside, expansions, table.schema) as label_writer:
+            with (
+                replacing_file(expansions) as beside,
+                _writer(beside, expansions, table.schema) as label_writer,
+            ):
                 label_writer.write_table(table)
     return SampleMarket(output, written, names, first, last, expansions, len(labels["end"]))
 
@@ -189,38 +189,6 @@ def _target(name: str, path: str | os.PathLike[str]) -> Path:
     if not target.parent.is_dir():
         raise ConfigError(name, f"there is no directory {target.parent}. Create it first")
     return target
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path`: it takes its name once it is whole and on disk, or goes if anything fails.
-
-    It is locked meanwhile, and a lock ends with its process: one that can be locked was left by a killed process,
-    and is removed.
-    """
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.moola-tmp")
-    for other in path.parent.iterdir():
-        if pattern.fullmatch(other.name):
-            # What may not be opened is somebody else's.
-            with suppress(OSError), other.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                other.unlink()
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.moola-tmp")
-    try:
-        with temporary.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield temporary
-            if not os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
-                # Another process took it for left in the moment before it was locked.
-                raise FileNotFoundError(errno.ENOENT, "Another process removed it; try again", str(temporary))
-            os.fsync(file.fileno())
-            temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and not error.filename:
-            # Arrow tells what is wrong, and not with which file.
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        raise
 
 
 class _Writer(Protocol):

@@ -37,6 +37,7 @@ from moola.evaluation.outcomes import Numbers, Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.gates import EVALUATION
 from moola.labels.windows import LabelledWindows
+from moola.publish import UNFINISHED
 from moola.sweep.space import Space, Values, build_candidate, read_space
 from moola.sweep.trials import LOCK, Claim, Studies, Worker, locked
 from moola.training.runs import RESULT, flat, read_record, write_record
@@ -318,7 +319,7 @@ def _begin(output: Path, identity: Mapping[str, Any]) -> None:
     except (FileExistsError, NotADirectoryError):
         raise RunError(output, "is not a directory", "Choose another --output") from None
     # In this order: whoever begins at this moment writes nothing else before it.
-    there = sorted(name for name in os.listdir(output) if name != LOCK and not name.endswith(".partial"))
+    there = sorted(name for name in os.listdir(output) if name != LOCK and not name.endswith(UNFINISHED))
     if there and not (output / SWEEP).exists():
         raise RunError(output, f"is no sweep: it holds {there[0]}", "Choose another --output")
     with locked(output):

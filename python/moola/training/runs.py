@@ -17,7 +17,7 @@ import torch
 
 from moola._core import __version__
 from moola.errors import RunError
-from moola.publish import write_file
+from moola.publish import UNFINISHED, write_file
 from moola.training.devices import Placement
 from moola.training.learned import LearnedBars
 
@@ -62,7 +62,7 @@ class Run:
             except BlockingIOError:
                 problem = "another process is training there"
                 raise RunError(path, problem, "Wait for it, or choose another --output") from None
-            begun = [name for name in os.listdir(path) if not name.endswith(".partial")]
+            begun = [name for name in os.listdir(path) if not name.endswith(UNFINISHED)]
             if CONFIG in begun:
                 if not resume:
                     advice = "Go on with --resume, or choose another --output"
