@@ -40,7 +40,7 @@ from moola.errors import (
     StoreWriteError,
 )
 from moola.labels import LabelledWindows, check_folds, overlaps, read_labels, read_raw_windows
-from moola.labels.overlaps import group_bars, group_rows, hash_bars
+from moola.labels.overlaps import group_bars, group_rows, hash_bars, join_groups
 from moola.splits import NAMES, PurgedKFold, assert_no_shared_bars
 
 K = 10
@@ -50,7 +50,10 @@ ARRAYS = (
     *("X", "valid_mask", "y", "spans", "weight", "symbols", "starts", "ends", "label_ends"),
     *("times", "groups", "splits"),
 )
-PLAIN = ("classes", "feature_names", "feature_set", "parameters", "window_length", "store_id", "notices")
+PLAIN = (
+    *("classes", "feature_names", "feature_set", "parameters", "window_length", "store_id", "notices"),
+    "reach",
+)
 
 
 def assert_same(one: LabelledWindows, other: LabelledWindows) -> None:
@@ -364,6 +367,18 @@ def test_groups_of_rows_against_brute_force(windows: list[tuple[int, int]]) -> N
     want = brute_groups(lambda i, j: starts[i] <= ends[j] and starts[j] <= ends[i], len(windows))
     assert sorted(map(sorted, as_sets(groups))) == sorted(map(sorted, want))
     assert set(groups.tolist()) == set(range(len(want)))
+
+
+@given(st.data(), st.integers(1, 12), st.integers(1, 3))
+def test_joined_groups_against_brute_force(data: st.DataObject, n: int, groupings: int) -> None:
+    several = [
+        np.array(data.draw(st.lists(st.integers(0, 9), min_size=n, max_size=n))) for _ in range(groupings)
+    ]
+    groups = join_groups(several)
+    want = brute_groups(lambda i, j: any(one[i] == one[j] for one in several), n)
+    assert sorted(map(sorted, as_sets(groups))) == sorted(map(sorted, want))
+    firsts = [min(group) for group in as_sets(groups)]
+    assert firsts == sorted(firsts)
 
 
 @given(st.lists(st.integers(0, 150), min_size=1, max_size=25), st.integers(4, 12), st.integers(0, 3))
@@ -1117,6 +1132,9 @@ def forged(path: Path, change: Callable[[dict[str, np.ndarray], dict[str, Any]],
         (lambda t, r: r.update(classes="abc"), "classes is 'abc'"),
         (lambda t, r: r.update(parameters=[]), "parameters cannot be right"),
         (lambda t, r: r.pop("store_id"), "store_id"),
+        (lambda t, r: r.pop("reach"), "reach"),
+        (lambda t, r: r.update(reach=10), "reach cannot be right"),
+        (lambda t, r: r.update(reach=10**9), "reach cannot be right"),
         (lambda t, r: r.update(feature_set=7), "feature_set is"),
     ],
 )
@@ -1152,8 +1170,8 @@ def test_files_that_are_no_labelled_windows(windows: LabelledWindows, tmp_path: 
     ):
         LabelledWindows.load(path)
     path.write_bytes(whole)
-    forged(path, lambda tensors, record: record.update(format_version=2))
-    with pytest.raises(InputError, match=r"is of format 2, not 1. Install a newer moola, or write it again"):
+    forged(path, lambda tensors, record: record.update(format_version=1))
+    with pytest.raises(InputError, match=r"is of format 1, not 2. Install a newer moola, or write it again"):
         LabelledWindows.load(path)
 
 

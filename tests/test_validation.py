@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -21,15 +23,25 @@ from typer.testing import CliRunner
 
 import moola
 from moola.cli import app
-from moola.errors import ConfigError, LabelError, LeakError, MoolaError, RunError, SplitError, StaleStoreError
+from moola.errors import (
+    ConfigError,
+    LabelError,
+    LeakError,
+    MoolaError,
+    RunError,
+    SharedBarsError,
+    SplitError,
+    StaleStoreError,
+)
 from moola.evaluation import Predictions, Truth
 from moola.evaluation.calibration import TemperatureScaling
-from moola.evaluation.leaks import FittedOn, assert_blind_to_test
-from moola.labels import LabelledWindows
+from moola.evaluation.leaks import FittedOn, MemorisingProbe, assert_blind_to_test
+from moola.labels import LabelledWindows, read_labels, together
 from moola.members import make_member
 from moola.models import load_config
 from moola.splitters import assert_no_shared_bars
 from moola.training.finetune import new_model
+from moola.training.learned import LearnedBars
 from moola.training.runs import LEARNED, write_record
 from moola.validation import (
     CrossValidation,
@@ -237,8 +249,6 @@ def test_a_stack_is_blind_to_what_it_tests(windows: LabelledWindows) -> None:
     members = {"trees": make_member("trees", trees=5), "regression": make_member("regression")}
 
     def fit_predict(X: np.ndarray, truth: Truth, train: np.ndarray, test: np.ndarray) -> Predictions:
-        from dataclasses import replace
-
         changed = replace(relabelled(windows, truth), X=X)
         splits = [[(train, test), (test, train)]]
         said = stack(changed, members, inner_folds=3, splits=splits).predictions("stack")[0]
@@ -302,8 +312,6 @@ def test_splits_that_leak_are_refused(windows: LabelledWindows) -> None:
 
 
 def test_other_features_of_the_same_windows(windows: LabelledWindows) -> None:
-    from dataclasses import replace
-
     silent = replace(windows, X=np.zeros_like(windows.X))
     members = {"sees": make_member("regression"), "blind": make_member("regression")}
     found = cross_validate(windows, members, other_windows={"blind": silent})
@@ -311,6 +319,98 @@ def test_other_features_of_the_same_windows(windows: LabelledWindows) -> None:
     assert sees is not None
     assert blind is not None
     assert np.ptp(blind[:, 1]) < 0.2 < np.ptp(sees[:, 1])
+
+
+class Recogniser(MemorisingProbe):
+    """Fails where it is asked about a window that shares bars with one that it was fitted on."""
+
+    def predict_proba(self, X: np.ndarray, valid_mask: np.ndarray | None = None) -> np.ndarray:
+        known = self.recognises(X, valid_mask)
+        assert not known.any(), f"recognises {known.sum()} of {len(known)}"
+        return super().predict_proba(X, valid_mask)
+
+
+def of_lengths(market: Path, *lengths: int) -> list[LabelledWindows]:
+    """Threes of labels 40 bars apart, of one symbol: windows of 30 bars share none, those of 105 do."""
+    ends = 300 + (220 * np.arange(20)[:, None] + [0, 40, 80]).ravel()
+    labels = pa.table({"window_end": ends, "class": np.random.default_rng(0).permutation(["a", "b"] * 30)})
+    return [read_labels(labels, market, window_length=length) for length in lengths]
+
+
+@pytest.mark.parametrize("run", [cross_validate, stack])
+@pytest.mark.parametrize("own_groups", [True, False])
+def test_longer_windows_of_a_member_are_kept_apart_too(
+    market: Path, run: Callable[..., CrossValidation], own_groups: bool
+) -> None:
+    short, long = of_lengths(market, 30, 105)
+    assert len(np.unique(short.groups)) == 60
+    if not own_groups:
+        # As hand-made windows could have them: purging alone must do.
+        long = replace(long, groups=short.groups)
+    members = {"short": make_member("regression"), "long": Recogniser()}
+    found = run(short, members, folds=4, other_windows={"long": long}, seed=3)
+    for train, test in found.splits[0]:
+        assert_no_shared_bars(long.starts, long.ends, train, test)
+    assert found.truth.n_groups == (20 if own_groups else 60)
+    assert np.array_equal(found.windows.label_starts, long.starts)
+    assert np.array_equal(found.windows.starts, short.starts)
+
+
+@pytest.mark.parametrize("run", [cross_validate, stack])
+def test_splits_that_leak_to_longer_windows_are_refused(
+    market: Path, run: Callable[..., CrossValidation]
+) -> None:
+    short, long = of_lengths(market, 30, 105)
+    splits = [purged_folds(short, 4, seed=3)]
+    members = {"short": make_member("regression"), "long": Recogniser()}
+    run(short, {"short": members["short"], "again": members["short"]}, splits=splits)
+    with pytest.raises(LeakError, match="fold 0 trains on windows of groups that it tests"):
+        run(short, members, splits=splits, other_windows={"long": long})
+    long = replace(long, groups=short.groups)
+    with pytest.raises(SharedBarsError, match="share bars"):
+        run(short, members, splits=splits, other_windows={"long": long})
+
+
+def test_longer_windows_count_for_embargoes_and_what_an_encoder_has_seen(
+    market: Path, tmp_path: Path
+) -> None:
+    short, long = of_lengths(market, 30, 105)
+    both = together(short, [long])
+    for train, test in purged_folds(both, 4, seed=0, embargo=200):
+        after = long.starts[train][:, None] - long.ends[test]
+        assert not ((after > 0) & (after <= 200)).any()
+    times = moola.FeatureStore.open(market).timestamps
+    # Bars before the first short window, which its long one has and that of the second label.
+    learned = LearnedBars({"SIM1": [(int(times[long.starts[0]]), int(times[short.starts[0] - 1]))]})
+    write_record(tmp_path / LEARNED, learned.record())
+    assert not seen_windows(tmp_path, short, market).any()
+    assert np.flatnonzero(seen_windows(tmp_path, both, market)).tolist() == [0, 1]
+    both.save(tmp_path / "both.safetensors")
+    assert LabelledWindows.load(tmp_path / "both.safetensors").reach == 105
+    # Those of which the longest is the own are as they were.
+    assert together(long, [short]).reach is None
+
+
+def test_windows_that_were_cut_beforehand_are_kept_apart_by_the_groups_of_all() -> None:
+    windows = make_windows(of_store=False)
+    pairs = replace(windows, groups=np.arange(40) // 2)
+    members = {"one": make_member("regression"), "two": make_member("regression")}
+    found = cross_validate(windows, members, other_windows={"two": pairs})
+    for train, test in found.splits[0]:
+        assert not set(train // 2) & set(test // 2)
+
+
+def test_features_of_another_store_of_the_same_bars(market: Path) -> None:
+    moola.build_features(market.parent / "bars.parquet", market.parent / "other", feature_set="relativity10")
+    labels = pa.table({"window_end": 300 + 40 * np.arange(60), "class": ["a", "b"] * 30})
+    one, other = (
+        read_labels(labels, store, window_length=length)
+        for store, length in ((market, 30), (market.parent / "other", 50))
+    )
+    assert one.store_id != other.store_id
+    assert together(one, [other]).reach == 50
+    with pytest.raises(ConfigError, match="folds: 5 are more than the 1 groups of windows that share bars"):
+        cross_validate(one, {"a": Memoriser()}, other_windows={"a": other})
 
 
 def test_an_encoder_stands_beside_scratch(windows: LabelledWindows) -> None:
@@ -343,6 +443,23 @@ class NoEstimator:
         (
             lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"a": make_windows(seed=1)}),
             "other_windows: of a are not the same windows with the same labels; import one file of labels with each",
+        ),
+        (
+            lambda w: cross_validate(
+                w, {"a": Memoriser()}, other_windows={"a": replace(w, window_length=20, spans=w.spans - 4)}
+            ),
+            "other_windows: of a have 20 bars and the others 24, so that spans are counted from different bars; import "
+            "both with the same --window-length",
+        ),
+        (
+            lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"a": replace(w, store_id="")}),
+            "other_windows: of a and the others are not all of a store, and of windows that were cut beforehand nobody "
+            "knows which bars they share with them; import both by reference to a store, or both raw",
+        ),
+        (
+            lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"a": replace(w, ends=w.ends + 1)}),
+            "other_windows: of a end at other rows: their store holds other bars, and which they share cannot be "
+            "counted; build both stores of the same bars",
         ),
         (
             lambda w: stack(w, {"a": Memoriser()}),

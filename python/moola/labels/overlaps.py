@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["group_bars", "group_rows", "hash_bars", "same_windows"]
+__all__ = ["group_bars", "group_rows", "hash_bars", "join_groups", "same_windows"]
 
 Numbers: TypeAlias = NDArray[np.int64]
 Hashes: TypeAlias = NDArray[np.uint64]
@@ -27,6 +28,22 @@ def group_rows(starts: Numbers, ends: Numbers) -> Numbers:
     groups = np.empty(len(order), np.int64)
     groups[order] = np.cumsum(begins) - 1
     return groups
+
+
+def join_groups(groupings: Iterable[Numbers]) -> Numbers:
+    """`[n]`: a group for each window; windows that share one in any grouping, directly or by way of others, share it.
+
+    Args:
+        groupings: One or more, each `[n]`.
+
+    Groups are numbered from 0, by their first windows.
+    """
+    one, other = [], []
+    for groups in groupings:
+        _, first, number = np.unique(groups, return_index=True, return_inverse=True)
+        one.append(np.arange(len(groups)))
+        other.append(first[number])
+    return _joined(len(one[0]), np.concatenate(one), np.concatenate(other))
 
 
 # Odd constants of splitmix64 and of the golden ratio; any would do.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError, InputError, InputMissingError
+from moola.labels.overlaps import join_groups
 from moola.layout import parse_json
 from moola.publish import write_file
 from moola.splits import NAMES
 
-__all__ = ["LabelledWindows", "check_length"]
+__all__ = ["LabelledWindows", "check_length", "together"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEY = "moola_labels"
 
 _PER_WINDOW = ("y", "spans", "weight", "starts", "ends", "groups")
@@ -81,6 +82,14 @@ class LabelledWindows:
     """The store whose rows `starts` and `ends` are; `""` for windows that were cut beforehand."""
     notices: tuple[str, ...] = ()
     """Lines from reading the labels that a person should see."""
+    reach: int | None = None
+    """How many bars up to a window's last must not be on both sides of a split, where that is more than K, since a
+    model is given longer windows of the same samples. See :func:`together`."""
+
+    @property
+    def label_starts(self) -> NDArray[np.int64]:
+        """`[n]`, the first row that any model looks at for a label: that of its window, or of a longer one's."""
+        return self.starts if self.reach is None else self.ends - (self.reach - 1)
 
     @property
     def label_ends(self) -> NDArray[np.int64]:
@@ -162,6 +171,7 @@ class LabelledWindows:
             "window_length": self.window_length,
             "store_id": self.store_id,
             "notices": self.notices,
+            "reach": self.reach,
         }
         tensors = {name: np.ascontiguousarray(array, _DTYPES[name]) for name, array in arrays.items()}
         data = save(tensors, {_KEY: json.dumps(record, ensure_ascii=False, allow_nan=False)})
@@ -207,7 +217,7 @@ def _parsed(record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> d
     names = {name: _texts(record[name], name) for name in ("classes", "symbols", "feature_names", "notices")}
     for name in ("feature_set", "store_id"):
         _texts([record[name]], name)
-    length = record["window_length"]
+    length, reach = record["window_length"], record["reach"]
     n, width = len(tensors["y"]), len(names["feature_names"])
     shapes: dict[str, tuple[int, ...]] = {"X": (n, length, width), "valid_mask": (n, length), "spans": (n, 2)}
     expected = set(_DTYPES) - ({"times", "splits"} - set(tensors))
@@ -231,6 +241,7 @@ def _parsed(record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> d
         "starts and ends": (starts >= 0).all() and (ends - starts == length - 1).all(),
         "splits": _within(tensors.get("splits", np.zeros(0, np.int8)), -1, len(NAMES) - 1),
         "parameters": isinstance(record["parameters"], dict),
+        "reach": reach is None or (type(reach) is int and reach > length and (ends >= reach - 1).all()),
     }
     if wrong := [name for name, good in sound.items() if not good]:
         raise ValueError(f"{', '.join(wrong)} cannot be right")
@@ -246,6 +257,7 @@ def _parsed(record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> d
         "window_length": length,
         "store_id": record["store_id"],
         "notices": tuple(names["notices"]),
+        "reach": reach,
     }
 
 
@@ -257,6 +269,26 @@ def _texts(value: object, name: str) -> Sequence[str]:
 
 def _within(numbers: NDArray[Any], low: int, high: int) -> bool:
     return not len(numbers) or bool(numbers.min() >= low and numbers.max() <= high)
+
+
+def together(windows: LabelledWindows, others: Iterable[LabelledWindows]) -> LabelledWindows:
+    """The windows, to be split for models of which some are given others of the same samples.
+
+    What is on one side of a split is then everything that any model looks at for a sample: the longest of its windows,
+    from the earliest first bar to the last. Samples share a group where any of their windows do, and windows of a store
+    reach back as far as the longest.
+
+    Args:
+        windows: Labelled windows.
+        others: The same samples, with other features or of another length. Those of a store end at the same rows.
+    """
+    several = [windows, *others]
+    longest = max(one.reach or one.window_length for one in several)
+    return replace(
+        windows,
+        groups=join_groups(one.groups for one in several),
+        reach=longest if windows.store_id and longest > windows.window_length else None,
+    )
 
 
 def check_length(name: str, given: object) -> int:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from moola.data.dataset import whole_number
 from moola.errors import ConfigError
 from moola.evaluation.out_of_fold import check_splits
-from moola.labels.windows import LabelledWindows
+from moola.labels.windows import LabelledWindows, together
 from moola.validation.fits import Fit, Report, check_members, joined, run_fits, seeded
-from moola.validation.folds import StorePath, TrainTest, purged_folds
+from moola.validation.folds import StorePath, TrainTest, check_purged, purged_folds
 from moola.validation.records import CrossValidation, truth_of
 
 __all__ = ["FROM_SCRATCH", "cross_validate", "repeated_folds", "with_scratch"]
@@ -48,25 +48,28 @@ def cross_validate(
         folds, seed, embargo, store: As of :func:`moola.validation.purged_folds`.
         repeats: How many times.
         splits: Folds by repeat, in place of those.
-        other_windows: By member's name, the same windows with other features.
+        other_windows: By member's name, windows of the same samples with other features or of another length. Folds
+            keep apart whatever shares bars in the longest of them.
         seen: `[n]` bool, of which windows an encoder was pre-trained on bars; see
             :func:`moola.validation.seen_windows`.
         scratch: False leaves the same members from scratch out.
         n_jobs: Fits at a time, as joblib understands it; each has one thread.
         report: Called with the number of fits done, and of all.
 
-    Raises what :func:`moola.validation.purged_folds` and the members raise, `LeakError` for splits that leak, and
-    `ConfigError`.
+    Raises what :func:`moola.validation.purged_folds` and the members raise, `LeakError` or `SharedBarsError` for
+    splits that leak, and `ConfigError`.
     """
-    truth = truth_of(windows, seen)
     other = dict(other_windows or {})
     if scratch:
         members, other = with_scratch(members, other)
     check_members(members, windows, other)
+    windows = together(windows, other.values())
+    truth = truth_of(windows, seen)
     if splits is None:
         splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)
     for repeat in splits:
         check_splits(repeat, truth)
+        check_purged(windows, repeat, store)
     fits = [
         Fit(name, seeded(estimator, number), train, test)
         for name, estimator in members.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from moola.labels.windows import LabelledWindows
 from moola.splitters import assert_no_shared_bars
 from moola.store import FeatureStore
 
-__all__ = ["StorePath", "TrainTest", "open_labelled_store", "purged_folds"]
+__all__ = ["StorePath", "TrainTest", "check_purged", "open_labelled_store", "purged_folds"]
 
 Numbers: TypeAlias = NDArray[np.int64]
 TrainTest: TypeAlias = tuple[Numbers, Numbers]
@@ -42,7 +43,8 @@ def purged_folds(
     blocks in time, as of :class:`moola.splitters.PurgedKFold`, could be neither stratified nor repeated.
 
     Args:
-        windows: Labelled windows.
+        windows: Labelled windows. For models that are given longer windows of the same samples too, what
+            :func:`moola.labels.together` makes of all.
         folds: 2 or more.
         seed: Of the dealing.
         repeat: Other folds for each number, from 0 on.
@@ -87,10 +89,24 @@ def purged_folds(
                 "tested are purged",
                 "Give more windows of this class from other days, fewer folds, or a smaller embargo",
             )
-        if intervals is not None:
-            assert_no_shared_bars(windows.starts, windows.ends, kept, test)
         found.append((kept.astype(np.int64), test.astype(np.int64)))
+    check_purged(windows, found, store)
     return found
+
+
+def check_purged(windows: LabelledWindows, splits: Iterable[TrainTest], store: StorePath | None) -> None:
+    """Raises `SharedBarsError` where a fold trains on bars that it tests, of the longest windows that any model has.
+
+    Args:
+        windows: Labelled windows; of those that were cut beforehand only their groups can be compared, not their bars.
+        splits: (train, test) of each fold.
+        store: The store that was labelled. With it a bar is shared also where its time is, whatever the symbols.
+    """
+    if not windows.store_id:
+        return
+    times = None if store is None else open_labelled_store(windows, store).timestamps
+    for train, test in splits:
+        assert_no_shared_bars(windows.label_starts, windows.label_ends, train, test, times=times)
 
 
 def open_labelled_store(windows: LabelledWindows, store: StorePath) -> FeatureStore:
@@ -116,7 +132,7 @@ def _intervals(
         if store is not None:
             raise ConfigError("store", "goes with no windows that were cut beforehand; leave it out")
         return None
-    starts, ends = windows.starts, windows.label_ends
+    starts, ends = windows.label_starts, windows.label_ends
     earlier = starts - embargo
     if store is None:
         if (symbols := len(np.unique(windows.symbols))) > 1:

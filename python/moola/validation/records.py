@@ -294,7 +294,7 @@ def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -
     for home, other in others.items():
         same = len(other.windows) == len(validation.windows) and all(
             np.array_equal(getattr(other.windows, name), getattr(validation.windows, name))
-            for name in ("y", "spans", "symbols", "groups")
+            for name in ("y", "spans", "symbols")
         )
         if not same or other.windows.classes != validation.windows.classes:
             raise ConfigError("against", f"{home} is of other labels; cross-validate both on the same file")
@@ -304,7 +304,8 @@ def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -
         if mine != theirs:
             raise ConfigError(
                 "against",
-                f"{home} has other folds; cross-validate both with the same --folds, --repeats and --seed",
+                f"{home} has other folds; cross-validate both with the same --folds, --repeats and --seed, and members "
+                "on windows of the same lengths",
             )
         members |= {f"{name} ({home})": several for name, several in other.members.items()}
     return with_members(validation, members)

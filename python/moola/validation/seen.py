@@ -43,4 +43,4 @@ def seen_windows(
     path = Path(encoder)
     times = open_labelled_store(windows, store).timestamps
     learned = read_learned(path if path.is_dir() else path.parent)
-    return learned.seen(windows.symbols.tolist(), times[windows.starts], times[windows.ends])
+    return learned.seen(windows.symbols.tolist(), times[windows.label_starts], times[windows.label_ends])

@@ -13,11 +13,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from moola.errors import ConfigError
 from moola.evaluation.out_of_fold import check_splits
 from moola.evaluation.outcomes import Floats, Numbers, Predictions
-from moola.labels.windows import LabelledWindows
+from moola.labels.windows import LabelledWindows, together
 from moola.validation.cross_validation import repeated_folds
 from moola.validation.ensembles import mean_spans
 from moola.validation.fits import Fit, Report, Said, check_members, joined, run_fits, seeded
-from moola.validation.folds import StorePath, TrainTest, purged_folds
+from moola.validation.folds import StorePath, TrainTest, check_purged, purged_folds
 from moola.validation.records import CrossValidation, OutOfFold, truth_of
 
 __all__ = ["STACK", "MetaLearner", "stack"]
@@ -139,13 +139,16 @@ def stack(
         raise ConfigError("members", f"are {len(members)}, which leaves nothing to stack; give two or more")
     if STACK in members:
         raise ConfigError("members", f"has one called {STACK!r}, as the stack itself is; call it otherwise")
-    truth, other = truth_of(windows, seen), dict(other_windows or {})
+    other = dict(other_windows or {})
     check_members(members, windows, other)
+    windows = together(windows, other.values())
+    truth = truth_of(windows, seen)
     if splits is None:
         splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)
     outer = [(repeat, train, test) for repeat, these in enumerate(splits) for train, test in these]
     for these in splits:
         check_splits(these, truth)
+        check_purged(windows, these, store)
     inner = [
         _inner(windows, train, inner_folds, seed=seed, number=number, embargo=embargo, store=store)
         for number, (_, train, _) in enumerate(outer)
