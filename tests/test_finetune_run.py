@@ -35,7 +35,7 @@ from moola.evaluation.leaks import FittedOn, assert_blind_to_test
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import evaluate
 from moola.labels import LabelledWindows, read_labels
-from moola.labels.overlaps import group_rows
+from moola.labels.overlaps import group_overlaps
 from moola.models.config import FinetuneConfig, load_config
 from moola.models.loading import load_model
 from moola.models.spans import decode_spans
@@ -148,7 +148,7 @@ def examples(labels: LabelledWindows) -> Examples:
 
 
 def blocks_of(labels: LabelledWindows, store: moola.FeatureStore) -> np.ndarray:
-    return group_rows(store.timestamps[labels.starts], store.timestamps[labels.ends])
+    return group_overlaps(store.timestamps[labels.starts], store.timestamps[labels.ends])
 
 
 def recipe(**given: Any) -> Recipe:
@@ -249,7 +249,8 @@ def test_windows_of_one_time_are_never_on_two_sides(
 ) -> None:
     blocks = blocks_of(labels, store)
     # Of two symbols, so that some share a time and no bar.
-    assert len(np.unique(blocks)) < len(np.unique(labels.groups))
+    assert len(np.unique(blocks)) < len(np.unique(group_overlaps(labels.starts, labels.ends)))
+    assert np.array_equal(blocks, labels.groups)
     first, last = store.timestamps[labels.starts], store.timestamps[labels.ends]
     for train, test in stratified_folds(labels.y, blocks, 5, 17, "folds"):
         for number in test:

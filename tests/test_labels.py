@@ -40,7 +40,7 @@ from moola.errors import (
     StoreWriteError,
 )
 from moola.labels import LabelledWindows, check_folds, overlaps, read_labels, read_raw_windows
-from moola.labels.overlaps import group_bars, group_rows, hash_bars, join_groups
+from moola.labels.overlaps import group_bars, group_overlaps, hash_bars, join_groups
 from moola.splits import NAMES, PurgedKFold, assert_no_shared_bars
 
 K = 10
@@ -360,10 +360,10 @@ def as_sets(groups: np.ndarray) -> list[set[int]]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8)), min_size=1, max_size=20))
-def test_groups_of_rows_against_brute_force(windows: list[tuple[int, int]]) -> None:
+def test_groups_of_overlaps_against_brute_force(windows: list[tuple[int, int]]) -> None:
     starts = np.array([start for start, _ in windows])
     ends = starts + [length for _, length in windows]
-    groups = group_rows(starts, ends)
+    groups = group_overlaps(starts, ends)
     want = brute_groups(lambda i, j: starts[i] <= ends[j] and starts[j] <= ends[i], len(windows))
     assert sorted(map(sorted, as_sets(groups))) == sorted(map(sorted, want))
     assert set(groups.tolist()) == set(range(len(want)))
@@ -1200,7 +1200,7 @@ def test_the_report(windows: LabelledWindows, store: FeatureStore) -> None:
         "note: row 6 repeats another exactly and was dropped",
     ]
     spanned = windows.take([0, 2]).report()
-    assert "overlap: no two windows share bars" in spanned
+    assert "overlap: no two windows share bars or their times" in spanned
     assert spanned[-1].startswith(
         "note: every window has a span; without a class for windows that have none,"
     )

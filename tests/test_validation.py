@@ -36,6 +36,7 @@ from moola.errors import (
 from moola.evaluation import Predictions, Truth
 from moola.evaluation.calibration import TemperatureScaling
 from moola.evaluation.leaks import FittedOn, MemorisingProbe, assert_blind_to_test
+from moola.evaluation.null import permute_groups
 from moola.labels import LabelledWindows, read_labels, together
 from moola.members import make_member
 from moola.models import load_config
@@ -164,6 +165,34 @@ def test_windows_of_several_symbols_are_purged_in_time(market: Path) -> None:
             assert_no_shared_bars(windows.starts, windows.ends, train, test, times=store.timestamps)
 
 
+def test_windows_of_several_symbols_at_one_time_are_one_group(market: Path, tmp_path: Path) -> None:
+    """As folds, the bootstrap and the null have it, and as finetune has it."""
+    with moola.FeatureStore.open(market) as store:
+        first = next(segment.first_row for segment in store.segments if segment.symbol == "SIM2")
+        times = store.timestamps
+        rows = 300 + 60 * np.arange(30)
+        rows = np.concatenate([rows, first + rows + 7])
+        labels = pa.table({"window_end": rows, "class": ["a", "b"] * 30})
+        windows = read_labels(labels, store, window_length=24)
+        apart = (times[windows.ends[:30]] - times[windows.ends[30:]]) // 60_000_000_000
+        assert (np.abs(apart) < 24).all(), "this market has both symbols at the same times"
+    assert windows.groups.tolist() == [*range(30), *range(30)]
+    assert "overlap: 60 windows share bars, or their times, with others, in 30 groups" in "\n".join(
+        windows.report()
+    )
+    members = {"one": make_member("regression"), "two": make_member("regression")}
+    for found in (
+        cross_validate(windows, members, store=market),
+        stack(windows, members, inner_folds=3, store=market),
+    ):
+        assert found.truth.n_groups == 30
+        for train, test in found.splits[0]:
+            assert not set(train % 30) & set(test % 30)
+    assert CrossValidation.load(found.save(tmp_path / "kept")).truth.n_groups == 30
+    order = permute_groups(found.truth.groups, np.random.default_rng(0))
+    assert (order[:30] == order[30:] - 30).all()
+
+
 @pytest.mark.parametrize(
     ("make", "options", "error", "message"),
     [
@@ -178,7 +207,7 @@ def test_windows_of_several_symbols_are_purged_in_time(market: Path) -> None:
             lambda: make_windows(groups=np.arange(40) // 10),
             {},
             ConfigError,
-            "folds: 5 are more than the 4 groups of windows that share bars; give 4 or fewer",
+            "folds: 5 are more than the 4 groups of windows that share bars or their times; give 4 or fewer",
         ),
         (
             lambda: make_windows(bars=24, step=2),

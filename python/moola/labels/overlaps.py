@@ -1,4 +1,4 @@
-"""Which windows share bars: those must not be on both sides of a cross-validation."""
+"""Which windows share bars, or their times: those must not be on both sides of a cross-validation."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["group_bars", "group_rows", "hash_bars", "join_groups", "same_windows"]
+__all__ = ["group_bars", "group_overlaps", "hash_bars", "join_groups", "same_windows"]
 
 Numbers: TypeAlias = NDArray[np.int64]
 Hashes: TypeAlias = NDArray[np.uint64]
 
 
-def group_rows(starts: Numbers, ends: Numbers) -> Numbers:
-    """`[n]`: a group for each window; windows that share a row of the store, directly or by way of others, share it.
+def group_overlaps(starts: Numbers, ends: Numbers) -> Numbers:
+    """`[n]`: a group for each window; windows that overlap, directly or by way of others, share it.
 
     Args:
-        starts, ends: `[n]`, the first and the last row of each window.
+        starts, ends: `[n]`, the first and the last bar of each window, by their times, or by rows.
 
-    Groups are numbered from 0, by their first rows.
+    Groups are numbered from 0, by their beginnings.
     """
     order = np.argsort(starts, kind="stable")
     first, reach = starts[order], np.maximum.accumulate(ends[order])

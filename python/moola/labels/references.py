@@ -14,7 +14,7 @@ from moola import _core
 from moola.bars import parse_names
 from moola.clocks import EPOCH_FIRST
 from moola.errors import ConfigError, format_time
-from moola.labels.overlaps import group_rows
+from moola.labels.overlaps import group_overlaps
 from moola.labels.refusals import Refusals
 from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, whole_numbers
@@ -112,6 +112,7 @@ def read_labels(
         x = np.concatenate([x, store.extra[starts[:, None] + np.arange(length)][:, :, kept]], axis=2)
     segment = np.searchsorted(store.bounds.first, ends, side="right") - 1
     names = [store.segments[i].symbol for i in segment.tolist()]
+    times = store.timestamps
     return LabelledWindows(
         X=x,
         valid_mask=valid,
@@ -122,8 +123,9 @@ def read_labels(
         symbols=np.array(names, np.str_),
         starts=starts,
         ends=ends,
-        times=np.array(store.timestamps[ends]),
-        groups=group_rows(starts, ends),
+        times=np.array(times[ends]),
+        # Markets move together: what one symbol does tells of another at the same time.
+        groups=group_overlaps(times[starts], times[ends]),
         splits=_splits(store, starts, ends),
         feature_names=(*store.feature_names, *extra),
         feature_set=store.feature_set,

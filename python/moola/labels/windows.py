@@ -67,7 +67,8 @@ class LabelledWindows:
     times: NDArray[np.int64] | None
     """`[n]`, the open time of its last bar, UTC nanoseconds; None where it is not known."""
     groups: NDArray[np.int64]
-    """`[n]`: windows that share bars, directly or by way of others, share a group."""
+    """`[n]`: windows that share bars, or the times of bars of different symbols, directly or by way of others, share a
+    group. What shares one goes to one side of a split, and is resampled and shuffled as a whole."""
     splits: NDArray[np.int8] | None
     """`[n]`: which of the store's splits has all bars of the window, 0 train, 1 val, 2 test, −1 none; None without a
     store."""
@@ -132,12 +133,13 @@ class LabelledWindows:
         shared = np.bincount(self.groups)[self.groups] > 1 if n else np.zeros(0, np.bool_)
         if shared.any():
             groups = len(np.unique(self.groups[shared]))
+            what = "bars" if len(np.unique(self.symbols)) == 1 else "bars, or their times,"
             lines.append(
-                f"overlap: {shared.sum():,} windows share bars with others, in {groups:,} "
+                f"overlap: {shared.sum():,} windows share {what} with others, in {groups:,} "
                 f"group{'s' if groups > 1 else ''}; keep each on one side of a split (groups=)"
             )
         else:
-            lines.append("overlap: no two windows share bars")
+            lines.append("overlap: no two windows share bars or their times")
         if self.splits is not None:
             counts = [f"{name} {(self.splits == i).sum():,}" for i, name in enumerate(NAMES)]
             outside = int((self.splits < 0).sum())

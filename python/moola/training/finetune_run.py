@@ -29,7 +29,6 @@ from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.leaks import FittedOn
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
-from moola.labels.overlaps import group_rows
 from moola.labels.refusals import check_folds
 from moola.labels.windows import LabelledWindows
 from moola.models.config import Config, FinetuneConfig, load_config
@@ -332,7 +331,7 @@ class _Finetuning:
             self.start.origin.features.require(self.features, "the labels")
         # Before there is a run, and not after some folds have been trained.
         for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
-            self.recipe.held_out(windows.y[train], self.blocks[train])
+            self.recipe.held_out(windows.y[train], windows.groups[train])
 
     @cached_property
     def times(self) -> tuple[Numbers, Numbers] | None:
@@ -343,14 +342,9 @@ class _Finetuning:
         return stamps[self.windows.starts], stamps[self.windows.ends]
 
     @cached_property
-    def blocks(self) -> Numbers:
-        """`[n]`: windows that overlap share one. By time, so that those of several symbols do too."""
-        return self.windows.groups if self.times is None else group_rows(*self.times)
-
-    @cached_property
     def parts(self) -> list[tuple[Numbers, Numbers]]:
         """(train, test) of each fold."""
-        return list(stratified_folds(self.windows.y, self.blocks, self.folds, self.seed, "folds"))
+        return list(stratified_folds(self.windows.y, self.windows.groups, self.folds, self.seed, "folds"))
 
     @property
     def features(self) -> FeatureIdentity:
@@ -400,7 +394,7 @@ class _Finetuning:
         report: Callable[[EpochRecord, int], None],
         say: Callable[[str], None],
     ) -> FinetuneResult:
-        windows, recipe, blocks, parts = self.windows, self.recipe, self.blocks, self.parts
+        windows, recipe, blocks, parts = self.windows, self.recipe, self.windows.groups, self.parts
         notices = list(windows.notices)
         learned, seen = self._learned_by_encoder(), np.zeros(len(windows), bool)
         if self.times is not None:

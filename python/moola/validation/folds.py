@@ -65,7 +65,8 @@ def purged_folds(
     if groups < folds:
         raise ConfigError(
             "folds",
-            f"{folds} are more than the {groups} groups of windows that share bars; give {groups} or fewer",
+            f"{folds} are more than the {groups} groups of windows that share bars or their times; give {groups} or "
+            "fewer",
         )
     intervals = _intervals(windows, embargo, store)
     state = int(np.random.SeedSequence([whole_number("seed", seed, 0), repeat]).generate_state(1)[0])
