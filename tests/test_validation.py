@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joblib import delayed, parallel_config
 from labelled import make_windows
 from matplotlib.image import imread
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -43,6 +44,7 @@ from moola.models import load_config
 from moola.splitters import assert_no_shared_bars
 from moola.training.finetune import new_model
 from moola.training.learned import LearnedBars
+from moola.training.parallel import in_order
 from moola.training.runs import LEARNED, write_record
 from moola.validation import (
     CrossValidation,
@@ -302,6 +304,29 @@ def test_the_same_seed_gives_the_same_bits_in_any_number_of_processes(windows: L
         if mine.spread is not None:
             assert np.array_equal(mine.spread, theirs.spread)
             assert (mine.spread > 0).all()
+
+
+# Python from 3.12 on warns of every fork beside threads.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+def test_backends_of_joblib_give_the_same_bits_and_report(windows: LabelledWindows, backend: str) -> None:
+    members = {"jade_compact": jade(), "regression": make_member("regression")}
+    here = cross_validate(windows, members, folds=2, seed=5)
+    told: list[tuple[int, int]] = []
+    with parallel_config(backend=backend, n_jobs=2):
+        there = cross_validate(windows, members, folds=2, seed=5, report=lambda *done: told.append(done))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for name in members:
+        mine, theirs = here.predictions(name)[0], there.predictions(name)[0]
+        assert np.array_equal(mine.probabilities, theirs.probabilities)
+
+
+def test_results_come_one_by_one_where_the_backend_can() -> None:
+    events: list[str] = []
+    with parallel_config(backend="threading", n_jobs=1):
+        for result in in_order((delayed(events.append)(f"made {i}") for i in range(2)), None):
+            events.append(f"taken {result}")
+    assert events == ["made 0", "taken None", "made 1", "taken None"]
 
 
 def test_repeats_have_other_folds_and_seeds(found: CrossValidation) -> None:

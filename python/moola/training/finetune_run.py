@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -48,6 +48,7 @@ from moola.training.finetune import (
 )
 from moola.training.held_out import FoldLogits, HeldOut
 from moola.training.learned import LearnedBars
+from moola.training.parallel import in_order
 from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned, read_record
 from moola.training.threads import one_thread
 
@@ -415,9 +416,8 @@ class _Finetuning:
         outcomes: list[FoldOutcome] = []
         # A GPU is one: what takes turns there does not become faster.
         jobs = n_jobs if self.placement.device.type == "cpu" else 1
-        for outcome in Parallel(n_jobs=jobs, return_as="generator")(
-            delayed(without_fold)(recipe, examples, blocks, train, test) for train, test in parts
-        ):
+        fits = [delayed(without_fold)(recipe, examples, blocks, train, test) for train, test in parts]
+        for outcome in in_order(fits, jobs):
             run.log(_fold_record(len(outcomes), outcome, parts[len(outcomes)][1]))
             outcomes.append(outcome)
             say(f"fold {len(outcomes)} of {self.folds}: {len(outcome.result.epochs)} epochs")

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -16,6 +16,7 @@ from moola.evaluation.leaks import FittedOn
 from moola.evaluation.out_of_fold import fit_predict
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 from moola.labels.windows import LabelledWindows
+from moola.training.parallel import in_order
 from moola.training.threads import one_thread
 from moola.validation.dropout import dropout_spread, has_dropout
 from moola.validation.folds import TrainTest
@@ -114,12 +115,11 @@ def run_fits(
         own = other_windows.get(fit.member, windows)
         arrays = own.X, own.valid_mask, windows.weight
         tasks.append(delayed(_run)(fit.estimator, *arrays, truth, fit.train, fit.test))
-    if report is None:
-        return list(Parallel(n_jobs=n_jobs)(tasks))
     said = []
-    for one in Parallel(n_jobs=n_jobs, return_as="generator")(tasks):
+    for one in in_order(tasks, n_jobs):
         said.append(one)
-        report(len(said), len(fits))
+        if report is not None:
+            report(len(said), len(fits))
     return said
 
 
