@@ -206,19 +206,23 @@ def test_a_run_holds_what_is_needed_and_what_was_measured(
     assert np.array_equal(read_learned(run).seen(symbols, times, times), touched)
 
 
+# Python from 3.12 on warns of every fork beside threads.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_the_same_seed_gives_the_same_bits_however_many_folds_at_a_time(
     run: Path, market: Path, tmp_path: Path
 ) -> None:
     windows = market / "labels.parquet"
-    # In threads, for processes would spend a minute on importing torch.
-    with parallel_config("threading"):
-        moola.finetune(market / "store", windows, tmp_path / "again", n_jobs=2, **QUIET)
+    # In threads and forks, for new processes would spend a minute on importing torch.
+    for backend in ("threading", "multiprocessing"):
+        with parallel_config(backend):
+            moola.finetune(market / "store", windows, tmp_path / backend, n_jobs=2, **QUIET)
     other = moola.finetune(market / "store", windows, tmp_path / "other", seed=18, **QUIET)
-    first, again = (load_weights(path / "best.safetensors") for path in (run, tmp_path / "again"))
-    assert first.digest == again.digest
-    assert first.digest != load_weights(other.run / "best.safetensors").digest
-    results = [json.loads((path / "result.json").read_text()) for path in (run, tmp_path / "again")]
-    assert results[0] == results[1]
+    paths = (run, tmp_path / "threading", tmp_path / "multiprocessing")
+    first, again, forked = (load_weights(path / "best.safetensors").digest for path in paths)
+    assert first == again == forked
+    assert first != load_weights(other.run / "best.safetensors").digest
+    results = [json.loads((path / "result.json").read_text()) for path in paths]
+    assert results[0] == results[1] == results[2]
 
 
 def test_a_finished_run_is_not_run_again_and_an_interrupted_one_begins_anew(

@@ -332,7 +332,7 @@ class _Finetuning:
             self.start.origin.features.require(self.features, "the labels")
         # Before there is a run, and not after some folds have been trained.
         for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
-            self.recipe.held_out(windows.y[train], windows.groups[train])
+            self.recipe.held_out(windows.y[train], self.blocks[train])
 
     @cached_property
     def times(self) -> tuple[Numbers, Numbers] | None:
@@ -342,10 +342,15 @@ class _Finetuning:
         stamps = self.store.timestamps
         return stamps[self.windows.starts], stamps[self.windows.ends]
 
+    @property
+    def blocks(self) -> Numbers:
+        """`[n]`: windows that overlap share one. By time, so that those of several symbols do too."""
+        return self.windows.groups
+
     @cached_property
     def parts(self) -> list[tuple[Numbers, Numbers]]:
         """(train, test) of each fold."""
-        return list(stratified_folds(self.windows.y, self.windows.groups, self.folds, self.seed, "folds"))
+        return list(stratified_folds(self.windows.y, self.blocks, self.folds, self.seed, "folds"))
 
     @property
     def features(self) -> FeatureIdentity:
@@ -395,7 +400,7 @@ class _Finetuning:
         report: Callable[[EpochRecord, int], None],
         say: Callable[[str], None],
     ) -> FinetuneResult:
-        windows, recipe, blocks, parts = self.windows, self.recipe, self.windows.groups, self.parts
+        windows, recipe, blocks, parts = self.windows, self.recipe, self.blocks, self.parts
         notices = list(windows.notices)
         learned, seen = self._learned_by_encoder(), np.zeros(len(windows), bool)
         if self.times is not None:
