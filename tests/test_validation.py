@@ -429,7 +429,7 @@ def test_longer_windows_count_for_embargoes_and_what_an_encoder_has_seen(
     market: Path, tmp_path: Path
 ) -> None:
     short, long = of_lengths(market, 30, 105)
-    both = together(short, [long])
+    both = together(short, {"a": long})
     for train, test in purged_folds(both, 4, seed=0, embargo=200):
         after = long.starts[train][:, None] - long.ends[test]
         assert not ((after > 0) & (after <= 200)).any()
@@ -442,7 +442,7 @@ def test_longer_windows_count_for_embargoes_and_what_an_encoder_has_seen(
     both.save(tmp_path / "both.safetensors")
     assert LabelledWindows.load(tmp_path / "both.safetensors").reach == 105
     # Those of which the longest is the own are as they were.
-    assert together(long, [short]).reach is None
+    assert together(long, {"a": short}).reach is None
 
 
 def test_windows_that_were_cut_beforehand_are_kept_apart_by_the_groups_of_all() -> None:
@@ -462,7 +462,7 @@ def test_features_of_another_store_of_the_same_bars(market: Path) -> None:
         for store, length in ((market, 30), (market.parent / "other", 50))
     )
     assert one.store_id != other.store_id
-    assert together(one, [other]).reach == 50
+    assert together(one, {"a": other}).reach == 50
     with pytest.raises(ConfigError, match="folds: 5 are more than the 1 groups of windows that share bars"):
         cross_validate(one, {"a": Memoriser()}, other_windows={"a": other})
 

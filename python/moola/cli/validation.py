@@ -286,7 +286,7 @@ class _Asked(NamedTuple):
         seed: int,
         device: str,
     ) -> _Asked:
-        from moola.labels import LabelledWindows
+        from moola.labels import LabelledWindows, together
         from moola.members import KINDS, make_member
 
         windows = LabelledWindows.load(labels)
@@ -310,16 +310,16 @@ class _Asked(NamedTuple):
             make_member(kind, encoder=record[name]["encoder"], **record[name]["parameters"])
         if encoder is not None and not any(one["encoder"] for one in record.values()):
             raise ConfigError("encoder", "is of no use to these members; add jade or jade_compact")
-        seen = None
-        if encoder is not None:
-            from moola.validation import seen_windows
-
-            seen = seen_windows(encoder, windows, store)
         other = {
             name: LabelledWindows.load(one["labels"])
             for name, one in record.items()
             if one["labels"] is not None
         }
+        seen = None
+        if encoder is not None:
+            from moola.validation import seen_windows
+
+            seen = seen_windows(encoder, together(windows, other), store)
         return cls(windows, other, seen, record)
 
     def estimators(self) -> dict[str, Any]:

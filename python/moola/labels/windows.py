@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -273,7 +273,7 @@ def _within(numbers: NDArray[Any], low: int, high: int) -> bool:
     return not len(numbers) or bool(numbers.min() >= low and numbers.max() <= high)
 
 
-def together(windows: LabelledWindows, others: Iterable[LabelledWindows]) -> LabelledWindows:
+def together(windows: LabelledWindows, others: Mapping[str, LabelledWindows]) -> LabelledWindows:
     """The windows, to be split for models of which some are given others of the same samples.
 
     What is on one side of a split is then everything that any model looks at for a sample: the longest of its windows,
@@ -282,15 +282,53 @@ def together(windows: LabelledWindows, others: Iterable[LabelledWindows]) -> Lab
 
     Args:
         windows: Labelled windows.
-        others: The same samples, with other features or of another length. Those of a store end at the same rows.
+        others: By the name of the model that is given them, the same samples, with other features or of another length.
+
+    Raises `ConfigError` for others that are not the same samples, or of which nobody could know which bars they share:
+    those of a store end at the same rows, and those that were cut beforehand stand beside such alone.
     """
-    several = [windows, *others]
+    for name, other in others.items():
+        if (problem := _difference(windows, other)) is not None:
+            raise ConfigError("other_windows", f"of {name} {problem}")
+    several = [windows, *others.values()]
     longest = max(one.reach or one.window_length for one in several)
     return replace(
         windows,
         groups=join_groups(one.groups for one in several),
         reach=longest if windows.store_id and longest > windows.window_length else None,
     )
+
+
+def _difference(windows: LabelledWindows, other: LabelledWindows) -> str | None:
+    """Why the others cannot stand in for the windows of one member, with what to do; None if they can."""
+    same = (
+        len(other) == len(windows)
+        and other.classes == windows.classes
+        and all(
+            np.array_equal(getattr(other, field), getattr(windows, field))
+            for field in ("y", "weight", "symbols")
+        )
+        and (other.times is None or windows.times is None or np.array_equal(other.times, windows.times))
+    )
+    spans = np.array_equal(other.spans, windows.spans)
+    if same and not spans and other.window_length != windows.window_length:
+        return (
+            f"have {other.window_length} bars and the others {windows.window_length}, so that spans are counted from "
+            "different bars; import both with the same --window-length"
+        )
+    if not same or not spans:
+        return "are not the same windows with the same labels; import one file of labels with each set of features"
+    if bool(other.store_id) != bool(windows.store_id):
+        return (
+            "and the others are not all of a store, and of windows that were cut beforehand nobody knows which bars "
+            "they share with them; import both by reference to a store, or both raw"
+        )
+    if windows.store_id and not np.array_equal(other.ends, windows.ends):
+        return (
+            "end at other rows: their store holds other bars, and which they share cannot be counted; build both "
+            "stores of the same bars"
+        )
+    return None
 
 
 def check_length(name: str, given: object) -> int:

@@ -62,8 +62,8 @@ def cross_validate(
     other = dict(other_windows or {})
     if scratch:
         members, other = with_scratch(members, other)
-    check_members(members, windows, other)
-    windows = together(windows, other.values())
+    check_members(members, other)
+    windows = together(windows, other)
     truth = truth_of(windows, seen)
     if splits is None:
         splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)

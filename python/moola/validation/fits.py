@@ -48,49 +48,13 @@ class Said(NamedTuple):
     seconds: float
 
 
-def check_members(
-    members: Mapping[str, Any], windows: LabelledWindows, other_windows: Mapping[str, LabelledWindows]
-) -> None:
-    """Raises `ConfigError` where there is no member, or one's windows are not the ones that the others have."""
+def check_members(members: Mapping[str, Any], other_windows: Mapping[str, LabelledWindows]) -> None:
+    """Raises `ConfigError` where there is no member, or windows are of none."""
     if not members:
         raise ConfigError("members", "is empty; give at least one model")
-    for name, other in other_windows.items():
+    for name in other_windows:
         if name not in members:
             raise ConfigError("other_windows", f"has {name!r}, which is no member; give a member's name")
-        if (problem := _difference(windows, other)) is not None:
-            raise ConfigError("other_windows", f"of {name} {problem}")
-
-
-def _difference(windows: LabelledWindows, other: LabelledWindows) -> str | None:
-    """Why the others cannot stand in for the windows of one member, with what to do; None if they can."""
-    same = (
-        len(other) == len(windows)
-        and other.classes == windows.classes
-        and all(
-            np.array_equal(getattr(other, field), getattr(windows, field))
-            for field in ("y", "weight", "symbols")
-        )
-        and (other.times is None or windows.times is None or np.array_equal(other.times, windows.times))
-    )
-    spans = np.array_equal(other.spans, windows.spans)
-    if same and not spans and other.window_length != windows.window_length:
-        return (
-            f"have {other.window_length} bars and the others {windows.window_length}, so that spans are counted from "
-            "different bars; import both with the same --window-length"
-        )
-    if not same or not spans:
-        return "are not the same windows with the same labels; import one file of labels with each set of features"
-    if bool(other.store_id) != bool(windows.store_id):
-        return (
-            "and the others are not all of a store, and of windows that were cut beforehand nobody knows which bars "
-            "they share with them; import both by reference to a store, or both raw"
-        )
-    if windows.store_id and not np.array_equal(other.ends, windows.ends):
-        return (
-            "end at other rows: their store holds other bars, and which they share cannot be counted; build both "
-            "stores of the same bars"
-        )
-    return None
 
 
 def seeded(estimator: Any, repeat: int) -> Any:

@@ -140,8 +140,8 @@ def stack(
     if STACK in members:
         raise ConfigError("members", f"has one called {STACK!r}, as the stack itself is; call it otherwise")
     other = dict(other_windows or {})
-    check_members(members, windows, other)
-    windows = together(windows, other.values())
+    check_members(members, other)
+    windows = together(windows, other)
     truth = truth_of(windows, seen)
     if splits is None:
         splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)
