@@ -146,7 +146,7 @@ def lucks_of(
 
 
 def _note(model: str, procedure: _Procedure, cost: str) -> str:
-    over = f", as the mean over {procedure.count} repeats" if procedure.count > 1 else ""
+    over = f", as the mean over {procedure.times} repeats" if procedure.times > 1 else ""
     if not procedure.of:
         return f"chance is what {model} gives{over}, cross-validated with {cost}"
     return (
@@ -161,7 +161,7 @@ class _Procedure(NamedTuple):
 
     repeats: Callable[[Truth], list[Predictions]]
     """Cross-validates, and gives what was said in each repeat."""
-    count: int
+    times: int
     """How many repeats."""
     fits: int
     of: str
