@@ -139,14 +139,18 @@ def lucks_of(
                     for metric in METRICS
                 },
                 _note(
-                    name, procedure, f"{shuffles} shuffles of the labels: {fits:,} fits in {seconds:.0f} s"
+                    name,
+                    procedure,
+                    f"{shuffles} shuffles of the labels: {fits:,} fits in {seconds:.0f} s",
+                    is_mean=name == member,
                 ),
             )
     return found
 
 
-def _note(model: str, procedure: _Procedure, cost: str) -> str:
-    over = f", as the mean over {procedure.times} repeats" if procedure.times > 1 else ""
+def _note(model: str, procedure: _Procedure, cost: str, *, is_mean: bool) -> str:
+    # An ensemble has one score, of what its repeats say together.
+    over = f", as the mean over {procedure.times} repeats" if procedure.times > 1 and is_mean else ""
     if not procedure.of:
         return f"chance is what {model} gives{over}, cross-validated with {cost}"
     return (
