@@ -90,6 +90,8 @@ class FitResult:
     stopped_early: bool
     log_variances: dict[str, float]
     """Each task's learned s = log σ²."""
+    window_losses: NDArray[np.float64] | None = None
+    """`[m]`: the best epoch's loss of each validation window, whose mean is that epoch's validation loss."""
 
 
 def new_model(config: ModelConfig, input_size: int, *, seed: int, encoder: Encoder | None = None) -> Jade:
@@ -294,6 +296,15 @@ class _Objective(nn.Module):
             right += (output.logits.argmax(1) == chunk.y).sum()
         return losses / len(windows.y), right / len(windows.y)
 
+    @torch.no_grad()
+    def judge_each(self, model: Jade, windows: _Windows) -> NDArray[np.float64]:
+        """`[n]`: what each window adds to the loss that is selected on; their mean is that loss."""
+        model.eval()
+        encoded = windows.encoded(model)
+        each = [encoded.take(slice(i, i + 1)) for i in range(len(windows.y))]
+        losses = [self.losses(model.heads(one.x, one.valid), one) @ self.factors for one in each]
+        return torch.stack(losses).double().cpu().numpy()
+
     def named(self, values: Tensor) -> dict[str, float]:
         return dict(zip(self.tasks, values.tolist(), strict=True))
 
@@ -424,13 +435,17 @@ def fit_jade(
 
     if best_weights is not None:
         model.load_state_dict(best_weights)
+    each = None
+    if held_out is not None:
+        with one_thread():
+            each = objective.judge_each(model, held_out)
     if model.span_head is not None:
         # Bars in spans weighed more while it learned: with that taken back, its logits are log-odds.
         with torch.no_grad():
             model.span_head.bias.sub_(math.log(positive))
     model.requires_grad_(True).zero_grad()
     model.eval()
-    return FitResult(tuple(epochs), best_epoch, stopped, objective.named(objective.log_variances))
+    return FitResult(tuple(epochs), best_epoch, stopped, objective.named(objective.log_variances), each)
 
 
 def _class_factors(settings: FinetuneConfig, examples: Examples, classes: int) -> NDArray[np.float64]:
