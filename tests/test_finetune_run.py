@@ -38,6 +38,7 @@ from moola.evaluation.metrics import METRICS
 from moola.evaluation.metrics import scores as scores_of
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import evaluate
+from moola.gates import check_gates
 from moola.labels import LabelledWindows, read_labels
 from moola.labels.overlaps import group_rows
 from moola.models.config import FinetuneConfig, load_config
@@ -797,6 +798,36 @@ def test_ensembles_that_cannot_be(
         with pytest.raises(RunError) as caught:
             moola.predict(tmp_path / "none", market / "store")
         assert message in str(caught.value)
+
+
+# Gates
+
+
+def test_a_fine_tuned_run_is_held_against_itself_and_others(
+    run: Path, second: Path, together: RunEnsemble, market: Path
+) -> None:
+    checks = {c.gate: c for c in check_gates(run, against=run).checks}
+    loss = checks["no worse validation loss"]
+    assert loss.outcome == "passed"
+    assert loss.value == json.loads((run / "result.json").read_text())["validation_loss"]["value"]
+    assert checks["no worse macro-F1"].outcome == "passed"
+    assert checks["epoch time, s"].why == "the slowest of all"
+    # Another seed has chosen its epoch by other windows.
+    other = {c.gate: c for c in check_gates(second, against=run).checks}["no worse validation loss"]
+    assert (other.outcome, other.why) == ("skipped", "the validation loss is of other windows there")
+    worse = market / "worse"
+    shutil.copytree(run, worse)
+    result = json.loads((worse / "result.json").read_text())
+    result["validation_loss"]["value"] = result["validation_loss"]["high"] * 1.01
+    (worse / "result.json").write_text(json.dumps(result))
+    found = {c.gate: c for c in check_gates(worse, against=run).checks}["no worse validation loss"]
+    assert found.outcome == "failed"
+
+    of_both = {c.gate: c for c in check_gates(together.path).checks}
+    one = {c.gate: c for c in check_gates(run).checks}
+    assert of_both["parameters per window"].value == 2 * one["parameters per window"].value
+    assert of_both["validation spread"].value >= one["validation spread"].value
+    assert of_both["epoch time, s"].value > 0
 
 
 def test_runs_that_do_not_go_together_are_refused(

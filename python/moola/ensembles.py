@@ -93,10 +93,13 @@ def combine_runs(
         shutil.copytree(path, directory / name, ignore=shutil.ignore_patterns(f"*{UNFINISHED}"))
     made = RunEnsemble(directory, members, models.classes, temperature, evaluation, tuple(notes))
     said = [] if evaluation is None else evaluation.summary()
+    parameters = sum(p.numel() for model in models.models for p in model.parameters())
     result = {
         "members": list(members),
         "classes": list(models.classes),
         "temperature": temperature,
+        # Of all its members, for the windows that they were fine-tuned on.
+        "parameters_per_window": None if not held_out else parameters / len(held_out[0].truth),
         "evaluation": None if evaluation is None else evaluation.record(),
         "report": [*notes, *said],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from moola.evaluation.outcomes import Truth
 from moola.training.finetune import Examples
 from moola.training.recipe import Folds, Recipe, joined, without_fold
 
-__all__ = ["heads_on_shuffled_labels"]
+__all__ = ["heads_on_shuffled_labels", "told"]
 
 
 def heads_on_shuffled_labels(
@@ -57,11 +58,12 @@ def heads_on_shuffled_labels(
     return null, (
         f"chance is what heads alone give, on {encoder}, with {permutations} shuffles of the labels: "
         f"{(permutations + 1) * len(parts):,} fits; their p is of heads alone on the true labels, with "
-        f"{_told(null)}, and not of the whole model"
+        f"{told(null)}, and not of the whole model"
     )
 
 
-def _told(null: dict[str, Null]) -> str:
+def told(null: Mapping[str, Null]) -> str:
+    """The scores that are set among those of shuffled labels, the two that are read first: `macro-F1 0.612`."""
     names = [name for name in ("macro_f1", "span_hits") if not np.isnan(null[name].value)]
     return " and ".join(f"{METRICS[name].title} {null[name].value:.3f}" for name in names)
 

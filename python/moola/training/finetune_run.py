@@ -8,7 +8,7 @@ import moola.models  # noqa: F401
 # isort: split
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -40,7 +40,7 @@ from moola.models.weights import FeatureIdentity, Origin, load_weights, save_wei
 from moola.store import FeatureStore
 from moola.training.chance import heads_on_shuffled_labels
 from moola.training.devices import Placement, place
-from moola.training.finetune import EpochRecord, Examples, FitResult, new_model
+from moola.training.finetune import EpochRecord, Examples, FitResult, new_model, spread_of_last
 from moola.training.held_out import HeldOut
 from moola.training.learned import LearnedBars
 from moola.training.recipe import FoldOutcome, Recipe, joined, stratified_folds
@@ -50,8 +50,6 @@ from moola.validation.luck import DEAR_PERMUTATIONS
 
 __all__ = ["FinetuneResult", "finetune"]
 
-# Epochs over which the spread of the validation loss is told.
-_LAST = 5
 
 Numbers = NDArray[np.int64]
 
@@ -443,7 +441,7 @@ class _Finetuning:
                 "train_losses": record.losses,
                 # All folds together: what a labelled window has to tell apart.
                 "parameters_per_window": self.parameters / len(examples.y),
-                "validation_spread": _spread(losses),
+                "validation_spread": spread_of_last(losses),
                 "timing": {"seconds": record.seconds} | self.placement.memory(),
             }
             if record.validation_loss is not None:
@@ -458,20 +456,16 @@ class _Finetuning:
         return recipe.follow(examples, blocks, note)
 
     def _fold_record(self, kind: str, fold: int, outcome: FoldOutcome) -> dict[str, Any]:
-        result = outcome.result
-        seconds = [record.seconds for record in result.epochs]
-        losses = [record.validation_loss for record in result.epochs if record.validation_loss is not None]
+        record = outcome.result.record()
         return {
             "kind": kind,
             "fold": fold,
             "trained_on": len(outcome.fitted_on),
             "tested": self.parts[fold][1].tolist(),
-            "epochs": len(result.epochs),
-            "best_epoch": result.best_epoch,
-            "val_loss": result.epochs[result.best_epoch].validation_loss,
+            # All folds together: what a labelled window has to tell apart.
             "parameters_per_window": self.parameters / len(self.windows),
-            "validation_spread": _spread(losses) if losses else None,
-            "timing": {"seconds": sum(seconds), "slowest_epoch": max(seconds)} | self.placement.memory(),
+            **record,
+            "timing": record["timing"] | self.placement.memory(),
         }
 
     def _finish(
@@ -577,12 +571,6 @@ def _fingerprint(windows: LabelledWindows) -> str:
     for array in (windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight):
         hashed.update(np.ascontiguousarray(array).data)
     return hashed.hexdigest()
-
-
-def _spread(losses: Sequence[float]) -> float:
-    """(highest − lowest)/lowest of the last epochs."""
-    last = losses[-_LAST:]
-    return (max(last) - min(last)) / min(last) if min(last) > 0 else 0.0
 
 
 def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:
