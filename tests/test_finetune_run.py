@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -30,10 +31,14 @@ from moola.errors import (
     SplitError,
     WeightsError,
 )
+from moola.evaluation.baselines import BASELINES
 from moola.evaluation.calibration import TemperatureScaling
 from moola.evaluation.leaks import FittedOn, assert_blind_to_test
+from moola.evaluation.metrics import METRICS
+from moola.evaluation.metrics import scores as scores_of
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import evaluate
+from moola.gates import check_gates
 from moola.labels import LabelledWindows, read_labels
 from moola.labels.overlaps import group_overlaps
 from moola.models.config import FinetuneConfig, load_config
@@ -42,10 +47,12 @@ from moola.models.spans import decode_spans
 from moola.models.weights import load_weights, save_weights
 from moola.prediction import FinetunedModels
 from moola.training import pretrain
+from moola.training.chance import heads_on_shuffled_labels
 from moola.training.finetune import Examples
-from moola.training.finetune_run import Recipe, stratified_folds, without_fold
 from moola.training.held_out import FoldLogits, HeldOut
+from moola.training.recipe import Recipe, joined, stratified_folds, without_fold
 from moola.training.runs import read_learned, read_metrics
+from moola.validation.seen import seen_windows
 
 pytestmark = pytest.mark.xdist_group("finetune_run")
 
@@ -57,7 +64,8 @@ TINY: dict[str, Any] = {
     "training": {"finetune": {"epochs": 3, "lr": 0.01}},
     "augmentation": {"copies": 1},
 }
-QUIET: dict[str, Any] = {"model": TINY, "device": "cpu", "say": lambda line: None}
+QUIET: dict[str, Any] = {"model": TINY, "device": "cpu", "permutations": 0, "say": lambda line: None}
+SHUFFLED = QUIET | {"permutations": 2}
 CPU = torch.device("cpu")
 
 
@@ -119,7 +127,7 @@ def saved(windows: LabelledWindows, path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(market: Path) -> Path:
-    result = moola.finetune(market / "store", market / "labels.parquet", market / "run", **QUIET)
+    result = moola.finetune(market / "store", market / "labels.parquet", market / "run", **SHUFFLED)
     assert not result.resumed
     return result.run
 
@@ -184,7 +192,9 @@ def test_a_run_holds_what_is_needed_and_what_was_measured(
     assert result["windows"] == len(labels)
     # A fifth, of whole stretches of time.
     assert 0.7 * len(labels) < result["trained_on"] < 0.9 * len(labels)
-    assert set(result["evaluation"]["baselines"]) >= {"majority class", "pooled logistic regression"}
+    assert list(result["evaluation"]["baselines"]) == list(BASELINES)
+    assert result["table"][0] == ["", "tiny", "chance", "p", *BASELINES]
+    assert [row[0] for row in result["table"][1:]] == [metric.title for metric in METRICS.values()]
 
     epochs, folds = read_metrics(run, "epoch"), read_metrics(run, "fold")
     assert [record["epoch"] for record in epochs] == [0, 1, 2]
@@ -193,7 +203,14 @@ def test_a_run_holds_what_is_needed_and_what_was_measured(
         assert record["parameters_per_window"] == parameters / len(labels)
         assert record["timing"]["seconds"] > 0
         assert record["train_loss"] == pytest.approx(sum(record["train_losses"].values()))
+    for record in folds:
+        assert record["parameters_per_window"] == parameters / len(labels)
+        assert record["validation_spread"] >= 0
+        assert 0 < record["timing"]["slowest_epoch"] <= record["timing"]["seconds"]
     losses = [record["val_loss"] for record in epochs]
+    chosen_by = result["validation_loss"]
+    assert chosen_by["value"] == pytest.approx(min(losses), rel=1e-5)
+    assert chosen_by["low"] < chosen_by["value"] < chosen_by["high"]
     assert epochs[-1]["validation_spread"] == pytest.approx((max(losses) - min(losses)) / min(losses))
     assert result["best_epoch"] == int(np.argmin(losses))
     assert sorted(number for fold in folds for number in fold["tested"]) == list(range(len(labels)))
@@ -215,7 +232,7 @@ def test_the_same_seed_gives_the_same_bits_however_many_folds_at_a_time(
     # In threads and forks, for new processes would spend a minute on importing torch.
     for backend in ("threading", "multiprocessing"):
         with parallel_config(backend):
-            moola.finetune(market / "store", windows, tmp_path / backend, n_jobs=2, **QUIET)
+            moola.finetune(market / "store", windows, tmp_path / backend, n_jobs=2, **SHUFFLED)
     other = moola.finetune(market / "store", windows, tmp_path / "other", seed=18, **QUIET)
     paths = (run, tmp_path / "threading", tmp_path / "multiprocessing")
     first, again, forked = (load_weights(path / "best.safetensors").digest for path in paths)
@@ -232,18 +249,18 @@ def test_a_finished_run_is_not_run_again_and_an_interrupted_one_begins_anew(
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     with pytest.raises(RunError, match="a run stands there already"):
-        moola.finetune(*what, copy, **QUIET)
-    done = moola.finetune(*what, copy, resume=True, **QUIET)
+        moola.finetune(*what, copy, **SHUFFLED)
+    done = moola.finetune(*what, copy, resume=True, **SHUFFLED)
     assert done.resumed
     assert done.classes == ("consolidation", "none", "retracement")
     assert done.verdict.startswith("out of fold: macro-F1 ")
     with pytest.raises(RunError, match="the run was begun with seed 17, not 18"):
-        moola.finetune(*what, copy, resume=True, seed=18, **QUIET)
+        moola.finetune(*what, copy, resume=True, seed=18, **SHUFFLED)
 
     (copy / "result.json").unlink()
     with open(copy / "metrics.jsonl", "a") as file:
         file.write('{"kind": "epoch", "epo')
-    assert not moola.finetune(*what, copy, resume=True, **QUIET).resumed
+    assert not moola.finetune(*what, copy, resume=True, **SHUFFLED).resumed
     assert load_weights(copy / "best.safetensors").digest == load_weights(run / "best.safetensors").digest
     assert len(read_metrics(copy, "epoch")) == 3
 
@@ -363,6 +380,47 @@ def test_reported_probabilities_are_calibrated_by_other_folds() -> None:
     after = held_out.probabilities(changed)
     assert np.array_equal(before[folds == 1], after[folds == 1])
     assert not np.allclose(before[folds != 1], after[folds != 1])
+
+
+# Luck
+
+
+def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
+    run: Path, labels: LabelledWindows, store: moola.FeatureStore
+) -> None:
+    result = json.loads((run / "result.json").read_text())
+    null = result["evaluation"]["null"]
+    assert set(null) == set(METRICS)
+    assert all(len(found["scores"]) == 2 for found in null.values())
+    config = load_config(TINY, ["model.architecture.num_classes=3"])
+    heads = Recipe(config, None, CPU, 17, 0.2, 0).heads_alone()
+    given, blocks = examples(labels), blocks_of(labels, store)
+    parts = list(stratified_folds(labels.y, blocks, 5, 17, "folds"))
+    found, places = joined(parts, [without_fold(heads, given, blocks, *part) for part in parts])
+    truth = Truth(labels.y, spans=labels.spans, groups=blocks)
+    said = found.predictions(labels.y, places, np.array([True, False, True]))
+    alone = scores_of(truth, said)
+    for name, value in alone.items():
+        assert null[name]["value"] == pytest.approx(value)
+    # The whole model has learned more than its heads.
+    assert result["evaluation"]["scores"]["log_loss"]["value"] != pytest.approx(alone["log_loss"], rel=1e-6)
+    told = f"their p is of heads alone on the true labels, with macro-F1 {alone['macro_f1']:.3f}"
+    (line,) = [line for line in result["report"] if line.startswith("chance is what heads alone give")]
+    assert "on an encoder of random weights, with 2 shuffles of the labels: 15 fits" in line
+    assert told in line
+    (cost,) = read_metrics(run, "chance")
+    assert (cost["permutations"], cost["fits"]) == (2, 15)
+    assert cost["timing"]["seconds"] > 0
+
+
+def test_groups_that_cannot_exchange_their_labels_have_no_chance(labels: LabelledWindows) -> None:
+    groups = np.repeat(np.arange(3), [10, 20, len(labels) - 30])
+    truth = Truth(labels.y, spans=labels.spans, groups=groups)
+    null, note = heads_on_shuffled_labels(
+        recipe(), examples(labels), truth, [], np.array([True]), permutations=2, n_jobs=None
+    )
+    assert null == {}
+    assert note.startswith("there is no chance to compare with: groups of windows are 3, no two of one size")
 
 
 # Predictions
@@ -502,22 +560,32 @@ def test_bars_instead_of_a_store(
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_seen_in_pre_training_is_seen(market: Path, store: moola.FeatureStore, tmp_path: Path) -> None:
-    tiny = {"model": TINY["model"]}
+@pytest.fixture(scope="module")
+def encoder(market: Path, store: moola.FeatureStore) -> Path:
     pretrain(
         store,
-        tmp_path / "encoder",
-        model=tiny,
+        market / "encoder",
+        model={"model": TINY["model"]},
         epochs=1,
         batch_size=16,
         windows_per_epoch=32,
         device="cpu",
         say=lambda line: None,
     )
+    return market / "encoder"
+
+
+FROM_ENCODER = {name: value for name, value in SHUFFLED.items() if name != "model"} | {"epochs": 2}
+
+
+def test_seen_in_pre_training_is_seen(
+    market: Path, store: moola.FeatureStore, encoder: Path, tmp_path: Path
+) -> None:
     what = (market / "store", market / "labels.parquet")
-    given = {name: value for name, value in QUIET.items() if name != "model"}
-    result = moola.finetune(*what, tmp_path / "run", encoder=tmp_path / "encoder", epochs=2, **given)
-    before, after = (load_weights(tmp_path / of / "best.safetensors").tensors for of in ("encoder", "run"))
+    lines: list[str] = []
+    given = FROM_ENCODER | {"say": lines.append}
+    result = moola.finetune(*what, tmp_path / "run", encoder=encoder, **given)
+    before, after = (load_weights(of / "best.safetensors").tensors for of in (encoder, tmp_path / "run"))
     shared = [name for name in before if name.startswith("encoder.")]
     assert shared
     assert all(torch.equal(before[name], after[name]) for name in shared)
@@ -528,12 +596,58 @@ def test_seen_in_pre_training_is_seen(market: Path, store: moola.FeatureStore, t
     later = moola.predict(result.run, store, split="test", stride=52)
     assert not pc.all(later["seen"]).as_py()
 
-    scratch = moola.finetune(
-        *what, tmp_path / "thawed", encoder=tmp_path / "encoder", epochs=2, freeze=1, **given
+    # The same model from scratch, in the same folds.
+    kept = HeldOut.load(result.run)
+    assert list(kept.baselines) == [*BASELINES, "tiny from scratch"]
+    name = "tiny from scratch"
+    assert result.table[0] == ("", "tiny", "unseen", "seen", "chance", "p", *BASELINES, name)
+    assert any(line.startswith(f"against {name}: ") for line in result.report)
+    alone = load_config(
+        {"model": TINY["model"]}, ["model.architecture.num_classes=3", "training.finetune.epochs=2"]
     )
-    thawed = load_weights(scratch.run / "best.safetensors").tensors
-    assert [record["frozen"] for record in read_metrics(scratch.run, "epoch")] == [1, 0]
-    assert scratch.best_epoch == 0 or not all(torch.equal(before[name], thawed[name]) for name in shared)
+    labels = read_labels(what[1], store)
+    blocks = blocks_of(labels, store)
+    parts = list(stratified_folds(labels.y, blocks, 5, 17, "folds"))
+    plain = Recipe(alone, None, CPU, 17, 0.2, 0).from_scratch()
+    assert plain.config.training.finetune.freeze == "none"
+    first = without_fold(plain, examples(labels), blocks, *parts[0])
+    (scratch,) = kept.baselines[name]
+    assert scratch.probabilities is not None
+    ours = scratch.probabilities[parts[0][1]]
+    assert np.array_equal(ours.argmax(axis=1), first.logits.argmax(axis=1))
+    assert len(read_metrics(result.run, "scratch_fold")) == 5
+    assert "from scratch, fold 5 of 5: 2 epochs" in lines
+    (line,) = [line for line in result.report if line.startswith("chance is what heads alone give")]
+    assert "on the encoder as it is, with 2 shuffles" in line
+
+    scratch_free = {"freeze": 1, "scratch": False, "permutations": 0}
+    later_thawed = moola.finetune(*what, tmp_path / "thawed", encoder=encoder, **FROM_ENCODER | scratch_free)
+    assert list(HeldOut.load(later_thawed.run).baselines) == list(BASELINES)
+    thawed = load_weights(later_thawed.run / "best.safetensors").tensors
+    assert [record["frozen"] for record in read_metrics(later_thawed.run, "epoch")] == [1, 0]
+    assert later_thawed.best_epoch == 0 or not all(torch.equal(before[name], thawed[name]) for name in shared)
+
+
+def test_an_encoder_of_which_nobody_knows_what_it_was_pre_trained_on_is_refused(
+    market: Path, encoder: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    shutil.copy(encoder / "best.safetensors", tmp_path / "lone.safetensors")
+    what = (market / "store", labels, tmp_path / "run")
+    with pytest.raises(RunError, match=r"there is no learned.json. Give the directory that moola trained in"):
+        moola.finetune(*what, encoder=tmp_path / "lone.safetensors", **FROM_ENCODER)
+    # With the same words as a cross-validation.
+    with pytest.raises(RunError, match=r"there is no learned.json. Give the directory that moola trained in"):
+        seen_windows(tmp_path / "lone.safetensors", labels, market / "store")
+    assert not (tmp_path / "run").exists()
+
+
+def test_windows_that_were_cut_beforehand_may_all_have_been_seen(
+    encoder: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    raw = replace(labels, store_id="", times=None, splits=None)
+    given = FROM_ENCODER | {"permutations": 0, "scratch": False}
+    result = moola.finetune(None, raw, tmp_path / "run", encoder=encoder, **given)
+    assert "the encoder may have been pre-trained on bars of any of these windows" in result.report[1]
 
 
 # Ensembles
@@ -617,14 +731,18 @@ def test_an_ensemble_is_calibrated_on_what_no_member_has_seen(
         losses[mine] = -np.log(scaling.probabilities(mean(rest))[mine, y[mine]])
     assert together.evaluation is not None
     assert together.evaluation.scores["log_loss"].value == pytest.approx(losses.mean())
-    assert list(together.evaluation.differences) == ["1-run", "2-second"]
+    assert list(together.evaluation.differences) == [*BASELINES, "1-run", "2-second"]
     assert not np.isnan(together.evaluation.scores["span_hits"].value)
     own = json.loads((run / "result.json").read_text())["evaluation"]["scores"]
     for name in ("log_loss", "macro_f1", "span_iou"):
         assert together.evaluation.baselines["1-run"][name].value == pytest.approx(own[name]["value"])
     result = json.loads((together.path / "result.json").read_text())
     assert result["temperature"] == together.temperature
-    assert any(line.startswith("against 1-run: ") for line in result["report"])
+    for name in ("1-run", "majority class", "pooled logistic regression"):
+        assert any(line.startswith(f"against {name}: ") for line in result["report"])
+    alone = json.loads((run / "result.json").read_text())["evaluation"]["baselines"]
+    for name, metric in zip(BASELINES, ("log_loss", "macro_f1", "span_iou", "macro_f1"), strict=True):
+        assert together.evaluation.baselines[name][metric].value == alone[name][metric]["value"]
 
 
 def test_an_ensemble_of_runs_whose_folds_cannot_be_put_together(
@@ -685,6 +803,36 @@ def test_ensembles_that_cannot_be(
         with pytest.raises(RunError) as caught:
             moola.predict(tmp_path / "none", market / "store")
         assert message in str(caught.value)
+
+
+# Gates
+
+
+def test_a_fine_tuned_run_is_held_against_itself_and_others(
+    run: Path, second: Path, together: RunEnsemble, market: Path
+) -> None:
+    checks = {c.gate: c for c in check_gates(run, against=run).checks}
+    loss = checks["no worse validation loss"]
+    assert loss.outcome == "passed"
+    assert loss.value == json.loads((run / "result.json").read_text())["validation_loss"]["value"]
+    assert checks["no worse macro-F1"].outcome == "passed"
+    assert checks["epoch time, s"].why == "the slowest of all"
+    # Another seed has chosen its epoch by other windows.
+    other = {c.gate: c for c in check_gates(second, against=run).checks}["no worse validation loss"]
+    assert (other.outcome, other.why) == ("skipped", "the validation loss is of other windows there")
+    worse = market / "worse"
+    shutil.copytree(run, worse)
+    result = json.loads((worse / "result.json").read_text())
+    result["validation_loss"]["value"] = result["validation_loss"]["high"] * 1.01
+    (worse / "result.json").write_text(json.dumps(result))
+    found = {c.gate: c for c in check_gates(worse, against=run).checks}["no worse validation loss"]
+    assert found.outcome == "failed"
+
+    of_both = {c.gate: c for c in check_gates(together.path).checks}
+    one = {c.gate: c for c in check_gates(run).checks}
+    assert of_both["parameters per window"].value == 2 * one["parameters per window"].value
+    assert of_both["validation spread"].value >= one["validation spread"].value
+    assert of_both["epoch time, s"].value > 0
 
 
 def test_runs_that_do_not_go_together_are_refused(
@@ -825,10 +973,21 @@ def test_the_commands(
     (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
     where = ["--feature-dir", market / "store", "--labels", market / "labels.parquet"]
     how = ["--model", tmp_path / "tiny.yaml", "--device", "cpu", "--output", tmp_path / "run"]
+    how += ["--permutations", 1]
     assert command("finetune", *where, *how) == 0
     shown = capsys.readouterr()
     assert "fold 5 of 5: 3 epochs" in shown.err
-    assert "calibrated  temperature" in shown.out
+    assert re.search(r"10 fits of heads alone took \d+ s", shown.err)
+    assert re.search(
+        r"calibrated  temperature \d.*; the calibration error is then 0\.\d{3}, and would be 0\.\d{3} to",
+        shown.out,
+    )
+    assert "metrics.jsonl, confusion.png, reliability.png, spans.png\n" in shown.out
+    assert re.search(
+        r"tiny +chance +p +majority class +stratified guessing +mean span +pooled log", shown.out
+    )
+    for metric in METRICS.values():
+        assert re.search(rf"\n{re.escape(metric.title)} +[–\d]", shown.out)
     assert "out of fold: macro-F1" in shown.out
     assert "\n- against pooled logistic regression: " in shown.out
     # From the command line the same as from Python.

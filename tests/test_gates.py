@@ -9,16 +9,20 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from labelled import make_windows
 from tiny_store import build
 from typer.testing import CliRunner
 
 from moola.cli import app
 from moola.errors import ConfigError, InputError, RunError
 from moola.evaluation import Predictions, Truth, evaluate
+from moola.evaluation.baselines import MajorityClass, PooledLogisticRegression
 from moola.evaluation.metrics import METRICS
 from moola.gates import EVALUATION, GateCheck, check_gates, read_gates
 from moola.models.config import GatesConfig, load_config
 from moola.training.pretrain import pretrain
+from moola.validation.assessment import assess, write_assessment
+from moola.validation.cross_validation import cross_validate
 
 # Of five epochs, as training writes them.
 EPOCH: dict[str, Any] = {
@@ -215,7 +219,58 @@ def test_a_gpu_whose_memory_nobody_recorded_is_not_said_to_be_missing(tmp_path: 
 def test_a_run_of_which_nothing_is_known_does_not_pass(tmp_path: Path) -> None:
     report = check_gates(write_run(tmp_path / "run", epochs=0))
     assert not report.passed
-    assert report.verdict == "the run does not pass: 0 passed, 0 failed, 6 skipped"
+    assert report.verdict == (
+        "the run does not pass: 0 of 6 gates could be checked, 0 passed, 0 failed; nothing is known of parameters per "
+        "window, epoch time, s, memory on the device, bytes, validation spread, calibration error, regression"
+    )
+
+
+def test_what_hardly_anything_is_known_of_is_not_said_to_pass_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    record = {"models": {"trees": calibrated(0.05, 0.1)["evaluation"]}}
+    (tmp_path / "run" / EVALUATION).write_text(json.dumps(record))
+    report = check_gates(tmp_path / "run")
+    assert report.checked == "1 of 6"
+    assert "1 of 6 gates could be checked, 1 passed, 0 failed; nothing is known of par" in report.verdict
+    shown = CliRunner().invoke(app, ["gate", str(tmp_path / "run")])
+    assert f"Gates of {tmp_path / 'run'}: 1 of 6 could be checked" in shown.stdout
+    # What was taken away is not missed.
+    gates = {"parameters_per_window": None, "epoch_seconds": None, "regression": None}
+    assert check_gates(tmp_path / "run", gates=gates).checked == "1 of 3"
+
+
+def test_folds_stand_for_epochs_where_there_are_none(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "result.json").write_text(json.dumps({"kind": "sweep"}))
+    fold = {"kind": "fold", "epochs": 9, "parameters_per_window": 700.0}
+    lines = [
+        fold | {"validation_spread": 0.01, "timing": {"seconds": 9.0, "slowest_epoch": 2.0}},
+        fold | {"validation_spread": 0.09, "timing": {"seconds": 500.0, "slowest_epoch": 1.0}},
+    ]
+    (tmp_path / "sweep" / "metrics.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+    found = {c.gate: c for c in check_gates(tmp_path / "sweep").checks}
+    assert found["parameters per window"].value == 700
+    assert (found["epoch time, s"].value, found["epoch time, s"].why) == (2.0, "the slowest of all")
+    spread = found["validation spread"]
+    assert (spread.value, spread.outcome) == (0.09, "failed")
+    assert spread.why == "over the last epochs of the worst part must be below the bound"
+
+
+def test_a_real_cross_validation_is_read_as_it_was_written(tmp_path: Path) -> None:
+    found = cross_validate(make_windows(40), {"a": MajorityClass(), "b": PooledLogisticRegression()}, folds=2)
+    directory = found.save(tmp_path / "cv")
+    evaluations = {name: assess(found, name, baselines={}) for name in found.members}
+    write_assessment(directory, found, evaluations)
+    for name, evaluation in evaluations.items():
+        report = check_gates(directory, model=name)
+        checks = {c.gate: c for c in report.checks}
+        # Its own, and not that of right probabilities.
+        assert checks["calibration error"].value == evaluation.scores["calibration_error"].value
+        assert checks["epoch time, s"].why == "the run has recorded no epoch"
+        assert report.checked == "1 of 6"
+    again = {c.gate: c.outcome for c in check_gates(directory, model="b", against=directory).checks}
+    assert again["no worse macro-F1"] == "passed"
+    assert again["no worse validation loss"] == "skipped"
 
 
 def test_what_the_result_says_of_the_whole_run_comes_before_its_epochs(tmp_path: Path) -> None:
@@ -351,7 +406,10 @@ def test_the_exit_code_is_0_only_for_a_run_that_passes(tmp_path: Path) -> None:
     assert re.search(
         r"memory on the device, bytes +– +1,000,000,000 +skipped +the run was not on a GPU", shown.stdout
     )
-    assert shown.stdout.endswith("the run passes: 3 passed, 0 failed, 3 skipped\n")
+    assert shown.stdout.endswith(
+        "the run passes: 3 of 6 gates could be checked, 3 passed, 0 failed; nothing is known of memory on the device, "
+        "bytes, calibration error, regression\n"
+    )
     closed = CliRunner().invoke(app, ["gate", str(bad), "--json"])
     assert closed.exit_code == 1
     record = json.loads(closed.stdout)

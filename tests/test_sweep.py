@@ -28,13 +28,19 @@ from moola.cli import app
 from moola.errors import ConfigError, LeakError, NotFiniteError, RunError
 from moola.evaluation.baselines import PooledLogisticRegression
 from moola.evaluation.leaks import FittedOn
+from moola.evaluation.metrics import scores
+from moola.evaluation.out_of_fold import fit_predict
+from moola.evaluation.outcomes import Predictions
 from moola.gates import check_gates
 from moola.labels import LabelledWindows
 from moola.models.config import load_config
 from moola.sweep import SweepResult, read_space, sweep
 from moola.sweep.space import build_candidate
 from moola.sweep.trials import WORKERS, Studies, Worker
+from moola.training.finetune import new_model
+from moola.training.runs import read_metrics
 from moola.validation.folds import purged_folds
+from moola.validation.records import truth_of
 
 GRID = Path(str(resources.files("moola") / "configs" / "sweep" / "grid.yaml"))
 STRENGTH: dict[str, Any] = {"parameters": {"C": {"low": 1e-4, "high": 1e4, "log": True}}}
@@ -79,7 +85,7 @@ def search(output: Path, **options: Any) -> SweepResult:
         "folds": FOLDS,
         "seed": 3,
     }
-    given |= {"windows": make_windows(), "inner_folds": 2, "say": lambda _: None} | options
+    given |= {"windows": make_windows(), "inner_folds": 2, "permutations": 0, "say": lambda _: None} | options
     windows, space = given.pop("windows"), given.pop("space")
     return sweep(windows, space, output, **given)
 
@@ -159,15 +165,35 @@ def test_the_grid_that_ships_is_of_learning_rate_width_and_dropout() -> None:
             {"parameters": {"C": {"low": 1, "high": 2, "step": 1}}},
             "parameters.C.step: there is no such parameter; the parameters are low, high, log",
         ),
-        ({"parameters": {"C": {"low": 2, "high": 1}}}, "high must be greater than low, which is 2"),
-        ({"parameters": {"C": {"low": 0, "high": 1, "log": True}}}, "low must be greater than 0 with log"),
+        (
+            {"parameters": {"C": {"low": 2, "high": 1}}},
+            "parameters.C.high: is 1; give more than low, which is 2",
+        ),
+        (
+            {"parameters": {"C": {"low": 0, "high": 1, "log": True}}},
+            "parameters.C.low: is 0; with log, give more than 0",
+        ),
         ({"parameters": {"C": {"choices": []}}}, "parameters.C.choices: tuple should have at least 1 item"),
         ({"parameters": {"C": {"low": "a", "high": 1}}}, "parameters.C.low: input should be a valid"),
     ],
 )
 def test_spaces_that_make_no_sense_are_refused(space: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         read_space(space)
+    assert "value error" not in str(caught.value)
+
+
+def test_a_space_that_ships_goes_by_its_name_where_no_file_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_space("grid.yaml") == read_space("grid") == read_space(GRID)
+    (tmp_path / "grid.yaml").write_text("parameters: {C: {choices: [1.0]}}\n")
+    assert list(read_space("grid.yaml").parameters) == ["C"]
+    with pytest.raises(
+        ConfigError, match=r"space: there is no file 'mine.yaml'; give .* with moola: grid.yaml"
+    ):
+        read_space("mine.yaml")
 
 
 @pytest.mark.parametrize(
@@ -301,6 +327,59 @@ def test_what_comes_of_it_stands_in_the_directory(tmp_path: Path) -> None:
     assert {c.gate: c.outcome for c in report.checks}["calibration error"] in ("passed", "failed")
     best = min(one[1] for one in tried(tmp_path / "sweep")[-1] if one[2] == TrialState.COMPLETE)
     assert result.chosen.score == best
+
+
+def test_chance_is_of_what_was_chosen_in_each_fold(tmp_path: Path) -> None:
+    result = search(tmp_path / "sweep", permutations=9)
+    null = result.evaluation.null
+    # A regression is shuffled for as it is scored.
+    assert null["macro_f1"].value == result.evaluation.scores["macro_f1"].value
+    assert len(null["macro_f1"].scores) == 9
+    assert null["macro_f1"].p_value == 0.1
+    (note,) = [one for one in result.evaluation.notes if one.startswith("chance is what ")]
+    assert note.endswith("gives with 9 shuffles of the labels, without choosing anew: 20 fits")
+
+
+def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their_heads(
+    tmp_path: Path,
+) -> None:
+    windows = make_windows(24)
+    tiny = ("model.architecture.hidden_size=2", "training.finetune.epochs=2", "augmentation=null")
+    config = load_config("jade_compact", tiny)
+    start = new_model(config.model, 2, seed=5).encoder
+    estimator = JadeClassifier(encoder=start, settings=tiny, device="cpu", freeze="none")
+    space = {"parameters": {"training.finetune.lr": {"choices": [1e-2, 3e-2]}}, "sampler": "grid"}
+    given = {"windows": windows, "space": space, "estimator": estimator, "permutations": 2}
+    result = search(tmp_path / "sweep", **given)
+    found = result.evaluation
+    assert "chosen from scratch" in found.differences
+    (note,) = [
+        one for one in found.notes if one.startswith("chance is what heads alone of each fold's choice")
+    ]
+    assert "on the encoder as it is, with 2 shuffles of the labels, without choosing anew: 6 fits" in note
+    outer = purged_folds(windows, FOLDS, seed=3)
+    truth = truth_of(windows)
+    p = np.empty((len(windows), 2))
+    for selection, (train, test) in zip(result.by_fold, outer, strict=True):
+        heads = build_candidate(estimator, selection.values).set_params(freeze="always", augmentation=False)
+        p[test], _ = fit_predict(heads, windows.X, truth, train, test, valid_mask=windows.valid_mask)
+    alone = scores(truth, Predictions(p))["log_loss"]
+    assert found.null["log_loss"].value == pytest.approx(alone)
+    assert found.scores["log_loss"].value != pytest.approx(alone, rel=1e-6)
+
+    lines = read_metrics(tmp_path / "sweep", "fold")
+    assert [line["epochs"] for line in lines] == [2] * FOLDS
+    parameters = sum(p.numel() for p in new_model(config.model, 2, seed=0).parameters())
+    for line in lines:
+        assert line["parameters_per_window"] == parameters / 24
+        assert 0 < line["timing"]["slowest_epoch"] <= line["timing"]["seconds"]
+    checks = {c.gate: c for c in check_gates(tmp_path / "sweep").checks}
+    assert checks["parameters per window"].value == parameters / 24
+    assert checks["epoch time, s"].value > 0
+    assert checks["validation spread"].why == "no part had windows to validate on"
+    plain = search(tmp_path / "sweep", **given | {"permutations": 0, "scratch": False}).evaluation
+    assert not plain.null
+    assert "chosen from scratch" not in plain.differences
 
 
 # ---- candidates --------------------------------------------------------------------------------------------------
@@ -553,13 +632,15 @@ def test_the_command_sweeps_jade_over_labels(tmp_path: Path) -> None:
     ]
     words += ["--output", tmp_path / "sweep", "--folds", 2, "--inner-folds", 2, "--device", "cpu"]
     words += ["--set", "model.architecture.hidden_size=2", "--set", "training.finetune.epochs=1"]
-    words += ["--set", "augmentation=null"]
+    words += ["--set", "augmentation=null", "--permutations", 1]
     shown = CliRunner().invoke(app, [str(word) for word in words])
     assert shown.exit_code == 0, shown.output
     assert re.search(r"fold 1, trial 1, {'training.finetune.lr': 0.01?0?1?}: log loss 0\.\d{4}", shown.stderr)
     assert re.search(r"within +training.finetune.lr +inner log_loss +tried +pruned", shown.stdout)
     assert re.search(r"all windows +0\.0\d+ +0\.\d{4} +2 +0", shown.stdout)
-    assert "no difference shown between chosen and without a sweep" in shown.stdout
+    assert re.search(r"against without a sweep: .*no difference shown in", shown.stdout)
+    assert len(re.findall(r"^against ", shown.stdout, re.MULTILINE)) == 5
+    assert "with 1 shuffles of the labels" in shown.stdout
     assert re.search(r"chosen: training.finetune.lr=0.0\d+\n$", shown.stdout)
     again = CliRunner().invoke(app, [*(str(word) for word in words), "--json"])
     record = json.loads(again.stdout)

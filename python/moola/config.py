@@ -75,7 +75,8 @@ def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             # Of several values that do not go together: it names them itself.
-            raise cause from None
+            inner = ".".join(filter(None, (prefix, cause.name)))
+            raise ConfigError(inner, cause.problem) from None
         place = _place(kind, first["loc"])
         name = ".".join(str(part) for part in (prefix, *place) if part != "")
         if first["type"] == "extra_forbidden":

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from moola.errors import ConfigError, RunError
-from moola.evaluation.calibration import TemperatureScaling, log_probabilities
+from moola.evaluation.baselines import BASELINES
+from moola.evaluation.calibration import TemperatureScaling, cross_fitted, log_probabilities
 from moola.evaluation.outcomes import Floats, Predictions
 from moola.evaluation.report import Evaluation, evaluate
 from moola.models.weights import load_weights, weights_path
@@ -24,6 +25,8 @@ from moola.prediction import ENSEMBLE, FinetunedModels, member_runs
 from moola.publish import UNFINISHED
 from moola.training.held_out import OUT_OF_FOLD, HeldOut
 from moola.training.runs import RESULT, new_directory, write_record
+from moola.validation.cross_validation import FROM_SCRATCH
+from moola.validation.ensembles import mean_spans
 
 __all__ = ["RunEnsemble", "combine_runs"]
 
@@ -40,7 +43,8 @@ class RunEnsemble:
     temperature: float | None
     """What the mean of the members' calibrated probabilities is calibrated with; None leaves it as it is."""
     evaluation: Evaluation | None
-    """How good it is out of fold, beside its members; None where their folds cannot be put together."""
+    """How good it is out of fold, beside its members, what is trivial, and the same ensemble from scratch where all
+    members have an encoder; None where their folds cannot be put together."""
     notes: tuple[str, ...]
     """What a person should know."""
 
@@ -89,10 +93,13 @@ def combine_runs(
         shutil.copytree(path, directory / name, ignore=shutil.ignore_patterns(f"*{UNFINISHED}"))
     made = RunEnsemble(directory, members, models.classes, temperature, evaluation, tuple(notes))
     said = [] if evaluation is None else evaluation.summary()
+    parameters = sum(p.numel() for model in models.models for p in model.parameters())
     result = {
         "members": list(members),
         "classes": list(models.classes),
         "temperature": temperature,
+        # Of all its members, for the windows that they were fine-tuned on.
+        "parameters_per_window": None if not held_out else parameters / len(held_out[0].truth),
         "evaluation": None if evaluation is None else evaluation.record(),
         "report": [*notes, *said],
     }
@@ -145,15 +152,39 @@ def _evaluated(
     spans = None
     if truth.spans is not None:
         spans = models.spans([one.places for one in held_out], probabilities)
-    each = [one.predictions for one in held_out]
+    each = {name.partition("/")[2]: [one.predictions] for name, one in zip(members, held_out, strict=True)}
     # The mean was made in the folds of all members, and has none of its own to compare.
+    beside = _trivial(held_out[0]) | _from_scratch(held_out) | each
     return evaluate(
         truth,
         Predictions(probabilities, spans),
         model="ensemble",
         baselines={
-            name.partition("/")[2]: Predictions(said.probabilities, said.spans)
-            for name, said in zip(members, each, strict=True)
+            name: [Predictions(one.probabilities, one.spans) for one in several]
+            for name, several in beside.items()
         },
         seed=seed,
     )
+
+
+def _trivial(first: HeldOut) -> dict[str, Sequence[Predictions]]:
+    """What needs no model, in the folds of the first member."""
+    return {name: several for name, several in first.baselines.items() if name in BASELINES}
+
+
+def _from_scratch(held_out: Sequence[HeldOut]) -> dict[str, Sequence[Predictions]]:
+    """The mean of the same members from scratch, calibrated as it is; nothing where one was trained without them."""
+    each = [
+        several[0]
+        for one in held_out
+        for name, several in one.baselines.items()
+        if name.endswith(FROM_SCRATCH)
+    ]
+    said = [one.probabilities for one in each if one.probabilities is not None]
+    if len(said) < len(held_out):
+        return {}
+    first = held_out[0]
+    logits = log_probabilities(np.mean(said, axis=0))
+    probabilities = cross_fitted(logits, first.truth.y, first.out_of_fold.folds)
+    spans = [one.spans for one in each if one.spans is not None]
+    return {f"ensemble{FROM_SCRATCH}": [Predictions(probabilities, mean_spans(spans) if spans else None)]}

@@ -28,6 +28,8 @@ EVALUATION = "evaluation.json"
 
 Outcome = Literal["passed", "failed", "skipped"]
 
+_TAKEN_AWAY = "the gate is taken away"
+
 
 @dataclass(frozen=True, slots=True)
 class GateCheck:
@@ -55,10 +57,22 @@ class GateReport:
         return self._count("failed") == 0 and self._count("passed") > 0
 
     @property
+    def checked(self) -> str:
+        """How many of the gates could be checked: `5 of 6`. Those that were taken away do not count."""
+        checked = self._count("passed") + self._count("failed")
+        return f"{checked} of {checked + len(self._unknown)}"
+
+    @property
     def verdict(self) -> str:
-        """The same in a sentence."""
-        counts = ", ".join(f"{self._count(outcome)} {outcome}" for outcome in ("passed", "failed", "skipped"))
-        return f"the run {'passes' if self.passed else 'does not pass'}: {counts}"
+        """The same in a sentence, and what nothing is known of."""
+        head = f"the run {'passes' if self.passed else 'does not pass'}"
+        counts = ", ".join(f"{self._count(outcome)} {outcome}" for outcome in ("passed", "failed"))
+        unknown = f"; nothing is known of {', '.join(c.gate for c in self._unknown)}" if self._unknown else ""
+        return f"{head}: {self.checked} gates could be checked, {counts}{unknown}"
+
+    @property
+    def _unknown(self) -> list[GateCheck]:
+        return [check for check in self.checks if check.outcome == "skipped" and check.why != _TAKEN_AWAY]
 
     def rows(self) -> list[list[str]]:
         """A table for people: gate, value, bound, outcome, why."""
@@ -131,10 +145,19 @@ class _Recorded:
         self.config, self.result, evaluation = (content(name) for name in (CONFIG, RESULT, EVALUATION))
         # Fine-tuning has it in its result.
         self.evaluation = self._of_model(evaluation or self.result.get("evaluation", {}), model)
-        self.epochs = read_metrics(self.path, "epoch") if (self.path / LOG).exists() else []
+        self.epochs = self._logged("epoch")
+        # A fine-tuning has them besides its epochs, a sweep has nothing else.
+        self.folds = self._logged("fold")
+        # An ensemble has what its members have.
+        self.members = [self._logged("epoch", member) for member in self.result.get("members", ())]
         if not (self.config or self.result or self.evaluation or self.epochs):
             problem = f"is not a run: it holds none of {CONFIG}, {LOG}, {RESULT} and {EVALUATION}"
             raise RunError(self.path, problem, "Give the directory that moola trained in")
+
+    def _logged(self, kind: str, member: str = "") -> list[dict[str, Any]]:
+        """The lines of this kind, of the run or of a member in it."""
+        directory = self.path / member
+        return read_metrics(directory, kind) if (directory / LOG).exists() else []
 
     def _of_model(self, evaluation: dict[str, Any], model: str | None) -> dict[str, Any]:
         """The evaluation of one model, of a file that has one or several."""
@@ -150,16 +173,32 @@ class _Recorded:
         return found
 
     def figure(self, name: str) -> float | None:
-        """A figure of the whole run: what its result says, or else the last epoch."""
-        for record in (self.result, *self.epochs[-1:]):
+        """A figure of the whole run: what its result or evaluation says, or else the last epoch.
+
+        Of what has no epochs of its own it is that of the worst fold, or member.
+        """
+        for record in (self.result, self.evaluation, *self.epochs[-1:]):
             if isinstance(value := record.get(name), int | float):
                 return float(value)
-        return None
+        parts = [*self.folds, *(epochs[-1] for epochs in self.members if epochs)]
+        return max((float(part[name]) for part in parts if part.get(name) is not None), default=None)
 
-    def timing(self, name: str) -> list[float]:
-        """A figure of each epoch that has it."""
-        timings = [epoch.get("timing", {}) for epoch in self.epochs]
+    @property
+    def epoch_seconds(self) -> list[float]:
+        """Of each epoch, and of the slowest one of each fold."""
+        epochs = [*self.epochs, *(epoch for member in self.members for epoch in member)]
+        return [*self.timing("seconds", epochs), *self.timing("slowest_epoch", self.folds)]
+
+    @staticmethod
+    def timing(name: str, records: Sequence[Mapping[str, Any]]) -> list[float]:
+        """A figure of each record that has it."""
+        timings = [record.get("timing", {}) for record in records]
         return [float(timing[name]) for timing in timings if name in timing]
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether anything is known of epochs: its own, its folds', or its members'."""
+        return bool(self.epochs or self.members or any("epochs" in fold for fold in self.folds))
 
     @property
     def losses(self) -> list[float]:
@@ -169,8 +208,11 @@ class _Recorded:
     def score(self, name: str) -> Interval | None:
         """A score with its interval, of NaN where it has none; None where the run has no such score."""
         if name == "validation_loss":
-            return Interval(min(self.losses), math.nan, math.nan) if self.losses else None
-        found = self.evaluation.get("scores", {}).get(name, {})
+            found = self.result.get("validation_loss")
+            if found is None:
+                return Interval(min(self.losses), math.nan, math.nan) if self.losses else None
+        else:
+            found = self.evaluation.get("scores", {}).get(name, {})
         if found.get("value") is None:
             return None
         low, high = (math.nan if found.get(end) is None else float(found[end]) for end in ("low", "high"))
@@ -193,22 +235,22 @@ def _own_checks(run: _Recorded, bounds: GatesConfig) -> Iterator[GateCheck]:
         bounds.parameters_per_window,
         "the run has not recorded parameters_per_window",
     )
-    seconds = run.timing("seconds")
+    seconds = run.epoch_seconds
     yield _compared(
         "epoch time, s",
         max(seconds, default=None),
         bounds.epoch_seconds,
-        "no epoch has recorded its time" if run.epochs else _NO_EPOCHS,
-        f"the slowest of {len(seconds):,}",
+        "no epoch has recorded its time" if run.has_epochs else _NO_EPOCHS,
+        "the slowest of all" if run.folds or run.members else f"the slowest of {len(seconds):,}",
     )
-    allocated = run.timing("allocated")
+    allocated = run.timing("allocated", [*run.epochs, *run.folds])
     on_gpu = run.config.get("device") == "cuda"
     missing = "no epoch has recorded it" if on_gpu else "the run was not on a GPU"
     yield _compared(
         "memory on the device, bytes",
         max(allocated, default=None),
         bounds.device_memory,
-        missing if run.epochs else _NO_EPOCHS,
+        missing if run.has_epochs else _NO_EPOCHS,
         "allocated at most",
         above=True,
     )
@@ -220,7 +262,7 @@ def _compared(
     gate: str, value: float | None, bound: float | None, missing: str, what: str = "", *, above: bool = False
 ) -> GateCheck:
     if bound is None:
-        return GateCheck(gate, value, None, "skipped", "the gate is taken away")
+        return GateCheck(gate, value, None, "skipped", _TAKEN_AWAY)
     if value is None:
         return GateCheck(gate, None, bound, "skipped", missing)
     # A NaN is on no side.
@@ -233,17 +275,18 @@ def _compared(
 
 def _spread(run: _Recorded, bound: float | None) -> GateCheck:
     gate, value = "validation spread", run.figure("validation_spread")
-    if "validation_spread" not in run.result:
+    if run.epochs and "validation_spread" not in run.result:
         # Without validation the spread is of the training loss, and of one epoch it is 0.
         if not run.losses:
-            return _compared(
-                gate, None, bound, "the run has no validation loss" if run.epochs else _NO_EPOCHS
-            )
+            return _compared(gate, None, bound, "the run has no validation loss")
         if len(run.losses) < 2:
             return _compared(gate, None, bound, "one epoch has no spread")
     last = min(len(run.losses), 5)
     what = f"over the last {last} epochs" if last else "over the last epochs"
-    return _compared(gate, value, bound, "the run has not recorded validation_spread", what)
+    missing = "the run has not recorded validation_spread" if run.epochs else _NO_EPOCHS
+    if not run.epochs and run.has_epochs:
+        what, missing = f"{what} of the worst part", "no part had windows to validate on"
+    return _compared(gate, value, bound, missing, what)
 
 
 def _calibration(run: _Recorded, bound: float | None) -> GateCheck:
@@ -269,7 +312,7 @@ def _calibration(run: _Recorded, bound: float | None) -> GateCheck:
 def _regressions(run: _Recorded, others: Sequence[_Recorded], bounds: GatesConfig) -> list[GateCheck]:
     gate = "regression"
     if bounds.regression is None:
-        return [GateCheck(gate, None, None, "skipped", "the gate is taken away")]
+        return [GateCheck(gate, None, None, "skipped", _TAKEN_AWAY)]
     if not others:
         return [GateCheck(gate, None, None, "skipped", "no run is named to compare with (--against)")]
     checks = [_regression(name, run, others) for name in bounds.regression]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moola.cli.app import Json, Progress, app, describe_file, print_facts, print_json
+from moola.cli.app import Json, Progress, app, describe_file, print_facts, print_json, print_table
 from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Settings, Store, WindowLength
 from moola.errors import ConfigError
 
 if TYPE_CHECKING:
     from moola.training.finetune import EpochRecord
+    from moola.training.finetune_run import FinetuneResult
 
 __all__ = ["finetune", "predict"]
 
@@ -91,6 +92,20 @@ def finetune(
             help="Of the windows, to choose the epoch; 0 learns from all of them.", rich_help_panel=TRAINING
         ),
     ] = 0.2,
+    scratch: Annotated[
+        bool,
+        typer.Option(
+            help="With an encoder, also train the same model from scratch in each fold: as long again, or longer.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = True,
+    permutations: Annotated[
+        int,
+        typer.Option(
+            help="Shuffles of the labels that heads alone are trained on, a fit a fold each; 0 for none.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = 20,
     window_length: WindowLength = None,
     extra: Annotated[
         str | None,
@@ -115,7 +130,9 @@ def finetune(
             "--resume", help="Begin an interrupted run again, to the same bits.", rich_help_panel=RUN
         ),
     ] = False,
-    jobs: Annotated[int | None, typer.Option(help="Folds at a time.", rich_help_panel=RUN)] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Folds, then shuffles, at a time.", rich_help_panel=RUN)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fine-tune a model on labelled windows; calibrate and judge it out of fold."""
@@ -150,6 +167,8 @@ def finetune(
             validation_share=validation_share,
             window_length=window_length,
             extra=None if extra is None else tuple(name for name in extra.split(",") if name),
+            scratch=scratch,
+            permutations=permutations,
             n_jobs=jobs,
             resume=resume,
             report=report,
@@ -168,14 +187,29 @@ def finetune(
                 f"{result.epochs:,} epochs on {result.trained_on:,} of {result.windows:,} windows; "
                 f"the best was epoch {result.best_epoch + 1:,}",
             ),
-            ("calibrated", f"temperature {result.temperature:.2f}, from out-of-fold logits"),
+            ("calibrated", _calibrated(result)),
             ("took", f"{took:.1f} s"),
-            ("run", f"{result.run}: best.safetensors, metrics.jsonl, reliability.png, confusion.png"),
+            ("run", f"{result.run}: {', '.join(_files(result.run))}"),
         ]
     )
+    print_table("out of fold", result.table[0], result.table[1:])
     print(result.verdict)
     for line in result.report:
         print(f"- {line}")
+
+
+def _calibrated(result: FinetuneResult) -> str:
+    """`temperature 0.84, from out-of-fold logits; the calibration error is then 0.121, …`."""
+    error = result.evaluation["scores"]["calibration_error"]["value"]
+    luck = result.evaluation["calibration_error_by_luck"]
+    return (
+        f"temperature {result.temperature:.2f}, from out-of-fold logits; the calibration error is then {error:.3f}, "
+        f"and would be {luck['low']:.3f} to {luck['high']:.3f} if every probability were right"
+    )
+
+
+def _files(run: Path) -> list[str]:
+    return ["best.safetensors", "metrics.jsonl", *sorted(path.name for path in run.glob("*.png"))]
 
 
 @app.command()

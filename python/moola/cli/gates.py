@@ -41,7 +41,11 @@ def gate(
     if json:
         print_json(report.record())
     else:
-        print_table(f"Gates of {report.run}", ["gate", "value", "bound", "outcome", "why"], report.rows())
+        print_table(
+            f"Gates of {report.run}: {report.checked} could be checked",
+            ["gate", "value", "bound", "outcome", "why"],
+            report.rows(),
+        )
         print(f"\n{report.verdict}")
     if not report.passed:
         raise typer.Exit(1)

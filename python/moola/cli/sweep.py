@@ -20,7 +20,9 @@ def sweep(
     labels: Annotated[
         str, typer.Option(metavar="L", help="Labelled windows that moola import-labels wrote.")
     ],
-    space: Annotated[str, typer.Option(metavar="YAML", help="What to choose from, such as grid.yaml.")],
+    space: Annotated[
+        str, typer.Option(metavar="YAML", help="What to choose from; grid.yaml comes with moola.")
+    ],
     trials: Annotated[
         int, typer.Option(help="Candidates of each selection; of a grid, all there are at most.")
     ],
@@ -74,6 +76,22 @@ def sweep(
         ),
     ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=MODEL)] = "auto",
+    scratch: Annotated[
+        bool,
+        typer.Option(
+            help="With an encoder, also fit what was chosen from scratch in each outer fold.",
+            rich_help_panel=MODEL,
+        ),
+    ] = True,
+    permutations: Annotated[
+        int | None,
+        typer.Option(
+            help="Shuffles of the labels that heads alone of what was chosen are trained on, a fit an outer fold each; "
+            "0 for none.",
+            show_default="20",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Search for settings; start it several times to share the work.
@@ -104,6 +122,8 @@ def sweep(
         embargo=embargo,
         store=feature_dir,
         seen=seen,
+        scratch=scratch,
+        permutations=permutations,
         seed=seed,
         stale_after=stale_after,
         say=(lambda _: None) if json else (lambda line: print(line, file=sys.stderr)),
@@ -135,7 +155,8 @@ def sweep(
     )
     evaluation = result.evaluation
     print_table("On windows that the selection has not seen", evaluation.columns, evaluation.rows())
-    print("\n".join(["", *evaluation.sentences()]))
-    print_facts([("took", f"{took:.1f} s"), ("sweep", f"{output}: result.json, evaluation.json")])
+    print("\n".join(["", *evaluation.summary()]))
+    files = "result.json, evaluation.json, metrics.jsonl"
+    print_facts([("took", f"{took:.1f} s"), ("sweep", f"{output}: {files}")])
     print(result.verdict)
     print(f"chosen: {', '.join(result.settings)}")

@@ -15,9 +15,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,22 +27,28 @@ import optuna
 from numpy.typing import ArrayLike, NDArray
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
+from sklearn.base import clone
 
 from moola.data.dataset import whole_number
 from moola.errors import ConfigError, NotFiniteError, RunError
 from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
-from moola.evaluation.metrics import METRICS
+from moola.evaluation.metrics import METRICS, scores
+from moola.evaluation.null import PERMUTATIONS, Null, permutation_null
 from moola.evaluation.out_of_fold import fit_predict, fold_numbers
 from moola.evaluation.outcomes import Numbers, Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.gates import EVALUATION
 from moola.labels.windows import LabelledWindows
-from moola.publish import UNFINISHED
+from moola.publish import UNFINISHED, write_file
 from moola.sweep.space import Space, Values, build_candidate, read_space
 from moola.sweep.trials import LOCK, Claim, Studies, Worker, locked
+from moola.training.chance import told
+from moola.training.runs import METRICS as LOG
 from moola.training.runs import RESULT, flat, read_record, write_record
+from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.folds import StorePath, TrainTest, purged_folds
+from moola.validation.luck import DEAR_PERMUTATIONS, frozen, is_dear
 from moola.validation.records import truth_of
 
 __all__ = ["SWEEP", "Selection", "SweepResult", "sweep"]
@@ -118,6 +125,8 @@ def sweep(
     embargo: int = 0,
     store: StorePath | None = None,
     seen: ArrayLike | None = None,
+    scratch: bool = True,
+    permutations: int | None = None,
     seed: int = 17,
     stale_after: float = 60.0,
     say: Callable[[str], None] = print,
@@ -127,7 +136,11 @@ def sweep(
     Called with the same arguments by several processes, or on several machines that see the same directory, it shares
     the trials out among them; each returns the result when all are done. It can be killed and called again: what had
     been tried stays, what was being tried is tried anew. It makes `(folds + 1) · trials` trials of up to
-    `inner_folds` fits each, and `2 · folds` fits more.
+    `inner_folds` fits each, and `2 · folds` fits more, `3 · folds` with an encoder.
+
+    Where the outer score lies among what luck gives is told of what was chosen in each outer fold, trained on shuffled
+    labels there; of networks the heads alone, on the encoder as it is, also with the true labels. Nothing is chosen
+    anew with each shuffle: outer test windows have no part in the choice, so that their scores have no luck of it.
 
     Args:
         windows: Labelled windows.
@@ -139,7 +152,10 @@ def sweep(
         inner_folds: Folds of each selection, within an outer fold's training part.
         embargo, store: As for :func:`moola.validation.folds.purged_folds`, which makes both kinds of folds.
         seen: `[n]` bool, of which windows the estimator's encoder was pre-trained on bars.
-        seed: Of folds, candidates and resamples. One worker with the same seed tries the same candidates.
+        scratch: False leaves out what was chosen without its encoder, where there is one.
+        permutations: Shuffles of the labels, each of which takes `folds` fits; 0 for none. Unless given, 20 for
+            networks and 200 for others.
+        seed: Of folds, candidates, shuffles and resamples. One worker with the same seed tries the same candidates.
         stale_after: Seconds without a sign of life after which a worker is taken for dead, and its candidate for lost.
         say: Called with what a person should know.
 
@@ -197,9 +213,9 @@ def sweep(
             came = job.attempt(studies, claim)
             say(f"{names[claim.study]}, trial {claim.trial.number + 1}, {claim.values}: {came}")
         selections = [_selected(studies, number, name, output) for number, name in enumerate(names)]
-    result = SweepResult(
-        output, space.metric, selections[-1], tuple(selections[:-1]), job.report(selections[:-1])
-    )
+    evaluation, monitored = job.report(selections[:-1], scratch=scratch, permutations=permutations)
+    result = SweepResult(output, space.metric, selections[-1], tuple(selections[:-1]), evaluation)
+    write_file(output / LOG, b"".join(json.dumps(line).encode() + b"\n" for line in monitored))
     write_record(output / EVALUATION, result.evaluation.record())
     write_record(output / RESULT, result.record())
     return result
@@ -246,7 +262,8 @@ class _Sweep:
         score = float("nan")
         for number, (train, test) in enumerate(folds, start=1):
             rows.append(test)
-            said.append(self._predictions(claim.values, train, test))
+            candidate = build_candidate(self.estimator, claim.values)
+            said.append(_predictions(candidate, self.windows, self.truth, train, test))
             score = metric(self.truth.take(np.concatenate(rows)), _joined(said))
             if np.isnan(score):
                 return None, f"what it predicts has no {metric.title}"
@@ -255,40 +272,113 @@ class _Sweep:
                 return None, f"after {number} of {len(folds)} folds it was worse than the median"
         return score, ""
 
-    def report(self, selections: list[Selection]) -> Evaluation:
-        """Fits what was chosen in each outer fold to its training part, and evaluates it on its test windows."""
+    def report(
+        self, selections: Sequence[Selection], *, scratch: bool, permutations: int | None
+    ) -> tuple[Evaluation, list[dict[str, Any]]]:
+        """Fits what was chosen in each outer fold to its training part, and evaluates it on its test windows.
+
+        Gives the evaluation, and a line of `metrics.jsonl` for each fold.
+        """
+        candidates = [build_candidate(self.estimator, selection.values) for selection in selections]
+        chosen = self._out_of_fold(candidates)
+        monitored = [
+            {"kind": "fold", "fold": fold, "trained_on": len(train), "tested": test.tolist()}
+            | _monitored(candidate, len(self.truth))
+            for fold, (candidate, (train, test)) in enumerate(zip(candidates, self.outer, strict=True))
+        ]
         beside: dict[str, Predictions | list[Predictions]] = {
             **baseline_predictions(
                 self.windows.X, self.truth, self.outer, seed=self.seed, valid_mask=self.windows.valid_mask
             ),
-            "without a sweep": self._out_of_fold([{} for _ in self.outer]),
+            "without a sweep": self._out_of_fold([build_candidate(self.estimator, {}) for _ in self.outer]),
         }
-        chosen = self._out_of_fold([selection.values for selection in selections])
-        return evaluate(self.truth, chosen, model="chosen", baselines=beside, seed=self.seed)
+        if scratch and self.estimator.get_params(deep=False).get("encoder") is not None:
+            bare = [clone(candidate).set_params(encoder=None) for candidate in candidates]
+            beside[f"chosen{FROM_SCRATCH}"] = self._out_of_fold(bare)
+        null, notes = self._chance(candidates, permutations)
+        found = evaluate(self.truth, chosen, model="chosen", baselines=beside, null=null, seed=self.seed)
+        return replace(found, notes=[*found.notes, *notes]), monitored
 
-    def _out_of_fold(self, values: list[Values]) -> Predictions:
-        """What candidates, one an outer fold, say of its test windows."""
-        said = [
-            self._predictions(candidate, train, test)
-            for candidate, (train, test) in zip(values, self.outer, strict=True)
-        ]
-        tests = [test for _, test in self.outer]
-        folds = fold_numbers(tests, len(self.truth))
-        assert_out_of_fold(folds, [FittedOn(train) for train, _ in self.outer])
-        joined = _joined(said).take(np.argsort(np.concatenate(tests)))
-        return Predictions(joined.probabilities, joined.spans, folds=folds)
-
-    def _predictions(self, values: Values, train: Numbers, test: Numbers) -> Predictions:
-        probabilities, spans = fit_predict(
-            build_candidate(self.estimator, values),
-            self.windows.X,
-            self.truth,
-            train,
-            test,
-            valid_mask=self.windows.valid_mask,
-            weight=self.windows.weight,
+    def _chance(
+        self, candidates: Sequence[Any], permutations: int | None
+    ) -> tuple[dict[str, Null], list[str]]:
+        """Where what was chosen lies among shuffled labels, and what to know of it."""
+        shuffles = permutations
+        if shuffles is None:
+            shuffles = DEAR_PERMUTATIONS if is_dear(self.estimator) else PERMUTATIONS
+        if not shuffles:
+            return {}, []
+        width = self.windows.X.shape[2]
+        score = partial(
+            _scores,
+            candidates=[frozen(candidate, width) for candidate in candidates],
+            windows=self.windows,
+            outer=self.outer,
         )
-        return Predictions(probabilities, spans)
+        try:
+            null = permutation_null(score, self.truth, seed=self.seed, permutations=shuffles)
+        except ConfigError as error:
+            if error.name != "groups":
+                raise
+            return {}, [f"there is no chance to compare with: groups of windows {error.problem}"]
+        fits = (shuffles + 1) * len(self.outer)
+        what = "the choice of each fold gives"
+        if "encoder" in self.estimator.get_params(deep=False):
+            what = "heads alone of each fold's choice give, on the encoder as it is,"
+            own = f"; their p is of heads alone on the true labels, with {told(null)}, and not of the whole model"
+        else:
+            own = ""
+        return null, [
+            f"chance is what {what} with {shuffles} shuffles of the labels, without choosing anew: {fits:,} fits{own}"
+        ]
+
+    def _out_of_fold(self, candidates: Sequence[Any]) -> Predictions:
+        """What candidates, one an outer fold, say of its test windows. They are fitted then."""
+        return _out_of_fold(candidates, self.windows, self.truth, self.outer)
+
+
+def _out_of_fold(
+    candidates: Sequence[Any], windows: LabelledWindows, truth: Truth, outer: Folds
+) -> Predictions:
+    said = [
+        _predictions(candidate, windows, truth, train, test)
+        for candidate, (train, test) in zip(candidates, outer, strict=True)
+    ]
+    tests = [test for _, test in outer]
+    folds = fold_numbers(tests, len(truth))
+    assert_out_of_fold(folds, [FittedOn(train) for train, _ in outer])
+    joined = _joined(said).take(np.argsort(np.concatenate(tests)))
+    return Predictions(joined.probabilities, joined.spans, folds=folds)
+
+
+def _scores(
+    truth: Truth, *, candidates: Sequence[Any], windows: LabelledWindows, outer: Folds
+) -> dict[str, float]:
+    return scores(truth, _out_of_fold([clone(one) for one in candidates], windows, truth, outer))
+
+
+def _predictions(
+    candidate: Any, windows: LabelledWindows, truth: Truth, train: Numbers, test: Numbers
+) -> Predictions:
+    probabilities, spans = fit_predict(
+        candidate,
+        windows.X,
+        truth,
+        train,
+        test,
+        valid_mask=windows.valid_mask,
+        weight=windows.weight,
+    )
+    return Predictions(probabilities, spans)
+
+
+def _monitored(fitted: Any, windows: int) -> dict[str, Any]:
+    """What a fitted network has recorded of itself; nothing of what is not trained in epochs."""
+    if not hasattr(fitted, "result_"):
+        return {}
+    parameters = sum(p.numel() for p in fitted.model_.parameters())
+    record: dict[str, Any] = fitted.result_.record()
+    return {"parameters_per_window": parameters / windows, **record}
 
 
 def _joined(several: list[Predictions]) -> Predictions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -39,9 +40,9 @@ class Range(_Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.low < self.high:
-            raise ValueError(f"high must be greater than low, which is {self.low}")
+            raise ConfigError("high", f"is {self.high}; give more than low, which is {self.low}")
         if self.log and self.low <= 0:
-            raise ValueError("low must be greater than 0 with log")
+            raise ConfigError("low", f"is {self.low}; with log, give more than 0")
         return self
 
     @property
@@ -130,11 +131,13 @@ def read_space(space: Space | Mapping[str, Any] | str | os.PathLike[str]) -> Spa
           training.finetune.lr: {low: 1.0e-5, high: 1.0e-2, log: true}
           model.architecture.hidden_size: {choices: [32, 64, 96]}
 
+    The name of one that comes with moola, such as `grid.yaml`, stands for it where there is no such file.
+
     Raises `ConfigError`, which names the key, and `InputError` for a file that cannot be read.
     """
     if isinstance(space, Space):
         return space
-    values = dict(space) if isinstance(space, Mapping) else read_yaml(Path(space))
+    values = dict(space) if isinstance(space, Mapping) else read_yaml(_path_of(space))
     file = parse_config(_SpaceFile, values, "")
     if file.metric not in METRICS:
         raise ConfigError("metric", f"{file.metric!r} is none; give one of {', '.join(METRICS)}")
@@ -148,6 +151,20 @@ def read_space(space: Space | Mapping[str, Any] | str | os.PathLike[str]) -> Spa
             "sampler", f"grid needs choices, and {ranges[0]} has a range; give choices there, or tpe"
         )
     return Space(**file.model_dump() | {"parameters": parameters})
+
+
+def _path_of(space: str | os.PathLike[str]) -> Path:
+    """The file that is meant. Raises `ConfigError`, naming those that come with moola, where there is none."""
+    path, shipped = Path(space), resources.files("moola") / "configs" / "sweep"
+    if path.exists():
+        return path
+    names = sorted(entry.name for entry in shipped.iterdir() if entry.name.endswith(".yaml"))
+    if str(space) in (own := {given: name for name in names for given in (name, name.removesuffix(".yaml"))}):
+        return Path(str(shipped / own[str(space)]))
+    problem = (
+        f"there is no file {str(space)!r}; give a YAML file, or what comes with moola: {', '.join(names)}"
+    )
+    raise ConfigError("space", problem)
 
 
 def build_candidate(estimator: Any, values: Values) -> Any:

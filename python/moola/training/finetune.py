@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ __all__ = [
     "frozen_layers",
     "new_model",
     "span_targets",
+    "spread_of_last",
 ]
 
 TASKS = ("type", "pointer", "span")
@@ -44,6 +45,8 @@ _LOG_VARIANCES = (0.0, -0.6, 0.0)
 _POINTER_DELTA = 0.08
 # Of center and length.
 _POINTER_WEIGHTS = (1.0, 0.8)
+# Epochs over which the spread of the validation loss is told.
+_LAST = 5
 # Windows encoded or judged at a time.
 _CHUNK = 256
 
@@ -90,6 +93,29 @@ class FitResult:
     stopped_early: bool
     log_variances: dict[str, float]
     """Each task's learned s = log σ²."""
+    window_losses: NDArray[np.float64] | None = None
+    """`[m]`: the best epoch's loss of each validation window, whose mean is that epoch's validation loss."""
+
+    def record(self) -> dict[str, Any]:
+        """What monitoring wants to know, for a line of `metrics.jsonl`; losses and spread are None without validation.
+
+        `slowest_epoch` and `seconds`, of all epochs, are in `timing`, as whatever is never twice the same.
+        """
+        losses = [record.validation_loss for record in self.epochs if record.validation_loss is not None]
+        seconds = [record.seconds for record in self.epochs]
+        return {
+            "epochs": len(self.epochs),
+            "best_epoch": self.best_epoch,
+            "val_loss": self.epochs[self.best_epoch].validation_loss,
+            "validation_spread": spread_of_last(losses) if losses else None,
+            "timing": {"seconds": sum(seconds), "slowest_epoch": max(seconds)},
+        }
+
+
+def spread_of_last(losses: Sequence[float]) -> float:
+    """(highest − lowest)/lowest of the losses of the last epochs, five at most."""
+    last = losses[-_LAST:]
+    return (max(last) - min(last)) / min(last) if min(last) > 0 else 0.0
 
 
 def new_model(config: ModelConfig, input_size: int, *, seed: int, encoder: Encoder | None = None) -> Jade:
@@ -294,6 +320,15 @@ class _Objective(nn.Module):
             right += (output.logits.argmax(1) == chunk.y).sum()
         return losses / len(windows.y), right / len(windows.y)
 
+    @torch.no_grad()
+    def judge_each(self, model: Jade, windows: _Windows) -> NDArray[np.float64]:
+        """`[n]`: what each window adds to the loss that is selected on; their mean is that loss."""
+        model.eval()
+        encoded = windows.encoded(model)
+        each = [encoded.take(slice(i, i + 1)) for i in range(len(windows.y))]
+        losses = [self.losses(model.heads(one.x, one.valid), one) @ self.factors for one in each]
+        return torch.stack(losses).double().cpu().numpy()
+
     def named(self, values: Tensor) -> dict[str, float]:
         return dict(zip(self.tasks, values.tolist(), strict=True))
 
@@ -424,13 +459,17 @@ def fit_jade(
 
     if best_weights is not None:
         model.load_state_dict(best_weights)
+    each = None
+    if held_out is not None:
+        with one_thread():
+            each = objective.judge_each(model, held_out)
     if model.span_head is not None:
         # Bars in spans weighed more while it learned: with that taken back, its logits are log-odds.
         with torch.no_grad():
             model.span_head.bias.sub_(math.log(positive))
     model.requires_grad_(True).zero_grad()
     model.eval()
-    return FitResult(tuple(epochs), best_epoch, stopped, objective.named(objective.log_variances))
+    return FitResult(tuple(epochs), best_epoch, stopped, objective.named(objective.log_variances), each)
 
 
 def _class_factors(settings: FinetuneConfig, examples: Examples, classes: int) -> NDArray[np.float64]:

@@ -8,25 +8,25 @@ import moola.models  # noqa: F401
 # isort: split
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import Any
 
 import numpy as np
-import torch
-from joblib import delayed
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
+from scipy.special import stdtrit
 
 from moola.build import describe_features
 from moola.config import parse_config
 from moola.data.dataset import StorePath, open_stores, whole_number
-from moola.errors import ConfigError, SplitError
+from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions
-from moola.evaluation.leaks import FittedOn
+from moola.evaluation.intervals import LEVEL, Interval
+from moola.evaluation.null import Null
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.labels.refusals import check_folds
@@ -37,26 +37,18 @@ from moola.models.jade import Jade
 from moola.models.loading import load_encoder
 from moola.models.weights import FeatureIdentity, Origin, load_weights, save_weights, weights_path
 from moola.store import FeatureStore
+from moola.training.chance import heads_on_shuffled_labels
 from moola.training.devices import Placement, place
-from moola.training.finetune import (
-    EpochRecord,
-    Examples,
-    FitResult,
-    augmentation_for,
-    fit_jade,
-    new_model,
-)
-from moola.training.held_out import FoldLogits, HeldOut
+from moola.training.finetune import EpochRecord, Examples, FitResult, new_model, spread_of_last
+from moola.training.held_out import HeldOut
 from moola.training.learned import LearnedBars
-from moola.training.parallel import in_order
+from moola.training.recipe import FoldOutcome, Recipe, joined, stratified_folds
 from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned, read_record
-from moola.training.threads import one_thread
+from moola.validation.cross_validation import FROM_SCRATCH
+from moola.validation.luck import DEAR_PERMUTATIONS
 
 __all__ = ["FinetuneResult", "finetune"]
 
-_CHUNK = 256
-# Epochs over which the spread of the validation loss is told.
-_LAST = 5
 
 Numbers = NDArray[np.int64]
 
@@ -77,8 +69,13 @@ class FinetuneResult:
     """Whose weights the run has, from 0."""
     temperature: float
     """What logits are divided by."""
+    validation_loss: Mapping[str, float | None] | None
+    """What chose the epoch, on the windows that were held out for that: `value`, and `low` to `high`, its 95 %
+    interval; None where none were."""
     evaluation: Mapping[str, Any]
     """The record of the out-of-fold :class:`moola.evaluation.Evaluation`."""
+    table: tuple[tuple[str, ...], ...]
+    """The same for people: the heads of the columns, then a row a metric."""
     report: tuple[str, ...]
     """The same in sentences, and what else a person should know."""
     resumed: bool
@@ -117,6 +114,8 @@ def finetune(
     validation_share: float = 0.2,
     window_length: int | None = None,
     extra: tuple[str, ...] | None = None,
+    scratch: bool = True,
+    permutations: int = DEAR_PERMUTATIONS,
     n_jobs: int | None = None,
     resume: bool = False,
     report: Callable[[EpochRecord, int], None] | None = None,
@@ -134,11 +133,18 @@ def finetune(
     run. Folds are stratified by class, and windows that overlap
     in time, of whatever symbols, are never on two sides.
 
+    Beside the model stand what is trivial (majority, guessing, the mean span, a regression on pooled features), and the
+    same model from scratch where there is an encoder, in the same folds. Where it lies among what luck gives is told of
+    its heads alone, which are cheap enough to be trained on shuffled labels: see
+    :func:`moola.training.chance.heads_on_shuffled_labels`.
+
     Args:
         feature_dir: The store that the labels speak of; None for windows that were cut beforehand.
         labels: What :func:`moola.labels.read_labels` takes, a file that `moola import-labels` wrote, or the windows.
         output: The run directory; `runs/finetune-MODEL-TIME` if not given.
-        encoder: A run, or a weights file, whose encoder to start from; None trains from scratch, nothing frozen.
+        encoder: A run, or a weights file in its directory, whose encoder to start from; None trains from scratch,
+            nothing frozen. The directory says which bars it was pre-trained on: labelled windows of these are scored
+            apart.
         model: The name of a shipped configuration, a YAML file, or what it holds; the encoder's own model if not given,
             or `jade_compact`.
         settings: Values that take the place of those in the configuration, each as `training.finetune.lr=1e-3`.
@@ -148,7 +154,9 @@ def finetune(
         validation_share: What is held out to choose the epoch; 0 learns from all windows for all epochs.
         window_length: K; the store's own if not given.
         extra: Names of kept columns, appended to the features; the encoder's if not given.
-        n_jobs: Folds at a time, as joblib understands it.
+        scratch: False leaves out the same model from scratch, which takes `folds` fits of a whole model.
+        permutations: Shuffles of the labels, each of which takes `folds` fits of heads alone; 0 for none.
+        n_jobs: Folds at a time, and then shuffles, as joblib understands it.
         resume: Take the result of a run that is finished, and begin one anew that was interrupted: the same seed gives
             the same bits.
         report: Called after each epoch of the model in the run, with how many there are at most.
@@ -157,7 +165,8 @@ def finetune(
 
     Raises `ConfigError` for settings that make no sense, `LabelError` and `InputError` for labels, `SplitError` where
     windows overlap so that they cannot be folded, `FeatureMismatchError` for an encoder of other features, `RunError`
-    for a directory that cannot be used so, and what opening a store raises.
+    for a directory that cannot be used so and for an encoder of which nobody knows what it was pre-trained on, and what
+    opening a store raises.
     """
     placement = place(device, "fp32")
     for notice in placement.notices:
@@ -174,6 +183,8 @@ def finetune(
         seed=whole_number("seed", seed, 0),
         folds=folds,
         validation_share=validation_share,
+        scratch=scratch and start is not None,
+        permutations=whole_number("permutations", permutations, 0),
     )
     if output is None:
         output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -181,127 +192,10 @@ def finetune(
         if (run.path / RESULT).exists():
             result = read_record(run.path / RESULT)
             facts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in result.items()}
+            facts["table"] = tuple(map(tuple, facts["table"]))
             return FinetuneResult(run.path, **facts, resumed=True)
         run.go_back_to(0)
         return job.run(run, n_jobs, report or (lambda record, epochs: None), say)
-
-
-class Recipe(NamedTuple):
-    """How a model is made of labelled windows: the same for each fold, and for all windows."""
-
-    config: Config
-    start: Encoder | None
-    device: torch.device
-    seed: int
-    validation_share: float
-    kept_columns: int
-    """How many of the features are kept columns, which are scaled."""
-
-    def follow(
-        self, examples: Examples, blocks: Numbers, report: Callable[[EpochRecord], None] | None = None
-    ) -> tuple[Jade, FitResult, Numbers]:
-        """A model, what its training came to, and the numbers of the examples it has learned from."""
-        train, held_out = self.held_out(examples.y, blocks)
-        mine = _some(examples, train)
-        model = new_model(self.config.model, examples.X.shape[2], seed=self.seed, encoder=self.start)
-        if self.start is None and self.kept_columns:
-            bars = mine.X[mine.valid][:, -self.kept_columns :].astype(np.float64)
-            deviation = bars.std(axis=0)
-            model.encoder.shift[-self.kept_columns :] = torch.from_numpy(bars.mean(axis=0))
-            # A column that never changes stays 0.
-            model.encoder.scale[-self.kept_columns :] = torch.from_numpy(
-                np.where(deviation > 0, deviation, 1)
-            )
-        augmentation = None
-        if self.config.augmentation is not None:
-            augmentation = augmentation_for(mine, self.config.augmentation)
-        result = fit_jade(
-            model,
-            mine,
-            self.config.training.finetune,
-            seed=self.seed,
-            device=self.device,
-            validation=_some(examples, held_out) if len(held_out) else None,
-            augmentation=augmentation,
-            report=report,
-        )
-        return model, result, train
-
-    def held_out(self, y: Numbers, blocks: Numbers) -> tuple[Numbers, Numbers]:
-        """What to learn from, and what chooses the epoch. Raises `SplitError`."""
-        if not self.validation_share:
-            return np.arange(len(y)), np.empty(0, np.int64)
-        parts = round(1 / self.validation_share)
-        return next(stratified_folds(y, blocks, parts, self.seed, "validation_share"))
-
-
-def _some(examples: Examples, numbers: Numbers) -> Examples:
-    X, valid, y, spans, weight = examples
-    return Examples(X[numbers], valid[numbers], y[numbers], spans[numbers], weight[numbers])
-
-
-def stratified_folds(
-    y: Numbers, blocks: Numbers, folds: int, seed: int, option: str
-) -> Iterator[tuple[Numbers, Numbers]]:
-    """(train, test) of each fold, with about as many of each class, and no block on both sides.
-
-    Raises `SplitError` where there are fewer blocks than folds, or one side lacks a class.
-    """
-    there = len(np.unique(blocks))
-    fewest = min(np.bincount(y)[np.unique(y)])
-    if there < folds or fewest < folds:
-        what = (
-            f"{there} stretches of time that no two windows share"
-            if there < folds
-            else f"a class with {fewest}"
-        )
-        raise SplitError(
-            f"{len(y)} windows with {what} cannot be parted into {folds}",
-            f"Label more windows, further apart, or give another --{option.replace('_', '-')}",
-        )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for train, test in splitter.split(np.empty(len(y)), y, blocks):
-        if len(np.unique(y[train])) < len(np.unique(y)) or not len(test):
-            raise SplitError(
-                f"a part of {folds} has all windows of a class, for they share their bars",
-                f"Label more windows, further apart, or give another --{option.replace('_', '-')}",
-            )
-        yield train, test
-
-
-def answers(
-    model: Jade, X: NDArray[np.float32], valid: NDArray[np.bool_], device: torch.device
-) -> tuple[NDArray[np.float64], Numbers]:
-    """A model's logits `[n, C]` of windows, and where a span of theirs would lie, `[n, 2]`."""
-    logits, places = [], []
-    with torch.no_grad(), one_thread():
-        for first in range(0, len(X), _CHUNK):
-            part = slice(first, first + _CHUNK)
-            seen = torch.tensor(valid[part], device=device)
-            output = model(torch.tensor(X[part], device=device), seen)
-            logits.append(output.logits.double().cpu().numpy())
-            places.append(output.spans(X.shape[1], seen).cpu().numpy())
-    return np.concatenate(logits), np.concatenate(places)
-
-
-class FoldOutcome(NamedTuple):
-    """What a model that was made without a fold says of it."""
-
-    logits: NDArray[np.float64]
-    places: Numbers
-    """Where spans would lie, whatever the class."""
-    fitted_on: Numbers
-    """The windows that were learned from, or chose the epoch."""
-    result: FitResult
-
-
-def without_fold(
-    recipe: Recipe, examples: Examples, blocks: Numbers, train: Numbers, test: Numbers
-) -> FoldOutcome:
-    """Follows the recipe with `train` alone, and asks of `test`."""
-    model, result, _ = recipe.follow(_some(examples, train), blocks[train])
-    logits, places = answers(model, examples.X[test], examples.valid[test], recipe.device)
-    return FoldOutcome(logits, places, train, result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +211,8 @@ class _Finetuning:
     seed: int
     folds: int
     validation_share: float
+    scratch: bool
+    permutations: int
 
     def __post_init__(self) -> None:
         windows = self.windows
@@ -330,6 +226,8 @@ class _Finetuning:
             )
         if self.start is not None and self.start.origin is not None:
             self.start.origin.features.require(self.features, "the labels")
+        # Nobody would be told of windows that the encoder has seen, neither here nor in predictions.
+        self.learned_by_encoder  # noqa: B018
         # Before there is a run, and not after some folds have been trained.
         for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
             self.recipe.held_out(windows.y[train], self.blocks[train])
@@ -351,6 +249,17 @@ class _Finetuning:
     def parts(self) -> list[tuple[Numbers, Numbers]]:
         """(train, test) of each fold."""
         return list(stratified_folds(self.windows.y, self.blocks, self.folds, self.seed, "folds"))
+
+    @cached_property
+    def learned_by_encoder(self) -> LearnedBars:
+        """What the encoder was pre-trained on. Raises `RunError` where its directory does not say."""
+        return LearnedBars({}) if self.start_path is None else read_learned(self.start_path.parent)
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many the model has."""
+        model = new_model(self.config.model, self.windows.X.shape[2], seed=0)
+        return sum(p.numel() for p in model.parameters())
 
     @property
     def features(self) -> FeatureIdentity:
@@ -376,6 +285,7 @@ class _Finetuning:
     def resolved(self) -> dict[str, Any]:
         """All that the outcome depends on, for `config.json`."""
         windows = self.windows
+        _, held_out = self.recipe.held_out(windows.y, self.blocks)
         return {
             "kind": "finetune",
             "model": self.config.model.model_dump(),
@@ -384,12 +294,19 @@ class _Finetuning:
             "seed": self.seed,
             "folds": self.folds,
             "validation_share": self.validation_share,
+            "scratch": self.scratch,
+            "permutations": self.permutations,
             "device": self.placement.device.type,
             "encoder": None if self.start_path is None else load_weights(self.start_path).digest,
             "features": self.features.record(),
             "window_length": windows.window_length,
             "classes": list(windows.classes),
-            "windows": {"labelled": len(windows), "fingerprint": _fingerprint(windows)},
+            "windows": {
+                "labelled": len(windows),
+                "fingerprint": _fingerprint(windows),
+                # Of those that choose the epoch: losses on the same ones can be compared.
+                "validation_fingerprint": _fingerprint(windows.take(held_out)) if len(held_out) else None,
+            },
             "stores": [] if self.store is None else [str(self.store.path)],
         }
 
@@ -402,7 +319,7 @@ class _Finetuning:
     ) -> FinetuneResult:
         windows, recipe, blocks, parts = self.windows, self.recipe, self.blocks, self.parts
         notices = list(windows.notices)
-        learned, seen = self._learned_by_encoder(), np.zeros(len(windows), bool)
+        learned, seen = self.learned_by_encoder, np.zeros(len(windows), bool)
         if self.times is not None:
             symbols = windows.symbols.tolist()
             seen = learned.seen(symbols, *self.times)
@@ -414,29 +331,15 @@ class _Finetuning:
             notices.append(
                 "nobody knows where these windows were cut: predictions cannot tell that they have been seen"
             )
+            if self.start is not None:
+                notices.append(
+                    "the encoder may have been pre-trained on bars of any of these windows: take all scores for those "
+                    "of windows that were seen"
+                )
         run.write(ENVIRONMENT, environment(self.placement))
         run.write(LEARNED, learned.record())
         examples = Examples(windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight)
-
-        outcomes: list[FoldOutcome] = []
-        # A GPU is one: what takes turns there does not become faster.
-        jobs = n_jobs if self.placement.device.type == "cpu" else 1
-        fits = [delayed(without_fold)(recipe, examples, blocks, train, test) for train, test in parts]
-        for outcome in in_order(fits, jobs):
-            run.log(_fold_record(len(outcomes), outcome, parts[len(outcomes)][1]))
-            outcomes.append(outcome)
-            say(f"fold {len(outcomes)} of {self.folds}: {len(outcome.result.epochs)} epochs")
-        folds = np.empty(len(windows), np.int64)
-        logits = np.empty((len(windows), len(windows.classes)))
-        places = np.empty((len(windows), 2), np.int64)
-        for fold, ((_, test), outcome) in enumerate(zip(parts, outcomes, strict=True)):
-            folds[test], logits[test], places[test] = fold, outcome.logits, outcome.places
         span_classes = _span_classes(windows)
-        out_of_fold = FoldLogits(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes])
-        temperature = out_of_fold.temperature(windows.y)
-        spans = places.copy()
-        spans[~span_classes[logits.argmax(axis=1)]] = -1
-
         truth = Truth(
             np.array(windows.classes)[windows.y],
             classes=np.array(windows.classes),
@@ -444,14 +347,31 @@ class _Finetuning:
             groups=blocks,
             seen=seen,
         )
-        said = Predictions(
-            out_of_fold.probabilities(windows.y), spans if span_classes.any() else None, folds=folds
-        )
-        HeldOut(_fingerprint(windows), truth, out_of_fold, places, said.spans).save(run.path)
+
+        def follow(recipe: Recipe, kind: str, name: str) -> list[FoldOutcome]:
+            outcomes: list[FoldOutcome] = []
+            for outcome in recipe.out_of_fold(examples, blocks, parts, n_jobs):
+                run.log(self._fold_record(kind, len(outcomes), outcome))
+                outcomes.append(outcome)
+                say(f"{name}fold {len(outcomes)} of {self.folds}: {len(outcome.result.epochs)} epochs")
+            return outcomes
+
+        out_of_fold, places = joined(parts, follow(recipe, "fold", ""))
+        temperature = out_of_fold.temperature(windows.y)
+        said = out_of_fold.predictions(windows.y, places, span_classes)
+        beside: dict[str, list[Predictions]] = {}
+        name = self.config.model.name
+        if self.scratch:
+            other, elsewhere = joined(parts, follow(recipe.from_scratch(), "scratch_fold", "from scratch, "))
+            beside[f"{name}{FROM_SCRATCH}"] = [other.predictions(windows.y, elsewhere, span_classes)]
         baselines = baseline_predictions(
             windows.X, truth, parts, seed=self.seed, valid_mask=windows.valid_mask
         )
-        evaluation = evaluate(truth, said, model=self.config.model.name, baselines=baselines, seed=self.seed)
+        baselines |= beside
+        HeldOut(_fingerprint(windows), truth, out_of_fold, places, said.spans, baselines).save(run.path)
+        null, notes = self._chance(run, recipe, examples, truth, span_classes, n_jobs, say)
+        evaluation = evaluate(truth, said, model=name, baselines=baselines, null=null, seed=self.seed)
+        evaluation = replace(evaluation, notes=[*evaluation.notes, *notes])
 
         model, result, trained_on = self._train(run, recipe, examples, blocks, report)
         more = {
@@ -464,7 +384,38 @@ class _Finetuning:
         origin = Origin("finetune", self.config.model, self.features, windows.window_length, more)
         save_weights(run.path / "best.safetensors", model.state_dict(), origin.record())
         _draw(run.path, truth, said, windows.window_length)
-        return self._finish(run, result, len(trained_on), temperature, evaluation, notices)
+        return self._finish(run, result, trained_on, temperature, evaluation, notices)
+
+    def _chance(
+        self,
+        run: Run,
+        recipe: Recipe,
+        examples: Examples,
+        truth: Truth,
+        span_classes: NDArray[np.bool_],
+        n_jobs: int | None,
+        say: Callable[[str], None],
+    ) -> tuple[dict[str, Null], list[str]]:
+        """Where the heads lie among shuffled labels, and what to know of it; what it took is logged and said."""
+        if not self.permutations:
+            return {}, []
+        say(f"heads alone on {self.permutations} shuffles of the labels …")
+        start = perf_counter()
+        null, note = heads_on_shuffled_labels(
+            recipe, examples, truth, self.parts, span_classes, permutations=self.permutations, n_jobs=n_jobs
+        )
+        seconds = perf_counter() - start
+        fits = (self.permutations + 1) * len(self.parts) if null else 0
+        run.log(
+            {
+                "kind": "chance",
+                "permutations": self.permutations,
+                "fits": fits,
+                "timing": {"seconds": seconds},
+            }
+        )
+        say(f"{fits:,} fits of heads alone took {seconds:.0f} s")
+        return null, [note]
 
     def _train(
         self,
@@ -475,15 +426,11 @@ class _Finetuning:
         report: Callable[[EpochRecord, int], None],
     ) -> tuple[Jade, FitResult, Numbers]:
         """The model of the run, its epochs logged."""
-        parameters = sum(
-            p.numel() for p in new_model(self.config.model, examples.X.shape[2], seed=0).parameters()
-        )
         losses: list[float] = []
 
         def note(record: EpochRecord) -> None:
             loss = sum(record.losses.values()) if record.validation_loss is None else record.validation_loss
             losses.append(loss)
-            last = losses[-_LAST:]
             line: dict[str, Any] = {
                 "kind": "epoch",
                 "epoch": record.epoch,
@@ -492,8 +439,8 @@ class _Finetuning:
                 "train_loss": sum(record.losses.values()),
                 "train_losses": record.losses,
                 # All folds together: what a labelled window has to tell apart.
-                "parameters_per_window": parameters / len(examples.y),
-                "validation_spread": (max(last) - min(last)) / min(last) if min(last) > 0 else 0.0,
+                "parameters_per_window": self.parameters / len(examples.y),
+                "validation_spread": spread_of_last(losses),
                 "timing": {"seconds": record.seconds} | self.placement.memory(),
             }
             if record.validation_loss is not None:
@@ -507,32 +454,51 @@ class _Finetuning:
 
         return recipe.follow(examples, blocks, note)
 
-    def _learned_by_encoder(self) -> LearnedBars:
-        if self.start_path is None or not (self.start_path.parent / LEARNED).exists():
-            return LearnedBars({})
-        return read_learned(self.start_path.parent)
+    def _fold_record(self, kind: str, fold: int, outcome: FoldOutcome) -> dict[str, Any]:
+        record = outcome.result.record()
+        return {
+            "kind": kind,
+            "fold": fold,
+            "trained_on": len(outcome.fitted_on),
+            "tested": self.parts[fold][1].tolist(),
+            # All folds together: what a labelled window has to tell apart.
+            "parameters_per_window": self.parameters / len(self.windows),
+            **record,
+            "timing": record["timing"] | self.placement.memory(),
+        }
 
     def _finish(
         self,
         run: Run,
         result: FitResult,
-        trained_on: int,
+        trained_on: Numbers,
         temperature: float,
         evaluation: Evaluation,
         notices: list[str],
     ) -> FinetuneResult:
         facts: dict[str, Any] = {
             "windows": len(self.windows),
-            "trained_on": trained_on,
+            "trained_on": len(trained_on),
             "classes": self.windows.classes,
             "epochs": len(result.epochs),
             "best_epoch": result.best_epoch,
             "temperature": temperature,
+            "validation_loss": self._validation_loss(result, trained_on),
             "evaluation": evaluation.record(),
+            "table": tuple(map(tuple, [evaluation.columns, *evaluation.rows()])),
             "report": (*notices, *evaluation.summary()),
         }
         run.write(RESULT, facts)
         return FinetuneResult(run.path, **facts, resumed=False)
+
+    def _validation_loss(self, result: FitResult, trained_on: Numbers) -> dict[str, float | None] | None:
+        if result.window_losses is None:
+            return None
+        held_out = np.setdiff1d(np.arange(len(self.windows)), trained_on)
+        found = _mean_over_blocks(result.window_losses, self.blocks[held_out])
+        if np.isnan(found.low):
+            return {"value": found.value, "low": None, "high": None}
+        return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _config(
@@ -606,18 +572,21 @@ def _fingerprint(windows: LabelledWindows) -> str:
     return hashed.hexdigest()
 
 
-def _fold_record(fold: int, outcome: FoldOutcome, tested: Numbers) -> dict[str, Any]:
-    result = outcome.result
-    return {
-        "kind": "fold",
-        "fold": fold,
-        "trained_on": len(outcome.fitted_on),
-        "tested": tested.tolist(),
-        "epochs": len(result.epochs),
-        "best_epoch": result.best_epoch,
-        "val_loss": result.epochs[result.best_epoch].validation_loss,
-        "timing": {"seconds": sum(record.seconds for record in result.epochs)},
-    }
+def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:
+    """The mean over windows, with an interval over blocks of them, which err together.
+
+    Student's t, of the mean as a ratio of two sums over blocks; of one block it is of NaN. Source: W. G. Cochran,
+    *Sampling Techniques*, 3rd ed., Wiley 1977, chapter 6 (ratio estimates).
+    """
+    _, block = np.unique(blocks, return_inverse=True)
+    count = np.bincount(block)
+    mean = float(losses.mean())
+    if len(count) < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    errors = np.bincount(block, losses - mean)
+    error = float(np.sqrt(len(count) / (len(count) - 1) * (errors**2).sum())) / len(losses)
+    half = float(stdtrit(len(count) - 1, (1 + LEVEL) / 2)) * error
+    return Interval(mean, mean - half, mean + half)
 
 
 def _draw(path: Path, truth: Truth, said: Predictions, window_length: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from moola.errors import ConfigError, WeightsError
 from moola.evaluation.calibration import TemperatureScaling, cross_fitted
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
-from moola.evaluation.outcomes import Predictions, Truth
+from moola.evaluation.outcomes import NO_SPAN, Predictions, Truth
 from moola.models.weights import load_weights, save_weights
 
 __all__ = ["OUT_OF_FOLD", "FoldLogits", "HeldOut"]
 
 OUT_OF_FOLD = "out_of_fold.safetensors"
+# What a baseline may say.
+_KINDS = ("probabilities", "spans")
 
 Numbers = NDArray[np.int64]
 
@@ -42,6 +45,20 @@ class FoldLogits(NamedTuple):
         """`[n, C]`, each fold's calibrated by the others, as it would be on windows that nobody has labelled."""
         return cross_fitted(self.logits, y, self.folds)
 
+    def predictions(self, y: Numbers, places: Numbers, span_classes: NDArray[np.bool_]) -> Predictions:
+        """What is scored.
+
+        Args:
+            y: `[n]`, for the temperatures.
+            places: `[n, 2]`: where spans would lie, whatever the class.
+            span_classes: `[C]`: which classes have spans. A window that is said to be of another has none.
+        """
+        spans = None
+        if span_classes.any():
+            spans = places.copy()
+            spans[~span_classes[self.logits.argmax(axis=1)]] = NO_SPAN
+        return Predictions(self.probabilities(y), spans, folds=self.folds)
+
 
 class HeldOut(NamedTuple):
     """The labelled windows of a run as they are, and what the models of its folds said of them."""
@@ -55,6 +72,8 @@ class HeldOut(NamedTuple):
     """`[n, 2]`: where spans would lie, whatever the class; out of fold too."""
     spans: Numbers | None
     """`[n, 2]`: the same, −1 and −1 where the class has none; None where no class has spans."""
+    baselines: Mapping[str, Sequence[Predictions]]
+    """What stands beside the model, in the same folds: what is trivial, and the same model from scratch."""
 
     @property
     def predictions(self) -> Predictions:
@@ -75,11 +94,19 @@ class HeldOut(NamedTuple):
         }
         if self.spans is not None and truth.spans is not None:
             arrays |= {"spans": self.spans, "true_spans": truth.spans}
+        for number, several in enumerate(self.baselines.values()):
+            for kind in _KINDS:
+                of_kind = [getattr(one, kind) for one in several]
+                if of_kind[0] is not None:
+                    arrays[f"baseline.{number}.{kind}"] = np.stack(of_kind)
         record = {
             "kind": "out_of_fold",
             "windows": self.fingerprint,
             "classes": truth.classes.tolist(),
             "fitted_on": [fitted.record() for fitted in said.fitted_on],
+            "baselines": [
+                {"name": name, "repeats": len(several)} for name, several in self.baselines.items()
+            ],
         }
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         save_weights(run / OUT_OF_FOLD, tensors, record)
@@ -104,9 +131,24 @@ class HeldOut(NamedTuple):
             )
             fitted = [FittedOn.from_record(record) for record in weights.record["fitted_on"]]
             said = FoldLogits(arrays["logits"], arrays["folds"], fitted)
-            found = cls(weights.record["windows"], truth, said, arrays["places"], arrays.get("spans"))
+            baselines = {
+                record["name"]: [
+                    Predictions(
+                        *(_row(arrays, f"baseline.{number}.{kind}", row) for kind in _KINDS), folds=said.folds
+                    )
+                    for row in range(record["repeats"])
+                ]
+                for number, record in enumerate(weights.record["baselines"])
+            }
+            found = cls(
+                weights.record["windows"], truth, said, arrays["places"], arrays.get("spans"), baselines
+            )
         except (KeyError, TypeError, IndexError, ConfigError):
             problem = "does not hold the out-of-fold logits of a run"
             raise WeightsError(path, problem, "Fine-tune it with moola finetune") from None
         assert_out_of_fold(said.folds, fitted)
         return found
+
+
+def _row(arrays: Mapping[str, NDArray[Any]], name: str, row: int) -> NDArray[Any] | None:
+    return arrays[name][row] if name in arrays else None

@@ -1,0 +1,183 @@
+"""How a model is made of labelled windows, and made anew without each fold of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from joblib import delayed
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from moola.errors import SplitError
+from moola.evaluation.leaks import FittedOn
+from moola.models.config import Config
+from moola.models.encoder import Encoder
+from moola.models.jade import Jade
+from moola.training.finetune import EpochRecord, Examples, FitResult, augmentation_for, fit_jade, new_model
+from moola.training.held_out import FoldLogits
+from moola.training.parallel import in_order
+from moola.training.threads import one_thread
+
+__all__ = ["FoldOutcome", "Folds", "Recipe", "joined", "stratified_folds", "without_fold"]
+
+_CHUNK = 256
+
+Numbers = NDArray[np.int64]
+Folds = Sequence[tuple[Numbers, Numbers]]
+"""(train, test) of each fold."""
+
+
+class Recipe(NamedTuple):
+    """How a model is made of labelled windows: the same for each fold, and for all windows."""
+
+    config: Config
+    start: Encoder | None
+    device: torch.device
+    seed: int
+    validation_share: float
+    kept_columns: int
+    """How many of the features are kept columns, which are scaled."""
+
+    def follow(
+        self, examples: Examples, blocks: Numbers, report: Callable[[EpochRecord], None] | None = None
+    ) -> tuple[Jade, FitResult, Numbers]:
+        """A model, what its training came to, and the numbers of the examples it has learned from."""
+        train, held_out = self.held_out(examples.y, blocks)
+        mine = _some(examples, train)
+        model = new_model(self.config.model, examples.X.shape[2], seed=self.seed, encoder=self.start)
+        if self.start is None and self.kept_columns:
+            bars = mine.X[mine.valid][:, -self.kept_columns :].astype(np.float64)
+            deviation = bars.std(axis=0)
+            model.encoder.shift[-self.kept_columns :] = torch.from_numpy(bars.mean(axis=0))
+            # A column that never changes stays 0.
+            model.encoder.scale[-self.kept_columns :] = torch.from_numpy(
+                np.where(deviation > 0, deviation, 1)
+            )
+        augmentation = None
+        if self.config.augmentation is not None:
+            augmentation = augmentation_for(mine, self.config.augmentation)
+        result = fit_jade(
+            model,
+            mine,
+            self.config.training.finetune,
+            seed=self.seed,
+            device=self.device,
+            validation=_some(examples, held_out) if len(held_out) else None,
+            augmentation=augmentation,
+            report=report,
+        )
+        return model, result, train
+
+    def held_out(self, y: Numbers, blocks: Numbers) -> tuple[Numbers, Numbers]:
+        """What to learn from, and what chooses the epoch. Raises `SplitError`."""
+        if not self.validation_share:
+            return np.arange(len(y)), np.empty(0, np.int64)
+        parts = round(1 / self.validation_share)
+        return next(stratified_folds(y, blocks, parts, self.seed, "validation_share"))
+
+    def from_scratch(self) -> Recipe:
+        """The same without an encoder: there is then nothing to freeze."""
+        return self._replace(config=_set(self.config, freeze="none"), start=None)
+
+    def heads_alone(self) -> Recipe:
+        """The same with its encoder as it is throughout, so that windows are encoded once a fit.
+
+        Without an encoder it is one of random weights. All windows are learned from, unaugmented, for all epochs.
+        """
+        config = _set(self.config, freeze="always").model_copy(update={"augmentation": None})
+        return self._replace(config=config, validation_share=0.0)
+
+    def out_of_fold(
+        self, examples: Examples, blocks: Numbers, parts: Folds, n_jobs: int | None = None
+    ) -> Iterator[FoldOutcome]:
+        """Follows the recipe without each fold, in their order, `n_jobs` at a time."""
+        # A GPU is one: what takes turns there does not become faster.
+        jobs = n_jobs if self.device.type == "cpu" else 1
+        fits = [delayed(without_fold)(self, examples, blocks, train, test) for train, test in parts]
+        return in_order(fits, jobs)
+
+
+def _set(config: Config, **values: Any) -> Config:
+    finetune = config.training.finetune.model_copy(update=values)
+    return config.model_copy(update={"training": config.training.model_copy(update={"finetune": finetune})})
+
+
+def _some(examples: Examples, numbers: Numbers) -> Examples:
+    X, valid, y, spans, weight = examples
+    return Examples(X[numbers], valid[numbers], y[numbers], spans[numbers], weight[numbers])
+
+
+def stratified_folds(
+    y: Numbers, blocks: Numbers, folds: int, seed: int, option: str
+) -> Iterator[tuple[Numbers, Numbers]]:
+    """(train, test) of each fold, with about as many of each class, and no block on both sides.
+
+    Raises `SplitError` where there are fewer blocks than folds, or one side lacks a class.
+    """
+    there = len(np.unique(blocks))
+    fewest = min(np.bincount(y)[np.unique(y)])
+    if there < folds or fewest < folds:
+        what = (
+            f"{there} stretches of time that no two windows share"
+            if there < folds
+            else f"a class with {fewest}"
+        )
+        raise SplitError(
+            f"{len(y)} windows with {what} cannot be parted into {folds}",
+            f"Label more windows, further apart, or give another --{option.replace('_', '-')}",
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for train, test in splitter.split(np.empty(len(y)), y, blocks):
+        if len(np.unique(y[train])) < len(np.unique(y)) or not len(test):
+            raise SplitError(
+                f"a part of {folds} has all windows of a class, for they share their bars",
+                f"Label more windows, further apart, or give another --{option.replace('_', '-')}",
+            )
+        yield train, test
+
+
+def answers(
+    model: Jade, X: NDArray[np.float32], valid: NDArray[np.bool_], device: torch.device
+) -> tuple[NDArray[np.float64], Numbers]:
+    """A model's logits `[n, C]` of windows, and where a span of theirs would lie, `[n, 2]`."""
+    logits, places = [], []
+    with torch.no_grad(), one_thread():
+        for first in range(0, len(X), _CHUNK):
+            part = slice(first, first + _CHUNK)
+            seen = torch.tensor(valid[part], device=device)
+            output = model(torch.tensor(X[part], device=device), seen)
+            logits.append(output.logits.double().cpu().numpy())
+            places.append(output.spans(X.shape[1], seen).cpu().numpy())
+    return np.concatenate(logits), np.concatenate(places)
+
+
+class FoldOutcome(NamedTuple):
+    """What a model that was made without a fold says of it."""
+
+    logits: NDArray[np.float64]
+    places: Numbers
+    """Where spans would lie, whatever the class."""
+    fitted_on: Numbers
+    """The windows that were learned from, or chose the epoch."""
+    result: FitResult
+
+
+def without_fold(
+    recipe: Recipe, examples: Examples, blocks: Numbers, train: Numbers, test: Numbers
+) -> FoldOutcome:
+    """Follows the recipe with `train` alone, and asks of `test`."""
+    model, result, _ = recipe.follow(_some(examples, train), blocks[train])
+    logits, places = answers(model, examples.X[test], examples.valid[test], recipe.device)
+    return FoldOutcome(logits, places, train, result)
+
+
+def joined(parts: Folds, outcomes: Sequence[FoldOutcome]) -> tuple[FoldLogits, Numbers]:
+    """Logits of all windows, and `[n, 2]` where spans would lie, each by the model that was made without it."""
+    order = np.argsort(np.concatenate([test for _, test in parts]))
+    folds = np.repeat(np.arange(len(parts)), [len(test) for _, test in parts])[order]
+    logits = np.concatenate([outcome.logits for outcome in outcomes])[order]
+    places = np.concatenate([outcome.places for outcome in outcomes])[order]
+    return FoldLogits(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes]), places
