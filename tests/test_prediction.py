@@ -25,6 +25,7 @@ from moola.cli import app
 from moola.errors import ConfigError, FeatureMismatchError, RunError, format_time
 from moola.evaluation.report import evaluate
 from moola.labels import LabelledWindows, read_labels
+from moola.models.bar_identity import BarIdentity
 from moola.models.loading import load_model
 from moola.models.weights import FeatureIdentity, load_weights, save_weights
 from moola.splits import window_starts
@@ -142,6 +143,21 @@ def test_bars_of_another_interval_are_refused(
         both.require(FeatureIdentity.of(one), "STORE")
 
 
+def test_runs_of_bars_otherwise_far_apart_do_not_answer_together(
+    run: Path, store: moola.FeatureStore, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "five")
+    weights = load_weights(run / "best.safetensors")
+    bars = weights.record["features"]["bars"] | {"intervals": [5 * MINUTE]}
+    record = weights.record | {"features": weights.record["features"] | {"bars": bars}}
+    save_weights(tmp_path / "five" / "best.safetensors", weights.tensors, record)
+    with pytest.raises(RunError) as caught:
+        moola.predict([run, tmp_path / "five"], store)
+    assert "five: its bars are 5m apart, and those of the runs before it are not. Combine" in str(
+        caught.value
+    )
+
+
 def test_windows_over_longer_gaps_than_any_in_training_are_refused(
     run: Path, market: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +188,19 @@ def test_windows_over_longer_gaps_than_any_in_training_are_refused(
         together = FeatureIdentity.of(stores).bars
         assert together is not None
         assert together.reset_on_gap == rule
+
+
+def test_windows_over_rolls_that_training_had_none_of_are_told() -> None:
+    mine, given = (
+        BarIdentity((MINUTE,), {"segment_by": segment_by})
+        for segment_by in (["symbol", "contract"], ["symbol"])
+    )
+    mine.require(given, "STORE")
+    assert list(mine.notes(given, "STORE")) == [
+        "windows of STORE reach over rolls, if it is of a continuous future: those that the weights were trained on "
+        "did not; build it with --segment-by symbol,contract"
+    ]
+    assert not [*given.notes(mine, "STORE"), *mine.notes(mine, "STORE")]
 
 
 def test_a_run_that_does_not_know_its_bars_is_taken_with_a_note(

@@ -81,6 +81,7 @@ class FinetunedModels:
         assert first is not None
         # What bars each of them reads is asked when there are some.
         features = replace(first.features, bars=None)
+        shared: set[int] | None = None
         for path, model, record in zip(paths, models, records, strict=True):
             assert model.origin is not None
             features.require(model.origin.features, str(path))
@@ -92,6 +93,12 @@ class FinetunedModels:
                 if theirs != ours:
                     problem = f"its {name} {theirs}, those of {paths[0]} {ours}"
                     raise RunError(path, problem, "Combine runs that were fine-tuned on the same labels")
+            bars = model.origin.features.bars
+            if bars is not None and bars.intervals:
+                shared = {*bars.intervals} if shared is None else shared & {*bars.intervals}
+                if not shared:
+                    problem = f"its bars are {bars.apart} apart, and those of the runs before it are not"
+                    raise RunError(path, problem, "Combine runs that were trained on bars as far apart")
         return cls(
             models=tuple(models),
             calibrations=tuple(TemperatureScaling(record["temperature"]) for record in records),
@@ -422,16 +429,17 @@ def _stores(
     }
     if features.extra:
         options["keep"] = list(features.extra)
-    options_then = models.read_options
-    known = {name: options_then[name] for name in READING if name in options_then and name not in reading}
+    then = models.read_options
+    known = {name: then[name] for name in READING if name in then and name not in reading}
     if remarkable := [_told(name, value) for name, value in known.items() if _remarkable(value)]:
         say(f"bars are read as those were that the weights were trained on: {', '.join(remarkable)}")
-    if "stamp" not in reading | known:
+    how = {**known, **reading}
+    if "stamp" not in how:
         say(
             "timestamps are taken as the open of each bar, for nobody knows which time of a bar those in training "
             "were; if your feed stamps the close, each row is a bar late: give --stamp close (stamp='close')"
         )
-    store = cached_store(data, **options, **{"stamp": "open"} | known | reading)
+    store = cached_store(data, **options, **{"stamp": "open"} | how)
     for notice in store.notices:
         say(notice)
     return [store]

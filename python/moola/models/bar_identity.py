@@ -41,7 +41,7 @@ class BarIdentity:
         }
         if others:
             # Where any lets windows pass over longer gaps, such windows were learned from.
-            rules = [read.get("reset_on_gap") for read in (first, *others)]
+            rules: list[Any] = [read.get("reset_on_gap") for read in (first, *others)]
             options["reset_on_gap"] = None if None in rules else max(rules)
         return cls(tuple(sorted(intervals)), options)
 
@@ -60,6 +60,11 @@ class BarIdentity:
         rule: int | None = self.read_options.get("reset_on_gap")
         return rule
 
+    @property
+    def apart(self) -> str:
+        """How far apart the bars are, in words."""
+        return _listed(self.intervals)
+
     def require(self, given: BarIdentity, source: str) -> None:
         """Raises `FeatureMismatchError`, saying how, when a model of these bars cannot read those of `source`.
 
@@ -70,10 +75,9 @@ class BarIdentity:
         """
         odd = sorted(set(given.intervals) - set(self.intervals))
         if odd and self.intervals:
-            theirs, ours = (_listed(intervals) for intervals in (odd, self.intervals))
             raise FeatureMismatchError(
-                f"the bars of {source} are {theirs} apart, the weights were trained on bars {ours} apart",
-                f"Give bars {ours} apart, or train on those",
+                f"the bars of {source} are {_listed(odd)} apart, the weights were trained on bars {self.apart} apart",
+                f"Give bars {self.apart} apart, or train on those",
             )
         rule, theirs_rule = self.reset_on_gap, given.reset_on_gap
         if rule is not None and (theirs_rule is None or theirs_rule > rule):
@@ -93,6 +97,12 @@ class BarIdentity:
                 f"features of {source} begin afresh after gaps over {format_duration(theirs)}, those that the weights "
                 f"were trained on {'never' if rule is None else f'after gaps over {format_duration(rule)}'}: windows "
                 "after such a gap have hidden bars, or are missing"
+            )
+        mine, others = (of.read_options.get("segment_by", ()) for of in (self, given))
+        if "contract" in mine and "contract" not in others:
+            yield (
+                f"windows of {source} reach over rolls, if it is of a continuous future: those that the weights were "
+                "trained on did not; build it with --segment-by symbol,contract"
             )
 
 

@@ -16,7 +16,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from moola.errors import FeatureMismatchError, WeightsError
-from moola.inspection import format_duration
 from moola.models.bar_identity import BarIdentity
 from moola.models.config import ModelConfig
 from moola.publish import write_file
@@ -133,10 +132,10 @@ class FeatureIdentity:
         if self.bars is not None:
             yield from self.bars.notes(given.bars, source)
         else:
-            apart = " or ".join(map(format_duration, given.bars.intervals))
             yield (
                 "nobody knows how far apart the bars were that the weights were trained on, for an older moola wrote "
-                f"them, or the windows were cut beforehand; those of {source} are {apart} apart: check that they fit"
+                f"them, or the windows were cut beforehand; those of {source} are {given.bars.apart} apart: check that "
+                "they fit"
             )
 
 
