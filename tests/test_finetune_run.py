@@ -318,7 +318,7 @@ def test_windows_that_were_cut_beforehand(run: Path, labels: LabelledWindows, tm
     ours, theirs = (load_model(path).origin for path in (result.run, run))
     assert ours is not None
     assert theirs is not None
-    assert ours.features == theirs.features
+    assert ours.features == replace(theirs.features, bars=None)
 
 
 # Calibration
@@ -554,7 +554,11 @@ def test_bars_instead_of_a_store(
     monkeypatch.setenv("MOOLA_CACHE", str(tmp_path / "cache"))
     said = moola.predict(run, data=market / "bars.parquet", from_="2020-06-10", to="2020-06-11")
     plain = moola.build_features(
-        market / "bars.parquet", tmp_path / "store", stamp="open", config={"warmup_bars": 20}
+        market / "bars.parquet",
+        tmp_path / "store",
+        stamp="open",
+        reset_on_gap="30m",
+        config={"warmup_bars": 20},
     )
     assert said.equals(moola.predict(run, plain, from_="2020-06-10", to="2020-06-11"))
     assert len(list((tmp_path / "cache").iterdir())) == 1
@@ -861,8 +865,12 @@ def test_bars_that_do_not_fit_are_refused(run: Path, market: Path, tmp_path: Pat
     with pytest.raises(FeatureMismatchError, match="has the features ohlc4, the weights were trained on rel"):
         moola.predict(run, other, tmp_path / "p.parquet")
     assert not (tmp_path / "p.parquet").exists()
-    parameters = moola.build_features(market / "bars.parquet", tmp_path / "warm", stamp="open")
-    with pytest.raises(FeatureMismatchError, match="warmup_bars"):
+    parameters = moola.build_features(
+        market / "bars.parquet", tmp_path / "k", stamp="open", reset_on_gap="30m", config={"zigzag_k": 2.0}
+    )
+    with pytest.raises(
+        FeatureMismatchError, match=r"built with zigzag_k 2.0, the weights were trained with zig"
+    ):
         moola.predict(run, parameters)
 
 

@@ -7,10 +7,11 @@ import moola.models  # noqa: F401
 
 # isort: split
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
+from itertools import chain
 from operator import or_
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, overload
@@ -23,11 +24,12 @@ from torch import Tensor
 
 from moola.cache import cached_store
 from moola.data.dataset import FastWindowedDataset, StorePath, open_stores, whole_number
-from moola.errors import ConfigError, RunError, WeightsError
+from moola.errors import ConfigError, FeatureMismatchError, RunError, WeightsError, format_time
 from moola.evaluation.calibration import TemperatureScaling, log_probabilities
+from moola.inspection import format_duration
 from moola.models.jade import Jade
 from moola.models.loading import load_model
-from moola.models.weights import FeatureIdentity, weights_path
+from moola.models.weights import FeatureIdentity, Origin, weights_path
 from moola.store import FeatureStore
 from moola.training.devices import place
 from moola.training.learned import LearnedBars
@@ -41,7 +43,7 @@ ENSEMBLE = "ensemble.json"
 """What makes a directory an ensemble: the directories of its members in it, and its temperature if it has one."""
 
 RunPath: TypeAlias = str | os.PathLike[str]
-Time: TypeAlias = str | date | datetime
+Time: TypeAlias = str | date | datetime | np.datetime64
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class FinetunedModels:
     span_classes: NDArray[np.bool_]
     """`[C]`: which classes have spans."""
     features: FeatureIdentity
-    """What their input must be."""
+    """What their input must be, whatever bars it is of."""
     window_length: int
     """K they were trained with."""
     learned: LearnedBars
@@ -71,17 +73,18 @@ class FinetunedModels:
         Raises `RunError` for a directory that is neither, and for runs that do not go together; `WeightsError` for
         weights that are missing, damaged, or of an encoder alone; `FeatureMismatchError` for runs of other features.
         """
-        given = [run] if isinstance(run, str | os.PathLike) else list(run)
+        given = _paths("run", run, "the directory of a fine-tuned run")
         paths = member_runs(given)
-        if not paths:
-            raise ConfigError("run", "names none; give the directory of a fine-tuned run")
         models = [load_model(path) for path in paths]
         records = [_record(path, model) for path, model in zip(paths, models, strict=True)]
         first = models[0].origin
         assert first is not None
+        # What bars each of them reads is asked when there are some.
+        features = replace(first.features, bars=None)
+        shared: set[int] | None = None
         for path, model, record in zip(paths, models, records, strict=True):
             assert model.origin is not None
-            first.features.require(model.origin.features, str(path))
+            features.require(model.origin.features, str(path))
             mine = (record["classes"], record["span_classes"], model.origin.window_length)
             whose = (records[0]["classes"], records[0]["span_classes"], first.window_length)
             for name, theirs, ours in zip(
@@ -90,16 +93,50 @@ class FinetunedModels:
                 if theirs != ours:
                     problem = f"its {name} {theirs}, those of {paths[0]} {ours}"
                     raise RunError(path, problem, "Combine runs that were fine-tuned on the same labels")
+            bars = model.origin.features.bars
+            if bars is not None and bars.intervals:
+                shared = {*bars.intervals} if shared is None else shared & {*bars.intervals}
+                if not shared:
+                    problem = f"its bars are {bars.apart} apart, and those of the runs before it are not"
+                    raise RunError(path, problem, "Combine runs that were trained on bars as far apart")
         return cls(
             models=tuple(models),
             calibrations=tuple(TemperatureScaling(record["temperature"]) for record in records),
             classes=tuple(records[0]["classes"]),
             span_classes=np.array(records[0]["span_classes"], np.bool_),
-            features=first.features,
+            features=features,
             window_length=first.window_length,
             learned=reduce(or_, map(read_learned, paths)),
-            calibration=_calibration(Path(given[0])) if len(given) == 1 else None,
+            calibration=_calibration(given[0]) if len(given) == 1 else None,
         )
+
+    def require(self, store: FeatureStore) -> None:
+        """Raises `FeatureMismatchError` where any of the models cannot read a store."""
+        given = FeatureIdentity.of(store, [n for n in self.features.extra if n in store.extra_names])
+        for origin in self._origins:
+            origin.features.require(given, str(store.path))
+        if store.layout == "windows" and store.window_length != self.window_length:
+            raise FeatureMismatchError(
+                f"{store.path} holds windows of {store.window_length} bars, the weights were trained on windows of "
+                f"{self.window_length}",
+                "Build a store with --layout bars, which serves every length",
+            )
+
+    def notes(self, store: FeatureStore) -> list[str]:
+        """What a person should know of their reading a store."""
+        given = FeatureIdentity.of(store, self.features.extra)
+        notes = (origin.features.notes(given, str(store.path)) for origin in self._origins)
+        return list(dict.fromkeys(chain.from_iterable(notes)))
+
+    @property
+    def read_options(self) -> Mapping[str, Any]:
+        """How bars were read in training, as far as the first of the models that knows it does."""
+        known = (origin.features.bars for origin in self._origins)
+        return next((bars.read_options for bars in known if bars is not None), {})
+
+    @property
+    def _origins(self) -> list[Origin]:
+        return [model.origin for model in self.models if model.origin is not None]
 
     def answers(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """`[B, members · (C + 2)]`: of each model, the logits of the classes, and where a span would lie."""
@@ -146,6 +183,8 @@ def predict(
     batch_size: int = ...,
     device: str = ...,
     progress: Callable[[int, int], None] = ...,
+    say: Callable[[str], None] = ...,
+    **reading: Any,
 ) -> pa.Table: ...
 @overload
 def predict(
@@ -161,6 +200,8 @@ def predict(
     batch_size: int = ...,
     device: str = ...,
     progress: Callable[[int, int], None] = ...,
+    say: Callable[[str], None] = ...,
+    **reading: Any,
 ) -> Path: ...
 def predict(
     run: RunPath | Sequence[RunPath],
@@ -175,6 +216,8 @@ def predict(
     batch_size: int = 1024,
     device: str = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    say: Callable[[str], None] = print,
+    **reading: Any,
 ) -> pa.Table | Path:
     """What a fine-tuned run says of each window: a table, or with `output` a Parquet file of it.
 
@@ -195,27 +238,48 @@ def predict(
             theirs.
         feature_dir: A feature store, or several, with the features that the run was trained on.
         output: The Parquet file to write; one that stands there is replaced once the new one is whole.
-        data: Bars instead: the store with the run's features is built in a cache, or found there.
+        data: Bars instead, a file or several: the store with the run's features is built in a cache, or found there.
+            They are read as the run's were, unless `reading` says otherwise.
         split: Windows of this split; all there are unless given.
         from_, to: Windows that end from then on, and before then: times with an offset, or days, which begin at
-            midnight UTC.
+            midnight UTC. A `numpy.datetime64` is of UTC.
         stride: Bars from one window to the next.
         batch_size: Windows fetched at a time.
         device: `auto`, `cpu` or `cuda`.
         progress: Called with the windows done and how many there are.
+        say: Called with what a person should know.
+        reading: How bars are read, in words of :func:`moola.build_features`: `columns`, `tz`, `time_format`, `stamp`,
+            `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup` and `sort`.
 
-    Raises `FeatureMismatchError` when the store's features are others, `RunError` and `WeightsError` for what is no
-    fine-tuned run, `ConfigError`, and what opening or building a store raises.
+    Raises `FeatureMismatchError` when the store's features or bars are others, `RunError` and `WeightsError` for what
+    is no fine-tuned run, `ConfigError`, among others for an output that would replace what is read, and what opening
+    or building a store raises.
     """
     if split is not None and (from_ is not None or to is not None):
         raise ConfigError("split", "goes with neither --from nor --to; give one or the other")
     begin, end = _nanoseconds("from", from_), _nanoseconds("to", to)
+    if begin is not None and end is not None and begin >= end:
+        raise ConfigError("to", f"{to} is not after {from_}; windows end from --from on, and before --to")
     batch_size = whole_number("batch_size", batch_size, 1)
-    models = FinetunedModels.load(run)
+    runs = _paths("run", run, "the directory of a fine-tuned run")
+    bars = None if data is None else _paths("data", data, "a file of bars, or several")
+    reading = {name: value for name, value in reading.items() if value is not None}
+    for name in reading:
+        if name not in READING:
+            raise ConfigError(name, f"is no way to read bars; there are {', '.join(READING)}")
+        if bars is None:
+            raise ConfigError(name, "says how bars are read; give some with --data (data=), or leave it out")
+    if output is not None:
+        _check_output(Path(output), runs, bars or ())
+    models = FinetunedModels.load(runs)
     features = models.features
-    stores = _stores(feature_dir, data, features)
+    stores = _stores(feature_dir, bars, models, reading, say)
     for store in stores:
-        features.require(FeatureIdentity.of(store, features.extra), str(store.path))
+        if output is not None:
+            _check_output(Path(output), (), [store.path])
+        models.require(store)
+        for note in models.notes(store):
+            say(note)
     ranges = None
     if begin is not None or end is not None:
         ranges = [_rows_of(store, begin, end, models.window_length) for store in stores]
@@ -228,6 +292,8 @@ def predict(
         extra=features.extra,
         ranges=ranges,
     )
+    if not len(dataset):
+        say(_nothing(stores, models.window_length))
     placement = place(device, "fp32")
     for model in models.models:
         model.to(placement.device)
@@ -281,6 +347,8 @@ def member_runs(given: Sequence[RunPath]) -> list[Path]:
 
 def _members(path: Path) -> list[Path]:
     if not (path / ENSEMBLE).exists():
+        if not path.exists():
+            raise RunError(path, "there is no such run", "Give the directory that moola finetune made")
         if path.is_file():
             problem = "is a file; what a run has seen stands beside its weights"
             raise RunError(path, problem, "Give the directory of the run")
@@ -326,10 +394,26 @@ def _record(path: Path, model: Jade) -> dict[str, Any]:
     return {"classes": classes, "span_classes": with_spans, "temperature": temperature}
 
 
+READING = (
+    "columns",
+    "tz",
+    "time_format",
+    "stamp",
+    "segment_by",
+    "reset_on_gap",
+    "drop_bad_bars",
+    "dedup",
+    "sort",
+)
+"""The arguments of :func:`moola.build_features` that say how bars are read."""
+
+
 def _stores(
     feature_dir: StorePath | Sequence[StorePath] | None,
-    data: RunPath | Sequence[RunPath] | None,
-    features: FeatureIdentity,
+    data: list[Path] | None,
+    models: FinetunedModels,
+    reading: Mapping[str, Any],
+    say: Callable[[str], None],
 ) -> list[FeatureStore]:
     if feature_dir is not None and data is not None:
         raise ConfigError("data", "goes with no --feature-dir; give bars or a store, not both")
@@ -337,10 +421,78 @@ def _stores(
         return open_stores(feature_dir)
     if data is None:
         raise ConfigError("feature_dir", "is missing; give a store that moola build-features made, or --data")
-    options: dict[str, Any] = {"feature_set": features.feature_set, "config": dict(features.parameters)}
+    features = models.features
+    options: dict[str, Any] = {
+        "feature_set": features.feature_set,
+        "config": dict(features.parameters),
+        "window_length": models.window_length,
+    }
     if features.extra:
         options["keep"] = list(features.extra)
-    return [cached_store(data, **options)]
+    then = models.read_options
+    known = {name: then[name] for name in READING if name in then and name not in reading}
+    if remarkable := [_told(name, value) for name, value in known.items() if _remarkable(value)]:
+        say(f"bars are read as those were that the weights were trained on: {', '.join(remarkable)}")
+    how = {**known, **reading}
+    if "stamp" not in how:
+        say(
+            "timestamps are taken as the open of each bar, for nobody knows which time of a bar those in training "
+            "were; if your feed stamps the close, each row is a bar late: give --stamp close (stamp='close')"
+        )
+    store = cached_store(data, **options, **{"stamp": "open"} | how)
+    for notice in store.notices:
+        say(notice)
+    return [store]
+
+
+def _remarkable(value: object) -> bool:
+    return value not in (None, False, "open", ["symbol"])
+
+
+def _told(name: str, value: Any) -> str:
+    if name == "columns":
+        return f"columns {','.join(f'{column}={role}' for column, role in value.items())}"
+    if name == "reset_on_gap":
+        value = format_duration(value)
+    return f"{name} {','.join(value) if isinstance(value, list) else value}"
+
+
+def _paths(name: str, given: object, what: str) -> list[Path]:
+    """One path or several. Raises `ConfigError` for anything else, and for none."""
+    several = [given] if isinstance(given, str | os.PathLike) else given
+    if not isinstance(several, Sequence) or not all(isinstance(path, str | os.PathLike) for path in several):
+        problem = f"must be a path, or several, not a {type(given).__name__}; give {what}"
+        raise ConfigError(name, problem)
+    if not several:
+        raise ConfigError(name, f"names none; give {what}")
+    return [Path(path) for path in several]
+
+
+def _check_output(output: Path, runs: Sequence[Path], sources: Sequence[Path]) -> None:
+    """Raises `ConfigError` where the file to write would replace what is read, or be read as bars the next time."""
+    if output.is_dir():
+        raise ConfigError("output", f"{output} is a directory; give the Parquet file to write")
+    place = output.resolve()
+    for source in sources:
+        if place == source.resolve():
+            raise ConfigError("output", f"{output} is what is read; write to another file")
+        if source.resolve() in place.parents:
+            raise ConfigError(
+                "output", f"{output} lies in {source}, which is read; write to another directory"
+            )
+    for run in runs:
+        # Tables may be kept with the run that made them.
+        if run.resolve() in place.parents and place.exists() and place.suffix != ".parquet":
+            raise ConfigError("output", f"{output} is a file of the run; write to another file")
+
+
+def _nothing(stores: Sequence[FeatureStore], length: int) -> str:
+    """That no window was chosen, and what there is."""
+    segments = [segment for store in stores for segment in store.segments]
+    first = format_time(min(segment.first_timestamp for segment in segments))
+    last = format_time(max(segment.last_timestamp for segment in segments))
+    where = ", ".join(str(store.path) for store in stores)
+    return f"no window of {length} bars ends there: {where} has bars from {first} to {last}"
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -350,15 +502,19 @@ def _nanoseconds(name: str, given: Time | None) -> int | None:
     """UTC nanoseconds. Raises `ConfigError` for what is no time, or one of an unknown zone."""
     if given is None:
         return None
-    time: date
+    problem = f"{given!r} is no time; write 2020-06-10, or 2020-06-10T14:30:00Z"
+    if isinstance(given, np.datetime64):
+        if np.isnat(given):
+            raise ConfigError(name, problem)
+        return int(given.astype("datetime64[ns]").astype(np.int64))
     try:
         time = datetime.fromisoformat(given) if isinstance(given, str) else given
-        is_day = not isinstance(time, datetime) or (isinstance(given, str) and len(given) == 10)
     except ValueError:
-        raise ConfigError(name, f"{given!r} is no time; write 2020-06-10, or 2020-06-10T14:30:00Z") from None
-    if is_day:
+        raise ConfigError(name, problem) from None
+    if not isinstance(time, date):
+        raise ConfigError(name, problem)
+    if not isinstance(time, datetime) or (isinstance(given, str) and len(given) == 10):
         time = datetime(time.year, time.month, time.day, tzinfo=UTC)
-    assert isinstance(time, datetime)
     if time.tzinfo is None:
         raise ConfigError(name, f"{given!r} has no offset; write Z after it for UTC, or +02:00")
     return (time - _EPOCH) // timedelta(microseconds=1) * 1000

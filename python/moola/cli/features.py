@@ -29,6 +29,49 @@ __all__ = ["build_features", "inspect", "make_bars", "verify_features"]
 
 INPUT, TIME, STORE, SPLITS = "Reading bars", "Reading times", "The store", "Splits"
 
+ResetOnGap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="A longer step between bars begins a new segment, such as 4h; `moola inspect` suggests one.",
+        rich_help_panel=INPUT,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE_COLUMN=ROLE,…",
+        help="Which column is what; in a CSV without header by number: 0=timestamp,1=open,…",
+        rich_help_panel=INPUT,
+    ),
+]
+DropBadBars = Annotated[
+    bool,
+    typer.Option(
+        "--drop-bad-bars",
+        help="Leave bars with NaN or infinite values out; each becomes a gap.",
+        rich_help_panel=INPUT,
+    ),
+]
+Dedup = Annotated[
+    str | None,
+    typer.Option(metavar="identical", help="Drop exact repeats of the bar before.", rich_help_panel=INPUT),
+]
+Sort = Annotated[
+    bool,
+    typer.Option("--sort", help="Bring bars into order; all are held in memory.", rich_help_panel=INPUT),
+]
+Zone = Annotated[
+    str | None,
+    typer.Option(metavar="ZONE", help="Of local times, such as America/New_York.", rich_help_panel=TIME),
+]
+TimeFormat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT", help="How times are written, such as '%d.%m.%Y %H:%M'.", rich_help_panel=TIME
+    ),
+]
+
 
 @app.command()
 def make_bars(
@@ -129,14 +172,7 @@ def build_features(
     embargo: Annotated[
         int, typer.Option(help="Bars of each symbol dropped after each boundary.", rich_help_panel=SPLITS)
     ] = 0,
-    reset_on_gap: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION",
-            help="A longer step between bars begins a new segment, such as 4h; `moola inspect` suggests one.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    reset_on_gap: ResetOnGap = None,
     segment_by: Annotated[
         str,
         typer.Option(
@@ -145,48 +181,18 @@ def build_features(
             rich_help_panel=INPUT,
         ),
     ] = "symbol",
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE_COLUMN=ROLE,…",
-            help="Which column is what; in a CSV without header by number: 0=timestamp,1=open,…",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    columns: Columns = None,
     keep: Annotated[
         str,
         typer.Option(
             metavar="COLUMNS", help="Columns to keep beside the bars, such as volume.", rich_help_panel=INPUT
         ),
     ] = "",
-    drop_bad_bars: Annotated[
-        bool,
-        typer.Option(
-            "--drop-bad-bars",
-            help="Leave bars with NaN or infinite values out; each becomes a gap.",
-            rich_help_panel=INPUT,
-        ),
-    ] = False,
-    dedup: Annotated[
-        str | None,
-        typer.Option(
-            metavar="identical", help="Drop exact repeats of the bar before.", rich_help_panel=INPUT
-        ),
-    ] = None,
-    sort: Annotated[
-        bool,
-        typer.Option("--sort", help="Bring bars into order; all are held in memory.", rich_help_panel=INPUT),
-    ] = False,
-    tz: Annotated[
-        str | None,
-        typer.Option(metavar="ZONE", help="Of local times, such as America/New_York.", rich_help_panel=TIME),
-    ] = None,
-    time_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT", help="How times are written, such as '%d.%m.%Y %H:%M'.", rich_help_panel=TIME
-        ),
-    ] = None,
+    drop_bad_bars: DropBadBars = False,
+    dedup: Dedup = None,
+    sort: Sort = False,
+    tz: Zone = None,
+    time_format: TimeFormat = None,
     stamp: Annotated[
         str | None,
         typer.Option(

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moola.cli.app import Json, Progress, app, describe_file, print_facts, print_json, print_table
+from moola.cli.features import (
+    TIME,
+    Columns,
+    Dedup,
+    DropBadBars,
+    ResetOnGap,
+    Sort,
+    TimeFormat,
+    Zone,
+)
 from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Settings, Store, WindowLength
 from moola.errors import ConfigError
 
@@ -239,13 +249,46 @@ def predict(
     stride: Annotated[int, typer.Option(help="Bars from one window to the next.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 1024,
     device: Device = "auto",
+    reset_on_gap: ResetOnGap = None,
+    columns: Columns = None,
+    drop_bad_bars: DropBadBars = False,
+    dedup: Dedup = None,
+    sort: Sort = False,
+    tz: Zone = None,
+    time_format: TimeFormat = None,
+    stamp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="open|close", help="Which time of a bar its timestamp is.", rich_help_panel=TIME
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Write what a fine-tuned run says of each window: classes, spans, and whether it has seen the bars."""
+    """Write what a fine-tuned run says of each window: classes, spans, and whether it has seen the bars.
+
+    Bars are read as those were that it was trained on, unless options say otherwise.
+    """
     from moola.prediction import predict
 
     started = time.perf_counter()
     chosen: Any = split
+    given: dict[str, Any] = {
+        "reset_on_gap": reset_on_gap,
+        "columns": columns,
+        "drop_bad_bars": drop_bad_bars or None,
+        "dedup": dedup,
+        "sort": sort or None,
+        "tz": tz,
+        "time_format": time_format,
+        "stamp": stamp,
+    }
+    notes: list[str] = []
+
+    def say(note: str) -> None:
+        notes.append(note)
+        if not json:
+            print(f"note: {note}", file=sys.stderr)
+
     with Progress(json) as progress:
         predict(
             run,
@@ -259,6 +302,8 @@ def predict(
             batch_size=batch_size,
             device=device,
             progress=lambda done, total: progress("predicting windows", done, total),
+            say=say,
+            **{name: value for name, value in given.items() if value is not None},
         )
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -267,8 +312,8 @@ def predict(
     seen = pq.read_table(output, columns=["seen"])["seen"]
     known = int(pc.sum(seen).as_py() or 0)
     if json:
-        record = {"output": output, "windows": len(seen), "seen": known, "seconds": round(took, 4)}
-        return print_json(record)
+        record = {"output": output, "windows": len(seen), "seen": known, "notes": notes}
+        return print_json(record | {"seconds": round(took, 4)})
     print_facts(
         [
             ("windows", f"{len(seen):,}, of {known:,} the models have seen bars"),

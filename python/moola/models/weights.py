@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from moola.errors import FeatureMismatchError, WeightsError
+from moola.models.bar_identity import BarIdentity
 from moola.models.config import ModelConfig
 from moola.publish import write_file
 from moola.store import FeatureStore
@@ -23,6 +24,15 @@ from moola.store import FeatureStore
 __all__ = ["FeatureIdentity", "Origin", "Weights", "load_weights", "save_weights", "weights_path"]
 
 _FORMAT = 1
+
+_SWINGS = ("range_ema_period", "atr_period", "zigzag_k", "swing_time_scale")
+_DEPENDS_ON: Mapping[str, Sequence[str]] = {
+    "relativity10": _SWINGS,
+    "relativity12": _SWINGS,
+    "relative_transform11": ("zscore_period",),
+    "ohlc4": ("atr_period",),
+}
+"""The parameters that the numbers of a feature set depend on."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +46,15 @@ class FeatureIdentity:
     """The names of the features, in order."""
     extra: tuple[str, ...] = ()
     """Kept columns, which follow the features."""
+    bars: BarIdentity | None = None
+    """Of what bars; None where nobody knows: of windows that were cut beforehand, and of older runs."""
 
     @classmethod
-    def of(cls, store: FeatureStore, extra: Sequence[str] = ()) -> Self:
-        """That of a store's features, with these kept columns."""
-        return cls(store.feature_set, store.config, store.feature_names, tuple(extra))
+    def of(cls, store: FeatureStore | Sequence[FeatureStore], extra: Sequence[str] = ()) -> Self:
+        """That of a store's features, or of several stores' that are alike, with these kept columns."""
+        stores = [store] if isinstance(store, FeatureStore) else store
+        first = stores[0]
+        return cls(first.feature_set, first.config, first.feature_names, tuple(extra), BarIdentity.of(stores))
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:
@@ -50,11 +64,18 @@ class FeatureIdentity:
             dict(record["parameters"]),
             tuple(map(str, record["columns"])),
             tuple(map(str, record["extra"])),
+            BarIdentity.parse(record["bars"]) if "bars" in record else None,
         )
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
-        return asdict(self) | {"columns": list(self.columns), "extra": list(self.extra)}
+        values = {
+            "feature_set": self.feature_set,
+            "parameters": dict(self.parameters),
+            "columns": list(self.columns),
+            "extra": list(self.extra),
+        }
+        return values if self.bars is None else values | {"bars": self.bars.record()}
 
     @property
     def width(self) -> int:
@@ -62,15 +83,19 @@ class FeatureIdentity:
         return len(self.columns) + len(self.extra)
 
     def require(self, given: FeatureIdentity, source: str) -> None:
-        """Raises `FeatureMismatchError`, saying how, when `given`, the features of `source`, are others than these."""
+        """Raises `FeatureMismatchError`, saying how, when `given`, the features of `source`, are others than these.
+
+        They are where a number in the same column, of the same bars, would be another. What `warmup_bars` says is from
+        which bar on numbers count as settled, and not what they are: a model may be pre-trained after 105 bars of
+        warm-up, fine-tuned on windows that were cut beforehand, of which 20 bars are hidden, and predict on windows
+        that have none hidden, for it takes any bars to be hidden and any not. See :meth:`notes` for where a shorter
+        warm-up shows it what it has not learned from.
+        """
         problem = advice = None
         if given.feature_set != self.feature_set:
             problem = f"{source} has the features {given.feature_set}, the weights were trained on {self.feature_set}"
             advice = f"Build a store with --feature-set {self.feature_set}"
-        elif dict(given.parameters) != dict(self.parameters):
-            names = [n for n in self.parameters if given.parameters.get(n) != self.parameters[n]] or [
-                "parameters"
-            ]
+        elif names := [n for n in self._depends_on if given.parameters.get(n) != self.parameters.get(n)]:
             theirs = ", ".join(f"{n} {given.parameters.get(n)}" for n in names)
             ours = ", ".join(f"{n} {self.parameters.get(n)}" for n in names)
             problem = f"{source} was built with {theirs}, the weights were trained with {ours}"
@@ -81,10 +106,37 @@ class FeatureIdentity:
             advice = "Build a store with the moola that trained these weights"
         elif given.extra != self.extra:
             kept = [", ".join(extra) or "none" for extra in (given.extra, self.extra)]
-            problem = f"the kept columns given are {kept[0]}, the weights were trained with {kept[1]}"
+            problem = f"the kept columns of {source} are {kept[0]}, the weights were trained with {kept[1]}"
             advice = "Give the same ones, in the same order, from a store built with --keep"
         if problem is not None and advice is not None:
             raise FeatureMismatchError(problem, advice)
+        if self.bars is not None and given.bars is not None:
+            self.bars.require(given.bars, source)
+
+    @property
+    def _depends_on(self) -> Sequence[str]:
+        """The names of the parameters that make numbers what they are."""
+        every = [name for name in self.parameters if name != "warmup_bars"]
+        return _DEPENDS_ON.get(self.feature_set, every)
+
+    def notes(self, given: FeatureIdentity, source: str) -> Iterator[str]:
+        """What a person should know where `given`, the features of `source`, do for these but differ."""
+        mine, theirs = (of.parameters.get("warmup_bars") for of in (self, given))
+        if mine is not None and theirs is not None and theirs < mine:
+            yield (
+                f"{source} shows bars after {theirs} of warm-up, the weights were trained on bars after {mine}: where "
+                "a segment begins, windows hold numbers that have not settled as much"
+            )
+        if given.bars is None:
+            return
+        if self.bars is not None:
+            yield from self.bars.notes(given.bars, source)
+        else:
+            yield (
+                "nobody knows how far apart the bars were that the weights were trained on, for an older moola wrote "
+                f"them, or the windows were cut beforehand; those of {source} are {given.bars.apart} apart: check that "
+                "they fit"
+            )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.labels.refusals import check_folds
 from moola.labels.windows import LabelledWindows
+from moola.models.bar_identity import BarIdentity
 from moola.models.config import Config, FinetuneConfig, load_config
 from moola.models.encoder import Encoder
 from moola.models.jade import Jade
@@ -269,7 +270,8 @@ class _Finetuning:
         else:
             own = tuple(name for name, _, _ in describe_features(windows.feature_set, windows.parameters))
         kept = windows.feature_names[len(own) :]
-        return FeatureIdentity(windows.feature_set, windows.parameters, own, kept)
+        bars = None if self.store is None else BarIdentity.of([self.store])
+        return FeatureIdentity(windows.feature_set, windows.parameters, own, kept, bars)
 
     @property
     def recipe(self) -> Recipe:

@@ -203,7 +203,7 @@ class _Pretraining:
         self.steps_per_epoch = self._steps_per_epoch()
         self.steps = s.epochs * self.steps_per_epoch
         self.windows_per_step = s.batch_size * placement.world_size
-        self.features = FeatureIdentity.of(stores[0], s.extra)
+        self.features = FeatureIdentity.of(stores, s.extra)
         self.learned = LearnedBars.of(self.train, self.val)
         self.some_hidden = hides_bars(self.train) or hides_bars(self.val)
 

@@ -31,8 +31,8 @@ CONFIG, ENVIRONMENT, METRICS, LEARNED, RESULT = (
     "result.json",
 )
 
-# What a run may be resumed with in spite of a difference.
-_MAY_DIFFER = ("stores", "moola_version")
+# What a run may be resumed with in spite of a difference: bars have their fingerprint, however they were read.
+_MAY_DIFFER = ("stores", "moola_version", "features.bars.")
 
 
 class Run:
