@@ -521,6 +521,59 @@ def test_refusals_name_the_row(store: FeatureStore, kind: str, table: pa.Table, 
     assert str(error).startswith("1 label refused\n")
 
 
+NOT_UTF8 = pa.Array.from_buffers(
+    pa.string(), 3, [None, pa.py_buffer(np.array([0, 2, 4, 5], np.int32)), pa.py_buffer(b"up\xff\xfea")]
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "what"),
+    [
+        ("no_class", pa.array([0.0, np.nan, 1.0]), "class = nothing"),
+        ("no_class", pa.array([0.0, np.nan, 1.0]).dictionary_encode(), "class = nothing"),
+        ("no_class", pa.array(["up", "nan", "down"]), "class = nan"),
+        ("no_class", pa.array(["up", "NaT", "down"]), "class = NaT"),
+        ("no_class", pa.array(["up", "<NA>", "down"]), "class = <NA>"),
+        ("no_class", pa.array(pd.Series(["up", pd.NaT, "down"])), "class = nothing"),
+        ("bad_class", pa.array([0.0, 0.5, 1.0]), "class = 0.5, which is not whole"),
+        ("bad_class", pa.array([0.0, np.inf, 1.0]), "class = inf, which is not whole"),
+        ("bad_class", pa.array([None, [1, 2], None]), "class = [1, 2], which is list<"),
+        ("bad_class", pa.array([None, {"a": 1}, None]), "class = {'a': 1}, which is struct<a: int64>"),
+        ("bad_class", pa.array([None, 5, None], pa.timestamp("s")), "which is timestamp[s]"),
+        ("bad_class", pa.array([b"up", b"\xff\xfe", b"a"]), "class = \ufffd\ufffd, which is no UTF-8"),
+        ("bad_class", NOT_UTF8, "class = \ufffd\ufffd, which is no UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("cut", [False, True], ids=["of a store", "raw"])
+def test_what_is_no_class(store: FeatureStore, kind: str, classes: pa.Array, what: str, cut: bool) -> None:
+    def reading() -> object:
+        if cut:
+            return read_raw_windows(raw(candles(3, 30), label=classes), window_length=30)
+        return read_labels(rows(window_end=[100, 200, 250], **{"class": classes}), store)
+
+    others = {"no_class"} if classes.null_count else set()
+    error = refused(kind, *others, reading=reading)
+    assert error.rows[kind] == [2]
+    assert (what if not cut else what.replace("class =", "label =")) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (pa.array([1, 0, 1]), ("0", "1")),
+        (pa.array([1.0, 0.0, 1.0]), ("0", "1")),
+        (pa.array([1.0, 0.0, 1.0], pa.float16()), ("0", "1")),
+        (pa.array([1.0, 0.0, 1.0]).dictionary_encode(), ("0", "1")),
+        (pa.array([True, False, True]), ("False", "True")),
+        (pa.array(["b", " a ", "b"], pa.large_string()), ("a", "b")),
+        (pa.array(["None", "none", "ä"]).dictionary_encode(), ("None", "none", "ä")),
+        (pa.array([b"b", b"a", "ä".encode()], pa.binary()), ("a", "b", "ä")),
+    ],
+)
+def test_what_names_classes(store: FeatureStore, classes: pa.Array, names: tuple[str, ...]) -> None:
+    assert read_labels(rows(window_end=[100, 200, 250], **{"class": classes}), store).classes == names
+
+
 def test_a_window_before_the_warm_up_is_over(store: FeatureStore) -> None:
     table = rows(window_end=[100, 304])
     error = refused("in_warmup", reading=lambda: read_labels(table, store, window_length=3))

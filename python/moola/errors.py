@@ -341,6 +341,10 @@ LABEL_KINDS: Mapping[str, tuple[str, str]] = {
         "missing class",
         "name the class of each window, or drop the row; what is no expansion is a class too, such as none",
     ),
+    "bad_class": (
+        "class that is no name",
+        "name classes by texts, whole numbers or booleans, one a window",
+    ),
     "no_window_end": ("missing window_end", "give the last bar of each window, by its time or its row"),
     "bad_number": ("value that is not a whole number", "repair it: rows and bar numbers are whole numbers"),
     "bad_time": (
