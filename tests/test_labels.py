@@ -40,7 +40,7 @@ from moola.errors import (
     StoreWriteError,
 )
 from moola.labels import LabelledWindows, check_folds, overlaps, read_labels, read_raw_windows
-from moola.labels.overlaps import group_bars, group_rows, hash_bars
+from moola.labels.overlaps import group_bars, group_rows, group_times, hash_bars, joined_groups
 from moola.splits import NAMES, PurgedKFold, assert_no_shared_bars
 
 K = 10
@@ -48,7 +48,7 @@ LENGTHS = (300, 9, 150)
 WARMUP = 5
 ARRAYS = (
     *("X", "valid_mask", "y", "spans", "weight", "symbols", "starts", "ends", "label_ends"),
-    *("times", "groups", "splits"),
+    *("times", "first_times", "groups", "splits"),
 )
 PLAIN = ("classes", "feature_names", "feature_set", "parameters", "window_length", "store_id", "notices")
 
@@ -1048,6 +1048,63 @@ def test_raw_windows_that_overlap_share_a_group() -> None:
     assert (got.starts[1:] > got.ends[:-1]).all()
 
 
+def test_raw_windows_that_share_a_moment_of_one_symbol_share_a_group() -> None:
+    """By time, whatever their prices: as back-adjusted copies do, and windows that share but a bar or two."""
+    at = np.array([100, 129, 159, 200, 215])  # of 30 bars: 100 and 129 share one bar, 129 and 159 none
+    table = raw(candles(5, 30), window_end=[iso(T[i]) for i in at])
+
+    def groups(table: pa.Table, **options: Any) -> list[int]:
+        return read_raw_windows(table, window_length=30, **options).groups.tolist()
+
+    assert groups(table) == [0, 0, 1, 2, 2]
+    assert groups(table.drop_columns("window_end")) == [0, 1, 2, 3, 4]
+    assert groups(table.append_column("symbol", pa.array(["A", "B", "A", "B", "B"]))) == [0, 1, 2, 3, 3]
+    # A reach of half as much, and of more.
+    assert groups(table, bar_interval="30s") == [0, 1, 2, 3, 4]
+    assert groups(table, bar_interval="2m") == [0, 0, 0, 0, 0]
+    # The same bars to the bit share one as well, whatever their times.
+    series = candles(1, 60)[0]
+    bars = np.stack([*candles(2, 30, seed=1), *(series[i : i + 30] for i in (0, 20)), candles(1, 30, seed=2)[0]])
+    assert groups(raw(bars, window_end=[iso(T[i]) for i in (40, 60, 150, 250, 299)])) == [0, 0, 1, 1, 2]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 80), st.sampled_from("AB")), min_size=1, max_size=15),
+    st.lists(st.integers(0, 6), min_size=15, max_size=15),
+)
+def test_groups_by_time_and_joined_against_brute_force(
+    windows: list[tuple[int, str]], others: list[int]
+) -> None:
+    first, symbols = (np.array(column) for column in zip(*windows, strict=True))
+    other = np.array(others[: len(first)])
+    timed = group_times(symbols, first, first + 4)
+
+    def share(i: int, j: int) -> bool:
+        return bool(symbols[i] == symbols[j] and abs(first[i] - first[j]) <= 4)
+
+    want = brute_groups(share, len(first))
+    assert sorted(map(sorted, as_sets(timed))) == sorted(map(sorted, want))
+    want = brute_groups(lambda i, j: share(i, j) or bool(other[i] == other[j]), len(first))
+    joined = as_sets(joined_groups(timed, other))
+    assert sorted(map(sorted, joined)) == sorted(map(sorted, want))
+    assert [min(group) for group in joined] == sorted(min(group) for group in joined)
+
+
+@pytest.mark.parametrize(("step", "told"), [(1, ""), (5, "0:05:00"), (0.5, "0:00:30")])
+def test_bars_that_look_as_if_they_lay_otherwise_apart_are_told(step: float, told: str) -> None:
+    ends = T[0] + np.arange(100, 124) * int(step * MINUTE)
+    table = raw(candles(24, 30), window_end=pa.array(ends, pa.timestamp("ns", "UTC")))
+    notices = read_raw_windows(table, window_length=30).notices
+    want = (
+        f"all windows end multiples of {told} apart, and bars are taken to be 0:01:00 apart; "
+        "if they are not, say so with --bar-interval (bar_interval=)"
+    )
+    assert notices == ((want,) if told else ())
+    assert read_raw_windows(table, window_length=30, bar_interval=f"{step:g}m").notices == ()
+    # Two windows may well lie so by chance.
+    assert read_raw_windows(table.slice(0, 2), window_length=30).notices == ((want,) if step < 1 else ())
+
+
 def test_raw_windows_that_repeat() -> None:
     windows = candles(3, 30)[[0, 1, 0, 2]]
     same = raw(windows, label=["up", "down", "up", "up"])
@@ -1067,6 +1124,8 @@ def test_raw_windows_may_have_symbols_and_times() -> None:
     assert got.symbols.tolist() == ["ES", "NQ", "ES"]
     assert got.times is not None
     assert got.times.tolist() == T[[40, 50, 60]].tolist()
+    assert got.first_times is not None
+    assert got.first_times.tolist() == (T[[40, 50, 60]] - 29 * MINUTE).tolist()
     assert got.weight.tolist() == [1, 0, 3]
     missing = raw(candles(2, 30), window_end=[iso(T[0]), None])
     error = refused("no_window_end", reading=lambda: read_raw_windows(missing, window_length=30))
@@ -1155,7 +1214,7 @@ def forged(path: Path, change: Callable[[dict[str, np.ndarray], dict[str, Any]],
     [
         (lambda t, r: t.pop("y"), "y"),
         (lambda t, r: t.pop("weight"), "its arrays are X, ends"),
-        (lambda t, r: t.update(more=t["y"]), "its arrays are X, ends, groups, more"),
+        (lambda t, r: t.update(more=t["y"]), "its arrays are X, ends, first_times, groups, more"),
         (lambda t, r: t.update(X=t["X"].astype(np.float64)), r"X is float64 of shape \(5, 10, 3\)"),
         (lambda t, r: t.update(X=t["X"][:, :9].copy()), r"X is float32 of shape \(5, 9, 3\)"),
         (lambda t, r: t["X"].put(7, np.nan), "X cannot be right"),
@@ -1307,6 +1366,14 @@ def test_the_command_imports_raw_windows(tmp_path: Path) -> None:
         (
             ("--raw", "--feature-dir", "x"),
             "error: --feature-dir: does nothing with --raw; leave one of them out\n",
+        ),
+        (
+            ("--bar-interval", "5m"),
+            "error: --bar-interval: does nothing without --raw; leave one of them out\n",
+        ),
+        (
+            ("--raw", "--bar-interval", "5 bars"),
+            "error: --bar-interval: '5 bars' is not a duration; write for example '4h', '90m' or '1d'\n",
         ),
         (("--raw", "--stamp", "open"), "error: --stamp: does nothing with --raw; leave one of them out\n"),
         (

@@ -123,6 +123,7 @@ def read_labels(
         starts=starts,
         ends=ends,
         times=np.array(store.timestamps[ends]),
+        first_times=np.array(store.timestamps[starts]),
         groups=group_rows(starts, ends),
         splits=_splits(store, starts, ends),
         feature_names=(*store.feature_names, *extra),

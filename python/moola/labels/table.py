@@ -128,7 +128,8 @@ class LabelTable:
             return "" if np.isnan(number) else str(int(number)) if number.is_integer() else str(number)
         if is_text(value.type) and value.is_valid:
             # A column of texts may hold any bytes, at which Arrow's own way to read it fails.
-            return value.as_buffer().to_pybytes().decode(errors="replace").strip()
+            text: str = value.as_buffer().to_pybytes().decode(errors="replace")
+            return text.strip()
         return text_of(value).strip()
 
     def _value(self, role: str, row: int) -> Any:
