@@ -34,7 +34,7 @@ from moola.evaluation.calibration import TemperatureScaling
 from moola.evaluation.leaks import FittedOn, assert_blind_to_test
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import evaluate
-from moola.labels import LabelledWindows, read_labels
+from moola.labels import LabelledWindows, read_labels, read_raw_windows
 from moola.labels.overlaps import group_rows
 from moola.models.config import FinetuneConfig, load_config
 from moola.models.loading import load_model
@@ -287,16 +287,61 @@ def test_without_validation_all_windows_are_learned_from(market: Path, tmp_path:
     assert "val_loss" not in read_metrics(result.run, "epoch")[0]
 
 
-def test_windows_that_were_cut_beforehand(run: Path, labels: LabelledWindows, tmp_path: Path) -> None:
-    raw = replace(labels, store_id="", times=None, splits=None)
+def test_windows_that_were_cut_beforehand(
+    run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    raw = replace(labels, store_id="", times=None, first_times=None, splits=None)
     raw.save(tmp_path / "raw.safetensors")
     result = moola.finetune(None, tmp_path / "raw.safetensors", tmp_path / "run", **QUIET)
     assert "nobody knows where these windows were cut" in result.report[0]
-    assert read_learned(result.run).record() == {}
+    assert read_learned(result.run).record() == {"complete": False, "stretches": {}}
+    some = moola.predict(result.run, market / "store", to=TO, stride=50)
+    assert some["seen"].null_count == len(some)
+    # Together with a run of which all is known, what is seen is seen, and the rest still unknown.
+    both = moola.predict([result.run, run], market / "store", to=TO, stride=50)["seen"].to_pylist()
+    known = moola.predict(run, market / "store", to=TO, stride=50)["seen"].to_pylist()
+    assert both == [True if seen else None for seen in known]
+    assert True in both
     ours, theirs = (load_model(path).origin for path in (result.run, run))
     assert ours is not None
     assert theirs is not None
     assert ours.features == theirs.features
+
+
+def test_windows_that_were_cut_beforehand_keep_their_times(
+    run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    """As bars and as times beside them, from the file to what predictions say has been seen."""
+    bars = pq.read_table(market / "bars.parquet")
+    symbol, time = np.array(bars["symbol"].to_pylist()), bars["timestamp"].cast(pa.int64()).to_numpy()
+    order = np.lexsort([time, symbol])
+    symbol, time, bars = symbol[order], time[order], bars.take(order)
+    prices = np.stack([bars[name].to_numpy() for name in ("open", "high", "low", "close")], axis=1)
+    place = {key: i for i, key in enumerate(zip(symbol.tolist(), time.tolist(), strict=True))}
+    assert labels.times is not None
+    last = [place[key] for key in zip(labels.symbols.tolist(), labels.times.tolist(), strict=True)]
+    windows = np.stack([prices[i - 104 : i + 1] for i in last])
+    raw = pa.table(
+        {
+            "features": pa.array(windows.tolist()),
+            "symbol": labels.symbols,
+            "window_end": pa.array(labels.times, pa.timestamp("ns", "UTC")),
+            "class": np.array(labels.classes)[labels.y],
+        }
+    )
+    cut = read_raw_windows(raw, feature_set=store.feature_set)
+    cut.save(tmp_path / "cut.safetensors")
+    result = moola.finetune(None, tmp_path / "cut.safetensors", tmp_path / "run", folds=2, **QUIET)
+    assert not any("nobody knows" in line for line in result.report)
+    # All windows lie within a segment of the store, and so without a gap.
+    ours, theirs = read_learned(result.run), read_learned(run)
+    assert ours.complete
+    assert ours.record() == theirs.record()
+    one, other = (moola.predict(path, market / "store", to=TO, stride=7)["seen"] for path in (result.run, run))
+    assert one.equals(other)
+    assert 0 < pc.sum(one).as_py() < len(one)
+    assert one.null_count == 0
+
 
 
 # Calibration
@@ -389,7 +434,7 @@ def test_a_row_a_window(run: Path, store: moola.FeatureStore, table: pa.Table) -
     assert some["symbol"].to_pylist() == dataset.symbols_of(places)
     assert np.array_equal(nanoseconds(some, "window_end"), places.last_timestamp)
     assert np.array_equal(nanoseconds(some, "known_at"), places.last_timestamp + MINUTE)
-    spans = decode_spans(output.pointer, 105).numpy()
+    spans = decode_spans(output.pointer, 105, valid).numpy()
     there = given.argmax(axis=1) != 1
     assert there.any()
     for end, name in enumerate(("start", "end")):

@@ -204,6 +204,8 @@ class _Windows(NamedTuple):
     x: Tensor
     """`[n, K, D]`; once encoded `[n, K, 2H]`, or `[n, 1, 2H]` where pooling is all the heads do with it."""
     valid: Tensor | None
+    shown: Tensor | None
+    """`[n, K]`: as `valid`, also once they are pooled; None where nothing is hidden."""
     y: Tensor
     spans: Tensor
     type_weight: Tensor
@@ -220,9 +222,11 @@ class _Windows(NamedTuple):
             mean = weights.mean()
             return torch.tensor(weights / mean if mean > 0 else weights, dtype=torch.float32, device=device)
 
+        valid = None if examples.valid.all() else torch.tensor(examples.valid, device=device)
         return cls(
             torch.tensor(examples.X, dtype=torch.float32, device=device),
-            None if examples.valid.all() else torch.tensor(examples.valid, device=device),
+            valid,
+            valid,
             torch.tensor(examples.y, device=device),
             torch.tensor(examples.spans, device=device),
             normalised(weight * factors[examples.y]),
@@ -269,7 +273,9 @@ class _Objective(nn.Module):
         """`[tasks]`, of a batch."""
         losses = [(batch.type_weight * F.cross_entropy(output.logits, batch.y, reduction="none")).mean()]
         if "pointer" in self.tasks:
-            errors = huber(output.pointer, encode_spans(batch.spans, self.length), _POINTER_DELTA)
+            errors = huber(
+                output.pointer, encode_spans(batch.spans, self.length, batch.shown), _POINTER_DELTA
+            )
             losses.append((batch.pointer_weight * (errors @ self.pointer_weights)).mean())
         if "span" in self.tasks and output.span_logits is not None:
             targets = span_targets(batch.spans, self.length, self.edge)
@@ -377,7 +383,7 @@ def fit_jade(
                 if augmentation is not None:
                     keys = window_keys(seed, epoch, number, place // count)
                     x, spans, valid = augmentation(batch.x, keys, batch.spans, batch.valid)
-                    batch = batch._replace(x=x, spans=spans, valid=valid)
+                    batch = batch._replace(x=x, spans=spans, valid=valid, shown=valid)
                 seed_dropout(model, seed, epoch, step)
                 losses = objective.losses((model.heads if encoded else model)(batch.x, batch.valid), batch)
                 optimizer.zero_grad()

@@ -29,7 +29,7 @@ from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.leaks import FittedOn
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
-from moola.labels.overlaps import group_rows
+from moola.labels.overlaps import group_rows, joined_groups
 from moola.labels.refusals import check_folds
 from moola.labels.windows import LabelledWindows
 from moola.models.config import Config, FinetuneConfig, load_config
@@ -337,15 +337,22 @@ class _Finetuning:
     @cached_property
     def times(self) -> tuple[Numbers, Numbers] | None:
         """`[n]` each: the times of each window's first and last bar, where they are known."""
-        if self.store is None:
+        windows = self.windows
+        if self.store is not None:
+            stamps = self.store.timestamps
+            return stamps[windows.starts], stamps[windows.ends]
+        if windows.first_times is None or windows.times is None:
             return None
-        stamps = self.store.timestamps
-        return stamps[self.windows.starts], stamps[self.windows.ends]
+        return windows.first_times, windows.times
 
     @cached_property
     def blocks(self) -> Numbers:
         """`[n]`: windows that overlap share one. By time, so that those of several symbols do too."""
-        return self.windows.groups if self.times is None else group_rows(*self.times)
+        if self.times is None:
+            return self.windows.groups
+        by_time = group_rows(*self.times)
+        # Windows that were cut beforehand may hold the same bars and say other times.
+        return by_time if self.store is not None else joined_groups(by_time, self.windows.groups)
 
     @cached_property
     def parts(self) -> list[tuple[Numbers, Numbers]]:
@@ -411,8 +418,9 @@ class _Finetuning:
                 stretches.setdefault(symbol, []).append((first, last))
             learned = learned | LearnedBars(stretches)
         else:
+            learned = learned | LearnedBars({}, complete=False)
             notices.append(
-                "nobody knows where these windows were cut: predictions cannot tell that they have been seen"
+                "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
             )
         run.write(ENVIRONMENT, environment(self.placement))
         run.write(LEARNED, learned.record())
