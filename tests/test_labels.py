@@ -639,7 +639,13 @@ def test_exact_repeats_are_dropped(store: FeatureStore) -> None:
             pa.table({"when": [1], "class": ["up"]}),
             {},
             r"has no column for window_end; its columns are 'when', 'class'. Labels need window_end, class. Name "
-            r"what is called otherwise with --columns FILE_COLUMN=window_end",
+            r"what is called otherwise with --columns FILE_COLUMN=window_end \(of moola import-labels\)",
+        ),
+        (
+            pa.table({"features": [[[1.0, 1.0, 1.0, 1.0]]], "label": ["up"]}),
+            {},
+            r"has no column for window_end, and holds its windows itself, as lists of bars. Import it first, with "
+            r"moola import-labels --raw \(read_raw_windows\)",
         ),
         (rows(start=[1, 2]), {}, r"a column 'start' for the start of spans, but none for the end. Give both"),
         (
@@ -1064,7 +1070,9 @@ def test_raw_windows_that_share_a_moment_of_one_symbol_share_a_group() -> None:
     assert groups(table, bar_interval="2m") == [0, 0, 0, 0, 0]
     # The same bars to the bit share one as well, whatever their times.
     series = candles(1, 60)[0]
-    bars = np.stack([*candles(2, 30, seed=1), *(series[i : i + 30] for i in (0, 20)), candles(1, 30, seed=2)[0]])
+    bars = np.stack(
+        [*candles(2, 30, seed=1), *(series[i : i + 30] for i in (0, 20)), candles(1, 30, seed=2)[0]]
+    )
     assert groups(raw(bars, window_end=[iso(T[i]) for i in (40, 60, 150, 250, 299)])) == [0, 0, 1, 1, 2]
 
 
@@ -1103,6 +1111,48 @@ def test_bars_that_look_as_if_they_lay_otherwise_apart_are_told(step: float, tol
     assert read_raw_windows(table, window_length=30, bar_interval=f"{step:g}m").notices == ()
     # Two windows may well lie so by chance.
     assert read_raw_windows(table.slice(0, 2), window_length=30).notices == ((want,) if step < 1 else ())
+
+
+def test_spans_on_bars_that_warm_up_are_told(store: FeatureStore) -> None:
+    windows = candles(6, 30)
+    table = raw(windows, start=[1, 5, 18, 20, 19, -1], end=[5, 19, 22, 22, 20, -1])
+    several = read_raw_windows(table, window_length=30).notices
+    assert several == (
+        "rows 1 to 2 have spans of which no bar may be seen, for all of them warm up: nothing is learned of these "
+        "spans",
+        "rows 3, 5 have spans of which some bars may not be seen, for they warm up: these are left off",
+    )
+    one = read_raw_windows(table.slice(1, 2), window_length=30).notices
+    assert one == (
+        "row 1 has a span of which no bar may be seen, for all of them warm up: nothing is learned of this span",
+        "row 2 has a span of which some bars may not be seen, for they warm up: these are left off",
+    )
+    # Of a store as well, where a segment has just begun; a row that is dropped before is counted.
+    labelled = rows(
+        window_end=[100, 100, 320], **{"class": ["up"] * 3}, start=[95, 95, 309], end=[99, 99, 315]
+    )
+    got = read_labels(labelled, store, window_length=12)
+    assert got.notices[1:] == (
+        "row 3 has a span of which some bars may not be seen, for they warm up: these are left off",
+    )
+    assert f"note: {got.notices[1]}" in got.report()
+
+
+def test_one_huge_number_makes_no_times_of_rows(store: FeatureStore) -> None:
+    huge = [100, 110, 10**18, 130]
+    error = refused(
+        "no_such_bar", reading=lambda: read_labels(rows(window_end=huge, **{"class": list("abab")}), store)
+    )
+    assert error.rows == {"no_such_bar": [3]}
+    assert "window_end = 1000000000000000000; the bars are rows 0 to 458" in str(error)
+    spans = rows(
+        window_end=[100, 110, 120], **{"class": list("aba")}, start=[95, 105, 115], end=[99, 10**18, 119]
+    )
+    error = refused("span_outside", reading=lambda: read_labels(spans, store))
+    assert error.rows == {"span_outside": [2]}
+    # Nor one small number rows of times.
+    times = rows(window_end=[int(T[100]), 7, int(T[120])], **{"class": list("aba")})
+    assert refused("bad_time", reading=lambda: read_labels(times, store)).rows == {"bad_time": [2]}
 
 
 def test_raw_windows_that_repeat() -> None:
@@ -1357,6 +1407,20 @@ def test_the_command_imports_raw_windows(tmp_path: Path) -> None:
     code, _, err = command(*where)
     assert code == 1
     assert "window with another number of bars: 4\n" in err
+
+
+def test_the_command_does_not_write_over_what_it_reads(
+    market: FeatureStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pq.read_table(folder / "expansions.parquet")
+    pq.write_table(table, tmp_path / "L.parquet")
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "L.parquet")
+    monkeypatch.chdir(tmp_path)
+    for output in ("L.parquet", tmp_path / "L.parquet", "link.parquet"):
+        code, out, err = command("--labels", "L.parquet", "--feature-dir", market.path, "--output", output)
+        message = "--output: is L.parquet, which is read; give another file, such as L.safetensors"
+        assert (code, out, err) == (2, "", f"error: {message}\n")
+    assert pq.read_table(tmp_path / "L.parquet").equals(table)
 
 
 @pytest.mark.parametrize(

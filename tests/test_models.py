@@ -235,9 +235,7 @@ def test_what_lies_on_padding_is_left_off_a_span() -> None:
 
 
 @settings(deadline=None, max_examples=15)
-@given(
-    before=st.integers(0, 6), after=st.integers(0, 6), position=st.booleans(), span_head=st.booleans()
-)
+@given(before=st.integers(0, 6), after=st.integers(0, 6), position=st.booleans(), span_head=st.booleans())
 def test_padding_changes_no_answer(before, after, position, span_head) -> None:
     torch.manual_seed(1)
     model = Jade(3, hidden_size=8, num_layers=2, use_position=position, span_head=span_head).eval()

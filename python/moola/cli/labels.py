@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,6 +122,11 @@ def import_labels(
     for name, value in (of_store | {"feature_dir": feature_dir} if raw else of_raw).items():
         if value is not None:
             raise ConfigError(name, f"does nothing with{'' if raw else 'out'} --raw; leave one of them out")
+    for source in (labels, config):
+        if source is not None and os.path.exists(output) and os.path.samefile(source, output):
+            raise ConfigError(
+                "output", f"is {source}, which is read; give another file, such as L.safetensors"
+            )
     options: dict[str, Any] = {"columns": columns, "tz": tz, "time_format": time_format}
     if window_length is not None:
         options["window_length"] = window_length

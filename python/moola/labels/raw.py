@@ -18,7 +18,7 @@ from moola.labels.nested import NestedBars
 from moola.labels.overlaps import group_bars, group_times, joined_groups, same_windows
 from moola.labels.refusals import Refusals
 from moola.labels.repeats import resolve_labels
-from moola.labels.spans import NONE, ROLES, check_spans, has_spans, whole_numbers
+from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable
 from moola.labels.windows import LabelledWindows, check_length
 
@@ -132,7 +132,11 @@ def read_raw_windows(
         parameters=dict(zip(PARAMETERS, settings, strict=True)),
         window_length=window_length,
         store_id="",
-        notices=(*label.notices, *_interval_notice(times, interval)),
+        notices=(
+            *label.notices,
+            *hidden_spans(kept, spans[kept], valid[kept]),
+            *_interval_notice(times, interval),
+        ),
     )
 
 

@@ -89,6 +89,11 @@ class LabelTable:
             is not None
         }
         if missing := [role for role in required if role not in at]:
+            if "features" not in roles and self._holds_bars():
+                raise self.source.refusal(
+                    f"has no column for {', '.join(missing)}, and holds its windows itself, as lists of bars",
+                    "Import it first, with moola import-labels --raw (read_raw_windows)",
+                )
             raise self.source.refusal(
                 f"has no column for {', '.join(missing)}; its columns are {listed(self.source.names)}",
                 f"Labels need {', '.join(required)}. Name what is called otherwise with --columns "
@@ -111,6 +116,16 @@ class LabelTable:
         if not self.rows:
             raise self.source.refusal("holds no labels", "Check how it was made")
         self._columns = {role: pa.concat_arrays(parts) for role, parts in chunks.items()}
+
+    def _holds_bars(self) -> bool:
+        column = find_column(self.source, "features", _NAMES["features"], {})
+        return (
+            column is not None
+            and self.source.types is not None
+            and any(
+                is_type(kind, self.source.types[column]) for kind in ("list", "large_list", "fixed_size_list")
+            )
+        )
 
     def has(self, role: str) -> bool:
         """Whether there is such a column."""
@@ -247,8 +262,12 @@ _MISSING = ("", "nan", "NaN", "NaT", "<NA>")
 
 
 def are_times(numbers: NDArray[np.int64] | None) -> bool:
-    """Whether a column holds times: what are no whole numbers, or some too large for rows and bars."""
-    return numbers is None or bool((numbers >= EPOCH_FIRST).any())
+    """Whether a column holds times: what are no whole numbers, or for the most part too large for rows and bars."""
+    if numbers is None:
+        return True
+    # Reasons, and -1 for none, say nothing.
+    known = numbers[(numbers > _core.TIME_LOCAL) & (numbers != -1)]
+    return bool(len(known)) and 2 * int((known >= EPOCH_FIRST).sum()) >= len(known)
 
 
 _REASONS = {

@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from moola.augment import Augmentation, AugmentationConfig, window_keys
 from moola.data.order import WindowOrder
 from moola.errors import ConfigError, NotFiniteError
+from moola.labels.spans import in_spans
 from moola.models.config import FinetuneConfig, ModelConfig
 from moola.models.dropout import seed_dropout
 from moola.models.encoder import Encoder, pool
@@ -210,13 +211,13 @@ class _Windows(NamedTuple):
     spans: Tensor
     type_weight: Tensor
     pointer_weight: Tensor
-    """0 where there is no span."""
+    """0 where there is no span of which a bar may be seen."""
     span_weight: Tensor
 
     @classmethod
     def of(cls, examples: Examples, factors: NDArray[np.float64], device: torch.device) -> _Windows:
         weight = examples.weight.astype(np.float64)
-        has_span = examples.spans[:, 0] >= 0
+        has_span = _seen_spans(examples)
 
         def normalised(weights: NDArray[np.float64]) -> Tensor:
             mean = weights.mean()
@@ -459,9 +460,15 @@ def _class_factors(settings: FinetuneConfig, examples: Examples, classes: int) -
     return np.array(given, np.float64)
 
 
+def _seen_spans(examples: Examples) -> NDArray[np.bool_]:
+    """`[n]`: whether there is a span of which a bar may be seen."""
+    seen: NDArray[np.bool_] = (in_spans(examples.spans, examples.valid.shape[1]) & examples.valid).any(axis=1)
+    return seen
+
+
 def _tasks(model: Jade, examples: Examples) -> tuple[str, ...]:
     """What can be learned: spans only where some window has one."""
-    if not (examples.spans[:, 0] >= 0).any():
+    if not _seen_spans(examples).any():
         return TASKS[:1]
     return TASKS if model.span_head is not None else TASKS[:2]
 

@@ -578,7 +578,9 @@ def _labelled(
     store = None if feature_dir is None else open_stores(feature_dir)[0]
     if not isinstance(labels, LabelledWindows) and Path(labels).suffix != ".safetensors":
         if store is None:
-            raise ConfigError("feature_dir", "is missing; give the store that the labels speak of")
+            problem = "is missing; give the store that the labels speak of"
+            cut = "windows that hold their bars themselves are imported first, with moola import-labels --raw"
+            raise ConfigError("feature_dir", f"{problem}; {cut}")
         from moola.labels.references import read_labels
 
         windows = read_labels(labels, store, window_length=window_length, extra=extra)

@@ -16,8 +16,8 @@ __all__ = ["LearnedBars"]
 class LearnedBars:
     """Stretches of time, by symbol, both ends inclusive, UTC nanoseconds of bars' open times.
 
-    Bars that a model was selected on (its validation split) count as well: a score there flatters too. Symbols are known
-    by their names alone: the same bars under another name count as others.
+    Bars that a model was selected on (its validation split) count as well: a score there flatters too. Symbols are
+    known by their names alone: the same bars under another name count as others.
 
     Args:
         stretches: By symbol, pairs of a first and a last time.
