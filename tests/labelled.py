@@ -45,6 +45,7 @@ def make_windows(
         "starts": starts,
         "ends": starts + bars - 1,
         "times": (starts + bars - 1) * 60_000_000_000,
+        "first_times": starts * 60_000_000_000,
         "groups": np.arange(n),
         "splits": None,
         "feature_names": ("a", "b"),

@@ -288,6 +288,18 @@ def test_a_gpu_draws_the_same(module):
         ({"keys": torch.arange(4)}, r"keys: is torch.int64 of shape \[4\]; with this x, give .* \[3\]"),
         ({"keys": torch.ones(3)}, "keys: is torch.float32 of .*; with this x, give torch.int64"),
         ({"spans": torch.ones((3, 2))}, r"spans: is torch.float32 .* give torch.int64 of shape \[3, 2\]"),
+        (
+            {"spans": torch.tensor([[0, 9], [5, K], [9, 0]])},
+            "spans: is 5 to 105 for window 1; give first and last",
+        ),
+        (
+            {"spans": torch.tensor([[0, 9], [-1, -1], [9, 0]])},
+            "spans: is 9 to 0 for window 2; give first and last",
+        ),
+        (
+            {"spans": torch.tensor([[-1, 9]] * 3)},
+            "spans: is -1 to 9 for window 0; give .* or −1 and −1 for none",
+        ),
         ({"valid": torch.ones((3, K))}, r"valid: is torch.float32 .* give torch.bool of shape \[3, 105\]"),
     ],
 )

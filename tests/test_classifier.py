@@ -150,6 +150,45 @@ def test_padding_that_the_mask_hides_changes_no_logit() -> None:
     np.testing.assert_array_equal(one.predict_logits(X), two.predict_logits(X))
 
 
+@pytest.mark.parametrize("position", [False, True])
+@pytest.mark.parametrize("span_head", [False, True])
+def test_padding_moves_a_span_along_and_changes_nothing_else(position: bool, span_head: bool) -> None:
+    X, y, spans = small()
+    settings = [f"model.architecture.use_position={position}", f"model.architecture.span_head={span_head}"]
+    classifier = JadeClassifier(**QUICK, settings=settings).fit(X, y, spans=spans)
+    expected = classifier.predict_spans(X)
+    assert (expected >= 0).any()
+    for before, after in ((0, 10), (10, 0), (3, 7)):
+        padded = np.full((len(X), before + K + after, 4), np.nan, np.float32)
+        padded[:, before : before + K] = X
+        mask = np.isfinite(padded[..., 0])
+        there = np.where(expected >= 0, expected + before, -1)
+        assert np.array_equal(classifier.predict_spans(padded, mask), there)
+        logits = classifier.predict_logits(padded, mask)
+        np.testing.assert_allclose(logits, classifier.predict_logits(X), rtol=1e-5, atol=1e-6)
+        # What is learned of padded windows and their spans is the same as well.
+        moved = np.where(spans >= 0, spans + before, -1)
+        again = JadeClassifier(**QUICK, settings=settings).fit(padded, y, spans=moved, valid_mask=mask)
+        np.testing.assert_allclose(
+            again.predict_logits(X), classifier.predict_logits(X), rtol=1e-3, atol=1e-4
+        )
+        assert np.abs(again.predict_spans(X) - expected).max() <= 1
+
+
+def test_nothing_is_learned_of_a_span_that_is_hidden() -> None:
+    X, y, spans = small()
+    mask = np.ones(X.shape[:2], np.bool_)
+    mask[:, :4] = False
+    hidden = np.where(spans >= 0, [0, 3], -1)
+    classifier = JadeClassifier(**QUICK).fit(X, y, spans=hidden, valid_mask=mask)
+    assert list(classifier.result_.epochs[0].losses) == ["type"]
+    shown = np.where(spans >= 0, [0, 4], -1)
+    assert list(JadeClassifier(**QUICK).fit(X, y, spans=shown, valid_mask=mask).result_.epochs[0].losses) == [
+        "type",
+        "pointer",
+    ]
+
+
 def test_two_dimensions_are_one_feature() -> None:
     X, y, _ = small()
     flat, deep = JadeClassifier(**QUICK).fit(X[..., 0], y), JadeClassifier(**QUICK).fit(X[..., :1], y)
@@ -325,6 +364,15 @@ def test_an_encoder_of_other_features_is_refused(run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (
+            {"X": np.zeros((20, 0, 4))},
+            "X: is of shape [20, 0, 4], without bars; give [n, K, D], at least one of each",
+        ),
+        (
+            {"X": np.zeros((20, 0, 4)), "valid_mask": np.zeros((20, 0), bool)},
+            "X: is of shape [20, 0, 4], without bars",
+        ),
+        ({"X": np.zeros((20, K, 0))}, f"X: is of shape [20, {K}, 0], without features; give [n, K, D]"),
         ({"X": np.zeros((20, 2, 2, 2))}, "X: has 4 dimensions; give [n, K, D], or [n, K] for one feature"),
         ({"y": np.zeros(20)}, "y: has one class, 0.0; give windows of at least two classes"),
         ({"y": np.arange(19) % 2}, "y: has 19 rows for 20 windows; give one for each"),
@@ -372,6 +420,23 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any], words: str) -> N
         ({"lr": -1.0}, "training.finetune.lr: input should be greater than 0"),
         ({"seed": -1}, "seed: -1 is out of range; give a whole number from 0"),
         ({"device": "abacus"}, "device: 'abacus' is none; give auto, cpu or cuda"),
+        (
+            {"settings": "a=b"},
+            "settings: 'a=b' is no list of texts; give each as 'training.finetune.weight_d",
+        ),
+        ({"settings": [3]}, "settings: [3] is no list of texts"),
+        ({"epochs": "3"}, "epochs: '3' is of type str; give a whole number"),
+        ({"epochs": True}, "epochs: True is of type bool; give a whole number"),
+        ({"epochs": 2.0}, "epochs: 2.0 is of type float; give a whole number"),
+        ({"hidden_size": 8.5}, "hidden_size: 8.5 is of type float; give a whole number"),
+        ({"batch_size": [4]}, "batch_size: [4] is of type list; give a whole number"),
+        ({"lr": "1e-3"}, "lr: '1e-3' is of type str; give a number"),
+        ({"augmentation": "no"}, "augmentation: 'no' is of type str; give True or False"),
+        ({"augmentation": 0}, "augmentation: 0 is of type int; give True or False"),
+        ({"class_weight": "foo"}, "class_weight: 'foo' is none; give 'balanced', or a mapping of classes"),
+        ({"class_weight": [1, 2]}, "class_weight: [1, 2] is none; give 'balanced', or a mapping"),
+        ({"validation_fraction": 2}, "validation_fraction: 2 is no share; give 0, or up to less than 1"),
+        ({"validation_fraction": None}, "validation_fraction: None is of type NoneType; give a number"),
         ({"settings": ["training.finetune.leer=1"]}, "training.finetune.leer: there is no such parameter"),
     ],
 )
@@ -380,6 +445,13 @@ def test_parameters_are_checked_when_it_is_fitted(parameters: dict[str, Any], wo
     classifier = JadeClassifier(**QUICK | parameters)
     with pytest.raises(MoolaError, match=re.escape(words)):
         classifier.fit(X, y)
+
+
+def test_numbers_of_numpy_will_do() -> None:
+    X, y, _ = small()
+    parameters: dict[str, Any] = {"hidden_size": np.int64(8), "epochs": np.int32(2), "lr": np.float64(1e-2)}
+    one = JadeClassifier(**parameters, augmentation=np.False_).fit(X, y)
+    np.testing.assert_array_equal(one.predict_logits(X), JadeClassifier(**QUICK).fit(X, y).predict_logits(X))
 
 
 def test_windows_of_other_features_are_refused() -> None:

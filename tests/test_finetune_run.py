@@ -39,17 +39,19 @@ from moola.evaluation.metrics import scores as scores_of
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import evaluate
 from moola.gates import check_gates
-from moola.labels import LabelledWindows, read_labels
+from moola.labels import LabelledWindows, read_labels, read_raw_windows
 from moola.labels.overlaps import group_overlaps
-from moola.models.config import FinetuneConfig, load_config
+from moola.models.config import Architecture, FinetuneConfig, ModelConfig, load_config
+from moola.models.jade import Jade
 from moola.models.loading import load_model
 from moola.models.spans import decode_spans
-from moola.models.weights import load_weights, save_weights
+from moola.models.weights import Origin, load_weights, save_weights
 from moola.prediction import FinetunedModels
 from moola.training import pretrain
 from moola.training.chance import heads_on_shuffled_labels
 from moola.training.finetune import Examples
 from moola.training.held_out import FoldLogits, HeldOut
+from moola.training.learned import LearnedBars
 from moola.training.recipe import Recipe, joined, stratified_folds, without_fold
 from moola.training.runs import read_learned, read_metrics
 from moola.validation.seen import seen_windows
@@ -309,16 +311,65 @@ def test_without_validation_all_windows_are_learned_from(market: Path, tmp_path:
     assert "val_loss" not in read_metrics(result.run, "epoch")[0]
 
 
-def test_windows_that_were_cut_beforehand(run: Path, labels: LabelledWindows, tmp_path: Path) -> None:
-    raw = replace(labels, store_id="", times=None, splits=None)
+def test_windows_that_were_cut_beforehand(
+    run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    raw = replace(labels, store_id="", times=None, first_times=None, splits=None)
     raw.save(tmp_path / "raw.safetensors")
     result = moola.finetune(None, tmp_path / "raw.safetensors", tmp_path / "run", **QUIET)
     assert "nobody knows where these windows were cut" in result.report[0]
-    assert read_learned(result.run).record() == {}
+    assert read_learned(result.run).record() == {"complete": False, "stretches": {}}
+    some = moola.predict(result.run, market / "store", to=TO, stride=50)
+    assert some["seen"].null_count == len(some)
+    # Together with a run of which all is known, what is seen is seen, and the rest still unknown.
+    both = moola.predict([result.run, run], market / "store", to=TO, stride=50)["seen"].to_pylist()
+    known = moola.predict(run, market / "store", to=TO, stride=50)["seen"].to_pylist()
+    assert both == [True if seen else None for seen in known]
+    assert True in both
     ours, theirs = (load_model(path).origin for path in (result.run, run))
     assert ours is not None
     assert theirs is not None
     assert ours.features == replace(theirs.features, bars=None)
+
+
+def test_windows_that_were_cut_beforehand_keep_their_times(
+    run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    """As bars and as times beside them, from the file to what predictions say has been seen."""
+    bars = pq.read_table(market / "bars.parquet")
+    symbol, time = np.array(bars["symbol"].to_pylist()), bars["timestamp"].cast(pa.int64()).to_numpy()
+    order = np.lexsort([time, symbol])
+    symbol, time, bars = symbol[order], time[order], bars.take(order)
+    prices = np.stack([bars[name].to_numpy() for name in ("open", "high", "low", "close")], axis=1)
+    place = {key: i for i, key in enumerate(zip(symbol.tolist(), time.tolist(), strict=True))}
+    assert labels.times is not None
+    last = [place[key] for key in zip(labels.symbols.tolist(), labels.times.tolist(), strict=True)]
+    windows = np.stack([prices[i - 104 : i + 1] for i in last])
+    raw = pa.table(
+        {
+            "features": pa.array(windows.tolist()),
+            "symbol": labels.symbols,
+            "window_end": pa.array(labels.times, pa.timestamp("ns", "UTC")),
+            "class": np.array(labels.classes)[labels.y],
+        }
+    )
+    cut = read_raw_windows(raw, feature_set=store.feature_set)
+    cut.save(tmp_path / "cut.safetensors")
+    result = moola.finetune(None, tmp_path / "cut.safetensors", tmp_path / "run", folds=2, **QUIET)
+    assert not any("nobody knows" in line for line in result.report)
+    stretches: dict[str, list[tuple[int, int]]] = {"SIM1": [], "SIM2": []}
+    for name, end in zip(labels.symbols.tolist(), labels.times.tolist(), strict=True):
+        stretches[name].append((end - 104 * MINUTE, end))
+    assert read_learned(result.run).record() == LearnedBars(stretches).record()
+    ours, theirs = (
+        moola.predict(path, market / "store", to=TO, stride=7)["seen"].to_numpy()
+        for path in (result.run, run)
+    )
+    assert ours.dtype == np.bool_
+    assert 0 < ours.sum() < len(ours)
+    # Windows with a minute missing began earlier than is known of them.
+    assert not (ours & ~theirs).any()
+    assert (ours == theirs).mean() > 0.99
 
 
 # Calibration
@@ -452,7 +503,7 @@ def test_a_row_a_window(run: Path, store: moola.FeatureStore, table: pa.Table) -
     assert some["symbol"].to_pylist() == dataset.symbols_of(places)
     assert np.array_equal(nanoseconds(some, "window_end"), places.last_timestamp)
     assert np.array_equal(nanoseconds(some, "known_at"), places.last_timestamp + MINUTE)
-    spans = decode_spans(output.pointer, 105).numpy()
+    spans = decode_spans(output.pointer, 105, valid).numpy()
     there = given.argmax(axis=1) != 1
     assert there.any()
     for end, name in enumerate(("start", "end")):
@@ -1017,6 +1068,46 @@ def test_the_commands(
     assert json.loads(capsys.readouterr().out)["windows"] == len(pq.read_table(file))
     assert command("predict", "--run", run, *store, "--output", file, "--from", "noon") == 2
     assert "--from: 'noon' is no time" in capsys.readouterr().err
+
+
+def test_the_command_thaws_weighs_and_marks_bars(
+    market: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Layers thaw one after the other, classes weigh the same, and spans come from the span head."""
+    theirs = load_model(run).origin
+    assert theirs is not None
+    model = ModelConfig(name="deep", architecture=Architecture(hidden_size=4, num_layers=3))
+    origin = Origin("pretrain", model, theirs.features, 105)
+    encoder = {
+        f"encoder.{name}": t for name, t in Jade(10, hidden_size=4, num_layers=3).encoder.state_dict().items()
+    }
+    (tmp_path / "encoder").mkdir()
+    save_weights(tmp_path / "encoder" / "best.safetensors", encoder, origin.record())
+    (tmp_path / "encoder" / "learned.json").write_text("{}")
+    where = ["--feature-dir", market / "store", "--labels", market / "labels.parquet"]
+    how = ["--encoder", tmp_path / "encoder", "--freeze", 1, "--unfreeze-every", 2, "--epochs", 6]
+    how += ["--class-weight", "balanced", "--set", "model.architecture.span_head=true", "--folds", 2]
+    how += ["--set", "augmentation.copies=1", "--device", "cpu", "--output", tmp_path / "run"]
+    assert command("finetune", *where, *how) == 0
+    assert "span hits" in capsys.readouterr().out
+    assert (
+        json.loads((tmp_path / "run" / "config.json").read_text())["training"]["class_weight"] == "balanced"
+    )
+    epochs = read_metrics(tmp_path / "run", "epoch")
+    assert [record["frozen"] for record in epochs] == [3, 2, 2, 1, 1, 0]
+    assert set(epochs[0]["train_losses"]) == {"type", "pointer", "span"}
+
+    file, day = tmp_path / "p.parquet", ["--from", "2020-06-10", "--to", "2020-06-11"]
+    assert command("predict", "--run", tmp_path / "run", *where[:2], "--output", file, *day) == 0
+    table = pq.read_table(file)
+    assert load_model(tmp_path / "run").span_head is not None
+    assert len(table) > 500
+    there = table["start"].is_valid().to_numpy()
+    assert there.any()
+    start, end, last = (nanoseconds(table, name)[there] for name in ("start", "end", "window_end"))
+    assert ((start <= end) & (end <= last)).all()
+    # Lengths of their own, and not that of all spans in the mean.
+    assert len(np.unique(end - start)) > 5
 
 
 def test_the_command_that_combines(

@@ -48,7 +48,7 @@ LENGTHS = (300, 9, 150)
 WARMUP = 5
 ARRAYS = (
     *("X", "valid_mask", "y", "spans", "weight", "symbols", "starts", "ends", "label_ends"),
-    *("times", "groups", "splits"),
+    *("times", "first_times", "groups", "splits"),
 )
 PLAIN = (
     *("classes", "feature_names", "feature_set", "parameters", "window_length", "store_id", "notices"),
@@ -536,6 +536,59 @@ def test_refusals_name_the_row(store: FeatureStore, kind: str, table: pa.Table, 
     assert str(error).startswith("1 label refused\n")
 
 
+NOT_UTF8 = pa.Array.from_buffers(
+    pa.string(), 3, [None, pa.py_buffer(np.array([0, 2, 4, 5], np.int32)), pa.py_buffer(b"up\xff\xfea")]
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "what"),
+    [
+        ("no_class", pa.array([0.0, np.nan, 1.0]), "class = nothing"),
+        ("no_class", pa.array([0.0, np.nan, 1.0]).dictionary_encode(), "class = nothing"),
+        ("no_class", pa.array(["up", "nan", "down"]), "class = nan"),
+        ("no_class", pa.array(["up", "NaT", "down"]), "class = NaT"),
+        ("no_class", pa.array(["up", "<NA>", "down"]), "class = <NA>"),
+        ("no_class", pa.array(pd.Series(["up", pd.NaT, "down"])), "class = nothing"),
+        ("bad_class", pa.array([0.0, 0.5, 1.0]), "class = 0.5, which is not whole"),
+        ("bad_class", pa.array([0.0, np.inf, 1.0]), "class = inf, which is not whole"),
+        ("bad_class", pa.array([None, [1, 2], None]), "class = [1, 2], which is list<"),
+        ("bad_class", pa.array([None, {"a": 1}, None]), "class = {'a': 1}, which is struct<a: int64>"),
+        ("bad_class", pa.array([None, 5, None], pa.timestamp("s")), "which is timestamp[s]"),
+        ("bad_class", pa.array([b"up", b"\xff\xfe", b"a"]), "class = \ufffd\ufffd, which is no UTF-8"),
+        ("bad_class", NOT_UTF8, "class = \ufffd\ufffd, which is no UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("cut", [False, True], ids=["of a store", "raw"])
+def test_what_is_no_class(store: FeatureStore, kind: str, classes: pa.Array, what: str, cut: bool) -> None:
+    def reading() -> object:
+        if cut:
+            return read_raw_windows(raw(candles(3, 30), label=classes), window_length=30)
+        return read_labels(rows(window_end=[100, 200, 250], **{"class": classes}), store)
+
+    others = {"no_class"} if classes.null_count else set()
+    error = refused(kind, *others, reading=reading)
+    assert error.rows[kind] == [2]
+    assert (what if not cut else what.replace("class =", "label =")) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (pa.array([1, 0, 1]), ("0", "1")),
+        (pa.array([1.0, 0.0, 1.0]), ("0", "1")),
+        (pa.array([1.0, 0.0, 1.0], pa.float16()), ("0", "1")),
+        (pa.array([1.0, 0.0, 1.0]).dictionary_encode(), ("0", "1")),
+        (pa.array([True, False, True]), ("False", "True")),
+        (pa.array(["b", " a ", "b"], pa.large_string()), ("a", "b")),
+        (pa.array(["None", "none", "ä"]).dictionary_encode(), ("None", "none", "ä")),
+        (pa.array([b"b", b"a", "ä".encode()], pa.binary()), ("a", "b", "ä")),
+    ],
+)
+def test_what_names_classes(store: FeatureStore, classes: pa.Array, names: tuple[str, ...]) -> None:
+    assert read_labels(rows(window_end=[100, 200, 250], **{"class": classes}), store).classes == names
+
+
 def test_a_window_before_the_warm_up_is_over(store: FeatureStore) -> None:
     table = rows(window_end=[100, 304])
     error = refused("in_warmup", reading=lambda: read_labels(table, store, window_length=3))
@@ -601,7 +654,13 @@ def test_exact_repeats_are_dropped(store: FeatureStore) -> None:
             pa.table({"when": [1], "class": ["up"]}),
             {},
             r"has no column for window_end; its columns are 'when', 'class'. Labels need window_end, class. Name "
-            r"what is called otherwise with --columns FILE_COLUMN=window_end",
+            r"what is called otherwise with --columns FILE_COLUMN=window_end \(of moola import-labels\)",
+        ),
+        (
+            pa.table({"features": [[[1.0, 1.0, 1.0, 1.0]]], "label": ["up"]}),
+            {},
+            r"has no column for window_end, and holds its windows itself, as lists of bars. Import it first, with "
+            r"moola import-labels --raw \(read_raw_windows\)",
         ),
         (rows(start=[1, 2]), {}, r"a column 'start' for the start of spans, but none for the end. Give both"),
         (
@@ -1010,6 +1069,85 @@ def test_raw_windows_that_overlap_share_a_group() -> None:
     assert (got.starts[1:] > got.ends[:-1]).all()
 
 
+def test_raw_windows_that_share_a_moment_share_a_group() -> None:
+    """By time, whatever their symbols and prices: as back-adjusted copies do, and windows that share but a bar or two."""
+    at = np.array([100, 129, 159, 200, 215])  # of 30 bars: 100 and 129 share one bar, 129 and 159 none
+    table = raw(candles(5, 30), window_end=[iso(T[i]) for i in at])
+
+    def groups(table: pa.Table, **options: Any) -> list[int]:
+        return read_raw_windows(table, window_length=30, **options).groups.tolist()
+
+    assert groups(table) == [0, 0, 1, 2, 2]
+    assert groups(table.drop_columns("window_end")) == [0, 1, 2, 3, 4]
+    assert groups(table.append_column("symbol", pa.array(["A", "B", "A", "B", "B"]))) == [0, 0, 1, 2, 2]
+    # A reach of half as much, and of more.
+    assert groups(table, bar_interval="30s") == [0, 1, 2, 3, 4]
+    assert groups(table, bar_interval="2m") == [0, 0, 0, 0, 0]
+    # The same bars to the bit share one as well, whatever their times.
+    series = candles(1, 60)[0]
+    bars = np.stack(
+        [*candles(2, 30, seed=1), *(series[i : i + 30] for i in (0, 20)), candles(1, 30, seed=2)[0]]
+    )
+    assert groups(raw(bars, window_end=[iso(T[i]) for i in (40, 60, 150, 250, 299)])) == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("step", "told"), [(1, ""), (5, "0:05:00"), (0.5, "0:00:30")])
+def test_bars_that_look_as_if_they_lay_otherwise_apart_are_told(step: float, told: str) -> None:
+    ends = T[0] + np.arange(100, 124) * int(step * MINUTE)
+    table = raw(candles(24, 30), window_end=pa.array(ends, pa.timestamp("ns", "UTC")))
+    notices = read_raw_windows(table, window_length=30).notices
+    want = (
+        f"all windows end multiples of {told} apart, and bars are taken to be 0:01:00 apart; "
+        "if they are not, say so with --bar-interval (bar_interval=)"
+    )
+    assert notices == ((want,) if told else ())
+    assert read_raw_windows(table, window_length=30, bar_interval=f"{step:g}m").notices == ()
+    # Two windows may well lie so by chance.
+    assert read_raw_windows(table.slice(0, 2), window_length=30).notices == ((want,) if step < 1 else ())
+
+
+def test_spans_on_bars_that_warm_up_are_told(store: FeatureStore) -> None:
+    windows = candles(6, 30)
+    table = raw(windows, start=[1, 5, 18, 20, 19, -1], end=[5, 19, 22, 22, 20, -1])
+    several = read_raw_windows(table, window_length=30).notices
+    assert several == (
+        "rows 1 to 2 have spans of which no bar may be seen, for all of them warm up: nothing is learned of these "
+        "spans",
+        "rows 3, 5 have spans of which some bars may not be seen, for they warm up: these are left off",
+    )
+    one = read_raw_windows(table.slice(1, 2), window_length=30).notices
+    assert one == (
+        "row 1 has a span of which no bar may be seen, for all of them warm up: nothing is learned of this span",
+        "row 2 has a span of which some bars may not be seen, for they warm up: these are left off",
+    )
+    # Of a store as well, where a segment has just begun; a row that is dropped before is counted.
+    labelled = rows(
+        window_end=[100, 100, 320], **{"class": ["up"] * 3}, start=[95, 95, 309], end=[99, 99, 315]
+    )
+    got = read_labels(labelled, store, window_length=12)
+    assert got.notices[1:] == (
+        "row 3 has a span of which some bars may not be seen, for they warm up: these are left off",
+    )
+    assert f"note: {got.notices[1]}" in got.report()
+
+
+def test_one_huge_number_makes_no_times_of_rows(store: FeatureStore) -> None:
+    huge = [100, 110, 10**18, 130]
+    error = refused(
+        "no_such_bar", reading=lambda: read_labels(rows(window_end=huge, **{"class": list("abab")}), store)
+    )
+    assert error.rows == {"no_such_bar": [3]}
+    assert "window_end = 1000000000000000000; the bars are rows 0 to 458" in str(error)
+    spans = rows(
+        window_end=[100, 110, 120], **{"class": list("aba")}, start=[95, 105, 115], end=[99, 10**18, 119]
+    )
+    error = refused("span_outside", reading=lambda: read_labels(spans, store))
+    assert error.rows == {"span_outside": [2]}
+    # Nor one small number rows of times.
+    times = rows(window_end=[int(T[100]), 7, int(T[120])], **{"class": list("aba")})
+    assert refused("bad_time", reading=lambda: read_labels(times, store)).rows == {"bad_time": [2]}
+
+
 def test_raw_windows_that_repeat() -> None:
     windows = candles(3, 30)[[0, 1, 0, 2]]
     same = raw(windows, label=["up", "down", "up", "up"])
@@ -1029,6 +1167,8 @@ def test_raw_windows_may_have_symbols_and_times() -> None:
     assert got.symbols.tolist() == ["ES", "NQ", "ES"]
     assert got.times is not None
     assert got.times.tolist() == T[[40, 50, 60]].tolist()
+    assert got.first_times is not None
+    assert got.first_times.tolist() == (T[[40, 50, 60]] - 29 * MINUTE).tolist()
     assert got.weight.tolist() == [1, 0, 3]
     missing = raw(candles(2, 30), window_end=[iso(T[0]), None])
     error = refused("no_window_end", reading=lambda: read_raw_windows(missing, window_length=30))
@@ -1117,7 +1257,7 @@ def forged(path: Path, change: Callable[[dict[str, np.ndarray], dict[str, Any]],
     [
         (lambda t, r: t.pop("y"), "y"),
         (lambda t, r: t.pop("weight"), "its arrays are X, ends"),
-        (lambda t, r: t.update(more=t["y"]), "its arrays are X, ends, groups, more"),
+        (lambda t, r: t.update(more=t["y"]), "its arrays are X, ends, first_times, groups, more"),
         (lambda t, r: t.update(X=t["X"].astype(np.float64)), r"X is float64 of shape \(5, 10, 3\)"),
         (lambda t, r: t.update(X=t["X"][:, :9].copy()), r"X is float32 of shape \(5, 9, 3\)"),
         (lambda t, r: t["X"].put(7, np.nan), "X cannot be right"),
@@ -1265,6 +1405,20 @@ def test_the_command_imports_raw_windows(tmp_path: Path) -> None:
     assert "window with another number of bars: 4\n" in err
 
 
+def test_the_command_does_not_write_over_what_it_reads(
+    market: FeatureStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pq.read_table(folder / "expansions.parquet")
+    pq.write_table(table, tmp_path / "L.parquet")
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "L.parquet")
+    monkeypatch.chdir(tmp_path)
+    for output in ("L.parquet", tmp_path / "L.parquet", "link.parquet"):
+        code, out, err = command("--labels", "L.parquet", "--feature-dir", market.path, "--output", output)
+        message = "--output: is L.parquet, which is read; give another file, such as L.safetensors"
+        assert (code, out, err) == (2, "", f"error: {message}\n")
+    assert pq.read_table(tmp_path / "L.parquet").equals(table)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -1272,6 +1426,14 @@ def test_the_command_imports_raw_windows(tmp_path: Path) -> None:
         (
             ("--raw", "--feature-dir", "x"),
             "error: --feature-dir: does nothing with --raw; leave one of them out\n",
+        ),
+        (
+            ("--bar-interval", "5m"),
+            "error: --bar-interval: does nothing without --raw; leave one of them out\n",
+        ),
+        (
+            ("--raw", "--bar-interval", "5 bars"),
+            "error: --bar-interval: '5 bars' is not a duration; write for example '4h', '90m' or '1d'\n",
         ),
         (("--raw", "--stamp", "open"), "error: --stamp: does nothing with --raw; leave one of them out\n"),
         (

@@ -202,6 +202,55 @@ def test_spans_come_back(length, data) -> None:
     assert torch.equal(decode_spans(pointer, length), span)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    length=st.integers(1, 60),
+    before=st.integers(0, 9),
+    after=st.integers(0, 9),
+    point=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    data=st.data(),
+)
+def test_padding_moves_a_span_along_and_changes_nothing_else(length, before, after, point, data) -> None:
+    first = data.draw(st.integers(0, length - 1))
+    span = torch.tensor([[first, data.draw(st.integers(first, length - 1))]])
+    valid = torch.zeros(1, before + length + after, dtype=torch.bool)
+    # Its ends may be seen; what is hidden between them counts.
+    valid[0, before : before + length] = torch.tensor(
+        data.draw(st.lists(st.booleans(), min_size=length, max_size=length))
+    )
+    valid[0, [before, before + length - 1]] = True
+    padded = valid.shape[1]
+    assert torch.equal(encode_spans(span + before, padded, valid), encode_spans(span, length))
+    pointer = torch.tensor([point])
+    assert torch.equal(decode_spans(pointer, padded, valid), decode_spans(pointer, length) + before)
+    # Where nothing may be seen at all, the window is what it is.
+    assert torch.equal(decode_spans(pointer, padded, valid & False), decode_spans(pointer, padded))
+
+
+def test_what_lies_on_padding_is_left_off_a_span() -> None:
+    valid = torch.tensor([[False] * 3 + [True] * 5 + [False] * 2])
+    for given_, seen in (([0, 5], [3, 5]), ([4, 9], [4, 7]), ([1, 8], [3, 7]), ([0, 1], [3, 3])):
+        pointer = encode_spans(torch.tensor([given_]), 10, valid)
+        assert decode_spans(pointer, 10, valid).tolist() == [seen]
+
+
+@settings(deadline=None, max_examples=15)
+@given(before=st.integers(0, 6), after=st.integers(0, 6), position=st.booleans(), span_head=st.booleans())
+def test_padding_changes_no_answer(before, after, position, span_head) -> None:
+    torch.manual_seed(1)
+    model = Jade(3, hidden_size=8, num_layers=2, use_position=position, span_head=span_head).eval()
+    x = torch.randn(4, 11, 3)
+    padded = torch.full((4, before + 11 + after, 3), 1e4)
+    padded[:, before : before + 11] = x
+    valid = torch.zeros(padded.shape[:2], dtype=torch.bool)
+    valid[:, before : before + 11] = True
+    with torch.no_grad():
+        plain, hidden = model(x), model(padded, valid)
+    torch.testing.assert_close(hidden.logits, plain.logits)
+    torch.testing.assert_close(hidden.pointer, plain.pointer)
+    assert torch.equal(hidden.spans(padded.shape[1], valid), plain.spans(11) + before)
+
+
 @settings(deadline=None, max_examples=40)
 @given(length=st.integers(1, 300), center=st.floats(0, 1), share=st.floats(0, 1))
 def test_whatever_a_pointer_says_lies_in_the_window(length, center, share) -> None:

@@ -9,6 +9,7 @@ import moola.models  # noqa: F401
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -121,6 +122,8 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: `[n, K, D]` or `[n, K]`, finite where it may be seen.
             y: `[n]`, labels of any type.
             spans: `[n, 2]`, first and last bar of what is labelled, counted in the window from 0; −1 and −1 for none.
+                What of a span lies on hidden bars before or after the others is left off, and of a span that is hidden
+                altogether nothing is learned.
             valid_mask: `[n, K]`: which bars may be seen. What it hides changes nothing.
             sample_weight: `[n]`, how much each window counts; 0 leaves it out.
 
@@ -128,6 +131,7 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         and `FeatureMismatchError` for one of other features.
         """
         windows, valid = self._windows(X, valid_mask, fitting=True)
+        self._check_parameters()
         labels = validate_data(self, y=y, reset=False)
         check_classification_targets(labels)
         _same_length("y", labels, windows)
@@ -159,7 +163,7 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if encoder is None:
             settings = settings.model_copy(update={"freeze": "none"})
         augmentation = None
-        if self.augmentation is not False and config.augmentation is not None:
+        if (self.augmentation is None or self.augmentation) and config.augmentation is not None:
             augmentation = augmentation_for(examples, config.augmentation)
         self.model_ = new_model(config.model, windows.shape[2], seed=seed, encoder=encoder)
         self.result_ = fit_jade(
@@ -191,7 +195,9 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_spans(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.int64]:
         """The first and last bar of each window's span: `[n, 2]`.
 
-        −1 and −1 where the most likely class is one that had no spans when the model was fitted.
+        −1 and −1 where the most likely class is one that had no spans when the model was fitted. Hidden bars before and
+        after those that may be seen are padding: they move the span along with the window, and change nothing else.
+        Hidden bars in between count as bars, and cut the window's memory in two.
         """
         logits, spans = self._predict(X, valid_mask)
         spans[~self.span_classes_[logits.argmax(axis=1)]] = -1
@@ -214,6 +220,36 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             logits.append(output.logits.double().cpu().numpy())
             spans.append(output.spans(windows.shape[1], seen).cpu().numpy())
         return np.concatenate(logits), np.concatenate(spans)
+
+    def _check_parameters(self) -> None:
+        """Refuses parameters of another type; what range they have is for the configuration to say."""
+        whole, number = "give a whole number", "give a number"
+        for name, kind, wanted in (
+            ("hidden_size", Integral, whole),
+            ("epochs", Integral, whole),
+            ("batch_size", Integral, whole),
+            ("lr", Real, number),
+            ("validation_fraction", Real, number),
+        ):
+            given = getattr(self, name)
+            none = given is None and name != "validation_fraction"
+            if not none and (isinstance(given, bool | np.bool_) or not isinstance(given, kind)):
+                raise ConfigError(name, f"{given!r} is of type {type(given).__name__}; {wanted}")
+        if not 0 <= self.validation_fraction < 1:
+            problem = f"{self.validation_fraction!r} is no share; give 0, or up to less than 1"
+            raise ConfigError("validation_fraction", problem)
+        if not (self.augmentation is None or isinstance(self.augmentation, bool | np.bool_)):
+            problem = f"{self.augmentation!r} is of type {type(self.augmentation).__name__}"
+            raise ConfigError("augmentation", f"{problem}; give True or False")
+        if isinstance(self.settings, str) or not all(isinstance(one, str) for one in self.settings):
+            problem = f"{self.settings!r} is no list of texts"
+            raise ConfigError("settings", f"{problem}; give each as 'training.finetune.weight_decay=1e-3'")
+        weight = self.class_weight
+        if not (weight is None or isinstance(weight, Mapping)) and not (
+            isinstance(weight, str) and weight == "balanced"
+        ):
+            problem = f"{self.class_weight!r} is none; give 'balanced', or a mapping of classes to factors"
+            raise ConfigError("class_weight", problem)
 
     def _config(self, y: NDArray[Any]) -> Config:
         """The configuration, with what was given to the estimator."""
@@ -248,6 +284,11 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dimensions = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         if dimensions > 3:
             raise ConfigError("X", f"has {dimensions} dimensions; give [n, K, D], or [n, K] for one feature")
+        if dimensions == 3 and 0 in (shape := np.shape(X))[1:]:
+            what = "bars" if shape[1] == 0 else "features"
+            raise ConfigError(
+                "X", f"is of shape {list(shape)}, without {what}; give [n, K, D], at least one of each"
+            )
         valid = None
         if valid_mask is not None:
             X, valid = np.asarray(X), np.asarray(valid_mask)

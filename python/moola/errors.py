@@ -341,11 +341,16 @@ LABEL_KINDS: Mapping[str, tuple[str, str]] = {
         "missing class",
         "name the class of each window, or drop the row; what is no expansion is a class too, such as none",
     ),
+    "bad_class": (
+        "class that is no name",
+        "name classes by texts, whole numbers or booleans, one a window",
+    ),
     "no_window_end": ("missing window_end", "give the last bar of each window, by its time or its row"),
     "bad_number": ("value that is not a whole number", "repair it: rows and bar numbers are whole numbers"),
     "bad_time": (
         "time that cannot be read",
-        "write times as ISO 8601 with their offset, or say how they are written with --time-format and --tz",
+        "write times as ISO 8601 with their offset, or say how they are written with --time-format and --tz "
+        "(of moola import-labels)",
     ),
     "unknown_symbol": (
         "symbol that the store does not have",
@@ -371,8 +376,8 @@ LABEL_KINDS: Mapping[str, tuple[str, str]] = {
     "span_reversed": ("span that ends before it starts", "exchange its start and end"),
     "span_outside": (
         "span outside its window",
-        "correct the span, or give a --window-length in which it lies; --span-kind says what its "
-        "numbers count",
+        "correct the span, or give a --window-length in which it lies; --span-kind (of moola "
+        "import-labels) says what its numbers count",
     ),
     "bad_weight": (
         "weight that is no finite number from 0 on",

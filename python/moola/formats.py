@@ -64,6 +64,9 @@ class Input:
         """Whether nobody waits for its rows any more: for work that takes longer than a batch."""
 
     def refusal(self, problem: str, advice: str) -> InputError:
+        if self.contents == "labels" and "--" in advice:
+            # Other commands read labels too, and take them only as they usually are.
+            advice += " (of moola import-labels)"
         return InputError(problem, advice, source=self.name)
 
     def take_schema(self, schema: Any) -> None:

@@ -227,7 +227,9 @@ def predict(
     - `known_at`, one bar interval of the symbol later: no sooner can anybody know the row;
     - `p_CLASS` for each class, calibrated; they sum to 1;
     - `start` and `end`, the times of the span's first and last bar, null where the most likely class has no spans;
-    - `seen`: whether any bar of the window was in training or pre-training. Scores of such windows flatter.
+    - `seen`: whether any bar of the window was in training or pre-training. Scores of such windows flatter. It goes by
+      symbol and time: the same bars under another symbol count as unseen. Null where nobody knows, since a model
+      learned from windows that did not say when they were.
 
     Times are UTC. A row depends on no bar after its `window_end`, to the bit, and on a CPU on nothing but its window.
     With `output` memory is bounded by a few batches.
@@ -318,7 +320,7 @@ def predict(
             *map(pa.array, np.ascontiguousarray(probabilities.T)),
             times(ends[:, 0], there),
             times(ends[:, 1], there),
-            pa.array(models.learned.seen(windows.symbols, first, last)),
+            _seen(models.learned, windows.symbols, first, last),
         ]
 
     columns = [
@@ -335,6 +337,13 @@ def predict(
         return write_parquet(table, output, progress)
     batches = list(table.batches(progress))
     return pa.concat_tables(batches) if batches else table.schema.empty_table()
+
+
+def _seen(
+    learned: LearnedBars, symbols: Sequence[str], first: NDArray[np.int64], last: NDArray[np.int64]
+) -> pa.Array:
+    seen = learned.seen(symbols, first, last)
+    return pa.array(seen, mask=None if learned.complete else ~seen)
 
 
 def member_runs(given: Sequence[RunPath]) -> list[Path]:

@@ -65,10 +65,11 @@ class _Warp(nn.Module):
         Args:
             x: `[B, K, D]`, floating; with `candles`, D = 4: open, high, low, close.
             keys: `[B]` int64, see `window_keys`.
-            spans: `[B, 2]` int64, the first and the last bar of each window's span, −1 for none.
+            spans: `[B, 2]` int64, the first and the last bar of each window's span, −1 and −1 for none.
             valid: `[B, K]` bool, the bars that count; all where it is not given.
 
-        Raises `ConfigError`, naming the argument, for a shape or a type that does not fit.
+        Raises `ConfigError`, naming the argument, for a shape or a type that does not fit, and on a CPU for spans that
+        are reversed or lie outside their windows. On another device nobody looks, for that would wait for it.
         """
         _check(x, keys, spans, valid, self.candles)
         if not self.training or self.sigma == 0 or self.p == 0 or not x.numel():
@@ -350,6 +351,19 @@ def _check(x: Tensor, keys: Tensor, spans: Tensor | None, valid: Tensor | None, 
         if tensor is not None and (tensor.dtype != dtype or tensor.shape != shape):
             problem = f"is {tensor.dtype} of shape {list(tensor.shape)}"
             raise ConfigError(name, f"{problem}; with this x, give {dtype} of shape {list(shape)}")
+    if spans is not None and spans.device.type == "cpu":
+        _check_spans(spans, length)
+
+
+def _check_spans(spans: Tensor, length: int) -> None:
+    first, last = spans.unbind(1)
+    fine = ((first >= 0) & (first <= last) & (last < length)) | ((first == -1) & (last == -1))
+    if not bool(fine.all()):
+        wrong = int((~fine).int().argmax())
+        problem = f"is {int(first[wrong])} to {int(last[wrong])} for window {wrong}"
+        raise ConfigError(
+            "spans", f"{problem}; give first and last bar, from 0 to {length - 1}, or −1 and −1 for none"
+        )
 
 
 def _numbers(name: str, given: Numbers) -> Tensor:

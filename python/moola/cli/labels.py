@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,15 @@ def import_labels(
     ] = False,
     window_length: Annotated[
         int | None, typer.Option(help="Bars in a window.", show_default="the store's; 105 with --raw")
+    ] = None,
+    bar_interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="With --raw and window_end: the time from bar to bar.",
+            show_default="1m",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     columns: Annotated[
         str | None,
@@ -108,15 +118,21 @@ def import_labels(
         "extra": extra,
         "stamp": stamp,
     }
-    of_raw = {"feature_set": feature_set, "config": config}
+    of_raw = {"feature_set": feature_set, "config": config, "bar_interval": bar_interval}
     for name, value in (of_store | {"feature_dir": feature_dir} if raw else of_raw).items():
         if value is not None:
             raise ConfigError(name, f"does nothing with{'' if raw else 'out'} --raw; leave one of them out")
+    for source in (labels, config):
+        if source is not None and os.path.exists(output) and os.path.samefile(source, output):
+            raise ConfigError(
+                "output", f"is {source}, which is read; give another file, such as L.safetensors"
+            )
     options: dict[str, Any] = {"columns": columns, "tz": tz, "time_format": time_format}
     if window_length is not None:
         options["window_length"] = window_length
     if raw:
         options |= {"feature_set": feature_set or "ohlc4", "config": config and read_yaml(config)}
+        options |= {"bar_interval": bar_interval} if bar_interval else {}
         windows = read_raw_windows(labels, **options)
     elif feature_dir is None:
         raise ConfigError("feature_dir", "is missing; give the store that was labelled, or --raw")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,10 +15,10 @@ from moola import _core
 from moola.build import PARAMETERS, describe_features
 from moola.cores import usable_cores
 from moola.labels.nested import NestedBars
-from moola.labels.overlaps import group_bars, same_windows
+from moola.labels.overlaps import group_bars, group_overlaps, join_groups, same_windows
 from moola.labels.refusals import Refusals
 from moola.labels.repeats import resolve_labels
-from moola.labels.spans import NONE, ROLES, check_spans, has_spans, whole_numbers
+from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable
 from moola.labels.windows import LabelledWindows, check_length
 
@@ -40,6 +41,7 @@ def read_raw_windows(
     feature_set: str = "ohlc4",
     config: FeatureConfig | Mapping[str, Any] | None = None,
     window_length: int = 105,
+    bar_interval: str | int | timedelta = "1m",
     columns: Mapping[str, str] | str | None = None,
     tz: str | None = None,
     time_format: str | None = None,
@@ -53,13 +55,17 @@ def read_raw_windows(
 
     Nothing is known of what came before a window: each is a segment of its own, and its first `warmup_bars` bars (20,
     unless `config` says otherwise) are not valid, nor those before both swings exist where the set uses them. `starts`
-    and `ends` are consecutive, as if the windows lay one after another. Where windows hold the same bars they do
-    overlap, and share a group: give `groups` to whatever splits them.
+    and `ends` are consecutive, as if the windows lay one after another. Two windows share a group where they hold the
+    same bars (see :func:`moola.labels.overlaps.group_bars`: three in a row, to the bit) and, where `window_end` says
+    when, also where they share a moment, whatever their symbols and prices: give `groups` to whatever splits them.
+    Of `window_end` the time of the first bar is reckoned, K − 1 intervals before. Where bars are missing in a window it
+    began earlier than that.
 
     Args:
         path: A Parquet or Arrow IPC file, or any object with `__arrow_c_stream__`.
         feature_set, config: As for `moola.compute_features`.
         window_length: K, which all windows have.
+        bar_interval: The time from bar to bar, such as `'5m'`, where `window_end` is given.
         columns: From a file's column to its role, for columns that are not called as above.
         tz, time_format: How times in `window_end` are written.
 
@@ -72,6 +78,7 @@ def read_raw_windows(
         ConfigError: an option that makes no sense.
     """
     window_length = check_length("window_length", window_length)
+    interval = _nanoseconds(bar_interval)
     described = describe_features(feature_set, config)
     settings = _settings(config)
     with tempfile.TemporaryDirectory(prefix="moola-") as scratch:
@@ -99,6 +106,12 @@ def read_raw_windows(
     refusals.check()
     kept = label.kept
     n = len(kept)
+    symbols = np.array([refusals.symbols[row] for row in kept] if refusals.symbols else [""] * n, np.str_)
+    groups, first_times = group_bars(hashes[kept]), None
+    if times is not None:
+        times = times[kept]
+        first_times = times - (window_length - 1) * interval
+        groups = join_groups((groups, group_overlaps(first_times, times)))
     starts = np.arange(n) * window_length
     return LabelledWindows(
         X=x if n == table.rows else x[kept],
@@ -107,18 +120,23 @@ def read_raw_windows(
         classes=label.classes,
         spans=spans[kept],
         weight=label.weight,
-        symbols=np.array([refusals.symbols[row] for row in kept] if refusals.symbols else [""] * n, np.str_),
+        symbols=symbols,
         starts=starts,
         ends=starts + (window_length - 1),
-        times=None if times is None else times[kept],
-        groups=group_bars(hashes[kept]),
+        times=times,
+        first_times=first_times,
+        groups=groups,
         splits=None,
         feature_names=tuple(name for name, _, _ in described),
         feature_set=feature_set,
         parameters=dict(zip(PARAMETERS, settings, strict=True)),
         window_length=window_length,
         store_id="",
-        notices=label.notices,
+        notices=(
+            *label.notices,
+            *hidden_spans(kept, spans[kept], valid[kept]),
+            *_interval_notice(times, interval),
+        ),
     )
 
 
@@ -169,6 +187,30 @@ def _spans(table: LabelTable, refusals: Refusals, length: int) -> Numbers:
         )
     spans, there = whole_numbers(table, start, end, refusals)
     return check_spans(table, refusals, spans, there, length)
+
+
+def _nanoseconds(bar_interval: str | int | timedelta) -> int:
+    from moola.config import parse_duration
+
+    return parse_duration(bar_interval, "bar_interval")
+
+
+def _interval_notice(times: Numbers | None, interval: int) -> tuple[str, ...]:
+    """What to say where the times of windows look as if bars lay further apart, or closer, than they are said to."""
+    if times is None:
+        return ()
+    apart = int(np.gcd.reduce(times - times[0]))
+    if not apart or not (apart % interval or (apart > interval and len(times) >= _TELLING)):
+        return ()
+    return (
+        f"all windows end multiples of {timedelta(microseconds=apart // 1000)} apart, and bars are taken to be "
+        f"{timedelta(microseconds=interval // 1000)} apart; if they are not, say so with --bar-interval "
+        "(bar_interval=)",
+    )
+
+
+# Of so many windows of minute bars, chance would not end all at multiples of two minutes or more.
+_TELLING = 20
 
 
 def _times(table: LabelTable, refusals: Refusals) -> Numbers | None:

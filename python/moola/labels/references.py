@@ -17,7 +17,7 @@ from moola.errors import ConfigError, format_time
 from moola.labels.overlaps import group_overlaps
 from moola.labels.refusals import Refusals
 from moola.labels.repeats import resolve_labels
-from moola.labels.spans import NONE, ROLES, check_spans, has_spans, whole_numbers
+from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable, are_times
 from moola.labels.windows import LabelledWindows, check_length
 from moola.splits import NAMES
@@ -124,6 +124,7 @@ def read_labels(
         starts=starts,
         ends=ends,
         times=np.array(times[ends]),
+        first_times=np.array(times[starts]),
         # Markets move together: what one symbol does tells of another at the same time.
         groups=group_overlaps(times[starts], times[ends]),
         splits=_splits(store, starts, ends),
@@ -132,7 +133,7 @@ def read_labels(
         parameters=store.config,
         window_length=length,
         store_id=store.id,
-        notices=label.notices,
+        notices=(*label.notices, *hidden_spans(label.kept, spans, valid)),
     )
 
 
@@ -378,7 +379,8 @@ class _Finder:
             raise ConfigError(
                 "stamp",
                 "is not given, and this store was built with --stamp close: its bars are known by their open times. "
-                "Say close if labels have the times of the source, open if they have those of the store",
+                "Say close if labels have the times of the source, open if they have those of the store, with "
+                "moola import-labels --stamp (stamp=)",
             )
         times = self.table.times(role)
         if role != "window_end" and (numbers := self._numbers[role]) is not None:

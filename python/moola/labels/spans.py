@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moola import _core
+from moola.errors import listed_rows
 
 if TYPE_CHECKING:
     from moola.labels.refusals import Refusals
     from moola.labels.table import LabelTable
 
-__all__ = ["NONE", "ROLES", "check_spans", "has_spans", "whole_numbers"]
+__all__ = ["NONE", "ROLES", "check_spans", "has_spans", "hidden_spans", "in_spans", "whole_numbers"]
 
 ROLES = ("start", "end")
 NONE = -1
@@ -72,3 +73,38 @@ def check_spans(
     refusals.add("span_reversed", has & (spans[:, 0] > spans[:, 1]), both)
     refusals.add("span_outside", has & ((spans[:, 0] < 0) | (spans[:, 1] >= length)), outside)
     return np.where(there, spans, NONE)
+
+
+def in_spans(spans: Numbers, length: int) -> Flags:
+    """`[n, K]`: which bars of each window lie in its span `[n, 2]`; none where that is −1 and −1."""
+    bars = np.arange(length)
+    inside: Flags = (spans[:, :1] <= bars) & (bars <= spans[:, 1:]) & (spans[:, :1] >= 0)
+    return inside
+
+
+def hidden_spans(rows: NDArray[np.intp], spans: Numbers, valid: Flags) -> tuple[str, ...]:
+    """What to say of spans on bars that may not be seen, because they warm up.
+
+    Args:
+        rows: `[n]`, the row of each window in the file, from 0.
+        spans: `[n, 2]`.
+        valid: `[n, K]`, which bars may be seen.
+    """
+    inside = in_spans(spans, valid.shape[1])
+    some, hidden = (inside & valid).any(axis=1), (inside & ~valid).any(axis=1)
+    notices = []
+    for which, several, one in (
+        (
+            hidden & ~some,
+            "have spans of which no bar may be seen, for all of them warm up: nothing is learned of these spans",
+            "has a span of which no bar may be seen, for all of them warm up: nothing is learned of this span",
+        ),
+        (
+            hidden & some,
+            "have spans of which some bars may not be seen, for they warm up: these are left off",
+            "has a span of which some bars may not be seen, for they warm up: these are left off",
+        ),
+    ):
+        if numbers := (rows[which] + 1).tolist():
+            notices.append(f"{listed_rows(numbers)} {several if len(numbers) > 1 else one}")
+    return tuple(notices)

@@ -89,6 +89,11 @@ class LabelTable:
             is not None
         }
         if missing := [role for role in required if role not in at]:
+            if "features" not in roles and self._holds_bars():
+                raise self.source.refusal(
+                    f"has no column for {', '.join(missing)}, and holds its windows itself, as lists of bars",
+                    "Import it first, with moola import-labels --raw (read_raw_windows)",
+                )
             raise self.source.refusal(
                 f"has no column for {', '.join(missing)}; its columns are {listed(self.source.names)}",
                 f"Labels need {', '.join(required)}. Name what is called otherwise with --columns "
@@ -112,6 +117,16 @@ class LabelTable:
             raise self.source.refusal("holds no labels", "Check how it was made")
         self._columns = {role: pa.concat_arrays(parts) for role, parts in chunks.items()}
 
+    def _holds_bars(self) -> bool:
+        column = find_column(self.source, "features", _NAMES["features"], {})
+        return (
+            column is not None
+            and self.source.types is not None
+            and any(
+                is_type(kind, self.source.types[column]) for kind in ("list", "large_list", "fixed_size_list")
+            )
+        )
+
     def has(self, role: str) -> bool:
         """Whether there is such a column."""
         return role in self._columns
@@ -121,11 +136,20 @@ class LabelTable:
         return self._names[role]
 
     def text(self, role: str, row: int) -> str:
-        """A value as the file has it, stripped, empty for null; whole numbers without a decimal point."""
-        value = self._columns[role][row]
-        if is_type("floating", value.type) and value.is_valid and float(value.as_py()).is_integer():
-            return str(int(value.as_py()))
+        """A value as the file has it, stripped, empty for null and NaN; whole numbers without a decimal point."""
+        value = self._value(role, row)
+        if is_type("floating", value.type) and value.is_valid:
+            number = float(value.as_py())
+            return "" if np.isnan(number) else str(int(number)) if number.is_integer() else str(number)
+        if is_text(value.type) and value.is_valid:
+            # A column of texts may hold any bytes, at which Arrow's own way to read it fails.
+            text: str = value.as_buffer().to_pybytes().decode(errors="replace")
+            return text.strip()
         return text_of(value).strip()
+
+    def _value(self, role: str, row: int) -> Any:
+        value = self._columns[role][row]
+        return value.value if is_type("dictionary", value.type) else value
 
     def given(self, role: str, row: int) -> str:
         """A value with the name of its column, for messages."""
@@ -203,16 +227,47 @@ class LabelTable:
         )
 
     def classes(self, refusals: Refusals) -> list[str]:
-        """The class of each row."""
-        texts = self.texts("class")
-        missing = np.array([not text for text in texts])
-        refusals.add("no_class", missing, partial(self.given, "class"))
+        """The class of each row, by its name: a text, a whole number or a boolean.
+
+        Missing is what is null or empty, NaN or NaT, also where a table of texts spells it so.
+        """
+        texts, problems = self.texts("class"), [self._no_name(row) for row in range(self.rows)]
+        missing = np.array([text in _MISSING for text in texts])
+        refusals.add("no_class", missing, lambda row: f"{self.name('class')} = {texts[row] or 'nothing'}")
+        refusals.add(
+            "bad_class",
+            np.array([problem is not None for problem in problems]),
+            lambda row: f"{self.given('class', row)}, {problems[row]}",
+        )
         return texts
+
+    def _no_name(self, row: int) -> str | None:
+        """Why a value names no class."""
+        value = self._value("class", row)
+        if not value.is_valid or is_type("boolean", value.type) or is_type("integer", value.type):
+            return None
+        if is_type("floating", value.type):
+            return None if float(value.as_py()).is_integer() else "which is not whole"
+        if not is_text(value.type):
+            return f"which is {value.type}"
+        try:
+            value.as_buffer().to_pybytes().decode()
+        except UnicodeDecodeError:
+            return "which is no UTF-8"
+        return None
+
+
+# What pandas and NumPy write for a missing value. Not "None", which is what many call the class of nothing.
+_MISSING = ("", "nan", "NaN", "NaT", "<NA>")
 
 
 def are_times(numbers: NDArray[np.int64] | None) -> bool:
-    """Whether a column holds times: what are no whole numbers, or some too large for rows and bars."""
-    return numbers is None or bool((numbers >= EPOCH_FIRST).any())
+    """Whether a column holds times: what are no whole numbers, or for the most part too large for rows and bars."""
+    if numbers is None:
+        return True
+    # Reasons, and -1 for none, say nothing.
+    known = numbers[(numbers > _core.TIME_LOCAL) & (numbers != -1)]
+    return bool(len(known)) and 2 * int((known >= EPOCH_FIRST).sum()) >= len(known)
 
 
 _REASONS = {

@@ -23,6 +23,7 @@ FORMAT_VERSION = 2
 _KEY = "moola_labels"
 
 _PER_WINDOW = ("y", "spans", "weight", "starts", "ends", "groups")
+_OPTIONAL = ("times", "first_times", "splits")
 _DTYPES: Mapping[str, Any] = {
     "X": np.float32,
     "valid_mask": np.bool_,
@@ -33,6 +34,7 @@ _DTYPES: Mapping[str, Any] = {
     "starts": np.int64,
     "ends": np.int64,
     "times": np.int64,
+    "first_times": np.int64,
     "groups": np.int64,
     "splits": np.int8,
 }
@@ -81,6 +83,9 @@ class LabelledWindows:
     """K."""
     store_id: str
     """The store whose rows `starts` and `ends` are; `""` for windows that were cut beforehand."""
+    first_times: NDArray[np.int64] | None = None
+    """`[n]`, the open time of its first bar, UTC nanoseconds; reckoned back from the last for raw windows. None where
+    it is not known."""
     notices: tuple[str, ...] = ()
     """Lines from reading the labels that a person should see."""
     reach: int | None = None
@@ -111,7 +116,7 @@ class LabelledWindows:
             chosen = chosen.astype(np.int64, casting="same_kind") if chosen.size else chosen.astype(np.int64)
         arrays: dict[str, Any] = {
             name: None if (array := getattr(self, name)) is None else array[chosen]
-            for name in ("X", "valid_mask", "symbols", "times", "splits", *_PER_WINDOW)
+            for name in ("X", "valid_mask", "symbols", *_OPTIONAL, *_PER_WINDOW)
         }
         return replace(self, **arrays, notices=())
 
@@ -162,7 +167,7 @@ class LabelledWindows:
         names, codes = np.unique(self.symbols, return_inverse=True)
         arrays: dict[str, Any] = {"X": self.X, "valid_mask": self.valid_mask, "symbols": codes.reshape(-1)}
         arrays |= {name: getattr(self, name) for name in _PER_WINDOW}
-        arrays |= {name: array for name in ("times", "splits") if (array := getattr(self, name)) is not None}
+        arrays |= {name: array for name in _OPTIONAL if (array := getattr(self, name)) is not None}
         record = {
             "format_version": FORMAT_VERSION,
             "classes": self.classes,
@@ -222,7 +227,7 @@ def _parsed(record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> d
     length, reach = record["window_length"], record["reach"]
     n, width = len(tensors["y"]), len(names["feature_names"])
     shapes: dict[str, tuple[int, ...]] = {"X": (n, length, width), "valid_mask": (n, length), "spans": (n, 2)}
-    expected = set(_DTYPES) - ({"times", "splits"} - set(tensors))
+    expected = set(_DTYPES) - (set(_OPTIONAL) - set(tensors))
     if set(tensors) != expected:
         raise ValueError(f"its arrays are {', '.join(sorted(tensors))}, not {', '.join(sorted(expected))}")
     for name, array in tensors.items():
@@ -250,8 +255,7 @@ def _parsed(record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> d
     return {
         **{name: tensors[name] for name in ("X", "valid_mask", *_PER_WINDOW)},
         "symbols": np.array(names["symbols"] or [""], np.str_)[tensors["symbols"]],
-        "times": tensors.get("times"),
-        "splits": tensors.get("splits"),
+        **{name: tensors.get(name) for name in _OPTIONAL},
         "classes": tuple(names["classes"]),
         "feature_names": tuple(names["feature_names"]),
         "feature_set": record["feature_set"],

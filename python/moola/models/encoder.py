@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from moola.models.config import Architecture
 from moola.models.dropout import Dropout
+from moola.models.spans import visible_stretch
 
 if TYPE_CHECKING:
     from moola.models.weights import Origin
@@ -100,9 +101,7 @@ class Encoder(nn.Module):
         """
         x = self.input_dropout(x)
         if self.use_position:
-            steps = x.shape[1]
-            position = torch.arange(steps, device=x.device, dtype=x.dtype) / max(steps - 1, 1)
-            x = torch.cat([x, position.expand(len(x), steps)[..., None]], dim=2)
+            x = torch.cat([x, _positions(x, valid)[..., None]], dim=2)
         if valid is not None and valid.device.type == "cpu" and valid.all():
             # Looking costs nothing there; elsewhere it would wait for the device.
             valid = None
@@ -112,6 +111,15 @@ class Encoder(nn.Module):
         for i, layer in enumerate(self.layers):
             y = layer(y if i == 0 else self.between(y), hidden)
         return y.transpose(0, 1)
+
+
+def _positions(x: Tensor, valid: Tensor | None) -> Tensor:
+    """`[B, K]`: t/(K − 1) of each bar t, with padding before and after what may be seen not counted."""
+    bars = torch.arange(x.shape[1], device=x.device)
+    if valid is None:
+        return (bars.to(x.dtype) / max(len(bars) - 1, 1)).expand(x.shape[:2])
+    begin, end = (bar[:, None] for bar in visible_stretch(valid))
+    return (bars - begin).to(x.dtype) / (end - begin).clamp(min=1)
 
 
 def pool(encoded: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -33,13 +33,16 @@ class JadeOutput(NamedTuple):
     def spans(self, length: int, valid: Tensor | None = None) -> Tensor:
         """Where the spans lie, `[B, 2]`, first and last bar: by the span head where there is one, else by the pointer.
 
+        Either lies where the window may be seen, and hidden bars before and after that move it along with the window,
+        and change nothing else. Hidden bars within cut an LSTM's memory in two, and the pointer counts them as bars.
+
         Args:
             length: K.
             valid: `[B, K]`: which bars may be seen.
         """
         if self.span_logits is not None:
             return most_likely_spans(self.span_logits, valid)
-        return decode_spans(self.pointer, length)
+        return decode_spans(self.pointer, length, valid)
 
 
 class Jade(nn.Module):

@@ -5,39 +5,64 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["decode_spans", "encode_spans", "most_likely_spans"]
+__all__ = ["decode_spans", "encode_spans", "most_likely_spans", "visible_stretch"]
 
 # Of a hidden bar: less than what all others may weigh together.
 _OUTSIDE = -1e6
 
 
-def encode_spans(spans: Tensor, length: int) -> Tensor:
+def visible_stretch(valid: Tensor) -> tuple[Tensor, Tensor]:
+    """`[B]` each: the first and the last bar that `valid [B, K]` shows; the window's own where it shows none."""
+    marks = valid.byte()
+    return marks.argmax(dim=1), valid.shape[1] - 1 - marks.flip(1).argmax(dim=1)
+
+
+def encode_spans(spans: Tensor, length: int, valid: Tensor | None = None) -> Tensor:
     """The pointer's target: `[B, 2]`, center and length.
 
     For a span from bar s to bar e of a window of K bars: `center = (s + e)/2/(K − 1)`, `length = (e − s + 1)/K`; at
-    K = 1 center is 0. What is given for a span of −1, −1 (none) means nothing and must be left out of the loss.
+    K = 1 center is 0. The window is what may be seen of it, from the first such bar to the last: hidden bars before and
+    after it are padding and change nothing, those between count. Of a span, too, what lies on the padding is left off.
+    What is given for a span of −1, −1 (none) means nothing and must be left out of the loss.
 
     Args:
         spans: `[B, 2]`, first and last bar in the window.
-        length: K.
+        length: How many bars there are, with those that are hidden.
+        valid: `[B, length]`: which bars may be seen; all unless given.
     """
-    first, last = spans.double().unbind(dim=1)
-    center = (first + last) / 2 / (length - 1) if length > 1 else torch.zeros_like(first)
-    return torch.stack([center, (last - first + 1) / length], dim=1).float()
+    begin, bars = _windows(spans, length, valid)
+    last_bar = (bars - 1)[:, None]
+    first, last = torch.minimum((spans - begin[:, None]).clamp(min=0), last_bar).double().unbind(dim=1)
+    center = (first + last) / 2 / (bars - 1).clamp(min=1)
+    return torch.stack([center, (last - first + 1) / bars], dim=1).float()
 
 
-def decode_spans(pointer: Tensor, length: int) -> Tensor:
-    """The span that a pointer means: `[B, 2]` int64, first and last bar, inside the window. Inverts `encode_spans`.
+def decode_spans(pointer: Tensor, length: int, valid: Tensor | None = None) -> Tensor:
+    """The span that a pointer means: `[B, 2]` int64, first and last bar, inside what may be seen of the window.
+
+    Inverts `encode_spans`, with the same `length` and `valid`.
 
     Args:
         pointer: `[B, 2]`, center and length in [0, 1].
-        length: K.
+        length: How many bars there are, with those that are hidden.
+        valid: `[B, length]`: which bars may be seen; all unless given.
     """
+    begin, count = _windows(pointer, length, valid)
     center, share = pointer.double().unbind(dim=1)
-    bars = (share * length).round().clamp(1, length)
-    first = (center * (length - 1) - (bars - 1) / 2).round()
-    first = torch.minimum(first.clamp(min=0), length - bars)
-    return torch.stack([first, first + bars - 1], dim=1).long()
+    bars = torch.minimum((share * count).round().clamp(min=1), count)
+    first = (center * (count - 1) - (bars - 1) / 2).round()
+    first = torch.minimum(first.clamp(min=0), count - bars)
+    return torch.stack([first, first + bars - 1], dim=1).long() + begin[:, None]
+
+
+def _windows(given: Tensor, length: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`[B]` each: where each window begins, and how many bars it has, once the padding around it is taken off."""
+    if valid is None:
+        return given.new_zeros(len(given), dtype=torch.int64), given.new_full(
+            (len(given),), length, dtype=torch.int64
+        )
+    begin, end = visible_stretch(valid)
+    return begin, end - begin + 1
 
 
 def most_likely_spans(span_logits: Tensor, valid: Tensor | None = None) -> Tensor:

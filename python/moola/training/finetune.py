@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from moola.augment import Augmentation, AugmentationConfig, window_keys
 from moola.data.order import WindowOrder
 from moola.errors import ConfigError, NotFiniteError
+from moola.labels.spans import in_spans
 from moola.models.config import FinetuneConfig, ModelConfig
 from moola.models.dropout import seed_dropout
 from moola.models.encoder import Encoder, pool
@@ -230,25 +231,29 @@ class _Windows(NamedTuple):
     x: Tensor
     """`[n, K, D]`; once encoded `[n, K, 2H]`, or `[n, 1, 2H]` where pooling is all the heads do with it."""
     valid: Tensor | None
+    shown: Tensor | None
+    """`[n, K]`: as `valid`, also once they are pooled; None where nothing is hidden."""
     y: Tensor
     spans: Tensor
     type_weight: Tensor
     pointer_weight: Tensor
-    """0 where there is no span."""
+    """0 where there is no span of which a bar may be seen."""
     span_weight: Tensor
 
     @classmethod
     def of(cls, examples: Examples, factors: NDArray[np.float64], device: torch.device) -> _Windows:
         weight = examples.weight.astype(np.float64)
-        has_span = examples.spans[:, 0] >= 0
+        has_span = _seen_spans(examples)
 
         def normalised(weights: NDArray[np.float64]) -> Tensor:
             mean = weights.mean()
             return torch.tensor(weights / mean if mean > 0 else weights, dtype=torch.float32, device=device)
 
+        valid = None if examples.valid.all() else torch.tensor(examples.valid, device=device)
         return cls(
             torch.tensor(examples.X, dtype=torch.float32, device=device),
-            None if examples.valid.all() else torch.tensor(examples.valid, device=device),
+            valid,
+            valid,
             torch.tensor(examples.y, device=device),
             torch.tensor(examples.spans, device=device),
             normalised(weight * factors[examples.y]),
@@ -295,7 +300,9 @@ class _Objective(nn.Module):
         """`[tasks]`, of a batch."""
         losses = [(batch.type_weight * F.cross_entropy(output.logits, batch.y, reduction="none")).mean()]
         if "pointer" in self.tasks:
-            errors = huber(output.pointer, encode_spans(batch.spans, self.length), _POINTER_DELTA)
+            errors = huber(
+                output.pointer, encode_spans(batch.spans, self.length, batch.shown), _POINTER_DELTA
+            )
             losses.append((batch.pointer_weight * (errors @ self.pointer_weights)).mean())
         if "span" in self.tasks and output.span_logits is not None:
             targets = span_targets(batch.spans, self.length, self.edge)
@@ -412,7 +419,7 @@ def fit_jade(
                 if augmentation is not None:
                     keys = window_keys(seed, epoch, number, place // count)
                     x, spans, valid = augmentation(batch.x, keys, batch.spans, batch.valid)
-                    batch = batch._replace(x=x, spans=spans, valid=valid)
+                    batch = batch._replace(x=x, spans=spans, valid=valid, shown=valid)
                 seed_dropout(model, seed, epoch, step)
                 losses = objective.losses((model.heads if encoded else model)(batch.x, batch.valid), batch)
                 optimizer.zero_grad()
@@ -492,9 +499,15 @@ def _class_factors(settings: FinetuneConfig, examples: Examples, classes: int) -
     return np.array(given, np.float64)
 
 
+def _seen_spans(examples: Examples) -> NDArray[np.bool_]:
+    """`[n]`: whether there is a span of which a bar may be seen."""
+    seen: NDArray[np.bool_] = (in_spans(examples.spans, examples.valid.shape[1]) & examples.valid).any(axis=1)
+    return seen
+
+
 def _tasks(model: Jade, examples: Examples) -> tuple[str, ...]:
     """What can be learned: spans only where some window has one."""
-    if not (examples.spans[:, 0] >= 0).any():
+    if not _seen_spans(examples).any():
         return TASKS[:1]
     return TASKS if model.span_head is not None else TASKS[:2]
 

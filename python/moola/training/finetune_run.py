@@ -236,10 +236,13 @@ class _Finetuning:
     @cached_property
     def times(self) -> tuple[Numbers, Numbers] | None:
         """`[n]` each: the times of each window's first and last bar, where they are known."""
-        if self.store is None:
+        windows = self.windows
+        if self.store is not None:
+            stamps = self.store.timestamps
+            return stamps[windows.starts], stamps[windows.ends]
+        if windows.first_times is None or windows.times is None:
             return None
-        stamps = self.store.timestamps
-        return stamps[self.windows.starts], stamps[self.windows.ends]
+        return windows.first_times, windows.times
 
     @property
     def blocks(self) -> Numbers:
@@ -330,8 +333,9 @@ class _Finetuning:
                 stretches.setdefault(symbol, []).append((first, last))
             learned = learned | LearnedBars(stretches)
         else:
+            learned = learned | LearnedBars({}, complete=False)
             notices.append(
-                "nobody knows where these windows were cut: predictions cannot tell that they have been seen"
+                "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
             )
             if self.start is not None:
                 notices.append(
@@ -537,7 +541,9 @@ def _labelled(
     store = None if feature_dir is None else open_stores(feature_dir)[0]
     if not isinstance(labels, LabelledWindows) and Path(labels).suffix != ".safetensors":
         if store is None:
-            raise ConfigError("feature_dir", "is missing; give the store that the labels speak of")
+            problem = "is missing; give the store that the labels speak of"
+            cut = "windows that hold their bars themselves are imported first, with moola import-labels --raw"
+            raise ConfigError("feature_dir", f"{problem}; {cut}")
         from moola.labels.references import read_labels
 
         windows = read_labels(labels, store, window_length=window_length, extra=extra)

@@ -16,10 +16,16 @@ __all__ = ["LearnedBars"]
 class LearnedBars:
     """Stretches of time, by symbol, both ends inclusive, UTC nanoseconds of bars' open times.
 
-    Bars that a model was selected on (its validation split) count as well: a score there flatters too.
+    Bars that a model was selected on (its validation split) count as well: a score there flatters too. Symbols are
+    known by their names alone: the same bars under another name count as others.
+
+    Args:
+        stretches: By symbol, pairs of a first and a last time.
+        complete: Whether that is all it has learned from; False where of some windows nobody knows when they were.
     """
 
-    def __init__(self, stretches: Mapping[str, Iterable[Sequence[int]]]) -> None:
+    def __init__(self, stretches: Mapping[str, Iterable[Sequence[int]]], *, complete: bool = True) -> None:
+        self.complete = complete
         self.stretches = {symbol: _merged(list(spans)) for symbol, spans in stretches.items()}
         """By symbol `[n, 2]`, ascending and disjoint."""
 
@@ -41,11 +47,12 @@ class LearnedBars:
             {
                 s: [*self.stretches.get(s, none).tolist(), *other.stretches.get(s, none).tolist()]
                 for s in symbols
-            }
+            },
+            complete=self.complete and other.complete,
         )
 
     def seen(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> NDArray[np.bool_]:
-        """Whether any bar of each window is among them.
+        """Whether any bar of each window is among them; where they are not `complete`, False means that nobody knows.
 
         Args:
             symbols: `[n]`, the symbol of each window.
@@ -65,7 +72,15 @@ class LearnedBars:
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
-        return {symbol: spans.tolist() for symbol, spans in sorted(self.stretches.items())}
+        stretches = {symbol: spans.tolist() for symbol, spans in sorted(self.stretches.items())}
+        return stretches if self.complete else {"complete": False, "stretches": stretches}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
+        """What :meth:`record` gave. Raises `TypeError` or `ValueError` for what it cannot have given."""
+        # No symbol's stretches are False.
+        complete = record.get("complete") is not False
+        return cls(record if complete else record.get("stretches", {}), complete=complete)
 
 
 def _merged(spans: list[Sequence[int]]) -> NDArray[np.int64]:

@@ -168,7 +168,7 @@ def read_learned(path: str | os.PathLike[str]) -> LearnedBars:
     """The bars that a run has learned from. Raises `RunError`."""
     file = Path(path) / LEARNED
     try:
-        return LearnedBars(read_record(file))
+        return LearnedBars.of_record(read_record(file))
     except (TypeError, ValueError):
         raise RunError(file, "is not what moola wrote", "Restore it from a copy, or train again") from None
 
