@@ -267,6 +267,7 @@ def shuffled(
                 inner_folds=sizes.inner_folds,
                 seed=SEED,
                 store=store,
+                scratch=False,
                 n_jobs=jobs,
             )
         else:
@@ -503,6 +504,7 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
             seed=SEED,
             store=store,
             seen=seen,
+            scratch=False,
             n_jobs=jobs,
         )
         scored = {name: resamples.bootstrap(found.predictions(name))["macro_f1"] for name in found.members}

@@ -319,7 +319,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("freeze", "frozen"), [(None, True), ("always", True), ("none", False), (1, False), (2, True)]
+    ("freeze", "frozen"), [(None, False), ("always", True), ("none", False), (1, False), (2, True)]
 )
 def test_an_encoder_is_frozen_as_it_is_said(run: Path, freeze: Any, frozen: bool) -> None:
     X, y, spans = small()

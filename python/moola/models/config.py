@@ -130,8 +130,10 @@ class FinetuneConfig(_Section):
     """Epochs without a better validation loss after which training stops."""
     class_weight: Literal["balanced"] | tuple[_NotNegative, ...] | None = None
     """`balanced` has each class weigh the same in the loss; or a factor for each class, in their order."""
-    freeze: Literal["none", "always"] | _Count = "always"
-    """Whether a pre-trained encoder stays as it is: never, always, or for so many epochs. Others are never frozen."""
+    freeze: Literal["none", "always"] | _Count = "none"
+    """Whether a pre-trained encoder stays as it is: never, always, or for so many epochs. Others are never frozen.
+
+    Heads alone learn little from few labels: see the table of few labels in `benches/results`."""
     unfreeze_every: _Steps = 0
     """Epochs from one layer's thaw to the next, from the top; 0 thaws all of them at once."""
     span_edge: _Positive = 3.0
