@@ -69,7 +69,7 @@ def finetune(
         typer.Option(
             metavar="none|always|EPOCHS",
             help="How long the encoder stays as it is.",
-            show_default="always",
+            show_default="none",
             rich_help_panel=TRAINING,
         ),
     ] = None,
