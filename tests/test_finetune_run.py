@@ -317,7 +317,10 @@ def test_windows_that_were_cut_beforehand(
     raw = replace(labels, store_id="", times=None, first_times=None, splits=None)
     raw.save(tmp_path / "raw.safetensors")
     result = moola.finetune(None, tmp_path / "raw.safetensors", tmp_path / "run", **QUIET)
-    assert "nobody knows where these windows were cut" in result.report[0]
+    unknown = (
+        "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
+    )
+    assert result.report[0] == unknown
     assert read_learned(result.run).record() == {"complete": False, "stretches": {}}
     some = moola.predict(result.run, market / "store", to=TO, stride=50)
     assert some["seen"].null_count == len(some)
@@ -326,6 +329,11 @@ def test_windows_that_were_cut_beforehand(
     known = moola.predict(run, market / "store", to=TO, stride=50)["seen"].to_pylist()
     assert both == [True if seen else None for seen in known]
     assert True in both
+    again = moola.finetune(
+        None, tmp_path / "raw.safetensors", tmp_path / "tuned", encoder=run, folds=2, **QUIET
+    )
+    assert again.report[0] == f"{unknown}, nor this report which of them the encoder was pre-trained on"
+    assert read_learned(again.run).record() == {"complete": False, "stretches": read_learned(run).record()}
     ours, theirs = (load_model(path).origin for path in (result.run, run))
     assert ours is not None
     assert theirs is not None
@@ -986,6 +994,8 @@ def test_labels_that_cannot_be_learned_from(
     for given in (labels, market / "labels.parquet"):
         with pytest.raises(ConfigError, match=missing):
             attempt(given, None)
+    with pytest.raises(ConfigError, match=r"themselves are imported first, with moola import-labels --raw"):
+        attempt(market / "labels.parquet", None)
     for whose, what in (("f" * 32, "of another store"), ("", "windows that were cut beforehand")):
         with pytest.raises(ConfigError, match=f"is not what these labels speak of: they are {what}; give"):
             attempt(replace(labels, store_id=whose))
@@ -1106,8 +1116,8 @@ def test_the_command_thaws_weighs_and_marks_bars(
     assert there.any()
     start, end, last = (nanoseconds(table, name)[there] for name in ("start", "end", "window_end"))
     assert ((start <= end) & (end <= last)).all()
-    # Lengths of their own, and not that of all spans in the mean.
-    assert len(np.unique(end - start)) > 5
+    # Where a bar stands out, and not one place in all windows.
+    assert len(np.unique(last - start)) > 5
 
 
 def test_the_command_that_combines(

@@ -501,8 +501,8 @@ def _class_factors(settings: FinetuneConfig, examples: Examples, classes: int) -
 
 def _seen_spans(examples: Examples) -> NDArray[np.bool_]:
     """`[n]`: whether there is a span of which a bar may be seen."""
-    seen: NDArray[np.bool_] = (in_spans(examples.spans, examples.valid.shape[1]) & examples.valid).any(axis=1)
-    return seen
+    inside = in_spans(examples.spans, examples.valid.shape[1])
+    return np.asarray((inside & examples.valid).any(axis=1))
 
 
 def _tasks(model: Jade, examples: Examples) -> tuple[str, ...]:

@@ -334,8 +334,10 @@ class _Finetuning:
             learned = learned | LearnedBars(stretches)
         else:
             learned = learned | LearnedBars({}, complete=False)
+            encoded = ", nor this report which of them the encoder was pre-trained on" if self.start else ""
             notices.append(
                 "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
+                + encoded
             )
             if self.start is not None:
                 notices.append(
