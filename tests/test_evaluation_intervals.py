@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -374,15 +375,24 @@ def test_where_the_model_lies():
     assert (null.as_good, null.p_value) == (2, 0.5)
     assert null.chance == pytest.approx((0.4075, 0.6925))
     assert str(null) == (
-        "macro-F1: not shown to be more than luck: 0.700; chance gives 0.408 to 0.692 (p = 0.500, 5 shuffles)"
+        "macro-F1: not shown to be more than luck: 0.700; shuffled labels give 0.408 to 0.692 (p = 0.500, 5 shuffles)"
     )
     assert Null("log_loss", 0.3, (0.7, 0.8, 0.2), 1.0).p_value == 0.5
     better = Null("log_loss", 0.3, (0.7,) * 39, 1.0)
     assert (
         str(better)
-        == "log loss: better than luck: 0.300; chance gives 0.700 to 0.700 (p = 0.025, 39 shuffles)"
+        == "log loss: better than luck: 0.300; shuffled labels give 0.700 to 0.700 (p = 0.025, 39 shuffles)"
+    )
+    heads = Null("macro_f1", 0.61, (0.5,) * 19, 1.0, "with heads alone")
+    assert str(heads) == (
+        "macro-F1, with heads alone: better than luck: 0.610; shuffled labels give 0.500 to 0.500 (p = 0.050, 19 "
+        "shuffles)"
     )
     nothing = Null("span_iou", float("nan"), (float("nan"),) * 3, 1.0)
+    for one in (null, heads, nothing):
+        again = Null.from_record(one.metric, json.loads(json.dumps(one.record())))
+        assert str(again) == str(one)
+        np.testing.assert_array_equal(again.scores, one.scores)
     assert str(nothing) == "span IoU: there is no such score to shuffle"
     assert np.isnan(nothing.chance).all()
 

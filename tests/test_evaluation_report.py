@@ -227,6 +227,19 @@ def test_repeats_have_an_interval_of_their_own(market):
     assert evaluation.rows()[0][1:3] == [str(evaluation.scores["macro_f1"]), str(over["macro_f1"])]
 
 
+def test_an_interval_over_repeats_holds_scores_that_there_can_be(market):
+    _, truth, _, _, model = market
+    opposite = Predictions(model.probabilities[:, ::-1], model.spans, folds=model.folds)
+    evaluation = evaluate(truth, [model, opposite], model="m", baselines={}, seed=0, resamples=50)
+    for name in ("macro_f1", "balanced_accuracy", "calibration_error"):
+        over = evaluation.over_repeats[name]
+        assert (over.low, over.high) == (0, 1)
+        assert 0 < over.value < 1
+    loss = evaluation.over_repeats["log_loss"]
+    assert loss.low == 0
+    assert loss.high > 1
+
+
 def test_models_scored_on_the_same_resamples_have_the_same_numbers(market, monkeypatch):
     _, truth, _, baselines, model = market
     other = Predictions(model.probabilities[::-1], model.spans, folds=model.folds)
@@ -300,16 +313,37 @@ def test_evaluate_refusals(market):
 def pictures(market, null, tmp_path_factory):
     _, truth, _, _, model = market
     folder = tmp_path_factory.mktemp("pictures")
+    named = Truth(truth.y, classes=[0, 1])
+    named.classes = np.array(["consolidation before news", "expansion to the upside"])
+    # Of every third window it sees no span.
+    blind = np.where((np.arange(N) % 3 == 0)[:, None], -1, model.spans)
     figures = {
-        "reliability": reliability_diagram(truth, model),
-        "confusion": confusion_matrix(truth, model),
-        "spans": spans_against_truth(truth, model, K),
-        "null": null_histogram(null["macro_f1"]),
+        "reliability": reliability_diagram(truth, model, title="jade_compact"),
+        "confusion": confusion_matrix(truth, model, title="jade_compact"),
+        "confusion of long names": confusion_matrix(named, model, title="jade_compact, repeat 1 of 5"),
+        "spans": spans_against_truth(truth, model, K, title="jade_compact"),
+        "spans unseen": spans_against_truth(truth, Predictions(model.probabilities, blind), K),
+        "null": null_histogram(null["macro_f1"], title="regression"),
+        "null of one score": null_histogram(
+            Null("span_hits", 0.0, (0.0,) * 20, 1.0, "with heads alone on frozen embeddings"),
+            title="jade_compact",
+        ),
     }
     return {name: (figure, save_png(figure, folder / f"{name}.png")) for name, figure in figures.items()}
 
 
-@pytest.mark.parametrize("name", ["reliability", "confusion", "spans", "null"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reliability",
+        "confusion",
+        "confusion of long names",
+        "spans",
+        "spans unseen",
+        "null",
+        "null of one score",
+    ],
+)
 def test_pictures_are_pngs_with_nothing_cut_off(pictures, name):
     _, path = pictures[name]
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -340,7 +374,41 @@ def test_pictures_say_what_they_show(pictures, market, null):
         assert f"{right}\n{right / 60:.0%}" in confusion
     assert f"macro-F1 {found['macro_f1']:.3f}" in confusion
     assert f"{found['span_hits']:.0%} hits, IoU {found['span_iou']:.2f}" in texts(pictures["spans"][0])
-    assert "25 shuffles of whole groups: p = 0.038" in texts(pictures["null"][0])
+    assert "regression\n25 shuffles of whole groups: p = 0.038" in texts(pictures["null"][0])
+    for name in ("reliability", "confusion", "spans"):
+        assert "jade_compact\n" in texts(pictures[name][0])
+    # Hits are of all spans, those that were not seen at all among them.
+    few = scores(truth, Predictions(spans=np.where((np.arange(N) % 3 == 0)[:, None], -1, model.spans)))
+    assert f"120 spans (40 of them not seen at all, and not drawn): {few['span_hits']:.0%} hits" in texts(
+        pictures["spans unseen"][0]
+    )
+    alike = pictures["null of one score"][0]
+    assert "jade_compact, with heads alone on frozen embeddings\n20 shuffles" in texts(alike)
+    assert "true labels, 0.000" in texts(alike)
+
+
+def test_names_of_classes_do_not_overprint(pictures):
+    figure, _ = pictures["confusion of long names"]
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        one, two = (label.get_window_extent() for label in axis.get_ticklabels())
+        assert not one.overlaps(two)
+
+
+def test_shuffles_that_score_alike_are_drawn_where_they_lie(pictures):
+    axes = pictures["null of one score"][0].axes[0]
+    band, bar = axes.patches
+    assert 0.005 <= bar.get_width() < 0.05
+    assert bar.get_height() == 20
+    assert 0.01 <= band.get_width() < 0.05
+    assert bar.get_x() + bar.get_width() / 2 == pytest.approx(0)
+    low, high = axes.get_xlim()
+    assert high - low == pytest.approx(0.2)
+
+
+def test_counts_are_whole_numbers(pictures):
+    _, lower = pictures["reliability"][0].axes
+    ticks = lower.get_yticks()
+    assert (ticks == np.round(ticks)).all()
 
 
 def test_pictures_show_every_window(pictures, market):

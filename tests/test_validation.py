@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled import make_windows
 from matplotlib.image import imread
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from typer.testing import CliRunner
 
 import moola
 from moola.cli import app
 from moola.errors import ConfigError, LabelError, LeakError, MoolaError, RunError, SplitError, StaleStoreError
-from moola.evaluation import Predictions, Truth
+from moola.evaluation import Predictions, Truth, out_of_fold, scores
 from moola.evaluation.calibration import TemperatureScaling
 from moola.evaluation.leaks import FittedOn, assert_blind_to_test
+from moola.evaluation.null import permute_groups
 from moola.labels import LabelledWindows
 from moola.members import make_member
 from moola.models import load_config
@@ -43,9 +45,16 @@ from moola.validation import (
     seen_windows,
     stack,
 )
-from moola.validation.assessment import baselines_of, temperature_of, write_assessment
+from moola.validation.assessment import (
+    baselines_of,
+    dropout_sentence,
+    kept_luck,
+    temperature_of,
+    write_assessment,
+)
+from moola.validation.cross_validation import with_scratch
 from moola.validation.ensembles import mean_spans
-from moola.validation.luck import DEAR_PERMUTATIONS, frozen, is_dear, luck_of
+from moola.validation.luck import DEAR_PERMUTATIONS, Luck, frozen, is_dear, luck_of, lucks_of
 from moola.validation.records import beside, relabelled, truth_of
 
 # What a module makes once, one process makes.
@@ -237,8 +246,6 @@ def test_a_stack_is_blind_to_what_it_tests(windows: LabelledWindows) -> None:
     members = {"trees": make_member("trees", trees=5), "regression": make_member("regression")}
 
     def fit_predict(X: np.ndarray, truth: Truth, train: np.ndarray, test: np.ndarray) -> Predictions:
-        from dataclasses import replace
-
         changed = replace(relabelled(windows, truth), X=X)
         splits = [[(train, test), (test, train)]]
         said = stack(changed, members, inner_folds=3, splits=splits).predictions("stack")[0]
@@ -302,8 +309,6 @@ def test_splits_that_leak_are_refused(windows: LabelledWindows) -> None:
 
 
 def test_other_features_of_the_same_windows(windows: LabelledWindows) -> None:
-    from dataclasses import replace
-
     silent = replace(windows, X=np.zeros_like(windows.X))
     members = {"sees": make_member("regression"), "blind": make_member("regression")}
     found = cross_validate(windows, members, other_windows={"blind": silent})
@@ -322,6 +327,27 @@ def test_an_encoder_stands_beside_scratch(windows: LabelledWindows) -> None:
     evaluation = assess(found, "jade")
     assert "jade from scratch" in evaluation.differences
     assert {name: apart.windows for name, apart in evaluation.apart.items()} == {"unseen": 30, "seen": 10}
+
+
+def test_a_stack_with_an_encoder_stands_beside_scratch(windows: LabelledWindows) -> None:
+    encoder = new_model(
+        load_config("jade_compact", ["model.architecture.hidden_size=8"]).model, 2, seed=9
+    ).encoder
+    members = {"jade": jade(encoder=encoder), "regression": make_member("regression")}
+    splits = [purged_folds(windows, 2, seed=3)]
+    found = stack(windows, members, splits=splits, inner_folds=2, seed=3)
+    assert list(found.members) == ["stack", "jade", "regression", "jade from scratch"]
+    alone = stack(windows, members, splits=splits, inner_folds=2, seed=3, scratch=False)
+    p, without = (one.predictions("stack")[0].probabilities for one in (found, alone))
+    assert np.array_equal(p, without)  # type: ignore[arg-type]
+    twin = cross_validate(windows, {"jade": jade()}, splits=splits).predictions("jade")[0].probabilities
+    assert np.array_equal(found.predictions("jade from scratch")[0].probabilities, twin)  # type: ignore[arg-type]
+    assert "jade from scratch" in assess(found, "jade").differences
+    # Shuffles cost the members' fits, and none of the twin, which is a model of its own.
+    told: list[str] = []
+    everyone, _ = with_scratch(members, None)
+    lucks_of(found, ["stack"], everyone, permutations=1, report=told.append)
+    assert told == ["shuffling labels for stack: 1 times, 24 fits"]
 
 
 class NoEstimator:
@@ -448,6 +474,16 @@ def test_an_ensemble_is_the_mean_of_models_that_have_not_seen_the_window(found: 
         assert fitted == own[0] | own[1]
     evaluation = assess(both, "jade_compact ensemble")
     assert {"regression", "jade_compact", "mean span"} <= set(evaluation.differences)
+    assert (
+        "jade_compact ensemble is the mean of 2 models a window, and baselines and members beside it are single "
+        "models; of as many, only regression ensemble: what it gains over single ones may be the averaging alone, and "
+        "the folds are not paired"
+    ) in evaluation.notes
+    assert assess(both, "regression").notes == [
+        "regression ensemble, jade_compact ensemble: the mean of 2 models a window, beside the single ones of "
+        "regression; what they gain may be the averaging alone, and the folds are not paired"
+    ]
+    assert assess(found, "regression").notes == []
     assert set(evaluation.calibrated) == {"log_loss", "calibration_error"}
 
 
@@ -528,17 +564,21 @@ def test_luck_of_a_cheap_model_and_of_a_network(found: CrossValidation) -> None:
     assert cheap.null["macro_f1"].p_value == 1 / 20
     assert len(cheap.null["macro_f1"].scores) == 19
     assert re.fullmatch(
-        r"chance is what regression gives, cross-validated with 19 shuffles of the labels: 100 fits in \d+ s",
+        r"chance is what regression gives, as the mean over 2 repeats, cross-validated with 19 shuffles of the labels: "
+        r"200 fits in \d+ s",
         cheap.note,
     )
     assert cheap.note in own.sentences()
+    # The number that p belongs to is the one that stands beside it.
+    assert cheap.null["macro_f1"].value == pytest.approx(own.scores["macro_f1"].value)
+    assert own.columns[:5] == ["", "regression", "over 2 repeats", "chance", "p"]
 
     dear = luck_of(found, "jade_compact", estimators, permutations=2)
-    # The model itself, among what its heads alone make of shuffled labels.
-    assert dear.null["macro_f1"].value == pytest.approx(_first(found, "jade_compact")["macro_f1"])
-    assert (
-        "jade_compact gives with heads alone trained, on frozen embeddings, cross-validated with 2 shuffles"
-        in dear.note
+    assert re.fullmatch(
+        r"chance and p are of jade_compact with heads alone on frozen embeddings, as the mean over 2 repeats, which is "
+        r"another model than the one scored here: it is set among its own scores with shuffled labels \(networks "
+        r"trained whole cost more: --whole\). Cross-validated with 2 shuffles of the labels: 30 fits in \d+ s",
+        dear.note,
     )
     with pytest.raises(
         ConfigError, match="estimators: lacks regression; give the model that was cross-validated"
@@ -546,9 +586,89 @@ def test_luck_of_a_cheap_model_and_of_a_network(found: CrossValidation) -> None:
         luck_of(found, "regression", {})
 
 
-def _first(found: CrossValidation, name: str) -> dict[str, float]:
-    from moola.evaluation import scores
+def test_heads_alone_are_set_among_heads_alone(found: CrossValidation) -> None:
+    estimators = {"jade_compact": jade()}
+    luck = luck_of(found, "jade_compact", estimators, permutations=3)
+    windows, heads = found.windows, frozen(jade(), 2)
+    own = [
+        scores(
+            found.truth,
+            out_of_fold(
+                clone(heads).set_params(seed=repeat),
+                windows.X,
+                found.truth,
+                splits,
+                valid_mask=windows.valid_mask,
+            ),
+        )
+        for repeat, splits in enumerate(found.splits)
+    ]
+    null = luck.null["log_loss"]
+    assert null.value == pytest.approx(np.mean([one["log_loss"] for one in own]))
+    evaluation = assess(found, "jade_compact", luck=luck)
+    assert null.value != pytest.approx(evaluation.scores["log_loss"].value)
+    # Whoever reads the table, a sentence or the record is told, and has both numbers.
+    column = evaluation.columns.index("with heads alone\non frozen\nembeddings")
+    row = next(row for row in evaluation.rows() if row[0] == "log loss")
+    assert row[column : column + 3] == [
+        f"{null.value:.3f}",
+        f"{null.chance[0]:.3f} to {null.chance[1]:.3f}",
+        f"{null.p_value:.3f}",
+    ]
+    assert any(
+        line.startswith("log loss, with heads alone on frozen embeddings: ") for line in evaluation.summary()
+    )
+    assert evaluation.record()["null"]["log_loss"]["of"] == "with heads alone on frozen embeddings"
+    # Trained whole, it is the model.
+    whole = luck_of(found, "jade_compact", estimators, permutations=1, whole=True).null["log_loss"]
+    assert whole.of == ""
+    assert whole.value == pytest.approx(evaluation.scores["log_loss"].value)
 
+
+def test_labels_that_say_nothing_are_not_called_better_than_luck(windows: LabelledWindows) -> None:
+    order = np.random.default_rng(1).permutation(40)
+    shuffled = replace(windows, y=windows.y[order], spans=windows.spans[order])
+    estimators = {
+        "jade_compact": make_member("jade_compact", hidden_size=8, epochs=8, lr=3e-3, seed=1, device="cpu")
+    }
+    found = cross_validate(shuffled, estimators, folds=2, seed=1)
+    luck = luck_of(found, "jade_compact", estimators, permutations=19, seed=1)
+    # The whole network is better than all that heads alone make of 19 shuffles: it is another model, and no more.
+    whole = _first(found, "jade_compact")
+    assert any(replace(null, value=whole[name]).p_value == 1 / 20 for name, null in luck.null.items())
+    for name in ("macro_f1", "balanced_accuracy", "log_loss", "span_iou"):
+        assert luck.null[name].p_value > 0.05
+        assert "not shown to be more than luck" in str(luck.null[name])
+
+
+def test_an_ensemble_has_a_null_of_its_own(found: CrossValidation) -> None:
+    both = ensemble(found)
+    estimators = {"regression": make_member("regression")}
+    told: list[str] = []
+    names = ["regression", "regression ensemble"]
+    lucks = lucks_of(both, names, estimators, permutations=4, report=told.append)
+    assert told == ["shuffling labels for regression and regression ensemble: 4 times, 50 fits"]
+    for name in names:
+        evaluation = assess(both, name, luck=lucks[name])
+        for metric in ("macro_f1", "log_loss"):
+            null = lucks[name].null[metric]
+            assert null.value == pytest.approx(evaluation.scores[metric].value)
+            assert len(null.scores) == 4
+    assert lucks[names[0]].null["log_loss"].scores != lucks[names[1]].null["log_loss"].scores
+    # Of the mean, on the same shuffle, by whoever does it.
+    order = permute_groups(found.truth.groups, np.random.default_rng([0, 0]))
+    truth = found.truth.relabelled(order)
+    p = [
+        out_of_fold(
+            make_member("regression"), found.windows.X, truth, splits, valid_mask=found.windows.valid_mask
+        ).probabilities
+        for splits in found.splits
+    ]
+    mean = Predictions(np.mean(p, axis=0))  # type: ignore[arg-type]
+    assert lucks[names[1]].null["log_loss"].scores[0] == pytest.approx(scores(truth, mean)["log_loss"])
+
+
+def _first(found: CrossValidation, name: str) -> dict[str, float]:
     return dict(scores(found.truth, found.predictions(name)[0]))
 
 
@@ -599,7 +719,13 @@ def test_an_assessment_is_written_and_drawn(found: CrossValidation, tmp_path: Pa
     for path in paths[1:]:
         assert imread(path).std() > 0.01
     record = json.loads(paths[0].read_text())["models"]
-    assert record["jade_compact"]["mean_dropout_spread"] > 0
+    spread = record["jade_compact"]["mean_dropout_spread"]
+    assert spread > 0
+    assert dropout_sentence(found, "jade_compact") == (
+        f"dropout: the probability of the class that it says varies by {spread:.3f} (standard deviation over 20 draws "
+        "of its units, mean over windows)"
+    )
+    assert dropout_sentence(found, "regression") is None
     assert record["regression"]["mean_dropout_spread"] is None
     assert record["regression"]["temperature"] == temperature_of(found, "regression")
     assert record["regression"]["differences"]["majority class"]["macro_f1"]["shown"]
@@ -609,6 +735,33 @@ def test_an_assessment_is_written_and_drawn(found: CrossValidation, tmp_path: Pa
         ConfigError, match="model: 'other' is not among them; give one of regression, jade_compact"
     ):
         assess(found, "other")
+
+
+def test_what_was_found_of_other_models_stays(found: CrossValidation, tmp_path: Path) -> None:
+    baselines = baselines_of(found, seed=0)
+    estimators = {"regression": make_member("regression")}
+    luck = luck_of(found, "regression", estimators, permutations=3)
+    png = tmp_path / "regression-null-macro_f1.png"
+    path = tmp_path / "evaluation.json"
+
+    def write(name: str, luck: Luck | None) -> dict[str, Any]:
+        write_assessment(tmp_path, found, {name: assess(found, name, baselines=baselines, luck=luck)})
+        models: dict[str, Any] = json.loads(path.read_text())["models"]
+        return models
+
+    first = write("regression", luck)["regression"]
+    both = write("jade_compact", None)
+    assert both["regression"] == first
+    assert list(both) == ["regression", "jade_compact"]
+    # What was shuffled can be read again, with what is no number; and is no more where it is taken away.
+    kept = kept_luck(tmp_path, ["regression", "jade_compact", "other"])
+    assert list(kept) == ["regression"]
+    assert write("regression", kept["regression"])["regression"] == first
+    assert png.exists()
+    assert write("regression", None)["regression"]["null"] == {}
+    assert not png.exists()
+    assert kept_luck(tmp_path, ["regression"]) == {}
+    assert kept_luck(tmp_path / "nowhere", ["regression"]) == {}
 
 
 def test_cross_validations_side_by_side(found: CrossValidation, windows: LabelledWindows) -> None:
@@ -643,6 +796,7 @@ def labels(windows: LabelledWindows, tmp_path_factory: pytest.TempPathFactory) -
 def test_the_commands(labels: Path, tmp_path: Path) -> None:
     cv, averaged, stacked = (tmp_path / name for name in ("cv", "ensemble", "stack"))
     quick = ("--member", "regression", "--member", f"trees={labels}", "--set", "trees.trees=5", "--jobs", 1)
+    quick = (*quick, "--permutations", 2)
     ran = run("cross-validate", "--labels", labels, "--output", cv, *quick, "--folds", 3, "--repeats", 2)
     assert ran.exit_code == 0, ran.output
     for text in (
@@ -651,8 +805,12 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
         "macro-F1",
         "against majority class: better in macro-F1 (+0.",
         "; each fold by a temperature fitted on the others",
+        "chance is what trees (L) gives, as the mean over 2 repeats, cross-validated with 2 shuffles of the labels: 18",
+        "macro-F1: not shown to be more than luck: ",
     ):
         assert text in ran.stdout
+    assert "shuffling labels for regression: 2 times, 18 fits …" in ran.stderr
+    assert (cv / "trees-L-null-macro_f1.png").exists()
     # A line a baseline that has classes, and none of the other member.
     assert ran.stdout.count("against ") == 2 * 3
     assert "against trees (L)" not in ran.stdout
@@ -663,13 +821,15 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
     record = json.loads((cv / "cross_validation.json").read_text())
     assert record["settings"]["members"]["trees (L)"]["parameters"] == {"seed": 17, "trees": 5}
 
-    ran = run("ensemble", cv, "--output", averaged, "--jobs", 1, "--json")
+    ran = run("ensemble", cv, "--output", averaged, "--jobs", 1, "--permutations", 2, "--json")
     assert ran.exit_code == 0, ran.output
-    assert "regression ensemble" in json.loads(ran.stdout)["models"]
+    null = json.loads(ran.stdout)["models"]["regression ensemble"]["null"]
+    assert len(null["macro_f1"]["scores"]) == 2
 
     ran = run("stack", "--labels", labels, "--output", stacked, *quick, "--folds", 2, "--inner-folds", 2)
     assert ran.exit_code == 0, ran.output
     assert "against majority class: better in macro-F1" in ran.stdout
+    assert "chance is what stack gives, cross-validated with 2 shuffles" in ran.stdout
 
     ran = run("evaluate", stacked, "--model", "stack", "--permutations", 2, "--jobs", 1)
     assert ran.exit_code == 0, ran.output
@@ -677,15 +837,107 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
 
     other = tmp_path / "other"
     arguments = ("--labels", labels, "--member", "kernels", "--set", "kernels.kernels=50", "--jobs", 1)
+    arguments = (*arguments, "--permutations", 0)
     assert run("cross-validate", *arguments, "--output", other, "--folds", 3, "--repeats", 2).exit_code == 0
     arguments = ("--against", other, "--permutations", 0, "--jobs", 1, "--json")
     ran = run("evaluate", cv, "--model", "regression", *arguments)
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
     assert "against kernels (other): " in run("evaluate", cv, *arguments[:-1]).stdout
-    assert found["models"]["regression"]["null"] == {}
+    # Nothing was shuffled anew, and nothing that was is lost; nor is the other model.
+    assert found["models"]["regression"]["null"] == kept["regression"]["null"]
+    now = json.loads((cv / "evaluation.json").read_text())["models"]
+    assert now["trees (L)"]["scores"] == kept["trees (L)"]["scores"]
     assert "kernels (other)" in found["models"]["regression"]["differences"]
-    assert found["files"] == ["evaluation.json", "regression-reliability.png", "regression-confusion.png"]
+    assert found["files"] == [
+        "evaluation.json",
+        "regression-reliability.png",
+        "regression-confusion.png",
+        "regression-null-macro_f1.png",
+    ]
+
+
+def regressions(labels: Path, output: Path, *args: object) -> Any:
+    members = ("--labels", labels, "--member", "regression", "--folds", 2, "--jobs", 1)
+    return run("cross-validate", *members, "--output", output, *args)
+
+
+def test_cross_validations_of_one_name_are_told_apart(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("r", "a/r", "b/r", "c"):
+        assert regressions(labels, Path(name), "--permutations", 0).exit_code == 0
+    evaluate = ("evaluate", "c", "--permutations", 0, "--jobs", 1, "--json")
+    ran = run(*evaluate, "--against", "a/r", "--against", "b/r", "--against", "r")
+    differences = json.loads(ran.stdout)["models"]["regression"]["differences"]
+    assert {"regression (a/r)", "regression (b/r)", "regression (r)"} <= set(differences)
+    assert (
+        "regression (r)"
+        in json.loads(run(*evaluate, "--against", "b/r").stdout)["models"]["regression"]["differences"]
+    )
+    for again in (("--against", "a/r", "--against", "./a/r"), ("--against", tmp_path / "c")):
+        ran = run(*evaluate[:-1], *again)
+        assert ran.exit_code == 2
+        assert (
+            ran.stderr == f"error: --against: {again[-1]} is given twice; give each cross-validation once\n"
+        )
+
+
+def test_members_are_found_from_another_directory(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(labels.parent)
+    ran = regressions(
+        Path(labels.name), tmp_path / "cv", "--member", f"trees={labels.name}", "--permutations", 0
+    )
+    assert ran.exit_code == 0, ran.output
+    monkeypatch.chdir(tmp_path)
+    ran = run("evaluate", "cv", "--model", "regression", "--permutations", 1, "--jobs", 1)
+    assert ran.exit_code == 0, ran.output
+
+
+def test_labels_that_cannot_be_shuffled_are_told(windows: LabelledWindows, tmp_path: Path) -> None:
+    # Groups of 1, 2, … and 8 windows: none can exchange its labels with another.
+    sizes = np.repeat(np.arange(8), np.arange(1, 9))
+    replace(windows.take(np.arange(36)), groups=sizes).save(tmp_path / "L.safetensors")
+    ran = regressions(tmp_path / "L.safetensors", tmp_path / "cv")
+    assert ran.exit_code == 0, ran.output
+    assert "labels were not shuffled: groups: are 8, no two of one size" in ran.stdout
+    # What was made in Python has not said how.
+    cross_validate(windows, {"a": make_member("regression")}, folds=2).save(tmp_path / "made")
+    ran = run("evaluate", tmp_path / "made", "--jobs", 1)
+    assert ran.exit_code == 0, ran.output
+    assert (
+        "labels were not shuffled: what made this model was not recorded; see moola.validation.luck"
+        in ran.stdout
+    )
+
+
+def test_runs_have_no_labels_to_shuffle(tmp_path: Path) -> None:
+    ran = run("ensemble", tmp_path, tmp_path, "--output", tmp_path / "both", "--permutations", 5)
+    assert ran.exit_code == 2
+    assert ran.stderr == (
+        "error: --permutations: are of a cross-validation, and runs are combined without any fit; leave them out\n"
+    )
+    assert not (tmp_path / "both").exists()
+
+
+@pytest.mark.parametrize("command", ["cross-validate", "stack", "ensemble"])
+def test_what_stands_there_is_refused_before_any_fit(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError("fitted, or loaded")
+
+    for name in ("cross_validate", "stack", "ensemble"):
+        monkeypatch.setattr(f"moola.validation.{name}", never)
+    (tmp_path / "file").write_text("mine")
+    args = (tmp_path,) if command == "ensemble" else ("--labels", labels)
+    ran = run(command, *args, "--output", tmp_path)
+    assert ran.exit_code == 1
+    assert ran.stderr == f"error: {tmp_path}: something stands there already. Choose another --output\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_module
+import os
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -58,6 +60,14 @@ Device = Annotated[
     str, typer.Option(help="Of networks; cpu goes with several --jobs.", metavar="auto|cpu|cuda")
 ]
 Jobs = Annotated[int, typer.Option(help="Fits at a time, one thread each; -1 takes all cores.")]
+Permutations = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Shuffles of the labels, each of which costs a cross-validation; 0 for none.",
+        show_default="200; 20 for networks and stacks, of networks with heads alone",
+    ),
+]
 
 
 @app.command()
@@ -73,6 +83,7 @@ def cross_validate(
     embargo: Embargo = 0,
     seed: Seed = 17,
     device: Device = "cpu",
+    permutations: Permutations = None,
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
@@ -80,6 +91,7 @@ def cross_validate(
     from moola.validation import cross_validate
 
     asked = _Asked.of(labels, member or ["jade_compact"], settings, encoder, feature_dir, seed, device)
+    _refuse_what_stands_there(output)
     started = time.perf_counter()
     with Progress(json) as progress:
         found = cross_validate(
@@ -96,7 +108,7 @@ def cross_validate(
             report=lambda done, total: progress("fitting models", done, total),
         )
     found = replace(found, settings=found.settings | {"members": asked.record})
-    _save_and_assess(found, output, seed, jobs, started, json)
+    _save_and_assess(found, output, permutations, feature_dir, seed, jobs, started, json)
 
 
 @app.command()
@@ -113,6 +125,7 @@ def stack(
     embargo: Embargo = 0,
     seed: Seed = 17,
     device: Device = "cpu",
+    permutations: Permutations = None,
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
@@ -121,6 +134,7 @@ def stack(
     from moola.validation import stack
 
     asked = _Asked.of(labels, member or list(KINDS), settings, encoder, feature_dir, seed, device)
+    _refuse_what_stands_there(output)
     started = time.perf_counter()
     with Progress(json) as progress:
         found = stack(
@@ -138,7 +152,7 @@ def stack(
             report=lambda done, total: progress("fitting models", done, total),
         )
     found = replace(found, settings=found.settings | {"members": asked.record})
-    _save_and_assess(found, output, seed, jobs, started, json)
+    _save_and_assess(found, output, permutations, feature_dir, seed, jobs, started, json)
 
 
 @app.command()
@@ -151,6 +165,8 @@ def ensemble(
         ),
     ],
     output: Output,
+    permutations: Permutations = None,
+    feature_dir: Store = None,
     seed: Seed = 17,
     jobs: Jobs = -1,
     json: Json = False,
@@ -158,9 +174,15 @@ def ensemble(
     """Combine fine-tuned runs into one that predicts; or average a cross-validation over folds and seeds."""
     from moola.validation.records import RECORD
 
+    _refuse_what_stands_there(output)
     started = time.perf_counter()
     validations = [path for path in results if (Path(path) / RECORD).exists()]
     if not validations:
+        if permutations:
+            raise ConfigError(
+                "permutations",
+                "are of a cross-validation, and runs are combined without any fit; leave them out",
+            )
         return _combine(results, output, seed, started, json)
     if len(results) > 1:
         what = "is a cross-validation, whose models were not kept"
@@ -170,7 +192,7 @@ def ensemble(
     from moola.validation import CrossValidation, ensemble
 
     found = ensemble(CrossValidation.load(results[0]))
-    _save_and_assess(found, output, seed, jobs, started, json)
+    _save_and_assess(found, output, permutations, feature_dir, seed, jobs, started, json)
 
 
 def _combine(runs: Sequence[str], output: str, seed: int, started: float, json: bool) -> None:
@@ -219,12 +241,7 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="DIR", help="Another of the same labels and folds; may be given again."),
     ] = None,
-    permutations: Annotated[
-        int | None,
-        typer.Option(
-            help="Shuffles of the labels; 0 for none.", show_default="200; 20 for networks and stacks"
-        ),
-    ] = None,
+    permutations: Permutations = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Train networks whole with every shuffle, not their heads alone.")
     ] = False,
@@ -233,37 +250,51 @@ def evaluate(
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Tell luck from progress: intervals, baselines, paired differences, and what shuffled labels give."""
-    from moola.validation.luck import luck_of
+    """Tell luck from progress: intervals, baselines, paired differences, and what shuffled labels give.
+
+    Models that are not asked for keep what was found of them before. With --permutations 0, so do shuffled labels.
+    """
+    from moola.validation.assessment import kept_luck
     from moola.validation.records import CrossValidation, beside
-    from moola.validation.stacks import STACK
 
     started = time.perf_counter()
     own = CrossValidation.load(result)
-    others = {Path(path).name: CrossValidation.load(path) for path in against or ()}
+    others = {home: CrossValidation.load(path) for home, path in _homes([result, *(against or ())])[1:]}
     found = beside(own, others)
-    asked = own.settings.get("members", {})
-    luck: dict[str, Luck] = {}
-    if permutations != 0:
-        estimators, other_windows = _rebuilt(asked)
-        for name in model or own.members:
-            own.predictions(name)
-            if name in estimators or name == STACK:
-                if not json:
-                    print(f"shuffling labels for {name} …", flush=True)
-                luck[name] = luck_of(
-                    own,
-                    name,
-                    estimators,
-                    permutations=permutations,
-                    whole=whole,
-                    other_windows=other_windows,
-                    store=feature_dir,
-                    seed=seed,
-                    n_jobs=jobs,
-                )
-    evaluations = _assess(found, model or list(own.members), seed, jobs, luck)
+    models = list(model or own.members)
+    for name in models:
+        own.predictions(name)
+    if permutations == 0:
+        luck = kept_luck(Path(result), models)
+    else:
+        luck = _luck(own, models, permutations, whole, feature_dir, seed, jobs, json)
+    evaluations = _assess(found, models, seed, jobs, luck)
     _finish(Path(result), found, evaluations, started, json, others)
+
+
+def _homes(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """What each cross-validation is called beside the others, and its path: the last part, where that tells them apart.
+
+    Raises `ConfigError` where one is given twice.
+    """
+    whole = [Path(path).resolve() for path in paths]
+    for number, path in enumerate(whole):
+        if path in whole[:number]:
+            raise ConfigError("against", f"{paths[number]} is given twice; give each cross-validation once")
+    names = [path.name for path in whole]
+    return [
+        (name if names.count(name) == 1 else given, given) for name, given in zip(names, paths, strict=True)
+    ]
+
+
+def _refuse_what_stands_there(output: str) -> None:
+    """Before the fits rather than after them. What can be written stays as it is."""
+    from moola.training.runs import new_directory
+
+    there = Path(output).exists()
+    directory = new_directory(output)
+    if not there:
+        directory.rmdir()
 
 
 class _Asked(NamedTuple):
@@ -303,8 +334,9 @@ class _Asked(NamedTuple):
             own = {key: value for key, value in (("seed", seed), ("device", device)) if key in known}
             record[name] = {
                 "kind": kind,
-                "labels": path or None,
-                "encoder": encoder if kind.startswith("jade") else None,
+                # Absolute: whoever evaluates may stand elsewhere.
+                "labels": os.path.abspath(path) if path else None,
+                "encoder": os.path.abspath(encoder) if encoder and kind.startswith("jade") else None,
                 "parameters": own | parameters.get(kind, {}),
             }
             make_member(kind, encoder=record[name]["encoder"], **record[name]["parameters"])
@@ -365,15 +397,63 @@ def _parameters(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, dict
 
 
 def _save_and_assess(
-    found: CrossValidation, output: str, seed: int, jobs: int, started: float, json: bool
+    found: CrossValidation,
+    output: str,
+    permutations: int | None,
+    store: str | None,
+    seed: int,
+    jobs: int,
+    started: float,
+    json: bool,
 ) -> None:
     directory = found.save(output)
-    _finish(directory, found, _assess(found, None, seed, jobs, {}), started, json)
+    models = list(found.members)
+    luck = {} if permutations == 0 else _luck(found, models, permutations, False, store, seed, jobs, json)
+    _finish(directory, found, _assess(found, models, seed, jobs, luck), started, json)
+
+
+def _luck(
+    found: CrossValidation,
+    models: Sequence[str],
+    permutations: int | None,
+    whole: bool,
+    store: str | None,
+    seed: int,
+    jobs: int,
+    json: bool,
+) -> dict[str, Luck]:
+    """Of each model what shuffled labels give, or why that cannot be had."""
+    from moola.evaluation.null import movable
+    from moola.validation.ensembles import ENSEMBLE
+    from moola.validation.luck import Luck, lucks_of
+    from moola.validation.stacks import STACK
+
+    try:
+        movable(found.truth)
+    except ConfigError as error:
+        return {name: Luck({}, f"labels were not shuffled: {error}") for name in models}
+    estimators, other_windows = _rebuilt(found.settings.get("members", {}))
+    known = {*estimators, *([STACK] if estimators else [])}
+    made = [name for name in models if name in known or name.removesuffix(ENSEMBLE) in known]
+    luck = lucks_of(
+        found,
+        made,
+        estimators,
+        permutations=permutations,
+        whole=whole,
+        other_windows=other_windows,
+        store=store,
+        seed=seed,
+        n_jobs=jobs,
+        report=None if json else lambda text: print(f"{text} …", file=sys.stderr, flush=True),
+    )
+    why = "labels were not shuffled: what made this model was not recorded; see moola.validation.luck.luck_of"
+    return luck | {name: Luck({}, why) for name in models if name not in luck}
 
 
 def _assess(
     found: CrossValidation,
-    models: Sequence[str] | None,
+    models: Sequence[str],
     seed: int,
     jobs: int,
     luck: Mapping[str, Luck],
@@ -385,7 +465,7 @@ def _assess(
     resamples = Resamples(found.truth, seed=seed)
     return {
         name: assess(found, name, baselines=baselines, luck=luck.get(name), resamples=resamples, seed=seed)
-        for name in models or found.members
+        for name in models
     }
 
 
@@ -397,7 +477,7 @@ def _finish(
     json: bool,
     homes: Iterable[str] = (),
 ) -> None:
-    from moola.validation.assessment import temperature_of, write_assessment
+    from moola.validation.assessment import dropout_sentence, temperature_of, write_assessment
 
     paths = write_assessment(directory, found, evaluations)
     took = time.perf_counter() - started
@@ -422,6 +502,8 @@ def _finish(
         temperature = temperature_of(found, name)
         if temperature is not None:
             print(f"temperature {temperature:.2f}: above 1 it is surer than it is right, below 1 less sure")
+        if (spread := dropout_sentence(found, name)) is not None:
+            print(spread)
         print("\n".join(evaluation.summary(_told_of(name, evaluation, homes))))
     print_facts(
         [("took", f"{took:.1f} s"), ("result", f"{directory}: {', '.join(path.name for path in paths)}")]

@@ -42,12 +42,17 @@ def _plain(axes: Axes) -> None:
     axes.tick_params(color=_INK, labelsize=9)
 
 
+def _head(figure: Figure, title: str, text: str) -> None:
+    """What is shown, under the name of the model that it is of."""
+    figure.suptitle(f"{title}\n{text}" if title else text, fontsize=10)
+
+
 def _legend_above(axes: Axes) -> None:
     """A legend where nothing is drawn."""
     axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
-def reliability_diagram(truth: Truth, predictions: Predictions) -> Figure:
+def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = "") -> Figure:
     """How often the model was right against how sure it was, in 15 bins of equal width; below, the windows in each.
 
     A dot is the share that was right, the bar behind it where that share would lie in 95 % of cases if the confidence
@@ -66,19 +71,20 @@ def reliability_diagram(truth: Truth, predictions: Predictions) -> Figure:
     upper.plot(sure, right, "o", color=_MODEL, markersize=5.5, label="model")
     upper.set(ylabel="share that was right", ylim=(-0.02, 1.02))
     error = METRICS["calibration_error"](truth, predictions)
-    figure.suptitle(f"Reliability: calibration error {error:.3f}, {len(truth):,} windows", fontsize=10)
+    _head(figure, title, f"Reliability: calibration error {error:.3f}, {len(truth):,} windows")
     _legend_above(upper)
     width = 1 / CALIBRATION_BINS
     # No highest probability of C classes is below 1/C.
     least = np.floor(CALIBRATION_BINS / len(truth.classes)) * width - width / 2
     lower.bar((np.arange(CALIBRATION_BINS) + 0.5) * width, curve.count, 0.9 * width, color=_LUCK)
     lower.set(xlabel="confidence: highest probability", ylabel="windows", xlim=(least, 1.02))
+    lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     for axes in (upper, lower):
         _plain(axes)
     return figure
 
 
-def confusion_matrix(truth: Truth, predictions: Predictions) -> Figure:
+def confusion_matrix(truth: Truth, predictions: Predictions, *, title: str = "") -> Figure:
     """How many windows of each class were said to be of which; shades are shares of the true class."""
     if predictions.probabilities is None:
         raise ConfigError("probabilities", "are missing; a confusion matrix is of a model of classes")
@@ -87,34 +93,40 @@ def confusion_matrix(truth: Truth, predictions: Predictions) -> Figure:
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (truth.y, predictions.probabilities.argmax(axis=1)), 1)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    names = [str(name) for name in truth.classes]
+    # Names that are wider than a cell stand upright: side by side they would overprint.
+    longest = max(map(len, names))
+    upright = longest > 9
     size = 2.6 + 0.9 * classes
-    figure, axes = _figure(size, size - 0.3)
+    figure, axes = _figure(size + 0.07 * longest, size - 0.1 + 0.07 * longest * upright)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(matrix.shape):
         colour = "white" if share[row, column] > 0.55 else _INK
         text = f"{matrix[row, column]:,}\n{share[row, column]:.0%}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
-    names = [str(name) for name in truth.classes]
-    axes.set_xticks(range(classes), names)
+    axes.set_xticks(range(classes), names, rotation=90 if upright else 0)
     axes.set_yticks(range(classes), names)
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(f"macro-F1 {METRICS['macro_f1'](truth, predictions):.3f}", fontsize=10)
+    _head(figure, title, f"macro-F1 {METRICS['macro_f1'](truth, predictions):.3f}, {len(truth):,} windows")
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure
 
 
-def spans_against_truth(truth: Truth, predictions: Predictions, window_length: int) -> Figure:
+def spans_against_truth(
+    truth: Truth, predictions: Predictions, window_length: int, *, title: str = ""
+) -> Figure:
     """Predicted against true first and last bars, with the band that counts as a hit.
 
-    Windows without a span, on either side, are not drawn. Raises `ConfigError` where there are no spans at all.
+    Windows without a span, on either side, are not drawn; the title counts those that have one and were said to have
+    none, which are misses. Raises `ConfigError` where there are no spans at all.
     """
     predictions.check_against(truth)
     if truth.spans is None or predictions.spans is None:
         raise ConfigError("spans", "are missing; give those of the labels and those predicted")
     both = (truth.spans[:, 0] >= 0) & (predictions.spans[:, 0] >= 0)
-    figure = Figure(figsize=(8.4, 5.1), layout="constrained")
+    figure = Figure(figsize=(8.4, 5.0), layout="constrained")
     found = scores(truth, predictions)
     bars = np.array([0, window_length - 1])
     near = (np.abs(truth.spans - predictions.spans) <= HIT_TOLERANCE).all(axis=1)
@@ -147,28 +159,45 @@ def spans_against_truth(truth: Truth, predictions: Predictions, window_length: i
         if end == 0:
             axes.set(ylabel="predicted bar")
             figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
-    figure.suptitle(
-        f"Spans of {int(both.sum()):,} windows: {found['span_hits']:.0%} hits, IoU {found['span_iou']:.2f}",
-        fontsize=10,
+    spans = int((truth.spans[:, 0] >= 0).sum())
+    missed = spans - int(both.sum())
+    unseen = f" ({missed:,} of them not seen at all, and not drawn)" if missed else ""
+    _head(
+        figure,
+        title,
+        f"{spans:,} spans{unseen}: {found['span_hits']:.0%} hits, IoU {found['span_iou']:.2f}",
     )
     return figure
 
 
-def null_histogram(null: Null) -> Figure:
-    """The scores that shuffled labels give, and where the model lies among them."""
+def null_histogram(null: Null, *, title: str = "") -> Figure:
+    """The scores that shuffled labels give, and where the model, or what was scored in its place, lies among them."""
     metric = METRICS[null.metric]
     shuffled = np.array(null.scores)
     shuffled = shuffled[~np.isnan(shuffled)]
     if not len(shuffled) or np.isnan(null.value):
         raise ConfigError("null", f"has no {metric.title} to draw; give a null of scores that there are")
-    figure, axes = _figure(6, 3.6)
+    figure, axes = _figure(6, 3.8)
     low, high = null.chance
-    axes.axvspan(low, high, color=_FAINT, alpha=0.6, linewidth=0, label="chance, 95 %")
-    axes.hist(shuffled, bins="auto", color=_LUCK, edgecolor="white", linewidth=0.5, label="shuffled labels")
-    axes.axvline(null.value, color=_MODEL, linewidth=2, label=f"model, {null.value:.3f}")
+    # Shuffles that all score alike, as hits of spans do: a bar and a band that can be seen, and still are narrow.
+    least = 0.02 * max(1.0 if metric.greatest == 1 else 0.0, np.ptp([*shuffled, null.value]), 1e-3)
+    pad = max(0.0, (least - (high - low)) / 2)
+    axes.axvspan(low - pad, high + pad, color=_FAINT, alpha=0.6, linewidth=0, label="chance, 95 %")
+    edges = np.histogram_bin_edges(shuffled, bins="auto")
+    if np.ptp(shuffled) < least:
+        middle, half = (shuffled.min() + shuffled.max()) / 2, max(float(np.ptp(shuffled)), least / 2) / 2
+        edges = np.array([middle - half, middle + half])
+    axes.hist(
+        shuffled, bins=edges.tolist(), color=_LUCK, edgecolor="white", linewidth=0.5, label="shuffled labels"
+    )
+    axes.axvline(null.value, color=_MODEL, linewidth=2, label=f"true labels, {null.value:.3f}")
+    left, right = axes.get_xlim()
+    if right - left < 10 * least:
+        axes.set_xlim((left + right) / 2 - 5 * least, (left + right) / 2 + 5 * least)
     better = "more is better" if metric.greater_is_better else "less is better"
     axes.set(xlabel=f"{metric.title} ({better})", ylabel="shuffles")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_above(axes)
-    figure.suptitle(f"{len(shuffled)} shuffles of whole groups: p = {null.p_value:.3f}", fontsize=10)
+    what = f"{title}, {null.of}" if title and null.of else title or null.of
+    _head(figure, what, f"{len(shuffled)} shuffles of whole groups: p = {null.p_value:.3f}")
     return figure

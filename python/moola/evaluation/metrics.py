@@ -8,6 +8,7 @@ same numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -33,6 +34,9 @@ HIT_TOLERANCE = 3
 """Bars by which each end of a span may be off and still be a hit."""
 
 
+_SHARES = frozenset({"macro_f1", "balanced_accuracy", "calibration_error", "span_iou", "span_hits"})
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A score of predictions."""
@@ -50,6 +54,11 @@ class Metric:
     """What each window adds: `[n, S]`."""
     score: Callable[[Floats], Floats]
     """The score that sums over windows give: `[..., S]` to `[...]`, NaN where there is nothing to score."""
+
+    @property
+    def greatest(self) -> float:
+        """The greatest score that there can be: 1 of shares, infinity of losses and errors in bars; the least is 0."""
+        return 1.0 if self.name in _SHARES else math.inf
 
     def applies(self, truth: Truth, predictions: Predictions) -> bool:
         """Whether there is what this metric scores, in the labels and in the predictions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -13,13 +14,24 @@ from moola.evaluation.intervals import LEVEL
 from moola.evaluation.metrics import METRICS
 from moola.evaluation.outcomes import Numbers, Truth
 
-__all__ = ["PERMUTATIONS", "Null", "Scoring", "orders", "permutation_null", "permute_groups"]
+__all__ = [
+    "PERMUTATIONS",
+    "Null",
+    "Scoring",
+    "movable",
+    "orders",
+    "permutation_null",
+    "permute_groups",
+    "under_shuffles",
+]
 
 PERMUTATIONS = 200
 """Shuffles of a cheap model: the least p-value is then 1/201, and it takes 200 cross-validations."""
 
 Scoring = Callable[[Truth], Mapping[str, float]]
 """A whole procedure: it trains and tests on labelled windows, and gives scores by metric."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,28 @@ class Null:
     """The scores with shuffled labels."""
     movable: float
     """The share of the windows whose group could exchange its labels with another."""
+    of: str = ""
+    """What was scored, on the true labels and on shuffled ones alike, where that is not the model as it is reported:
+    `with heads alone on frozen embeddings`."""
+
+    @classmethod
+    def from_record(cls, metric: str, record: Mapping[str, Any]) -> Self:
+        """Reads what :meth:`record` gave, where what is not a number may be None."""
+        value, *null = (
+            float("nan") if score is None else float(score) for score in (record["value"], *record["scores"])
+        )
+        return cls(metric, value, tuple(null), float(record["movable"]), record["of"])
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "value": self.value,
+            "scores": list(self.scores),
+            "chance": list(self.chance),
+            "p_value": None if math.isnan(self.value) else self.p_value,
+            "movable": self.movable,
+            "of": self.of,
+        }
 
     @property
     def as_good(self) -> int:
@@ -66,10 +100,10 @@ class Null:
         if np.isnan(self.value):
             return f"{title}: there is no such score to shuffle"
         low, high = self.chance
-        where = f"{self.value:.3f}; chance gives {low:.3f} to {high:.3f}"
-        if self.p_value > 1 - LEVEL:
-            return f"{title}: not shown to be more than luck: {where} (p = {self.p_value:.3f}, {n} shuffles)"
-        return f"{title}: better than luck: {where} (p = {self.p_value:.3f}, {n} shuffles)"
+        what = f"{title}, {self.of}" if self.of else title
+        found = "better than luck" if self.p_value <= 1 - LEVEL else "not shown to be more than luck"
+        where = f"{self.value:.3f}; shuffled labels give {low:.3f} to {high:.3f}"
+        return f"{what}: {found}: {where} (p = {self.p_value:.3f}, {n} shuffles)"
 
 
 def permute_groups(groups: Numbers, rng: np.random.Generator) -> Numbers:
@@ -123,23 +157,38 @@ def permutation_null(
     Raises `ConfigError` where labels cannot be exchanged because no two groups have the same size, or where
     all groups that may exchange hold the same.
     """
-    from joblib import Parallel, delayed
-
-    if permutations < 1:
-        raise ConfigError("permutations", f"{permutations} is too few; give 1 or more, 20 to reach p < 0.05")
-    movable = _movable(truth)
-    shuffled = [
-        truth.relabelled(permute_groups(truth.groups, np.random.default_rng([seed, k])))
-        for k in range(permutations)
-    ]
-    found, *null = Parallel(n_jobs=n_jobs)(delayed(score)(labels) for labels in [truth, *shuffled])
+    (found, *null), share = under_shuffles(score, truth, seed=seed, permutations=permutations, n_jobs=n_jobs)
     return {
-        name: Null(name, float(value), tuple(float(scores[name]) for scores in null), movable)
+        name: Null(name, float(value), tuple(float(scores[name]) for scores in null), share)
         for name, value in found.items()
     }
 
 
-def _movable(truth: Truth) -> float:
+def under_shuffles(
+    procedure: Callable[[Truth], T],
+    truth: Truth,
+    *,
+    seed: int,
+    permutations: int = PERMUTATIONS,
+    n_jobs: int | None = None,
+) -> tuple[list[T], float]:
+    """What a procedure gives on labels as they are, then on each shuffle; and the share of windows that could move.
+
+    Arguments and errors are those of :func:`permutation_null`; the procedure may give anything.
+    """
+    from joblib import Parallel, delayed
+
+    if permutations < 1:
+        raise ConfigError("permutations", f"{permutations} is too few; give 1 or more, 20 to reach p < 0.05")
+    share = movable(truth)
+    shuffled = [
+        truth.relabelled(permute_groups(truth.groups, np.random.default_rng([seed, k])))
+        for k in range(permutations)
+    ]
+    return list(Parallel(n_jobs=n_jobs)(delayed(procedure)(labels) for labels in [truth, *shuffled])), share
+
+
+def movable(truth: Truth) -> float:
     """The share of windows that can get another window's label. Raises `ConfigError` where there are none."""
     sizes = np.bincount(truth.groups)
     alike = np.bincount(sizes)

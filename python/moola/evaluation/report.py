@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from moola.evaluation.calibration import calibration_error_by_luck
@@ -16,7 +17,7 @@ from moola.evaluation.intervals import (
     bootstrap,
     over_repeats,
 )
-from moola.evaluation.metrics import METRICS, scores
+from moola.evaluation.metrics import METRICS, Metric, scores
 from moola.evaluation.null import Null, orders
 from moola.evaluation.outcomes import Predictions, Truth, as_repeats
 
@@ -54,7 +55,8 @@ class Evaluation:
     differences: dict[str, dict[str, Difference]]
     """The model's scores less each baseline's, paired by windows and folds."""
     null: dict[str, Null]
-    """By metric, where the model lies among shuffled labels; empty where it was not asked."""
+    """By metric, where the model, or what was scored in its place, lies among shuffled labels; empty where it was not
+    asked."""
     apart: dict[str, Apart]
     """`unseen` and `seen` windows, where some were pre-trained on."""
     calibration_error_by_luck: Interval | None
@@ -63,11 +65,17 @@ class Evaluation:
     """Log loss and calibration error of calibrated probabilities; empty where there are none."""
     notes: list[str] = field(default_factory=list)
     """What a reader should know before the numbers."""
+    null_note: str = ""
+    """What was shuffled how often and at what cost, or why nothing was."""
 
     @property
     def columns(self) -> list[str]:
         """The heads of the columns of `rows`."""
-        null = ["chance", "p"] if self.null else []
+        null = (
+            [*([textwrap.fill(self._null_of, 18)] if self._null_of else []), "chance", "p"]
+            if self.null
+            else []
+        )
         over = [f"over {self.repeats} repeats"] if self.repeats > 1 else []
         return ["", self.model, *over, *self.apart, *null, *self.baselines]
 
@@ -80,7 +88,7 @@ class Evaluation:
                 cells.append(str(self.over_repeats[name]))
             cells += [str(apart.scores[name]) for apart in self.apart.values()]
             if self.null:
-                cells += _null_cells(self.null.get(name))
+                cells += _null_cells(self.null.get(name), with_value=bool(self._null_of))
             for baseline, found in self.baselines.items():
                 difference = self.differences[baseline][name]
                 compared = not math.isnan(difference.interval.value)
@@ -121,20 +129,17 @@ class Evaluation:
         return lines
 
     def _luck(self) -> list[str]:
-        return [str(null) for null in self.null.values() if not math.isnan(null.value)]
+        said = [str(null) for null in self.null.values() if not math.isnan(null.value)]
+        return [*([self.null_note] if self.null_note else []), *said]
+
+    @property
+    def _null_of(self) -> str:
+        """What the null is of, where that is not the model as it is scored."""
+        return next((null.of for null in self.null.values()), "")
 
     def record(self) -> dict[str, Any]:
         """As JSON: what is not a number there is null."""
-        null = {
-            name: {
-                "value": found.value,
-                "scores": list(found.scores),
-                "chance": list(found.chance),
-                "p_value": None if math.isnan(found.value) else found.p_value,
-                "movable": found.movable,
-            }
-            for name, found in self.null.items()
-        }
+        null = {name: found.record() for name, found in self.null.items()}
         differences = {
             baseline: {
                 name: asdict(found.interval) | {"shown": found.shown} for name, found in several.items()
@@ -190,7 +195,10 @@ def evaluate(
         classes={str(name): int((truth.y == i).sum()) for i, name in enumerate(truth.classes)},
         repeats=len(repeats),
         scores=drawn.bootstrap(repeats),
-        over_repeats={name: over_repeats([found[name] for found in each]) for name in METRICS},
+        over_repeats={
+            name: _within(metric, over_repeats([found[name] for found in each]))
+            for name, metric in METRICS.items()
+        },
         baselines={name: drawn.bootstrap(said) for name, said in baselines.items()},
         differences=differences,
         null=dict(null or {}),
@@ -199,6 +207,13 @@ def evaluate(
         calibrated=_calibrated(drawn, calibrated),
         notes=_notes(truth, null or {}),
     )
+
+
+def _within(metric: Metric, found: Interval) -> Interval:
+    """An interval whose bounds are scores that there can be: that of two repeats may be wide."""
+    if math.isnan(found.low):
+        return found
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, metric.greatest))
 
 
 # Dividing logits by one number changes no other score.
@@ -275,11 +290,12 @@ def _notes(truth: Truth, null: Mapping[str, Null]) -> list[str]:
     return notes
 
 
-def _null_cells(null: Null | None) -> list[str]:
+def _null_cells(null: Null | None, *, with_value: bool) -> list[str]:
     if null is None or math.isnan(null.value):
-        return ["–", "–"]
+        return ["–"] * (2 + with_value)
     low, high = null.chance
-    return [f"{low:.3f} to {high:.3f}", f"{null.p_value:.3f}"]
+    value = [f"{null.value:.3f}"] if with_value else []
+    return [*value, f"{low:.3f} to {high:.3f}", f"{null.p_value:.3f}"]
 
 
 def _without_nan(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,28 @@ from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.calibration import TemperatureScaling, cross_fitted, log_probabilities
 from moola.evaluation.intervals import Resamples
+from moola.evaluation.null import Null
 from moola.evaluation.outcomes import Predictions
 from moola.evaluation.report import Evaluation, evaluate
-from moola.training.runs import write_record
+from moola.training.runs import read_record, write_record
+from moola.validation.dropout import DRAWS
 from moola.validation.luck import Luck
 from moola.validation.records import CrossValidation
 
-__all__ = ["EVALUATION", "assess", "baselines_of", "temperature_of", "write_assessment"]
+__all__ = [
+    "EVALUATION",
+    "assess",
+    "baselines_of",
+    "dropout_sentence",
+    "kept_luck",
+    "temperature_of",
+    "write_assessment",
+]
 
 EVALUATION = "evaluation.json"
+
+# Metrics whose null is drawn.
+_DRAWN = ("macro_f1", "span_hits")
 
 
 def baselines_of(
@@ -59,7 +72,7 @@ def assess(
     Args:
         model: Its name among `validation.members`.
         baselines: What :func:`baselines_of` gave; it is asked unless given.
-        luck: What :func:`moola.validation.luck.luck_of` gave.
+        luck: What :func:`moola.validation.luck.luck_of` gave, or :func:`kept_luck`.
         resamples: Of `validation.truth`, where several models are assessed: each is then resampled once. Drawn with
             `seed` unless given.
         seed: Of guesses and resamples.
@@ -69,7 +82,7 @@ def assess(
     """
     said = validation.predictions(model)
     # The mean of all repeats was made in all their folds, and has none of its own to compare.
-    own_folds = len(said) == len(validation.splits)
+    own_folds = _has_own_folds(validation, model)
     beside = dict(baselines if baselines is not None else baselines_of(validation, seed=seed, n_jobs=n_jobs))
     beside |= {name: validation.predictions(name) for name in validation.members if name != model}
     calibrated = [_cross_fitted(one, validation) for one in said if one.probabilities is not None]
@@ -90,7 +103,35 @@ def assess(
         seed=seed,
         resamples=resamples or Resamples(validation.truth, seed=seed),
     )
-    return found if luck is None else replace(found, notes=[*found.notes, luck.note])
+    return replace(
+        found,
+        notes=[*found.notes, *_averaged(validation, model)],
+        null_note="" if luck is None else luck.note,
+    )
+
+
+def _has_own_folds(validation: CrossValidation, model: str) -> bool:
+    """Whether its predictions are of single models; else of the mean over repeats, whose folds are all of theirs."""
+    return len(validation.members[model]) == len(validation.splits)
+
+
+def _averaged(validation: CrossValidation, model: str) -> list[str]:
+    """What a reader should know where means of several models stand beside single ones."""
+    means = [name for name in validation.members if not _has_own_folds(validation, name)]
+    if not means:
+        return []
+    count = len(validation.splits)
+    if model in means:
+        others = ", ".join(name for name in means if name != model)
+        alike = f"; of as many, only {others}" if others else ""
+        return [
+            f"{model} is the mean of {count} models a window, and baselines and members beside it are single models"
+            f"{alike}: what it gains over single ones may be the averaging alone, and the folds are not paired"
+        ]
+    return [
+        f"{', '.join(means)}: the mean of {count} models a window, beside the single ones of {model}; what they gain "
+        "may be the averaging alone, and the folds are not paired"
+    ]
 
 
 def _cross_fitted(said: Predictions, validation: CrossValidation) -> Predictions:
@@ -115,48 +156,100 @@ def temperature_of(validation: CrossValidation, model: str) -> float | None:
     return TemperatureScaling().fit(np.concatenate(several), y).temperature
 
 
+def dropout_sentence(validation: CrossValidation, model: str) -> str | None:
+    """How much the model's answers depend on which of its units there are; None where nobody has drawn dropout."""
+    spread = _mean_spread(validation, model)
+    if spread is None:
+        return None
+    return (
+        f"dropout: the probability of the class that it says varies by {spread:.3f} (standard deviation over {DRAWS} "
+        "draws of its units, mean over windows)"
+    )
+
+
+def _mean_spread(validation: CrossValidation, model: str) -> float | None:
+    spreads = [one.spread for one in validation.members[model] if one.spread is not None]
+    return float(np.mean(spreads)) if spreads else None
+
+
+def kept_luck(directory: Path, models: Iterable[str]) -> dict[str, Luck]:
+    """What was shuffled before, of these models: by name, where `evaluation.json` has it.
+
+    Raises `RunError` for a damaged one.
+    """
+    known = _kept(directory)
+    lucks = {}
+    for name in models:
+        record = known.get(name, {})
+        null = {
+            metric: Null.from_record(metric, one)
+            for metric, one in record.get("null", {}).items()
+            # Without it, nobody knows what the null is of.
+            if "of" in one
+        }
+        if null:
+            lucks[name] = Luck(null, record["null_note"])
+    return lucks
+
+
+def _kept(directory: Path) -> dict[str, Any]:
+    """By model, what `evaluation.json` holds; nothing where there is none."""
+    path = directory / EVALUATION
+    found: dict[str, Any] = read_record(path)["models"] if path.exists() else {}
+    return found
+
+
 def write_assessment(
     directory: Path, validation: CrossValidation, evaluations: Mapping[str, Evaluation]
 ) -> list[Path]:
     """Writes `evaluation.json` and the pictures of each model into a directory; gives the paths.
 
-    Pictures are of the first repeat.
+    Models that were evaluated there before, and are not now, stay as they are. Of one that is, pictures of what there
+    is no more are removed. Pictures are of the first repeat, but for those of shuffled labels, which are of all.
     """
+    from moola.evaluation.figures import save_png
+
+    if unknown := sorted(set(evaluations) - set(validation.members)):
+        raise ConfigError("model", f"{unknown[0]!r} was not cross-validated here")
+    record = _kept(directory)
+    paths = [directory / EVALUATION]
+    for name, evaluation in evaluations.items():
+        record[name] = evaluation.record() | {
+            "sentences": evaluation.sentences(),
+            "temperature": temperature_of(validation, name),
+            "mean_dropout_spread": _mean_spread(validation, name),
+            "fit_seconds": sum(one.seconds for one in validation.members[name]),
+        }
+        drawn = _pictures(validation, name, evaluation)
+        stem = re.sub(r"[^\w.]+", "-", name).strip("-")
+        for kind in {f"null-{metric}" for metric in _DRAWN} - set(drawn):
+            (directory / f"{stem}-{kind}.png").unlink(missing_ok=True)
+        paths += [save_png(figure, directory / f"{stem}-{kind}.png") for kind, figure in drawn.items()]
+    write_record(directory / EVALUATION, {"models": record})
+    return paths
+
+
+def _pictures(validation: CrossValidation, model: str, evaluation: Evaluation) -> dict[str, Any]:
+    """By kind, what can be drawn of a model."""
     from moola.evaluation.figures import (
         confusion_matrix,
         null_histogram,
         reliability_diagram,
-        save_png,
         spans_against_truth,
     )
 
-    if unknown := sorted(set(evaluations) - set(validation.members)):
-        raise ConfigError("model", f"{unknown[0]!r} was not cross-validated here")
-    record: dict[str, Any] = {}
-    paths = [directory / EVALUATION]
-    truth = validation.truth
-    for name, evaluation in evaluations.items():
-        several = validation.members[name]
-        spreads = [one.spread for one in several if one.spread is not None]
-        record[name] = evaluation.record() | {
-            "sentences": evaluation.sentences(),
-            "temperature": temperature_of(validation, name),
-            "mean_dropout_spread": float(np.mean(spreads)) if spreads else None,
-            "fit_seconds": sum(one.seconds for one in several),
-        }
-        said = several[0].predictions
-        drawn = {}
-        if said.probabilities is not None:
-            drawn["reliability"] = reliability_diagram(truth, said)
-            drawn["confusion"] = confusion_matrix(truth, said)
-        if said.spans is not None and truth.spans is not None:
-            drawn["spans"] = spans_against_truth(truth, said, validation.windows.window_length)
-        drawn |= {
-            f"null-{metric}": null_histogram(null)
-            for metric, null in evaluation.null.items()
-            if metric in ("macro_f1", "span_hits") and not np.isnan(null.value)
-        }
-        stem = re.sub(r"[^\w.]+", "-", name)
-        paths += [save_png(figure, directory / f"{stem}-{kind}.png") for kind, figure in drawn.items()]
-    write_record(directory / EVALUATION, {"models": record})
-    return paths
+    truth, several = validation.truth, validation.members[model]
+    said = several[0].predictions
+    title = f"{model}, repeat 1 of {len(several)}" if len(several) > 1 else model
+    drawn = {}
+    if said.probabilities is not None:
+        drawn["reliability"] = reliability_diagram(truth, said, title=title)
+        drawn["confusion"] = confusion_matrix(truth, said, title=title)
+    if said.spans is not None and truth.spans is not None:
+        length = validation.windows.window_length
+        drawn["spans"] = spans_against_truth(truth, said, length, title=title)
+    return drawn | {
+        f"null-{metric}": null_histogram(evaluation.null[metric], title=model)
+        for metric in _DRAWN
+        if metric in evaluation.null and not np.isnan(evaluation.null[metric].value)
+    }

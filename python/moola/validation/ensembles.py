@@ -13,7 +13,7 @@ from moola.evaluation.leaks import FittedOn
 from moola.evaluation.outcomes import NO_SPAN, Numbers, Predictions
 from moola.validation.records import CrossValidation, OutOfFold, with_members
 
-__all__ = ["ENSEMBLE", "ensemble", "mean_spans"]
+__all__ = ["ENSEMBLE", "ensemble", "mean_of", "mean_spans"]
 
 ENSEMBLE = " ensemble"
 """What follows a member's name in that of its ensemble."""
@@ -48,15 +48,16 @@ def _mean(repeats: Sequence[OutOfFold]) -> OutOfFold:
         reduce(or_, (repeats[r].fitted_on[fold] for r, fold in enumerate(row)), FittedOn([]))
         for row in combinations.tolist()
     )
+    return OutOfFold(
+        mean_of(said, folds=folds.reshape(-1)), fitted, seconds=sum(one.seconds for one in repeats)
+    )
+
+
+def mean_of(said: Sequence[Predictions], *, folds: Numbers | None = None) -> Predictions:
+    """What an ensemble says: the mean of the probabilities, and the :func:`mean_spans`, of its members."""
     p = [one.probabilities for one in said if one.probabilities is not None]
     spans = [one.spans for one in said if one.spans is not None]
-    return OutOfFold(
-        Predictions(
-            np.mean(p, axis=0) if p else None, mean_spans(spans) if spans else None, folds=folds.reshape(-1)
-        ),
-        fitted,
-        seconds=sum(one.seconds for one in repeats),
-    )
+    return Predictions(np.mean(p, axis=0) if p else None, mean_spans(spans) if spans else None, folds=folds)
 
 
 def mean_spans(spans: Sequence[Numbers]) -> Numbers:

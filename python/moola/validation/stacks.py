@@ -14,7 +14,7 @@ from moola.errors import ConfigError
 from moola.evaluation.out_of_fold import check_splits
 from moola.evaluation.outcomes import Floats, Numbers, Predictions
 from moola.labels.windows import LabelledWindows
-from moola.validation.cross_validation import repeated_folds
+from moola.validation.cross_validation import repeated_folds, with_scratch
 from moola.validation.ensembles import mean_spans
 from moola.validation.fits import Fit, Report, Said, check_members, joined, run_fits, seeded
 from moola.validation.folds import StorePath, TrainTest, purged_folds
@@ -112,6 +112,7 @@ def stack(
     splits: Sequence[Sequence[TrainTest]] | None = None,
     other_windows: Mapping[str, LabelledWindows] | None = None,
     seen: NDArray[Any] | None = None,
+    scratch: bool = True,
     C: float = 1.0,  # noqa: N803
     n_jobs: int | None = None,
     report: Report | None = None,
@@ -124,6 +125,9 @@ def stack(
     `folds · (inner_folds + 1)` fits of each member a repeat.
 
     The stack's span is the median of those of the members that point.
+
+    Beside a member with a pre-trained encoder stands the same member from scratch, in the outer folds alone: the stack
+    learns nothing from it.
 
     Args:
         inner_folds: Of each outer fold's training windows.
@@ -140,7 +144,10 @@ def stack(
     if STACK in members:
         raise ConfigError("members", f"has one called {STACK!r}, as the stack itself is; call it otherwise")
     truth, other = truth_of(windows, seen), dict(other_windows or {})
-    check_members(members, windows, other)
+    everyone = dict(members)
+    if scratch:
+        everyone, other = with_scratch(members, other)
+    check_members(everyone, windows, other)
     if splits is None:
         splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)
     outer = [(repeat, train, test) for repeat, these in enumerate(splits) for train, test in these]
@@ -153,19 +160,21 @@ def stack(
     fits = [
         Fit(name, seeded(estimator, repeat), fitted, asked)
         for (repeat, train, test), within in zip(outer, inner, strict=True)
-        for name, estimator in members.items()
-        for fitted, asked in [*within, (train, test)]
+        for name, estimator in everyone.items()
+        for fitted, asked in [*(within if name in members else ()), (train, test)]
     ]
     said = iter(run_fits(fits, truth, windows, other, n_jobs=n_jobs, report=report))
-    by_repeat: list[dict[str, list[Said]]] = [{name: [] for name in (STACK, *members)} for _ in splits]
+    by_repeat: list[dict[str, list[Said]]] = [{name: [] for name in (STACK, *everyone)} for _ in splits]
     for (repeat, train, test), within in zip(outer, inner, strict=True):
         learned: dict[str, OutOfFold] = {}
         asked: dict[str, Said] = {}
-        for name in members:
-            learned[name] = joined(within, [next(said) for _ in within], windows=np.sort(train))
+        for name in everyone:
+            if name in members:
+                learned[name] = joined(within, [next(said) for _ in within], windows=np.sort(train))
             answer = next(said)
             by_repeat[repeat][name].append(answer)
-            asked[name] = answer
+            if name in members:
+                asked[name] = answer
         rows = np.sort(train)
         meta = MetaLearner(C).fit(learned, truth.y[rows], weight=windows.weight[rows], held_out=test)
         answers = {name: Predictions(one.probabilities, one.spans) for name, one in asked.items()}
@@ -176,7 +185,7 @@ def stack(
         )
     found = {
         name: tuple(joined(these, by_repeat[repeat][name]) for repeat, these in enumerate(splits))
-        for name in (STACK, *members)
+        for name in (STACK, *everyone)
     }
     settings: dict[str, Any] = {
         "folds": len(splits[0]),
@@ -184,7 +193,7 @@ def stack(
         "seed": seed,
         "embargo": embargo,
     }
-    settings |= {"inner_folds": inner_folds, "C": C}
+    settings |= {"inner_folds": inner_folds, "C": C, "stacked": list(members)}
     return CrossValidation(windows, truth, tuple(map(tuple, splits)), found, settings)
 
 
