@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -330,7 +331,8 @@ def test_what_comes_of_it_stands_in_the_directory(tmp_path: Path) -> None:
 
 
 def test_chance_is_of_what_was_chosen_in_each_fold(tmp_path: Path) -> None:
-    result = search(tmp_path / "sweep", permutations=9)
+    windows = replace(make_windows(), groups=np.arange(60))
+    result = search(tmp_path / "sweep", windows=windows, permutations=9)
     null = result.evaluation.null
     # A regression is shuffled for as it is scored.
     assert null["macro_f1"].value == result.evaluation.scores["macro_f1"].value
@@ -343,7 +345,7 @@ def test_chance_is_of_what_was_chosen_in_each_fold(tmp_path: Path) -> None:
 def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their_heads(
     tmp_path: Path,
 ) -> None:
-    windows = make_windows(24)
+    windows = replace(make_windows(24), groups=np.arange(24))
     tiny = ("model.architecture.hidden_size=2", "training.finetune.epochs=2", "augmentation=null")
     config = load_config("jade_compact", tiny)
     start = new_model(config.model, 2, seed=5).encoder
@@ -640,7 +642,10 @@ def test_the_command_sweeps_jade_over_labels(tmp_path: Path) -> None:
     assert re.search(r"all windows +0\.0\d+ +0\.\d{4} +2 +0", shown.stdout)
     assert re.search(r"against without a sweep: .*no difference shown in", shown.stdout)
     assert len(re.findall(r"^against ", shown.stdout, re.MULTILINE)) == 5
-    assert "with 1 shuffles of the labels" in shown.stdout
+    # Two and two in a group, one of each class.
+    assert (
+        "there is no chance to compare with: groups of windows of one size hold all the same" in shown.stdout
+    )
     assert re.search(r"chosen: training.finetune.lr=0.0\d+\n$", shown.stdout)
     again = CliRunner().invoke(app, [*(str(word) for word in words), "--json"])
     record = json.loads(again.stdout)
