@@ -597,7 +597,17 @@ def test_seen_in_pre_training_is_seen(
     kept = HeldOut.load(result.run)
     assert list(kept.baselines) == [*BASELINES, "tiny from scratch"]
     name = "tiny from scratch"
-    assert result.table[0] == ("", "tiny", "unseen", "seen", fill(HEADS_ALONE, 18), "chance", "p", *BASELINES, name)
+    assert result.table[0] == (
+        "",
+        "tiny",
+        "unseen",
+        "seen",
+        fill(HEADS_ALONE, 18),
+        "chance",
+        "p",
+        *BASELINES,
+        name,
+    )
     assert any(line.startswith(f"against {name}: ") for line in result.report)
     alone = load_config(
         {"model": TINY["model"]}, ["model.architecture.num_classes=3", "training.finetune.epochs=2"]
@@ -980,9 +990,7 @@ def test_the_commands(
         shown.out,
     )
     assert "metrics.jsonl, confusion.png, reliability.png, spans.png\n" in shown.out
-    assert re.search(
-        r"tiny +with heads alone +chance +p +majority class +stratified", shown.out
-    )
+    assert re.search(r"tiny +with heads alone +chance +p +majority class +stratified", shown.out)
     for metric in METRICS.values():
         assert re.search(rf"\n{re.escape(metric.title)} +[–\d]", shown.out)
     assert "out of fold: macro-F1" in shown.out

@@ -338,7 +338,7 @@ def test_chance_is_of_what_was_chosen_in_each_fold(tmp_path: Path) -> None:
     assert null["macro_f1"].value == result.evaluation.scores["macro_f1"].value
     assert len(null["macro_f1"].scores) == 9
     assert null["macro_f1"].p_value == 0.1
-    (note,) = [one for one in result.evaluation.notes if one.startswith("chance is what ")]
+    note = result.evaluation.null_note
     assert note.endswith("gives with 9 shuffles of the labels, without choosing anew: 20 fits")
 
 
