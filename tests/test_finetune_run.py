@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ from moola.training.held_out import FoldLogits, HeldOut
 from moola.training.learned import LearnedBars
 from moola.training.recipe import Recipe, joined, stratified_folds, without_fold
 from moola.training.runs import read_learned, read_metrics
+from moola.validation.luck import HEADS_ALONE
 from moola.validation.seen import seen_windows
 
 pytestmark = pytest.mark.xdist_group("finetune_run")
@@ -195,7 +197,7 @@ def test_a_run_holds_what_is_needed_and_what_was_measured(
     # A fifth, of whole stretches of time.
     assert 0.7 * len(labels) < result["trained_on"] < 0.9 * len(labels)
     assert list(result["evaluation"]["baselines"]) == list(BASELINES)
-    assert result["table"][0] == ["", "tiny", "chance", "p", *BASELINES]
+    assert result["table"][0] == ["", "tiny", fill(HEADS_ALONE, 18), "chance", "p", *BASELINES]
     assert [row[0] for row in result["table"][1:]] == [metric.title for metric in METRICS.values()]
 
     epochs, folds = read_metrics(run, "epoch"), read_metrics(run, "fold")
@@ -663,7 +665,17 @@ def test_seen_in_pre_training_is_seen(
     kept = HeldOut.load(result.run)
     assert list(kept.baselines) == [*BASELINES, "tiny from scratch"]
     name = "tiny from scratch"
-    assert result.table[0] == ("", "tiny", "unseen", "seen", "chance", "p", *BASELINES, name)
+    assert result.table[0] == (
+        "",
+        "tiny",
+        "unseen",
+        "seen",
+        fill(HEADS_ALONE, 18),
+        "chance",
+        "p",
+        *BASELINES,
+        name,
+    )
     assert any(line.startswith(f"against {name}: ") for line in result.report)
     alone = load_config(
         {"model": TINY["model"]}, ["model.architecture.num_classes=3", "training.finetune.epochs=2"]
@@ -1052,9 +1064,7 @@ def test_the_commands(
         shown.out,
     )
     assert "metrics.jsonl, confusion.png, reliability.png, spans.png\n" in shown.out
-    assert re.search(
-        r"tiny +chance +p +majority class +stratified guessing +mean span +pooled log", shown.out
-    )
+    assert re.search(r"tiny +with heads alone +chance +p +majority class +stratified", shown.out)
     for metric in METRICS.values():
         assert re.search(rf"\n{re.escape(metric.title)} +[–\d]", shown.out)
     assert "out of fold: macro-F1" in shown.out

@@ -48,7 +48,7 @@ from moola.training.runs import METRICS as LOG
 from moola.training.runs import RESULT, flat, read_record, write_record
 from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.folds import StorePath, TrainTest, purged_folds
-from moola.validation.luck import DEAR_PERMUTATIONS, frozen, is_dear
+from moola.validation.luck import DEAR_PERMUTATIONS, HEADS_ALONE, frozen, is_dear
 from moola.validation.records import truth_of
 
 __all__ = ["SWEEP", "Selection", "SweepResult", "sweep"]
@@ -295,19 +295,17 @@ class _Sweep:
         if scratch and self.estimator.get_params(deep=False).get("encoder") is not None:
             bare = [clone(candidate).set_params(encoder=None) for candidate in candidates]
             beside[f"chosen{FROM_SCRATCH}"] = self._out_of_fold(bare)
-        null, notes = self._chance(candidates, permutations)
+        null, note = self._chance(candidates, permutations)
         found = evaluate(self.truth, chosen, model="chosen", baselines=beside, null=null, seed=self.seed)
-        return replace(found, notes=[*found.notes, *notes]), monitored
+        return replace(found, null_note=note), monitored
 
-    def _chance(
-        self, candidates: Sequence[Any], permutations: int | None
-    ) -> tuple[dict[str, Null], list[str]]:
+    def _chance(self, candidates: Sequence[Any], permutations: int | None) -> tuple[dict[str, Null], str]:
         """Where what was chosen lies among shuffled labels, and what to know of it."""
         shuffles = permutations
         if shuffles is None:
             shuffles = DEAR_PERMUTATIONS if is_dear(self.estimator) else PERMUTATIONS
         if not shuffles:
-            return {}, []
+            return {}, ""
         width = self.windows.X.shape[2]
         score = partial(
             _scores,
@@ -320,17 +318,18 @@ class _Sweep:
         except ConfigError as error:
             if error.name != "groups":
                 raise
-            return {}, [f"there is no chance to compare with: groups of windows {error.problem}"]
+            return {}, f"there is no chance to compare with: groups of windows {error.problem}"
         fits = (shuffles + 1) * len(self.outer)
         what = "the choice of each fold gives"
         if "encoder" in self.estimator.get_params(deep=False):
+            null = {name: replace(one, of=HEADS_ALONE) for name, one in null.items()}
             what = "heads alone of each fold's choice give, on the encoder as it is,"
             own = f"; their p is of heads alone on the true labels, with {told(null)}, and not of the whole model"
         else:
             own = ""
-        return null, [
+        return null, (
             f"chance is what {what} with {shuffles} shuffles of the labels, without choosing anew: {fits:,} fits{own}"
-        ]
+        )
 
     def _out_of_fold(self, candidates: Sequence[Any]) -> Predictions:
         """What candidates, one an outer fold, say of its test windows. They are fitted then."""

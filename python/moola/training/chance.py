@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from moola.evaluation.null import Null, permutation_null
 from moola.evaluation.outcomes import Truth
 from moola.training.finetune import Examples
 from moola.training.recipe import Folds, Recipe, joined, without_fold
+from moola.validation.luck import HEADS_ALONE
 
 __all__ = ["heads_on_shuffled_labels", "told"]
 
@@ -54,6 +56,7 @@ def heads_on_shuffled_labels(
         if error.name != "groups":
             raise
         return {}, f"there is no chance to compare with: groups of windows {error.problem}"
+    null = {name: replace(found, of=HEADS_ALONE) for name, found in null.items()}
     encoder = "the encoder as it is" if recipe.start is not None else "an encoder of random weights"
     return null, (
         f"chance is what heads alone give, on {encoder}, with {permutations} shuffles of the labels: "

@@ -377,9 +377,9 @@ class _Finetuning:
         )
         baselines |= beside
         HeldOut(_fingerprint(windows), truth, out_of_fold, places, said.spans, baselines).save(run.path)
-        null, notes = self._chance(run, recipe, examples, truth, span_classes, n_jobs, say)
+        null, note = self._chance(run, recipe, examples, truth, span_classes, n_jobs, say)
         evaluation = evaluate(truth, said, model=name, baselines=baselines, null=null, seed=self.seed)
-        evaluation = replace(evaluation, notes=[*evaluation.notes, *notes])
+        evaluation = replace(evaluation, null_note=note)
 
         model, result, trained_on = self._train(run, recipe, examples, blocks, report)
         more = {
@@ -391,7 +391,7 @@ class _Finetuning:
         }
         origin = Origin("finetune", self.config.model, self.features, windows.window_length, more)
         save_weights(run.path / "best.safetensors", model.state_dict(), origin.record())
-        _draw(run.path, truth, said, windows.window_length)
+        _draw(run.path, truth, said, windows.window_length, name)
         return self._finish(run, result, trained_on, temperature, evaluation, notices)
 
     def _chance(
@@ -403,10 +403,10 @@ class _Finetuning:
         span_classes: NDArray[np.bool_],
         n_jobs: int | None,
         say: Callable[[str], None],
-    ) -> tuple[dict[str, Null], list[str]]:
+    ) -> tuple[dict[str, Null], str]:
         """Where the heads lie among shuffled labels, and what to know of it; what it took is logged and said."""
         if not self.permutations:
-            return {}, []
+            return {}, ""
         say(f"heads alone on {self.permutations} shuffles of the labels …")
         start = perf_counter()
         null, note = heads_on_shuffled_labels(
@@ -423,7 +423,7 @@ class _Finetuning:
             }
         )
         say(f"{fits:,} fits of heads alone took {seconds:.0f} s")
-        return null, [note]
+        return null, note
 
     def _train(
         self,
@@ -599,10 +599,10 @@ def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def _draw(path: Path, truth: Truth, said: Predictions, window_length: int) -> None:
+def _draw(path: Path, truth: Truth, said: Predictions, window_length: int, title: str) -> None:
     from moola.evaluation.figures import confusion_matrix, reliability_diagram, save_png, spans_against_truth
 
-    save_png(reliability_diagram(truth, said), path / "reliability.png")
-    save_png(confusion_matrix(truth, said), path / "confusion.png")
+    save_png(reliability_diagram(truth, said, title=title), path / "reliability.png")
+    save_png(confusion_matrix(truth, said, title=title), path / "confusion.png")
     if said.spans is not None:
-        save_png(spans_against_truth(truth, said, window_length), path / "spans.png")
+        save_png(spans_against_truth(truth, said, window_length, title=title), path / "spans.png")
