@@ -1070,7 +1070,7 @@ def test_raw_windows_that_overlap_share_a_group() -> None:
 
 
 def test_raw_windows_that_share_a_moment_share_a_group() -> None:
-    """By time, whatever their symbols and prices: as back-adjusted copies do, and windows that share but a bar or two."""
+    """By time, whatever their symbols and prices: as back-adjusted copies do, and windows that share but a bar."""
     at = np.array([100, 129, 159, 200, 215])  # of 30 bars: 100 and 129 share one bar, 129 and 159 none
     table = raw(candles(5, 30), window_end=[iso(T[i]) for i in at])
 
