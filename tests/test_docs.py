@@ -226,7 +226,12 @@ def test_readme_lists_the_parameters_that_there_are() -> None:
 def test_pages_name_options_that_exist() -> None:
     group = typer.main.get_command(app)
     commands = [group, *group.commands.values()]
-    offered = {option for command in commands for parameter in command.params for option in parameter.opts}
+    offered = {
+        option
+        for command in commands
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     # The loaders have a command of their own.
     loader = [sys.executable, "-m", "moola.data.fast_windowed_loader", "--help"]
     shown = subprocess.run(loader, capture_output=True, text=True, check=True).stdout

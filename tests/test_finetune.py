@@ -97,7 +97,7 @@ def test_losses_are_their_formulas(hidden: bool, class_weight: object) -> None:
     kinds, pointers, bars = 0.0, 0.0, 0.0
     kind_weights, pointer_weights, bar_weights = 0.0, 0.0, 0.0
     total = {c: given_.weight[given_.y == c].sum() for c in range(3)}
-    targets = encode_spans(spans, K)
+    targets = encode_spans(spans, K, valid)
     soft = span_targets(spans, K, 3.0)
     inside = float((soft * valid * torch.from_numpy(given_.weight)[:, None]).sum())
     all_bars = float((valid * torch.from_numpy(given_.weight)[:, None]).sum())

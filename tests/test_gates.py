@@ -233,7 +233,7 @@ def test_what_hardly_anything_is_known_of_is_not_said_to_pass_without_a_word(tmp
     assert report.checked == "1 of 6"
     assert "1 of 6 gates could be checked, 1 passed, 0 failed; nothing is known of par" in report.verdict
     shown = CliRunner().invoke(app, ["gate", str(tmp_path / "run")])
-    assert f"Gates of {tmp_path / 'run'}: 1 of 6 could be checked" in shown.stdout
+    assert f"Gates of {tmp_path / 'run'}: 1 of 6 could be checked" in " ".join(shown.stdout.split())
     # What was taken away is not missed.
     gates = {"parameters_per_window": None, "epoch_seconds": None, "regression": None}
     assert check_gates(tmp_path / "run", gates=gates).checked == "1 of 3"

@@ -79,7 +79,8 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException as error:
         beside.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, MoolaError):
-            raise _explained(error, path) from error
+            # Its passing name tells nobody anything.
+            raise _explained(error, path, str(path) if error.filename == str(beside) else None) from error
         raise
 
 
@@ -131,7 +132,8 @@ def _explained(error: OSError, store: Path, file: str | None = None) -> StoreWri
     # Arrow speaks of its own file in its message, and gives the number of the reason beside it.
     reason = os.strerror(error.errno) if error.errno and not error.filename else None
     what = reason or error.strerror or str(error)
-    where = file or (error.filename if error.filename and str(error.filename) != str(store) else None)
+    where = file or error.filename
+    where = None if str(where) == str(store) else where
     problem = f"cannot be written: {what}" + (f" ({where})" if where else "") + "; nothing was left behind"
     advice = _ADVICE.get(error.errno or 0, "Check that the directory can be written to, or choose another")
     return StoreWriteError(store, problem, advice, errno=error.errno)
