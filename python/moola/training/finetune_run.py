@@ -334,16 +334,15 @@ class _Finetuning:
             learned = learned | LearnedBars(stretches)
         else:
             learned = learned | LearnedBars({}, complete=False)
-            encoded = ", nor this report which of them the encoder was pre-trained on" if self.start else ""
-            notices.append(
-                "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
-                + encoded
-            )
-            if self.start is not None:
-                notices.append(
+            unknown = "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
+            if self.start is None:
+                notices.append(unknown)
+            else:
+                notices += [
+                    f"{unknown}, nor this report which of them the encoder was pre-trained on",
                     "the encoder may have been pre-trained on bars of any of these windows: take all scores for those "
-                    "of windows that were seen"
-                )
+                    "of windows that were seen",
+                ]
         run.write(ENVIRONMENT, environment(self.placement))
         run.write(LEARNED, learned.record())
         examples = Examples(windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight)
