@@ -20,12 +20,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from benchmark import RESULTS, WORK, machine, machine_key
+from joblib import delayed
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -34,8 +36,9 @@ import moola
 from moola.errors import LeakError, SharedBarsError
 from moola.evaluation.baselines import PooledLogisticRegression, pool_features
 from moola.evaluation.figures import save_png
-from moola.evaluation.intervals import LEVEL, Difference, Interval, Resamples
+from moola.evaluation.intervals import LEVEL, Difference, Interval, Resamples, over_repeats
 from moola.evaluation.leaks import FittedOn, assert_blind_to_test, assert_nothing_remembered
+from moola.evaluation.metrics import METRICS
 from moola.evaluation.null import permute_groups
 from moola.evaluation.out_of_fold import fit_predict, out_of_fold
 from moola.evaluation.outcomes import Predictions, Truth
@@ -43,6 +46,7 @@ from moola.labels import LabelledWindows, read_labels
 from moola.members.kinds import make_member
 from moola.splits import assert_no_shared_bars
 from moola.training import pretrain
+from moola.training.parallel import in_order
 from moola.validation import CrossValidation, OutOfFold, cross_validate, purged_folds, seen_windows, stack
 from moola.validation.assessment import baselines_of
 from moola.validation.cross_validation import FROM_SCRATCH, repeated_folds
@@ -52,7 +56,7 @@ from moola.validation.stacks import STACK
 MARKET_SEED = 2028
 """Of the market and the labels."""
 SHUFFLE_SEED = 7_000
-"""Of the first model's shuffle; the next has the next."""
+"""Of the first model's first shuffle; the next model has the next, the next shuffle one 1,000 further."""
 SEED = 0
 """Of folds, models and resamples."""
 
@@ -250,38 +254,77 @@ def shuffled(
     sizes: Sizes,
     jobs: int,
 ) -> None:
-    """Every model and the stack, each on labels that whole groups have exchanged: chance must be inside its interval."""
+    """Every model and the stack on labels that whole groups have exchanged, several times over.
+
+    Chance must be inside the interval of the mean over these shuffles. The shuffles are what is drawn, so they say how far
+    luck goes: Student's t over them, at a level that makes all models' intervals hold together in 95 % of cases. An
+    interval that draws windows anew for one shuffle knows nothing of other training sets, and is too narrow for this
+    (`benches/shuffled_coverage.py`).
+    """
     names = [*members, STACK]
     level = 1 - (1 - LEVEL) / len(names)
-    truth = truth_of(windows)
-    chance = 1 / len(truth.classes)
-    for number, name in enumerate(names):
-        order = permute_groups(truth.groups, np.random.default_rng(SHUFFLE_SEED + number))
-        labels = relabelled(windows, truth.relabelled(order))
-        splits = [purged_folds(labels, sizes.folds, seed=SEED, store=store)]
-        if name == STACK:
-            found = stack(
-                labels,
-                stacked,
-                splits=splits,
-                inner_folds=sizes.inner_folds,
-                seed=SEED,
-                store=store,
-                scratch=False,
-                n_jobs=jobs,
-            )
-        else:
-            found = cross_validate(labels, {name: members[name]}, splits=splits, scratch=False, n_jobs=jobs)
-        resampled = Resamples(found.truth, seed=SEED, level=level)
-        interval = resampled.bootstrap(found.predictions(name))["balanced_accuracy"]
+    chance = 1 / len(truth_of(windows).classes)
+    seeds = {
+        name: [SHUFFLE_SEED + 1_000 * repeat + number for repeat in range(sizes.seeds)]
+        for number, name in enumerate(names)
+    }
+    given = {name: {name: one} for name, one in members.items()} | {STACK: dict(stacked)}
+    found = in_order(
+        (
+            delayed(score_of_shuffled)(windows, given[name], seed, SEED + repeat, store, sizes)
+            for name in names
+            for repeat, seed in enumerate(seeds[name])
+        ),
+        jobs,
+    )
+    for name in names:
+        scores = list(islice(found, sizes.seeds))
+        interval = over_repeats(scores, level=level)
         table.add(
-            f"labels shuffled, {name}: chance ({chance:g}) inside the {level:.2%} interval of balanced accuracy",
+            f"labels shuffled {sizes.seeds} times, {name}: chance ({chance:g}) inside the {level:.2%} interval of the "
+            "mean balanced accuracy",
             "inside",
-            str(interval),
+            f"{interval}, of {', '.join(f'{one:.3f}' for one in scores)}",
             interval.low <= chance <= interval.high,
             interval=asdict(interval),
-            seed=SHUFFLE_SEED + number,
+            scores=scores,
+            seeds=seeds[name],
         )
+
+
+def score_of_shuffled(
+    windows: LabelledWindows,
+    members: Mapping[str, Any],
+    shuffle_seed: int,
+    fold_seed: int,
+    store: moola.FeatureStore,
+    sizes: Sizes,
+) -> float:
+    """The balanced accuracy of a model, or of the stack of several, on labels shuffled once."""
+    labels = shuffled_labels(windows, shuffle_seed)
+    splits = [purged_folds(labels, sizes.folds, seed=fold_seed, store=store)]
+    if len(members) == 1:
+        (name,) = members
+        found = cross_validate(labels, members, splits=splits, scratch=False)
+    else:
+        name = STACK
+        found = stack(
+            labels,
+            members,
+            splits=splits,
+            inner_folds=sizes.inner_folds,
+            seed=fold_seed,
+            store=store,
+            scratch=False,
+        )
+    (said,) = found.predictions(name)
+    return METRICS["balanced_accuracy"](found.truth, said)
+
+
+def shuffled_labels(windows: LabelledWindows, seed: int) -> LabelledWindows:
+    """The windows with labels that whole groups have exchanged."""
+    truth = truth_of(windows)
+    return relabelled(windows, truth.relabelled(permute_groups(truth.groups, np.random.default_rng(seed))))
 
 
 def planted_leaks(table: Table, windows: LabelledWindows, store: moola.FeatureStore) -> None:

@@ -143,18 +143,18 @@ def paired_differences(
     return Resamples(truth, seed=seed, resamples=resamples).differences(model, other, names)
 
 
-def over_repeats(scores: Sequence[float]) -> Interval:
+def over_repeats(scores: Sequence[float], *, level: float = LEVEL) -> Interval:
     """The mean of a score over repeats, and the 95 % interval of that mean: what seeds and folds alone change.
 
     It is Student's t interval. Repeats are few, and the percentiles of 5 repeats drawn anew hold the mean in only
     80 to 85 % of cases. All repeats have the same windows, so it says nothing of other windows: for that see
-    :func:`bootstrap`. Of one repeat, the interval is of NaN.
+    :func:`bootstrap`. Of one repeat, the interval is of NaN. `level` is that of :class:`Resamples`.
     """
     values = np.asarray(scores, dtype=np.float64)
     if len(values) < 2 or np.isnan(values).any():
         return Interval(float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"))
-    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * values.std(ddof=1) / len(values) ** 0.5
-    mean = float(values.mean())
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * deviation / len(values) ** 0.5
     return Interval(mean, mean - half, mean + half)
 
 

@@ -1,0 +1,100 @@
+"""How often chance lies inside intervals on shuffled labels: of one shuffle, windows drawn anew; of five, Student's t.
+
+    python benches/shuffled_coverage.py [--shuffles 1000] [--stack] [--jobs 2]
+
+On the windows of `few_labels.py`, at its level (99.29 %, for seven models), pooled logistic regression, or with
+`--stack` the stack of the three cheap kinds. Shuffled labels have nothing to be learned, so chance is the truth, and as
+many intervals should miss it as their level says. Seeds are other than those of `few_labels.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+import numpy as np
+from benchmark import WORK
+from few_labels import SEED, Sizes, market, shuffled_labels
+from joblib import delayed
+
+import moola
+from moola.evaluation.intervals import LEVEL, Interval, Resamples, over_repeats
+from moola.labels import LabelledWindows
+from moola.members.kinds import make_member
+from moola.training.parallel import in_order
+from moola.validation import cross_validate, purged_folds, stack
+from moola.validation.stacks import STACK
+
+MODELS = 7
+FIRST_SEED = 100_000
+
+
+def scored(
+    windows: LabelledWindows, kinds: tuple[str, ...], number: int, sizes: Sizes, store: moola.FeatureStore
+) -> Interval:
+    """Balanced accuracy on labels shuffled once, with the interval that draws windows anew."""
+    labels = shuffled_labels(windows, FIRST_SEED + number)
+    splits = [purged_folds(labels, sizes.folds, seed=number, store=store)]
+    members = {kind: make_member(kind) for kind in kinds}
+    if len(kinds) == 1:
+        (name,) = kinds
+        found = cross_validate(labels, members, splits=splits, scratch=False)
+    else:
+        name = STACK
+        found = stack(
+            labels,
+            members,
+            splits=splits,
+            inner_folds=sizes.inner_folds,
+            seed=number,
+            store=store,
+            scratch=False,
+        )
+    level = 1 - (1 - LEVEL) / MODELS
+    resamples = Resamples(found.truth, seed=SEED, level=level)
+    return resamples.bootstrap(found.predictions(name))["balanced_accuracy"]
+
+
+def missed(intervals: list[Interval], chance: float) -> str:
+    """How many leave chance out, and how many should."""
+    count = sum(not one.low <= chance <= one.high for one in intervals)
+    expected = len(intervals) * (1 - LEVEL) / MODELS
+    width = np.mean([one.high - one.low for one in intervals])
+    return f"{count} of {len(intervals)} miss chance, {expected:.1f} should; mean width {width:.3f}"
+
+
+def main() -> None:
+    """As a script."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shuffles", type=int, default=1_000, help="a multiple of 5")
+    parser.add_argument("--stack", action="store_true", help="the stack of cheap kinds")
+    parser.add_argument("--jobs", type=int, default=2, help="shuffles at a time")
+    options = parser.parse_args()
+    sizes = Sizes()
+    kinds = ("regression", "trees", "kernels") if options.stack else ("regression",)
+    work = WORK / "shuffled-coverage"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    store, windows = market(sizes, work)
+    intervals = list(
+        in_order(
+            (delayed(scored)(windows, kinds, number, sizes, store) for number in range(options.shuffles)),
+            options.jobs,
+        )
+    )
+    values = np.array([one.value for one in intervals])
+    level = 1 - (1 - LEVEL) / MODELS
+    fives = [over_repeats(list(five), level=level) for five in values.reshape(-1, 5)]
+    chance = 1 / len(windows.classes)
+    print(
+        f"{' + '.join(kinds)}, {len(values)} shuffles: mean {values.mean():.4f} ± "
+        f"{values.std() / len(values) ** 0.5:.4f}, deviation {values.std():.4f}"
+    )
+    print(f"one shuffle, windows drawn anew: {missed(intervals, chance)}")
+    print(f"five shuffles, Student's t:      {missed(fives, chance)}")
+
+
+if __name__ == "__main__":
+    main()
