@@ -146,11 +146,11 @@ class _Recorded:
         # Fine-tuning has it in its result.
         self.evaluation = self._of_model(evaluation or self.result.get("evaluation", {}), model)
         self.epochs = self._logged("epoch")
-        # A fine-tuning has them besides its epochs, a sweep has nothing else.
-        self.folds = self._logged("fold")
+        # A fine-tuning has them besides its epochs, a sweep and a cross-validation have nothing else.
+        self.folds = [line for line in self._logged("fold") if model in (None, line.get("model", model))]
         # An ensemble has what its members have.
         self.members = [self._logged("epoch", member) for member in self.result.get("members", ())]
-        if not (self.config or self.result or self.evaluation or self.epochs):
+        if not (self.config or self.result or self.evaluation or self.epochs or self.folds):
             problem = f"is not a run: it holds none of {CONFIG}, {LOG}, {RESULT} and {EVALUATION}"
             raise RunError(self.path, problem, "Give the directory that moola trained in")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from moola.data.order import WindowOrder
 from moola.errors import ConfigError
 from moola.members.windows import Standardiser, check_training, check_windows
 from moola.models.dropout import Dropout, seed_dropout
+from moola.training.finetune import EpochRecord, FitResult
 from moola.training.threads import one_thread
 
 __all__ = ["TemporalConvolution"]
@@ -43,6 +45,9 @@ class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs, lr, batch_size, weight_decay: Of AdamW; the learning rate falls to 0 along half a cosine.
         seed: Of weights, order and dropout. On a CPU, the same seed gives the same bits.
         device: Where it is trained, such as `cpu` or `cuda`.
+
+    Attributes: `classes_`; `n_features_in_` (D); `model_`; `result_` (a :class:`moola.training.finetune.FitResult`,
+    with what each epoch came to).
     """
 
     def __init__(
@@ -96,20 +101,28 @@ class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         optimizer = torch.optim.AdamW(self.model_.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         order = WindowOrder(len(x), self.batch_size, shuffle=True, drop_last=False)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs * order.batches)
+        records = []
         self.model_.train()
         with one_thread():
             for epoch in range(self.epochs):
+                started, lr = perf_counter(), float(schedule.get_last_lr()[0])
+                total = torch.zeros((), device=device)
                 numbers = torch.from_numpy(order.numbers(self.seed, epoch, 0, order.batches)).to(device)
                 for step, batch in enumerate(torch.split(numbers, self.batch_size)):
                     seed_dropout(self.model_, self.seed, epoch, step)
                     logits = self.model_(x[batch], mask[batch])
                     losses = F.cross_entropy(logits, target[batch], reduction="none")
                     optimizer.zero_grad()
-                    (losses * weights[batch]).mean().backward()  # type: ignore[no-untyped-call]
+                    weighted = losses * weights[batch]
+                    weighted.mean().backward()  # type: ignore[no-untyped-call]
+                    total += weighted.detach().sum()
                     nn.utils.clip_grad_norm_(self.model_.parameters(), 1.0)
                     optimizer.step()
                     schedule.step()
+                trained = {"type": float(total) / len(x)}
+                records.append(EpochRecord(epoch, lr, 0, trained, None, None, None, perf_counter() - started))
         self.model_.eval()
+        self.result_ = FitResult(tuple(records), self.epochs - 1, False, {})
         return self
 
     @torch.no_grad()

@@ -40,15 +40,15 @@ from moola.evaluation.outcomes import Numbers, Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.gates import EVALUATION
 from moola.labels.windows import LabelledWindows
-from moola.publish import UNFINISHED, write_file
+from moola.publish import UNFINISHED
 from moola.sweep.space import Space, Values, build_candidate, read_space
 from moola.sweep.trials import LOCK, Claim, Studies, Worker, locked
 from moola.training.chance import told
-from moola.training.runs import METRICS as LOG
-from moola.training.runs import RESULT, flat, read_record, write_record
+from moola.training.runs import RESULT, flat, read_record, write_metrics, write_record
 from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.folds import StorePath, TrainTest, purged_folds
 from moola.validation.luck import DEAR_PERMUTATIONS, HEADS_ALONE, frozen, is_dear
+from moola.validation.monitoring import monitored
 from moola.validation.records import truth_of
 
 __all__ = ["SWEEP", "Selection", "SweepResult", "sweep"]
@@ -213,9 +213,9 @@ def sweep(
             came = job.attempt(studies, claim)
             say(f"{names[claim.study]}, trial {claim.trial.number + 1}, {claim.values}: {came}")
         selections = [_selected(studies, number, name, output) for number, name in enumerate(names)]
-    evaluation, monitored = job.report(selections[:-1], scratch=scratch, permutations=permutations)
+    evaluation, lines = job.report(selections[:-1], scratch=scratch, permutations=permutations)
     result = SweepResult(output, space.metric, selections[-1], tuple(selections[:-1]), evaluation)
-    write_file(output / LOG, b"".join(json.dumps(line).encode() + b"\n" for line in monitored))
+    write_metrics(output, lines)
     write_record(output / EVALUATION, result.evaluation.record())
     write_record(output / RESULT, result.record())
     return result
@@ -281,9 +281,9 @@ class _Sweep:
         """
         candidates = [build_candidate(self.estimator, selection.values) for selection in selections]
         chosen = self._out_of_fold(candidates)
-        monitored = [
+        lines = [
             {"kind": "fold", "fold": fold, "trained_on": len(train), "tested": test.tolist()}
-            | _monitored(candidate, len(self.truth))
+            | monitored(candidate, len(self.truth))
             for fold, (candidate, (train, test)) in enumerate(zip(candidates, self.outer, strict=True))
         ]
         beside: dict[str, Predictions | list[Predictions]] = {
@@ -297,7 +297,7 @@ class _Sweep:
             beside[f"chosen{FROM_SCRATCH}"] = self._out_of_fold(bare)
         null, note = self._chance(candidates, permutations)
         found = evaluate(self.truth, chosen, model="chosen", baselines=beside, null=null, seed=self.seed)
-        return replace(found, null_note=note), monitored
+        return replace(found, null_note=note), lines
 
     def _chance(self, candidates: Sequence[Any], permutations: int | None) -> tuple[dict[str, Null], str]:
         """Where what was chosen lies among shuffled labels, and what to know of it."""
@@ -369,15 +369,6 @@ def _predictions(
         weight=windows.weight,
     )
     return Predictions(probabilities, spans)
-
-
-def _monitored(fitted: Any, windows: int) -> dict[str, Any]:
-    """What a fitted network has recorded of itself; nothing of what is not trained in epochs."""
-    if not hasattr(fitted, "result_"):
-        return {}
-    parameters = sum(p.numel() for p in fitted.model_.parameters())
-    record: dict[str, Any] = fitted.result_.record()
-    return {"parameters_per_window": parameters / windows, **record}
 
 
 def _joined(several: list[Predictions]) -> Predictions:

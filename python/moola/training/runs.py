@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -148,8 +148,14 @@ def read_record(path: Path) -> dict[str, Any]:
     return content
 
 
+def write_metrics(directory: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Writes `metrics.jsonl` of what was not logged as it came."""
+    text = "".join(f"{json.dumps(dict(line), allow_nan=False)}\n" for line in lines)
+    write_file(directory / METRICS, text.encode())
+
+
 def read_metrics(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl` of one kind, `step` or `epoch`. Raises `RunError`."""
+    """The lines of a run's `metrics.jsonl` of one kind, such as `step`, `epoch` or `fold`. Raises `RunError`."""
     try:
         lines = (Path(path) / METRICS).read_bytes().splitlines()
         records = [json.loads(line) for line in lines]

@@ -49,7 +49,11 @@ def _mean(repeats: Sequence[OutOfFold]) -> OutOfFold:
         for row in combinations.tolist()
     )
     return OutOfFold(
-        mean_of(said, folds=folds.reshape(-1)), fitted, seconds=sum(one.seconds for one in repeats)
+        mean_of(said, folds=folds.reshape(-1)),
+        fitted,
+        seconds=sum(one.seconds for one in repeats),
+        # Its folds are others, but its models are these.
+        monitoring=tuple({"of_repeat": r} | line for r, one in enumerate(repeats) for line in one.monitoring),
     )
 
 

@@ -20,6 +20,7 @@ from moola.training.parallel import in_order
 from moola.training.threads import one_thread
 from moola.validation.dropout import dropout_spread, has_dropout
 from moola.validation.folds import TrainTest
+from moola.validation.monitoring import monitored
 from moola.validation.records import OutOfFold
 
 __all__ = ["Fit", "Report", "Said", "check_members", "joined", "run_fits", "seeded"]
@@ -46,6 +47,8 @@ class Said(NamedTuple):
     spread: Floats | None
     """Of the most probable class, over draws of dropout."""
     seconds: float
+    monitoring: dict[str, Any]
+    """What :func:`moola.validation.monitoring.monitored` knows of the model."""
 
 
 def check_members(members: Mapping[str, Any], other_windows: Mapping[str, LabelledWindows]) -> None:
@@ -100,7 +103,7 @@ def _run(
             deviation = dropout_spread(estimator, x[test], valid[test], seed=seed).deviation
             said = estimator.predict_proba(x[test], valid[test]).argmax(axis=1)
             spread = deviation[np.arange(len(test)), said]
-    return Said(probabilities, spans, spread, seconds)
+    return Said(probabilities, spans, spread, seconds, monitored(estimator, len(truth)))
 
 
 def joined(splits: Sequence[TrainTest], said: Sequence[Said], windows: Numbers | None = None) -> OutOfFold:
@@ -126,4 +129,9 @@ def joined(splits: Sequence[TrainTest], said: Sequence[Said], windows: Numbers |
         windows,
         column([one.spread for one in said]),
         sum(one.seconds for one in said),
+        tuple(
+            {"fold": fold, "trained_on": len(train), **one.monitoring}
+            for fold, ((train, _), one) in enumerate(zip(splits, said, strict=True))
+            if one.monitoring
+        ),
     )

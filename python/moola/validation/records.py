@@ -17,7 +17,7 @@ from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 from moola.labels.windows import LabelledWindows
 from moola.publish import replacing_file
-from moola.training.runs import new_directory, read_record, write_record
+from moola.training.runs import METRICS, new_directory, read_metrics, read_record, write_metrics, write_record
 from moola.validation.folds import TrainTest
 
 __all__ = ["LABELS", "PREDICTIONS", "RECORD", "CrossValidation", "OutOfFold", "beside", "truth_of"]
@@ -55,6 +55,8 @@ class OutOfFold:
     """`[m]`, the standard deviation of the most probable class's probability over draws of dropout."""
     seconds: float = field(default=0.0, compare=False)
     """What its fits took, together, each on one thread."""
+    monitoring: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+    """By fold, what networks have recorded of themselves; see :func:`moola.validation.monitoring.monitored`."""
 
     def __post_init__(self) -> None:
         self.check()
@@ -105,6 +107,8 @@ class CrossValidation:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes a directory: the labelled windows, the predictions as Parquet, and the rest as JSON.
 
+        What networks have recorded of themselves is in `metrics.jsonl`, a line a fold, as that of a fine-tuned run.
+
         Raises `RunError` when something stands there.
         """
         directory = new_directory(path)
@@ -126,6 +130,13 @@ class CrossValidation:
                 for name, several in self.members.items()
             },
         }
+        lines = [
+            {"kind": "fold", "model": name, "repeat": repeat} | line
+            for name, several in self.members.items()
+            for repeat, one in enumerate(several)
+            for line in one.monitoring
+        ]
+        write_metrics(directory, lines)
         # What makes it a cross-validation, and so the last.
         write_record(directory / RECORD, record)
         return directory
@@ -156,6 +167,7 @@ class CrossValidation:
             seen[record["seen"]] = True
             truth = truth_of(windows, seen)
             said = _read_predictions(directory / PREDICTIONS, truth)
+            monitoring = _read_monitoring(directory)
             return cls(
                 windows,
                 truth,
@@ -170,6 +182,7 @@ class CrossValidation:
                             tuple(map(FittedOn.from_record, one["fitted_on"])),
                             spread=said[name, number][1],
                             seconds=one["seconds"],
+                            monitoring=tuple(monitoring.get((name, number), ())),
                         )
                         for number, one in enumerate(several)
                     )
@@ -265,6 +278,18 @@ def _read_predictions(path: Path, truth: Truth) -> dict[tuple[str, int], tuple[P
             folds=table["fold"][rows],
         )
         found[table["model"][at], table["repeat"][at]] = said, values("dropout_spread", rows, np.float64)
+    return found
+
+
+def _read_monitoring(directory: Path) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """By member and repeat, what its networks have recorded."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    if not (directory / METRICS).exists():
+        # The first ones were written without.
+        return found
+    for line in read_metrics(directory, "fold"):
+        _, name, repeat = (line.pop(key) for key in ("kind", "model", "repeat"))
+        found.setdefault((name, repeat), []).append(line)
     return found
 
 

@@ -18,6 +18,7 @@ from moola.validation.cross_validation import repeated_folds, with_scratch
 from moola.validation.ensembles import mean_spans
 from moola.validation.fits import Fit, Report, Said, check_members, joined, run_fits, seeded
 from moola.validation.folds import StorePath, TrainTest, check_purged, purged_folds
+from moola.validation.monitoring import of_several
 from moola.validation.records import CrossValidation, OutOfFold, truth_of
 
 __all__ = ["STACK", "MetaLearner", "stack"]
@@ -184,7 +185,13 @@ def stack(
         spans = [one.spans for one in asked.values() if one.spans is not None]
         seconds = sum(one.seconds for one in learned.values()) + sum(one.seconds for one in asked.values())
         by_repeat[repeat][STACK].append(
-            Said(meta.predict_proba(answers), mean_spans(spans) if spans else None, None, seconds)
+            Said(
+                meta.predict_proba(answers),
+                mean_spans(spans) if spans else None,
+                None,
+                seconds,
+                of_several([one.monitoring for one in asked.values()]),
+            )
         )
     found = {
         name: tuple(joined(these, by_repeat[repeat][name]) for repeat, these in enumerate(splits))
