@@ -326,6 +326,12 @@ def test_windows_that_were_cut_beforehand(
     assert read_learned(result.run).record() == {"complete": False, "stretches": {}}
     some = moola.predict(result.run, market / "store", to=TO, stride=50)
     assert some["seen"].null_count == len(some)
+    asked = ["predict", "--run", str(result.run), "--feature-dir", str(market / "store"), "--to", TO]
+    asked += ["--stride", "50", "--output", str(tmp_path / "p.parquet")]
+    shown = " ".join(CliRunner().invoke(app, asked).stdout.split())
+    assert f"{len(some)}, of 0 the models have seen bars, and of {len(some)} nobody knows" in shown
+    record = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    assert (record["seen"], record["seen_unknown"]) == (0, len(some))
     # Together with a run of which all is known, what is seen is seen, and the rest still unknown.
     both = moola.predict([result.run, run], market / "store", to=TO, stride=50)["seen"].to_pylist()
     known = moola.predict(run, market / "store", to=TO, stride=50)["seen"].to_pylist()
@@ -643,6 +649,34 @@ def encoder(market: Path, store: moola.FeatureStore) -> Path:
 FROM_ENCODER = {name: value for name, value in SHUFFLED.items() if name != "model"} | {"epochs": 2}
 
 
+def test_an_encoder_of_bars_that_reach_over_gaps_is_told_of(
+    market: Path, encoder: Path, tmp_path: Path
+) -> None:
+    loose = moola.build_features(
+        market / "bars.parquet", tmp_path / "loose", stamp="open", config={"warmup_bars": 20}
+    )
+    pretrain(
+        loose,
+        tmp_path / "encoder",
+        model={"model": TINY["model"]},
+        epochs=1,
+        batch_size=16,
+        windows_per_epoch=32,
+        device="cpu",
+        say=lambda line: None,
+    )
+    note = "features of the labels begin afresh after gaps over 30m, those that the weights were trained on never"
+    for number, (start, told) in enumerate([(tmp_path / "encoder", True), (encoder, False)]):
+        result = moola.finetune(
+            market / "store",
+            market / "labels.parquet",
+            tmp_path / f"run{number}",
+            encoder=start,
+            **FROM_ENCODER | {"permutations": 0, "scratch": False},
+        )
+        assert any(line.startswith(note) for line in result.report) == told
+
+
 def test_seen_in_pre_training_is_seen(
     market: Path, store: moola.FeatureStore, encoder: Path, tmp_path: Path
 ) -> None:
@@ -807,6 +841,9 @@ def test_an_ensemble_is_calibrated_on_what_no_member_has_seen(
     assert together.evaluation is not None
     assert together.evaluation.scores["log_loss"].value == pytest.approx(losses.mean())
     assert list(together.evaluation.differences) == [*BASELINES, "1-run", "2-second"]
+    assert together.evaluation.summary()[0].startswith(
+        "labels were not shuffled: runs are combined without any fit"
+    )
     assert not np.isnan(together.evaluation.scores["span_hits"].value)
     own = json.loads((run / "result.json").read_text())["evaluation"]["scores"]
     for name in ("log_loss", "macro_f1", "span_iou"):

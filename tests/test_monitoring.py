@@ -70,8 +70,12 @@ def test_an_ensemble_has_what_its_models_have(validation) -> None:
     found = ensemble(validation)
     for name in networks():
         (together,) = found.members[f"{name} ensemble"]
-        own = [line for one in validation.members[name] for line in one.monitoring]
-        assert [{k: v for k, v in line.items() if k != "of_repeat"} for line in together.monitoring] == own
+        assert [line["fold"] for line in together.monitoring] == list(range(FOLDS))
+        for line, *parts in zip(
+            together.monitoring, *(one.monitoring for one in validation.members[name]), strict=True
+        ):
+            assert line["parameters_per_window"] == sum(part["parameters_per_window"] for part in parts)
+            assert line["timing"]["seconds"] == sum(part["timing"]["seconds"] for part in parts)
     assert found.members["regression ensemble"][0].monitoring == ()
 
 

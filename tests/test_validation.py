@@ -937,6 +937,19 @@ def test_what_was_found_of_other_models_stays(found: CrossValidation, tmp_path: 
     assert kept_luck(tmp_path / "nowhere", ["regression"]) == {}
 
 
+def test_models_of_like_names_have_pictures_of_their_own(windows: LabelledWindows, tmp_path: Path) -> None:
+    names = ["a b", "a-b", "A B"]
+    members = {name: make_member("regression") for name in names}
+    found = cross_validate(windows, members, folds=2)
+    write_assessment(tmp_path, found, {name: assess(found, name, baselines={}) for name in names})
+    drawn = sorted(path.name for path in tmp_path.glob("*-confusion.png"))
+    assert drawn == ["A-B-3-confusion.png", "a-b-2-confusion.png", "a-b-confusion.png"]
+    # Each keeps its own, whichever of them are evaluated.
+    before = (tmp_path / "a-b-confusion.png").read_bytes()
+    write_assessment(tmp_path, found, {"a-b": assess(found, "a-b", baselines={})})
+    assert (tmp_path / "a-b-confusion.png").read_bytes() == before
+
+
 def test_cross_validations_side_by_side(found: CrossValidation, windows: LabelledWindows) -> None:
     trees = cross_validate(windows, {"trees": make_member("trees", trees=5)}, repeats=2, seed=1)
     both = beside(found, {"other": trees})

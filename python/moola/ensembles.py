@@ -10,7 +10,7 @@ import copy
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,11 @@ from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.ensembles import mean_spans
 
 __all__ = ["RunEnsemble", "combine_runs"]
+
+_NO_NULL = (
+    "labels were not shuffled: runs are combined without any fit, and keep no windows to fit; each member's own report "
+    "says where it lies among shuffled labels, and moola ensemble of a cross-validation where a mean does"
+)
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ def _evaluated(
     each = {name.partition("/")[2]: [one.predictions] for name, one in zip(members, held_out, strict=True)}
     # The mean was made in the folds of all members, and has none of its own to compare.
     beside = _trivial(held_out[0]) | _from_scratch(held_out) | each
-    return evaluate(
+    found = evaluate(
         truth,
         Predictions(probabilities, spans),
         model="ensemble",
@@ -165,6 +170,7 @@ def _evaluated(
         },
         seed=seed,
     )
+    return replace(found, null_note=_NO_NULL)
 
 
 def _trivial(first: HeldOut) -> dict[str, Sequence[Predictions]]:

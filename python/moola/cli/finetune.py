@@ -310,14 +310,24 @@ def predict(
 
     took = time.perf_counter() - started
     seen = pq.read_table(output, columns=["seen"])["seen"]
-    known = int(pc.sum(seen).as_py() or 0)
+    known, unknown = int(pc.sum(seen).as_py() or 0), seen.null_count
     if json:
-        record = {"output": output, "windows": len(seen), "seen": known, "notes": notes}
+        record = {
+            "output": output,
+            "windows": len(seen),
+            "seen": known,
+            "seen_unknown": unknown,
+            "notes": notes,
+        }
         return print_json(record | {"seconds": round(took, 4)})
     print_facts(
         [
-            ("windows", f"{len(seen):,}, of {known:,} the models have seen bars"),
+            ("windows", f"{len(seen):,}, of {known:,} the models have seen bars{_unknown(unknown)}"),
             ("file", describe_file(Path(output))),
             ("took", f"{took:.2f} s, {len(seen) / took:,.0f} windows/s"),
         ]
     )
+
+
+def _unknown(windows: int) -> str:
+    return f", and of {windows:,} nobody knows" if windows else ""

@@ -324,6 +324,8 @@ class _Finetuning:
     ) -> FinetuneResult:
         windows, recipe, blocks, parts = self.windows, self.recipe, self.blocks, self.parts
         notices = list(windows.notices)
+        if self.start is not None and self.start.origin is not None:
+            notices += self.start.origin.features.notes(self.features, "the labels")
         learned, seen = self.learned_by_encoder, np.zeros(len(windows), bool)
         if self.times is not None:
             symbols = windows.symbols.tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ def write_assessment(
 
     if unknown := sorted(set(evaluations) - set(validation.members)):
         raise ConfigError("model", f"{unknown[0]!r} was not cross-validated here")
-    record = _kept(directory)
+    record, stems = _kept(directory), _stems(validation.members)
     paths = [directory / EVALUATION]
     for name, evaluation in evaluations.items():
         record[name] = evaluation.record() | {
@@ -221,12 +222,24 @@ def write_assessment(
             "fit_seconds": sum(one.seconds for one in validation.members[name]),
         }
         drawn = _pictures(validation, name, evaluation)
-        stem = re.sub(r"[^\w.]+", "-", name).strip("-")
+        stem = stems[name]
         for kind in {f"null-{metric}" for metric in _DRAWN} - set(drawn):
             (directory / f"{stem}-{kind}.png").unlink(missing_ok=True)
         paths += [save_png(figure, directory / f"{stem}-{kind}.png") for kind, figure in drawn.items()]
     write_record(directory / EVALUATION, {"models": record})
     return paths
+
+
+def _stems(models: Iterable[str]) -> dict[str, str]:
+    """By model, how the names of its files begin: of two that would be alike, the second is numbered."""
+    stems: dict[str, str] = {}
+    for name in models:
+        plain = re.sub(r"[^\w.]+", "-", name).strip("-")
+        # Case too, for there are file systems that see none.
+        taken = {stem.lower() for stem in stems.values()}
+        numbered = (plain if number == 1 else f"{plain}-{number}" for number in count(1))
+        stems[name] = next(stem for stem in numbered if stem.lower() not in taken)
+    return stems
 
 
 def _pictures(validation: CrossValidation, model: str, evaluation: Evaluation) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from moola.errors import ConfigError
 from moola.evaluation.leaks import FittedOn
 from moola.evaluation.outcomes import NO_SPAN, Numbers, Predictions
+from moola.validation.monitoring import of_several
 from moola.validation.records import CrossValidation, OutOfFold, with_members
 
 __all__ = ["ENSEMBLE", "ensemble", "mean_of", "mean_spans"]
@@ -52,8 +53,11 @@ def _mean(repeats: Sequence[OutOfFold]) -> OutOfFold:
         mean_of(said, folds=folds.reshape(-1)),
         fitted,
         seconds=sum(one.seconds for one in repeats),
-        # Its folds are others, but its models are these.
-        monitoring=tuple({"of_repeat": r} | line for r, one in enumerate(repeats) for line in one.monitoring),
+        # Of the repeats' folds: its own are what windows were in together.
+        monitoring=tuple(
+            {"fold": fold} | of_several(lines)
+            for fold, lines in enumerate(zip(*(one.monitoring for one in repeats), strict=True))
+        ),
     )
 
 
