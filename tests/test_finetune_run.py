@@ -19,6 +19,7 @@ import pytest
 import torch
 from joblib import parallel_config
 from scipy.special import softmax
+from typer.testing import CliRunner
 
 import moola
 from moola.cli import app
