@@ -164,22 +164,18 @@ def stack(
     fits = [
         Fit(name, seeded(estimator, repeat), fitted, asked)
         for (repeat, train, test), within in zip(outer, inner, strict=True)
-        for name, estimator in everyone.items()
-        for fitted, asked in [*(within if name in members else ()), (train, test)]
+        for estimators, parts in ((members, within), (everyone, [(train, test)]))
+        for name, estimator in estimators.items()
+        for fitted, asked in parts
     ]
     said = iter(run_fits(fits, truth, windows, other, n_jobs=n_jobs, report=report))
     by_repeat: list[dict[str, list[Said]]] = [{name: [] for name in (STACK, *everyone)} for _ in splits]
     for (repeat, train, test), within in zip(outer, inner, strict=True):
-        learned: dict[str, OutOfFold] = {}
-        asked: dict[str, Said] = {}
-        for name in everyone:
-            if name in members:
-                learned[name] = joined(within, [next(said) for _ in within], windows=np.sort(train))
-            answer = next(said)
-            by_repeat[repeat][name].append(answer)
-            if name in members:
-                asked[name] = answer
         rows = np.sort(train)
+        learned = {name: joined(within, [next(said) for _ in within], windows=rows) for name in members}
+        for name in everyone:
+            by_repeat[repeat][name].append(next(said))
+        asked = {name: by_repeat[repeat][name][-1] for name in members}
         meta = MetaLearner(C).fit(learned, truth.y[rows], weight=windows.weight[rows], held_out=test)
         answers = {name: Predictions(one.probabilities, one.spans) for name, one in asked.items()}
         spans = [one.spans for one in asked.values() if one.spans is not None]
