@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from moola.errors import ConfigError
+from moola.errors import ConfigError, NotFiniteError
 from moola.evaluation.intervals import LEVEL
 from moola.evaluation.metrics import METRICS
 from moola.evaluation.outcomes import Numbers, Truth
@@ -18,6 +18,7 @@ __all__ = [
     "PERMUTATIONS",
     "Null",
     "Scoring",
+    "Shuffled",
     "movable",
     "orders",
     "permutation_null",
@@ -42,12 +43,17 @@ class Null:
     value: float
     """The score with the labels as they are."""
     scores: tuple[float, ...]
-    """The scores with shuffled labels."""
+    """The scores with shuffled labels; NaN of those that leave nothing to score, or that nothing can be trained on."""
     movable: float
     """The share of the windows whose group could exchange its labels with another."""
     of: str = ""
     """What was scored, on the true labels and on shuffled ones alike, where that is not the model as it is reported:
     `with heads alone on frozen embeddings`."""
+    unfitted: int = 0
+    """On how many of the shuffles nothing could be trained: folds are stratified for the labels as they are, and
+    shuffled ones may leave one without a class. They count as good as the model."""
+    why: str = ""
+    """What the first of them lacked."""
 
     @classmethod
     def from_record(cls, metric: str, record: Mapping[str, Any]) -> Self:
@@ -55,7 +61,8 @@ class Null:
         value, *null = (
             float("nan") if score is None else float(score) for score in (record["value"], *record["scores"])
         )
-        return cls(metric, value, tuple(null), float(record["movable"]), record["of"])
+        unfitted, why = record.get("unfitted", 0), record.get("why", "")
+        return cls(metric, value, tuple(null), float(record["movable"]), record["of"], unfitted, why)
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -66,6 +73,8 @@ class Null:
             "p_value": None if math.isnan(self.value) else self.p_value,
             "movable": self.movable,
             "of": self.of,
+            "unfitted": self.unfitted,
+            "why": self.why,
         }
 
     @property
@@ -88,7 +97,7 @@ class Null:
 
     @property
     def chance(self) -> tuple[float, float]:
-        """Between what 95 % of the shuffled scores lie."""
+        """Between what 95 % of the shuffled scores lie; NaN where there are none."""
         null = np.array(self.scores)
         if np.isnan(null).all():
             return float("nan"), float("nan")
@@ -102,8 +111,38 @@ class Null:
         low, high = self.chance
         what = f"{title}, {self.of}" if self.of else title
         found = "better than luck" if self.p_value <= 1 - LEVEL else "not shown to be more than luck"
-        where = f"{self.value:.3f}; shuffled labels give {low:.3f} to {high:.3f}"
+        luck = "no such score" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
+        where = f"{self.value:.3f}; shuffled labels give {luck}"
         return f"{what}: {found}: {where} (p = {self.p_value:.3f}, {n} shuffles)"
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffled(Generic[T]):
+    """What a procedure gave on labels as they are, and on each shuffle."""
+
+    value: T
+    shuffled: tuple[T | None, ...]
+    """None of a shuffle that it could not be trained on."""
+    movable: float
+    """As of :attr:`Null.movable`."""
+    why: str
+    """What the first of those lacked; empty where there are none."""
+
+    def null(self, scores: Callable[[T], Mapping[str, float]], *, of: str = "") -> dict[str, Null]:
+        """By metric, where the scores of what was given lie."""
+        each = [None if one is None else scores(one) for one in self.shuffled]
+        return {
+            name: Null(
+                name,
+                float(value),
+                tuple(math.nan if one is None else float(one[name]) for one in each),
+                self.movable,
+                of,
+                each.count(None),
+                self.why,
+            )
+            for name, value in scores(self.value).items()
+        }
 
 
 def permute_groups(groups: Numbers, rng: np.random.Generator) -> Numbers:
@@ -152,16 +191,14 @@ def permutation_null(
         n_jobs: As joblib understands it; its backends hold, `score` must then be something that can be pickled.
 
     Returns:
-        For each metric that `score` gives, where the model lies.
+        For each metric that `score` gives, where the model lies. A shuffle that `score` raises a `ValueError` or a
+        `NotFiniteError` for has NaN, which counts against the model.
 
     Raises `ConfigError` where labels cannot be exchanged because no two groups have the same size, or where
-    all groups that may exchange hold the same.
+    all groups that may exchange hold the same; and whatever `score` raises for the labels as they are.
     """
-    (found, *null), share = under_shuffles(score, truth, seed=seed, permutations=permutations, n_jobs=n_jobs)
-    return {
-        name: Null(name, float(value), tuple(float(scores[name]) for scores in null), share)
-        for name, value in found.items()
-    }
+    found = under_shuffles(score, truth, seed=seed, permutations=permutations, n_jobs=n_jobs)
+    return found.null(lambda scores: scores)
 
 
 def under_shuffles(
@@ -171,8 +208,8 @@ def under_shuffles(
     seed: int,
     permutations: int = PERMUTATIONS,
     n_jobs: int | None = None,
-) -> tuple[list[T], float]:
-    """What a procedure gives on labels as they are, then on each shuffle; and the share of windows that could move.
+) -> Shuffled[T]:
+    """What a procedure gives on labels as they are, and on each shuffle.
 
     Arguments and errors are those of :func:`permutation_null`; the procedure may give anything.
     """
@@ -185,7 +222,29 @@ def under_shuffles(
         truth.relabelled(permute_groups(truth.groups, np.random.default_rng([seed, k])))
         for k in range(permutations)
     ]
-    return list(Parallel(n_jobs=n_jobs)(delayed(procedure)(labels) for labels in [truth, *shuffled])), share
+    (value, _), *tried = Parallel(n_jobs=n_jobs)(
+        delayed(_tried)(procedure, labels, is_shuffle)
+        for labels, is_shuffle in [(truth, False), *((labels, True) for labels in shuffled)]
+    )
+    why = next((why for _, why in tried if why), "")
+    return Shuffled(value, tuple(found for found, _ in tried), share, why)
+
+
+def _tried(procedure: Callable[[Truth], T], labels: Truth, is_shuffle: bool) -> tuple[T | None, str]:
+    """What it gives; or none, and why, of shuffled labels that it cannot be trained on.
+
+    Windows and folds are those of the labels as they are, so only the order of the labels can be at fault.
+    """
+    try:
+        return procedure(labels), ""
+    except AssertionError:
+        # A leak is a `ValueError` too, and never the labels'.
+        raise
+    except (ValueError, NotFiniteError) as error:
+        if not is_shuffle:
+            raise
+        # In one line, for it becomes part of a sentence.
+        return None, " ".join(str(error).split()) or type(error).__name__
 
 
 def movable(truth: Truth) -> float:

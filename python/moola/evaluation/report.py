@@ -281,6 +281,13 @@ def _notes(truth: Truth, null: Mapping[str, Null]) -> list[str]:
             f"whole groups can exchange their labels in {possible:.0f} orders only: no p-value can be below "
             f"{1 / possible:.2f}"
         )
+    unfitted = next((found for found in null.values() if found.unfitted), None)
+    if unfitted is not None:
+        notes.append(
+            f"{unfitted.unfitted} of {len(unfitted.scores)} shuffles could not be trained on, and count as good as the "
+            f"model, so that p may be too great: {unfitted.why.rstrip('.')}. Fewer folds, or more windows of the "
+            "rarest class in groups of their own, leave fewer of them"
+        )
     movable = min((found.movable for found in null.values()), default=1.0)
     if movable < 1:
         notes.append(
@@ -294,8 +301,9 @@ def _null_cells(null: Null | None, *, with_value: bool) -> list[str]:
     if null is None or math.isnan(null.value):
         return ["–"] * (2 + with_value)
     low, high = null.chance
+    chance = "–" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
     value = [f"{null.value:.3f}"] if with_value else []
-    return [*value, f"{low:.3f} to {high:.3f}", f"{null.p_value:.3f}"]
+    return [*value, chance, f"{null.p_value:.3f}"]
 
 
 def _without_nan(value: Any) -> Any:

@@ -264,5 +264,6 @@ def _pictures(validation: CrossValidation, model: str, evaluation: Evaluation) -
     return drawn | {
         f"null-{metric}": null_histogram(evaluation.null[metric], title=model)
         for metric in _DRAWN
-        if metric in evaluation.null and not np.isnan(evaluation.null[metric].value)
+        if metric in evaluation.null
+        and not np.isnan([evaluation.null[metric].value, *evaluation.null[metric].chance]).any()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ def lucks_of(
         if report is not None:
             report(f"shuffling labels for {' and '.join(names)}: {shuffles} times, {fits:,} fits")
         start = perf_counter()
-        of_each, share = under_shuffles(
+        shuffled = under_shuffles(
             partial(_scored, repeats=procedure.repeats, ensembles={name: name != member for name in names}),
             validation.truth,
             seed=seed,
@@ -130,14 +131,8 @@ def lucks_of(
         )
         seconds = perf_counter() - start
         for name in names:
-            value, *null = (one[name] for one in of_each)
             found[name] = Luck(
-                {
-                    metric: Null(
-                        metric, value[metric], tuple(one[metric] for one in null), share, procedure.of
-                    )
-                    for metric in METRICS
-                },
+                shuffled.null(itemgetter(name), of=procedure.of),
                 _note(
                     name,
                     procedure,
