@@ -142,6 +142,37 @@ def test_of_several_models_one_is_named(tmp_path: Path) -> None:
     assert check(one, "calibration error").value == 0.2
 
 
+def folds_of(**parameters: float) -> str:
+    """Lines of `metrics.jsonl`: a fold of each model."""
+    fold = {"kind": "fold", "epochs": 3, "timing": {"slowest_epoch": 1.0}}
+    lines = [fold | {"model": name, "parameters_per_window": count} for name, count in parameters.items()]
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+def test_a_model_that_was_evaluated_alone_is_held_against_its_own_folds(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text(folds_of(large=5000.0, small=7.0))
+    (run / EVALUATION).write_text(
+        json.dumps({"models": {"small": calibrated(0.01, 0.1)["evaluation"] | {"model": "small"}}})
+    )
+    assert check(run, "parameters per window").value == 7
+    assert check_gates(run).passed
+
+
+def test_a_model_of_which_nothing_is_recorded_is_named_wrongly(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text(folds_of(large=5000.0, small=7.0))
+    # Of no model in particular it is the worst.
+    assert check(run, "parameters per window").value == 5000
+    assert check(run, "parameters per window", model="small").value == 7
+    with pytest.raises(
+        ConfigError, match=r"model: nothing is recorded of 'smal' in .*run; give one of large, small"
+    ):
+        check_gates(run, model="smal")
+
+
 def test_losses_of_pretraining_are_compared_with_those_of_several_seeds(tmp_path: Path) -> None:
     seeds = [write_run(tmp_path / f"{i}", val_loss=loss) for i, loss in enumerate((0.50, 0.51, 0.52))]
     # Student's t of 2 degrees of freedom is 4.303: 0.51 ± 4.303 · 0.01 · √(4/3).
@@ -254,6 +285,38 @@ def test_folds_stand_for_epochs_where_there_are_none(tmp_path: Path) -> None:
     spread = found["validation spread"]
     assert (spread.value, spread.outcome) == (0.09, "failed")
     assert spread.why == "over the last epochs of the worst part must be below the bound"
+
+
+def write_ensemble(path: Path, *members: dict[str, Any], **result: Any) -> Path:
+    """An ensemble of runs, of members whose epochs have these values."""
+    path.mkdir()
+    (path / "members").mkdir()
+    names = [f"members/{number}" for number, _ in enumerate(members)]
+    for name, member in zip(names, members, strict=True):
+        write_run(path / name, **member)
+    (path / "result.json").write_text(json.dumps({"members": names} | result))
+    return path
+
+
+def test_an_ensemble_has_the_parameters_and_the_memory_of_its_members(tmp_path: Path) -> None:
+    gigabyte = {"timing": TIMING | {"allocated": 10**9 + 1}}
+    members = [{"parameters_per_window": 600.0}, {"parameters_per_window": 500.0} | gigabyte]
+    ensemble = write_ensemble(tmp_path / "ensemble", *members, parameters_per_window=None)
+    parameters, memory = (check(ensemble, gate) for gate in ("parameters per window", "memory on the device"))
+    # Each has fewer than 1000; but they answer together.
+    assert (parameters.value, parameters.outcome) == (1100, "failed")
+    assert (memory.value, memory.outcome) == (10**9 + 1, "passed")
+    # What it says of itself comes first.
+    itself = write_ensemble(tmp_path / "itself", *members, parameters_per_window=1050.0)
+    assert check(itself, "parameters per window").value == 1050
+
+
+def test_an_ensemble_of_which_a_member_has_recorded_too_little_is_not_judged(tmp_path: Path) -> None:
+    ensemble = write_ensemble(tmp_path / "ensemble", {}, {"parameters_per_window": None})
+    assert check(ensemble, "parameters per window").why == "the run has not recorded parameters_per_window"
+    assert check(ensemble, "memory on the device").why == "the run was not on a GPU"
+    (ensemble / "members" / "1" / "config.json").write_text(json.dumps({"device": "cuda"}))
+    assert check(ensemble, "memory on the device").why == "no epoch has recorded it"
 
 
 def test_a_real_cross_validation_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from labelled import make_windows
+from torch.nn import Module
 
 from moola.gates import check_gates
 from moola.members import make_member
+from moola.models.jade import Jade
+from moola.training.devices import forget_peak_memory, peak_memory
 from moola.training.runs import METRICS, read_metrics
 from moola.validation import CrossValidation, cross_validate, ensemble, stack
 from moola.validation.assessment import assess, write_assessment
@@ -117,6 +121,44 @@ def test_gates_read_a_cross_validation_that_was_stopped_before_its_evaluation(
     checks = {c.gate: c for c in check_gates(directory, model="convolution").checks}
     assert checks["parameters per window"].outcome == "passed"
     assert checks["calibration error"].why == "the run has not been evaluated"
+
+
+def test_the_memory_of_a_fit_is_not_that_of_the_one_before(windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of a GPU that holds as many bytes as the greatest model that it was given had parameters.
+    peak = [0]
+
+    def used(model: Any, mode: bool = True) -> Any:
+        peak[0] = max(peak[0], sum(p.numel() for p in model.parameters()))
+        return Module.train(model, mode)
+
+    monkeypatch.setattr(Jade, "train", used)
+    for home in ("moola.training.finetune", "moola.members.convolutional"):
+        monkeypatch.setattr(f"{home}.forget_peak_memory", lambda device: peak.__setitem__(0, 0))
+        monkeypatch.setattr(f"{home}.peak_memory", lambda device: {"allocated": peak[0]})
+    sizes = {"large": 8, "small": 2}
+    members = {
+        name: make_member("jade_compact", epochs=1, hidden_size=size) for name, size in sizes.items()
+    } | {"convolution": make_member("convolution", epochs=1, channels=4)}
+    found = cross_validate(windows, members, folds=FOLDS)
+    for name in sizes:
+        for line in found.members[name][0].monitoring:
+            assert line["timing"]["allocated"] == line["parameters_per_window"] * len(windows)
+    assert [line["timing"]["allocated"] for line in found.members["convolution"][0].monitoring] == [0] * FOLDS
+
+
+def test_a_gpu_is_asked_for_its_peak_and_told_to_forget_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for name in ("reset_peak_memory_stats", "max_memory_allocated", "max_memory_reserved"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda device, name=name: told.append((name, device)) or 5)
+    gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
+    forget_peak_memory(cpu)
+    assert peak_memory(cpu) == {}
+    assert not told
+    forget_peak_memory(gpu)
+    assert peak_memory(gpu) == {"allocated": 5, "reserved": 5}
+    assert told == [
+        (name, gpu) for name in ("reset_peak_memory_stats", "max_memory_allocated", "max_memory_reserved")
+    ]
 
 
 def test_of_what_records_nothing_nothing_is_known() -> None:

@@ -144,12 +144,21 @@ class _Recorded:
 
         self.config, self.result, evaluation = (content(name) for name in (CONFIG, RESULT, EVALUATION))
         # Fine-tuning has it in its result.
-        self.evaluation = self._of_model(evaluation or self.result.get("evaluation", {}), model)
+        chosen, self.evaluation = self._of_model(evaluation or self.result.get("evaluation", {}), model)
         self.epochs = self._logged("epoch")
         # A fine-tuning has them besides its epochs, a sweep and a cross-validation have nothing else.
-        self.folds = [line for line in self._logged("fold") if model in (None, line.get("model", model))]
+        folds = self._logged("fold")
+        self.folds = [line for line in folds if chosen in (None, line.get("model", chosen))]
         # An ensemble has what its members have.
-        self.members = [self._logged("epoch", member) for member in self.result.get("members", ())]
+        members = self.result.get("members", ())
+        self.members = [self._logged("epoch", member) for member in members]
+        configs = [self.config, *(content(f"{member}/{CONFIG}") for member in members)]
+        self.on_gpu = any(config.get("device") == "cuda" for config in configs)
+        if folds and not (self.folds or self.evaluation):
+            there = ", ".join(dict.fromkeys(line["model"] for line in folds))
+            raise ConfigError(
+                "model", f"nothing is recorded of {model!r} in {self.path}; give one of {there}"
+            )
         if not (self.config or self.result or self.evaluation or self.epochs or self.folds):
             problem = f"is not a run: it holds none of {CONFIG}, {LOG}, {RESULT} and {EVALUATION}"
             raise RunError(self.path, problem, "Give the directory that moola trained in")
@@ -159,35 +168,42 @@ class _Recorded:
         directory = self.path / member
         return read_metrics(directory, kind) if (directory / LOG).exists() else []
 
-    def _of_model(self, evaluation: dict[str, Any], model: str | None) -> dict[str, Any]:
-        """The evaluation of one model, of a file that has one or several."""
+    def _of_model(self, evaluation: dict[str, Any], model: str | None) -> tuple[str | None, dict[str, Any]]:
+        """Which model is meant, and its evaluation, of a file that has those of one or of several."""
         if not evaluation:
-            return {}
+            return model, {}
         models = evaluation["models"] if "models" in evaluation else {evaluation.get("model", ""): evaluation}
         if model is None and len(models) == 1:
             model = next(iter(models))
         if model not in models:
             asked = "several were evaluated" if model is None else f"{model!r} was not evaluated"
             raise ConfigError("model", f"{asked} in {self.path}; give one of {', '.join(models)}")
-        found: dict[str, Any] = models[model]
-        return found
+        return model, models[model]
 
     def figure(self, name: str) -> float | None:
         """A figure of the whole run: what its result or evaluation says, or else the last epoch.
 
-        Of what has no epochs of its own it is that of the worst fold, or member.
+        Of what has no epochs of its own it is that of the worst fold, or member; but parameters are those of all
+        members, which answer together.
         """
         for record in (self.result, self.evaluation, *self.epochs[-1:]):
             if isinstance(value := record.get(name), int | float):
                 return float(value)
-        parts = [*self.folds, *(epochs[-1] for epochs in self.members if epochs)]
-        return max((float(part[name]) for part in parts if part.get(name) is not None), default=None)
+        ends = [epochs[-1] if epochs else {} for epochs in self.members]
+        of_parts: list[Any] = [part.get(name) for part in (*self.folds, *ends)]
+        if ends and name == "parameters_per_window":
+            return None if None in of_parts else float(sum(of_parts))
+        return max((float(value) for value in of_parts if value is not None), default=None)
+
+    @property
+    def all_epochs(self) -> list[dict[str, Any]]:
+        """Its own, and its members'."""
+        return [*self.epochs, *(epoch for member in self.members for epoch in member)]
 
     @property
     def epoch_seconds(self) -> list[float]:
         """Of each epoch, and of the slowest one of each fold."""
-        epochs = [*self.epochs, *(epoch for member in self.members for epoch in member)]
-        return [*self.timing("seconds", epochs), *self.timing("slowest_epoch", self.folds)]
+        return [*self.timing("seconds", self.all_epochs), *self.timing("slowest_epoch", self.folds)]
 
     @staticmethod
     def timing(name: str, records: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -243,9 +259,8 @@ def _own_checks(run: _Recorded, bounds: GatesConfig) -> Iterator[GateCheck]:
         "no epoch has recorded its time" if run.has_epochs else _NO_EPOCHS,
         "the slowest of all" if run.folds or run.members else f"the slowest of {len(seconds):,}",
     )
-    allocated = run.timing("allocated", [*run.epochs, *run.folds])
-    on_gpu = run.config.get("device") == "cuda"
-    missing = "no epoch has recorded it" if on_gpu else "the run was not on a GPU"
+    allocated = run.timing("allocated", [*run.all_epochs, *run.folds])
+    missing = "no epoch has recorded it" if run.on_gpu else "the run was not on a GPU"
     yield _compared(
         "memory on the device, bytes",
         max(allocated, default=None),

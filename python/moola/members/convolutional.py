@@ -19,6 +19,7 @@ from moola.data.order import WindowOrder
 from moola.errors import ConfigError
 from moola.members.windows import Standardiser, check_training, check_windows
 from moola.models.dropout import Dropout, seed_dropout
+from moola.training.devices import forget_peak_memory, peak_memory
 from moola.training.finetune import EpochRecord, FitResult
 from moola.training.threads import one_thread
 
@@ -94,6 +95,7 @@ class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_ = _Network(
             self.n_features_in_, self.channels, self.blocks, len(self.classes_), self.dropout, generator
         ).to(device)
+        forget_peak_memory(device)
         x = torch.from_numpy(self._standardise(windows, valid)).to(device)
         mask = torch.from_numpy(valid).to(device)
         target = torch.from_numpy(codes).to(device)
@@ -122,7 +124,7 @@ class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 trained = {"type": float(total) / len(x)}
                 records.append(EpochRecord(epoch, lr, 0, trained, None, None, None, perf_counter() - started))
         self.model_.eval()
-        self.result_ = FitResult(tuple(records), self.epochs - 1, False, {})
+        self.result_ = FitResult(tuple(records), self.epochs - 1, False, {}, memory=peak_memory(device))
         return self
 
     @torch.no_grad()

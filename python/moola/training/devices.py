@@ -13,7 +13,7 @@ import torch
 
 from moola.errors import ConfigError, DeviceError
 
-__all__ = ["Placement", "place", "ranks"]
+__all__ = ["Placement", "forget_peak_memory", "peak_memory", "place", "ranks"]
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -46,12 +46,23 @@ class Placement:
 
     def memory(self) -> dict[str, int]:
         """Bytes allocated and reserved on the device at most so far; nothing on a CPU."""
-        if self.device.type != "cuda":
-            return {}
-        return {
-            "allocated": torch.cuda.max_memory_allocated(self.device),
-            "reserved": torch.cuda.max_memory_reserved(self.device),
-        }
+        return peak_memory(self.device)
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Bytes `allocated` and `reserved` on a device at most, so far or since they were forgotten; nothing on a CPU."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "allocated": torch.cuda.max_memory_allocated(device),
+        "reserved": torch.cuda.max_memory_reserved(device),
+    }
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Has :func:`peak_memory` begin anew from what a device holds now, which has to hold something."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def place(device: str | torch.device = "auto", precision: str = "auto") -> Placement:

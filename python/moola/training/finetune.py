@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from moola.models.dropout import seed_dropout
 from moola.models.encoder import Encoder, pool
 from moola.models.jade import Jade, JadeOutput, build_model
 from moola.models.spans import encode_spans
+from moola.training.devices import forget_peak_memory, peak_memory
 from moola.training.objective import huber, uncertainty_weighted
 from moola.training.threads import one_thread
 
@@ -96,11 +97,14 @@ class FitResult:
     """Each task's learned s = log σ²."""
     window_losses: NDArray[np.float64] | None = None
     """`[m]`: the best epoch's loss of each validation window, whose mean is that epoch's validation loss."""
+    memory: dict[str, int] = field(default_factory=dict)
+    """What :func:`moola.training.devices.peak_memory` gave: of this fit alone, whatever was trained before it."""
 
     def record(self) -> dict[str, Any]:
         """What monitoring wants to know, for a line of `metrics.jsonl`; losses and spread are None without validation.
 
-        `slowest_epoch` and `seconds`, of all epochs, are in `timing`, as whatever is never twice the same.
+        `slowest_epoch` and `seconds`, of all epochs, are in `timing`, as whatever is never twice the same; and so are
+        the bytes on a GPU.
         """
         losses = [record.validation_loss for record in self.epochs if record.validation_loss is not None]
         seconds = [record.seconds for record in self.epochs]
@@ -109,7 +113,7 @@ class FitResult:
             "best_epoch": self.best_epoch,
             "val_loss": self.epochs[self.best_epoch].validation_loss,
             "validation_spread": spread_of_last(losses) if losses else None,
-            "timing": {"seconds": sum(seconds), "slowest_epoch": max(seconds)},
+            "timing": {"seconds": sum(seconds), "slowest_epoch": max(seconds)} | self.memory,
         }
 
 
@@ -377,6 +381,7 @@ def fit_jade(
     tasks = _tasks(model, examples)
     positive = _positive_weight(examples, settings.span_edge) if "span" in tasks else 1.0
     model.to(device)
+    forget_peak_memory(device)
     objective = _Objective(tasks, length, settings.span_edge, positive).to(device)
     train = _Windows.of(examples, factors, device)
     held_out = None if validation is None else _Windows.of(validation, factors, device)
@@ -476,7 +481,8 @@ def fit_jade(
             model.span_head.bias.sub_(math.log(positive))
     model.requires_grad_(True).zero_grad()
     model.eval()
-    return FitResult(tuple(epochs), best_epoch, stopped, objective.named(objective.log_variances), each)
+    variances = objective.named(objective.log_variances)
+    return FitResult(tuple(epochs), best_epoch, stopped, variances, each, peak_memory(device))
 
 
 def _class_factors(settings: FinetuneConfig, examples: Examples, classes: int) -> NDArray[np.float64]:

@@ -464,7 +464,6 @@ class _Finetuning:
         return recipe.follow(examples, blocks, note)
 
     def _fold_record(self, kind: str, fold: int, outcome: FoldOutcome) -> dict[str, Any]:
-        record = outcome.result.record()
         return {
             "kind": kind,
             "fold": fold,
@@ -472,8 +471,7 @@ class _Finetuning:
             "tested": self.parts[fold][1].tolist(),
             # All folds together: what a labelled window has to tell apart.
             "parameters_per_window": self.parameters / len(self.windows),
-            **record,
-            "timing": record["timing"] | self.placement.memory(),
+            **outcome.result.record(),
         }
 
     def _finish(

@@ -7,13 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from moola.training.devices import place
-
 __all__ = ["monitored", "of_several"]
 
 
 def monitored(fitted: Any, windows: int) -> dict[str, Any]:
-    """Of a fitted network, what :meth:`moola.training.finetune.FitResult.record` has, memory on the device, and more.
+    """Of a fitted network, what :meth:`moola.training.finetune.FitResult.record` has, and how many parameters it has.
 
     Args:
         fitted: A network that records its epochs, in `model_` and `result_`; of any other model nothing is known.
@@ -23,13 +21,7 @@ def monitored(fitted: Any, windows: int) -> dict[str, Any]:
     if not isinstance(model, nn.Module) or result is None:
         return {}
     parameters = sum(p.numel() for p in model.parameters())
-    record: dict[str, Any] = result.record()
-    memory = place(next(model.parameters()).device).memory()
-    return {
-        "parameters_per_window": parameters / windows,
-        **record,
-        "timing": record["timing"] | memory,
-    }
+    return {"parameters_per_window": parameters / windows, **result.record()}
 
 
 def of_several(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
