@@ -955,6 +955,17 @@ def test_cross_validations_side_by_side(found: CrossValidation, windows: Labelle
     both = beside(found, {"other": trees})
     assert list(both.members) == ["regression", "jade_compact", "trees (other)"]
     assert "trees (other)" in assess(both, "regression").differences
+    # What the encoder of either has seen is seen.
+    mine, theirs = np.arange(40) < 10, np.arange(40) % 4 == 0
+    known = {
+        name: replace(one, truth=truth_of(windows, seen))
+        for name, one, seen in (("mine", found, mine), ("theirs", trees, theirs))
+    }
+    for one, other, seen in (("mine", trees, mine), ("mine", known["theirs"], mine | theirs)):
+        np.testing.assert_array_equal(beside(known[one], {"other": other}).truth.seen, seen)
+    together = beside(found, {"other": known["theirs"]})
+    assert assess(together, "regression").apart["seen"].windows == theirs.sum()
+    assert not found.truth.seen.any()
     with pytest.raises(
         ConfigError, match="against: other has other folds; cross-validate both with the same --folds"
     ):

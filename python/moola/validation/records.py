@@ -313,9 +313,12 @@ def with_members(
 def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -> CrossValidation:
     """A cross-validation with the members of others, each called by its own name and, in brackets, that of its home.
 
+    Windows that an encoder of any of them was pre-trained on are seen: apart from these, all are compared on windows
+    that none of them knows.
+
     Raises `ConfigError` where the others have other labels or folds: what differs could then be theirs.
     """
-    members = dict(validation.members)
+    members, seen = dict(validation.members), validation.truth.seen
     for home, other in others.items():
         same = len(other.windows) == len(validation.windows) and all(
             np.array_equal(getattr(other.windows, name), getattr(validation.windows, name))
@@ -333,4 +336,5 @@ def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -
                 "on windows of the same lengths",
             )
         members |= {f"{name} ({home})": several for name, several in other.members.items()}
-    return with_members(validation, members)
+        seen = seen | other.truth.seen
+    return replace(with_members(validation, members), truth=truth_of(validation.windows, seen))
