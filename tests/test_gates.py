@@ -129,6 +129,18 @@ def test_a_regression_is_one_beyond_the_interval_of_the_run_named(
         assert found.bound == (0.6 if METRICS[score].greater_is_better else 0.7)
 
 
+def test_a_score_that_was_lost_is_a_regression(tmp_path: Path) -> None:
+    both = {"macro_f1": (0.65, 0.6, 0.7), "span_hits": (0.5, 0.4, 0.6)}
+    before = write_run(tmp_path / "before", evaluation=scores(**both))
+    run = write_run(tmp_path / "run", evaluation=scores(macro_f1=both["macro_f1"]))
+    lost = check(run, "no worse span hits", against=before)
+    assert (lost.outcome, lost.why) == ("failed", f"{run} has no span hits ±3, and {before} has one")
+    assert not check_gates(run, against=before).passed
+    # What one of the runs that are named lacks too is not missed.
+    assert check(run, "no worse span hits", against=[before, run]).outcome == "skipped"
+    assert check(before, "no worse span hits", against=run).outcome == "skipped"
+
+
 def test_of_several_models_one_is_named(tmp_path: Path) -> None:
     models = {"jade": calibrated(0.2, 0.1)["evaluation"], "trees": calibrated(0.01, 0.1)["evaluation"]}
     run = write_run(tmp_path / "run", evaluation={"models": models})

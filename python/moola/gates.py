@@ -105,7 +105,7 @@ def check_gates(
         model: Which of the models that were evaluated, where there are several.
 
     A gate that the run has nothing to show for is skipped, and says why. But where a run is named and nothing can be
-    compared with it, that has failed.
+    compared with it, that has failed; and so has a score that the run named has and this one lacks.
 
     Raises `RunError` for a directory that is no run, or damaged, and `ConfigError` for bounds that make no sense, or a
     model that was not evaluated there.
@@ -345,6 +345,9 @@ def _regression(name: str, run: _Recorded, others: Sequence[_Recorded]) -> GateC
     gate = f"no worse {title}"
     mine, theirs = run.score(name), [other.score(name) for other in others]
     known = [score for score in theirs if score is not None]
+    if mine is None and len(known) == len(others):
+        why = f"{run.path} has no {title}, and {others[0].path} has one"
+        return GateCheck(gate, None, None, "failed", why)
     if mine is None or len(known) < len(others):
         lacking = run if mine is None else others[theirs.index(None)]
         value = None if mine is None else mine.value
