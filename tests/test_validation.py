@@ -955,6 +955,13 @@ def test_cross_validations_side_by_side(found: CrossValidation, windows: Labelle
     both = beside(found, {"other": trees})
     assert list(both.members) == ["regression", "jade_compact", "trees (other)"]
     assert "trees (other)" in assess(both, "regression").differences
+    # On windows of its own a member is called as one of another home would be.
+    with pytest.raises(
+        ConfigError,
+        match=r"against: other has a model that would be called 'trees \(other\)', as one that there is already; give "
+        "its directory another name",
+    ):
+        beside(both, {"other": trees})
     # What the encoder of either has seen is seen.
     mine, theirs = np.arange(40) < 10, np.arange(40) % 4 == 0
     known = {

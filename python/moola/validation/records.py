@@ -316,7 +316,8 @@ def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -
     Windows that an encoder of any of them was pre-trained on are seen: apart from these, all are compared on windows
     that none of them knows.
 
-    Raises `ConfigError` where the others have other labels or folds: what differs could then be theirs.
+    Raises `ConfigError` where the others have other labels or folds: what differs could then be theirs; and where one
+    of their members would be called as another is.
     """
     members, seen = dict(validation.members), validation.truth.seen
     for home, other in others.items():
@@ -335,6 +336,13 @@ def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -
                 f"{home} has other folds; cross-validate both with the same --folds, --repeats and --seed, and members "
                 "on windows of the same lengths",
             )
-        members |= {f"{name} ({home})": several for name, several in other.members.items()}
+        theirs_by_name = {f"{name} ({home})": several for name, several in other.members.items()}
+        if taken := sorted(theirs_by_name.keys() & members):
+            raise ConfigError(
+                "against",
+                f"{home} has a model that would be called {taken[0]!r}, as one that there is already; give its "
+                "directory another name",
+            )
+        members |= theirs_by_name
         seen = seen | other.truth.seen
     return replace(with_members(validation, members), truth=truth_of(validation.windows, seen))
