@@ -23,7 +23,8 @@ from moola.members import make_member
 from moola.sweep import sweep
 from moola.validation import assess, cross_validate, stack
 from moola.validation.assessment import kept_luck, write_assessment
-from moola.validation.luck import luck_of
+from moola.validation.luck import luck_of, lucks_of
+from moola.validation.records import with_members
 
 # ---- any procedure -----------------------------------------------------------------------------------------------
 
@@ -152,6 +153,25 @@ def test_luck_of_a_stack_of_a_rare_class() -> None:
     null = luck_of(found, "stack", members, permutations=8, seed=1).null["macro_f1"]
     assert 0 < null.unfitted < 8
     assert null.why.startswith("1 class refused class with fewer windows than folds: 1 'up': ")
+
+
+def test_a_stack_that_lacks_its_store_is_refused_before_anything_is_shuffled() -> None:
+    windows = make_windows(20, bars=12, symbols=np.repeat(["ES", "NQ"], 10))
+    rows = np.arange(20)
+    splits = [[(rows[rows % 2 != fold], rows[rows % 2 == fold]) for fold in range(2)]]
+    found = cross_validate(windows, TREES, splits=splits)
+    settings = {"stacked": ["trees"], "inner_folds": 2, "C": 1.0}
+    found = with_members(found, dict.fromkeys(("trees", "stack"), found.members["trees"]), **settings)
+    told: list[str] = []
+    given = {"permutations": 1, "report": told.append}
+    with pytest.raises(
+        ConfigError,
+        match=r"store: is missing; windows of 2 symbols can only be compared in time, so give the store that was lab",
+    ):
+        lucks_of(found, ["trees", "stack"], TREES, **given)
+    assert not told
+    assert list(lucks_of(found, ["trees"], TREES, **given)) == ["trees"]
+    assert len(told) == 1
 
 
 def test_a_sweep_of_a_rare_class_comes_to_an_end(tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from moola.labels.windows import LabelledWindows
 from moola.splitters import assert_no_shared_bars
 from moola.store import FeatureStore
 
-__all__ = ["StorePath", "TrainTest", "check_purged", "open_labelled_store", "purged_folds"]
+__all__ = [
+    "StorePath",
+    "TrainTest",
+    "check_comparable",
+    "check_purged",
+    "open_labelled_store",
+    "purged_folds",
+]
 
 Numbers: TypeAlias = NDArray[np.int64]
 TrainTest: TypeAlias = tuple[Numbers, Numbers]
@@ -93,6 +100,14 @@ def purged_folds(
         found.append((kept.astype(np.int64), test.astype(np.int64)))
     check_purged(windows, found, store)
     return found
+
+
+def check_comparable(windows: LabelledWindows, store: StorePath | None) -> None:
+    """Checks that :func:`purged_folds` could tell which of these windows lie near each other, with this store or none.
+
+    Raises what it raises for a store that is missing, or another.
+    """
+    _intervals(windows, 0, store)
 
 
 def check_purged(windows: LabelledWindows, splits: Iterable[TrainTest], store: StorePath | None) -> None:

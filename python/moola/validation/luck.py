@@ -21,7 +21,7 @@ from moola.labels.windows import LabelledWindows
 from moola.training.threads import one_thread
 from moola.validation.ensembles import ENSEMBLE, mean_of
 from moola.validation.fits import seeded
-from moola.validation.folds import StorePath, TrainTest
+from moola.validation.folds import StorePath, TrainTest, check_comparable
 from moola.validation.records import CrossValidation, relabelled
 from moola.validation.stacks import STACK, stack
 
@@ -104,17 +104,23 @@ def lucks_of(
         n_jobs: Cross-validations at a time.
         report: Told what is about to be shuffled, and at what cost.
 
-    Raises what :func:`moola.evaluation.permutation_null` raises, and `ConfigError` for a model of which there is no
-    estimator.
+    Raises what :func:`moola.evaluation.permutation_null` raises; and before anything is shuffled, `ConfigError` for a
+    model of which there is no estimator, and what :func:`moola.validation.purged_folds` raises for the store of a
+    stack.
     """
     asked: dict[str, list[str]] = {}
     for model in models:
         validation.predictions(model)
         member = model if model in estimators else model.removesuffix(ENSEMBLE)
         asked.setdefault(member, []).append(model)
+    # All of them, before the first shuffle: what the last one lacks must not cost what was found of the others.
+    procedures = {
+        member: _procedure(validation, member, estimators, whole, dict(other_windows or {}), store)
+        for member in asked
+    }
     found: dict[str, Luck] = {}
     for member, names in asked.items():
-        procedure = _procedure(validation, member, estimators, whole, dict(other_windows or {}), store)
+        procedure = procedures[member]
         shuffles = permutations
         if shuffles is None:
             shuffles = DEAR_PERMUTATIONS if procedure.dear else PERMUTATIONS
@@ -194,6 +200,8 @@ def _procedure(
             _cross_validated, windows=other.get(member, windows), estimator=shrunk[member], splits=splits
         )
         return _Procedure(own, len(splits), folds, of, is_dear(shrunk[member]))
+    # It deals its inner folds anew with every shuffle.
+    check_comparable(windows, store)
     inner = int(settings["inner_folds"])
     stacked = partial(
         _stacked,

@@ -128,7 +128,9 @@ def stack(
     The stack's span is the median of those of the members that point.
 
     Beside a member with a pre-trained encoder stands the same member from scratch, in the outer folds alone: the stack
-    learns nothing from it.
+    learns nothing from it. The stack itself is not made from scratch: it would have to learn from such members'
+    inner folds too, `folds · inner_folds` more fits of each of them a repeat. For that comparison stack the same
+    members with `encoder=None` in the same folds, and set both side by side with `moola evaluate --against`.
 
     Args:
         inner_folds: Of each outer fold's training windows.
