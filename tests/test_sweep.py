@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from importlib import resources
@@ -19,7 +20,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 from sklearn.base import BaseEstimator, ClassifierMixin
 from typer.testing import CliRunner
@@ -535,6 +536,61 @@ def test_a_candidate_that_kills_four_workers_is_given_up(tmp_path: Path) -> None
     assert other.values != claim.values
     states = [trial.state.name for trial in survivor._studies[0].trials]
     assert states == ["FAIL", "FAIL", "FAIL", "PRUNED", "RUNNING"]
+
+
+def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+    first = worker(tmp_path, "a")
+    claim = first.claim()
+    assert claim is not None
+    first.tell(claim, 0.5)
+    journal = tmp_path / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":8,"worker_')
+    again = worker(tmp_path, "a")
+    assert journal.read_bytes().startswith(whole)
+    claim = again.claim()
+    assert claim is not None
+    again.tell(claim, 0.4)
+    assert [trial.value for trial in again._studies[0].get_trials(states=(TrialState.COMPLETE,))] == [
+        0.5,
+        0.4,
+    ]
+    for line in journal.read_bytes().splitlines():
+        json.loads(line)
+
+
+def test_a_line_that_another_worker_is_writing_is_left_whole(tmp_path: Path) -> None:
+    other = worker(tmp_path, "a")
+    other._studies[0].set_user_attr("said", "whole")
+    journal = tmp_path / "journal.log"
+    *before, line = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(before) + line[:20])
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+
+    def end() -> None:
+        with journal.open("ab") as file:
+            file.write(line[20:])
+        lock.release()
+
+    timer = threading.Timer(0.3, end)
+    timer.start()
+    assert worker(tmp_path, "a")._studies[0].user_attrs == {"said": "whole"}
+    timer.join()
+
+
+@pytest.mark.parametrize("line", [b'{"op_code":8,"worker_', b"\0" * 40, b"\xff"])
+def test_a_journal_that_is_damaged_elsewhere_is_an_error(tmp_path: Path, line: bytes) -> None:
+    worker(tmp_path, "a").claim()
+    journal = tmp_path / "journal.log"
+    lines = journal.read_bytes().splitlines()
+    lines[1] = line
+    journal.write_bytes(b"\n".join([*lines, b""]))
+    with pytest.raises(
+        RunError,
+        match=r"journal\.log: is damaged in line 2: .*\. Restore it from a copy, or begin anew in another directory",
+    ):
+        worker(tmp_path, "a")
 
 
 SCRIPT = """

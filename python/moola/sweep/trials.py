@@ -8,6 +8,7 @@ a lock, which the system frees when its holder dies: so no two workers get the s
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import threading
 import uuid
@@ -23,9 +24,10 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
+from moola.errors import RunError
 from moola.sweep.space import Space, Values
 
 __all__ = ["LOCK", "Claim", "Studies", "Worker", "locked"]
@@ -109,6 +111,8 @@ class Studies:
         seed: Of what is tried. Each study and each trial draws by a seed of its own, so that a single worker tries the
             same candidates however often it was stopped between them.
         worker: Who takes them on.
+
+    Raises `RunError` for a damaged journal.
     """
 
     def __init__(
@@ -119,7 +123,7 @@ class Studies:
         self.trials = trials if grid is None else min(trials, len(grid))
         better = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         with locked(directory):
-            storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
+            storage = JournalStorage(_mended(directory / JOURNAL))
             self._studies = [
                 optuna.create_study(
                     storage=storage,
@@ -212,6 +216,32 @@ class Studies:
         # In this order: a worker that dies in between leaves one candidate too many, not one too few.
         study.enqueue_trial(params, user_attrs=kept | {"retries": retries})
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _mended(path: Path) -> JournalFileBackend:
+    """A journal, new or old, without the half line at its end that a full disk or a lack of power leaves.
+
+    What that line said is lost, and so the trial that it spoke of is tried anew. Raises `RunError` where another line
+    is no JSON.
+    """
+    # Optuna's own lock: others may be in the midst of a line.
+    lock = JournalFileSymlinkLock(str(path))
+    journal = JournalFileBackend(str(path), lock)
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+    finally:
+        lock.release()
+    for number, line in enumerate(content[:whole].splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            advice = "Restore it from a copy, or begin anew in another directory"
+            raise RunError(path, f"is damaged in line {number}: {error}", advice) from None
+    return journal
 
 
 class _Sampler(BaseSampler):
