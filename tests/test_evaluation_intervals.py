@@ -14,7 +14,7 @@ from scipy.stats import binomtest, kstest, norm, t
 
 from moola.errors import ConfigError
 from moola.evaluation import Predictions, Truth, bootstrap, paired_differences, permutation_null, scores
-from moola.evaluation.intervals import Interval, over_repeats
+from moola.evaluation.intervals import Interval, Resamples, over_repeats
 from moola.evaluation.metrics import METRICS
 from moola.evaluation.null import Null, orders, permute_groups
 
@@ -152,6 +152,54 @@ def test_over_repeats_is_students():
     found = [over_repeats(draw) for draw in rng.normal(size=(2_000, 5))]
     held = sum(interval.low <= 0 <= interval.high for interval in found)
     assert binomtest(held, 2_000, 0.95).pvalue > 0.01
+
+
+LEVELS = [0.5, 0.8, 1 - 0.05 / 7]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_interval_over_repeats_holds_what_its_level_says(level):
+    draws = np.random.default_rng(1).normal(0.6, 0.05, size=(2_000, 5))
+    found = [over_repeats(draw, level=level) for draw in draws]
+    held = sum(interval.low <= 0.6 <= interval.high for interval in found)
+    assert binomtest(held, 2_000, level).pvalue > 0.01
+    for draw, interval in zip(draws[:20], found, strict=False):
+        error = draw.std(ddof=1) / 5**0.5
+        expected = t.interval(level, df=4, loc=draw.mean(), scale=error)
+        assert (interval.low, interval.high) == pytest.approx(expected)
+
+
+def of_log_losses(losses):
+    """Windows, each a group of its own, and what is said of them so that each has this log loss."""
+    y = np.arange(len(losses)) % 2
+    p = np.exp(-losses)
+    return Truth(y), Predictions(np.where(np.eye(2)[y] == 1, p[:, None], 1 - p[:, None]))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_resamples_hold_what_their_level_says(level):
+    rng = np.random.default_rng(2)
+    held = 0
+    for i in range(300):
+        truth, said = of_log_losses(rng.normal(1.0, 0.1, size=30))
+        found = Resamples(truth, seed=i, resamples=1_000, level=level).bootstrap(said)["log_loss"]
+        held += found.low <= 1.0 <= found.high
+    assert binomtest(held, 300, level).pvalue > 0.01
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_resamples_of_normal_losses_give_students_interval(level):
+    losses, others = np.random.default_rng(3).normal(1.0, 0.1, size=(2, 400))
+    truth, said = of_log_losses(losses)
+    _, other = of_log_losses(others)
+    drawn = Resamples(truth, seed=0, resamples=20_000, level=level)
+    one = drawn.bootstrap(said)["log_loss"]
+    less = drawn.differences(said, other, ("one", "other"))["log_loss"].interval
+    for found, values in ((one, losses), (less, losses - others)):
+        half = t.ppf((1 + level) / 2, 399) * values.std(ddof=1) / 20
+        assert found.value == pytest.approx(values.mean())
+        assert found.high - found.value == pytest.approx(half, rel=0.06)
+        assert found.value - found.low == pytest.approx(half, rel=0.06)
 
 
 # ---- degenerate data ---------------------------------------------------------------------------------------------
