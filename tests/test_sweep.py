@@ -579,7 +579,9 @@ def test_a_line_that_another_worker_is_writing_is_left_whole(tmp_path: Path) -> 
     timer.join()
 
 
-@pytest.mark.parametrize("line", [b'{"op_code":8,"worker_', b"\0" * 40, b"\xff"])
+@pytest.mark.parametrize(
+    "line", [b'{"op_code":8,"worker_', b"\0" * 40, b"\xff"], ids=["half", "zeros", "bytes"]
+)
 def test_a_journal_that_is_damaged_elsewhere_is_an_error(tmp_path: Path, line: bytes) -> None:
     worker(tmp_path, "a").claim()
     journal = tmp_path / "journal.log"
