@@ -8,18 +8,22 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from moola.build import describe_features
 from moola.errors import FeatureMismatchError, WeightsError
 from moola.models.bar_identity import BarIdentity
 from moola.models.config import ModelConfig
 from moola.publish import write_file
 from moola.store import FeatureStore
+
+if TYPE_CHECKING:
+    from moola.labels.windows import LabelledWindows
 
 __all__ = ["FeatureIdentity", "Origin", "Weights", "load_weights", "save_weights", "weights_path"]
 
@@ -55,6 +59,16 @@ class FeatureIdentity:
         stores = [store] if isinstance(store, FeatureStore) else store
         first = stores[0]
         return cls(first.feature_set, first.config, first.feature_names, tuple(extra), BarIdentity.of(stores))
+
+    @classmethod
+    def of_windows(cls, windows: LabelledWindows, store: FeatureStore | None = None) -> Self:
+        """That of labelled windows; of which bars, their store knows. Raises `ConfigError` for an unknown set."""
+        if store is not None:
+            own, bars = store.feature_names, BarIdentity.of([store])
+        else:
+            described = describe_features(windows.feature_set, windows.parameters)
+            own, bars = tuple(name for name, _, _ in described), None
+        return cls(windows.feature_set, windows.parameters, own, windows.feature_names[len(own) :], bars)
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:

@@ -46,6 +46,7 @@ from moola.sweep.trials import LOCK, Claim, Studies, Worker, locked
 from moola.training.chance import told
 from moola.training.runs import RESULT, flat, read_record, write_metrics, write_record
 from moola.validation.cross_validation import FROM_SCRATCH
+from moola.validation.encoders import check_encoders
 from moola.validation.folds import StorePath, TrainTest, purged_folds
 from moola.validation.luck import DEAR_PERMUTATIONS, HEADS_ALONE, frozen, is_dear
 from moola.validation.monitoring import monitored
@@ -160,7 +161,8 @@ def sweep(
         say: Called with what a person should know.
 
     Raises `ConfigError` for a space or estimator that makes no sense, `RunError` for a directory that holds something
-    else, or where every candidate diverged, and what making folds raises.
+    else, or where every candidate diverged, `FeatureMismatchError` for an encoder of other features, and what making
+    folds raises.
     """
     space = read_space(space)
     trials = whole_number("trials", trials, 1)
@@ -170,6 +172,8 @@ def sweep(
 
         estimator = JadeClassifier(seed=seed)
     space.check_for(estimator)
+    for note in check_encoders({"": estimator}, windows, store=store):
+        say(note)
     truth = truth_of(windows, None if seen is None else np.asarray(seen))
     metric = space.scored_by
     needs = "predict_spans" if metric.of_spans else "predict_proba"

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from moola.build import describe_features
 from moola.config import parse_config
 from moola.data.dataset import StorePath, open_stores, whole_number
 from moola.errors import ConfigError
@@ -31,7 +30,6 @@ from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.labels.refusals import check_folds
 from moola.labels.windows import LabelledWindows
-from moola.models.bar_identity import BarIdentity
 from moola.models.config import Config, FinetuneConfig, load_config
 from moola.models.encoder import Encoder
 from moola.models.jade import Jade
@@ -267,14 +265,7 @@ class _Finetuning:
 
     @property
     def features(self) -> FeatureIdentity:
-        windows = self.windows
-        if self.store is not None:
-            own = tuple(self.store.feature_names)
-        else:
-            own = tuple(name for name, _, _ in describe_features(windows.feature_set, windows.parameters))
-        kept = windows.feature_names[len(own) :]
-        bars = None if self.store is None else BarIdentity.of([self.store])
-        return FeatureIdentity(windows.feature_set, windows.parameters, own, kept, bars)
+        return FeatureIdentity.of_windows(self.windows, self.store)
 
     @property
     def recipe(self) -> Recipe:

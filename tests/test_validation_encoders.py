@@ -1,0 +1,164 @@
+"""Pre-trained encoders in cross-validations, stacks and sweeps: who starts from which, and what it has seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import moola
+from moola.cli import app
+from moola.errors import FeatureMismatchError
+from moola.labels import LabelledWindows, read_labels
+from moola.members import make_member
+from moola.sweep import sweep
+from moola.training import pretrain
+from moola.validation import assess, cross_validate, stack
+
+# What a module makes once, one process makes.
+pytestmark = pytest.mark.xdist_group("validation_encoders")
+
+TINY: dict[str, Any] = {"hidden_size": 4, "epochs": 1, "augmentation": False, "device": "cpu"}
+SPACE = "sampler: grid\nparameters:\n  training.finetune.lr: {choices: [0.01]}\n"
+
+
+def run(*args: object) -> Any:
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def pretrained(store: Path, output: Path, *, hidden_size: int = 4, **options: Any) -> Path:
+    pretrain(
+        store,
+        output,
+        model={"model": {"name": "tiny", "architecture": {"hidden_size": hidden_size}}},
+        **{"epochs": 1, "batch_size": 8, "windows_per_epoch": 16, "window_length": 24, "stride": 3} | options,
+        device="cpu",
+        say=lambda line: None,
+    )
+    return output
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bars of one symbol, a store of them, and labelled windows of it, without a kept column and with one."""
+    folder = tmp_path_factory.mktemp("market")
+    moola.make_bars(folder / "bars.parquet", 4_000)
+    store = moola.build_features(
+        folder / "bars.parquet", folder / "store", feature_set="ohlc4", keep=("volume",), stamp="open"
+    )
+    labels = pa.table({"window_end": 300 + 60 * np.arange(60), "class": ["a", "b"] * 30})
+    read_labels(labels, store, window_length=24).save(folder / "L.safetensors")
+    read_labels(labels, store, window_length=24, extra="volume").save(folder / "kept.safetensors")
+    (folder / "space.yaml").write_text(SPACE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(market: Path) -> Path:
+    return pretrained(market / "store", market / "encoder")
+
+
+def command(name: str, market: Path, output: Path, *args: object, labels: str = "L") -> Any:
+    """Cross-validates, stacks or sweeps tiny models."""
+    given = (name, "--labels", market / f"{labels}.safetensors", "--output", output, "--folds", 2)
+    given = (*given, "--device", "cpu", "--permutations", 0)
+    if name == "sweep":
+        settings = ("model.architecture.hidden_size=4", "training.finetune.epochs=1", "augmentation=null")
+        given = (*given, "--inner-folds", 2, "--space", market / "space.yaml", "--trials", 1)
+        given = (*given, *(word for setting in settings for word in ("--set", setting)))
+    else:
+        settings = tuple(
+            f"jade_compact.{name}" for name in ("hidden_size=4", "epochs=1", "augmentation=false")
+        )
+        given = (*given, "--jobs", 1, "--member", "jade_compact")
+        given = (*given, *(word for setting in settings for word in ("--set", setting)))
+        if name == "stack":
+            given = (*given, "--inner-folds", 2, "--member", "regression")
+    return run(*given, *args)
+
+
+COMMANDS = pytest.mark.parametrize("name", ["cross-validate", "stack", "sweep"])
+
+
+@COMMANDS
+def test_commands_start_from_an_encoder(name: str, market: Path, encoder: Path, tmp_path: Path) -> None:
+    ran = command(name, market, tmp_path / "out", "--encoder", encoder, "--feature-dir", market / "store")
+    assert ran.exit_code == 0, ran.output
+    evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    found = evaluation if name == "sweep" else evaluation["models"]["jade_compact"]
+    who = "chosen" if name == "sweep" else "jade_compact"
+    assert f"{who} from scratch" in found["differences"]
+    assert set(found["apart"]) == {"seen", "unseen"}
+    assert "windows have bars that the encoder was pre-trained on; seen and unseen are scored" in ran.stdout
+
+
+# Features
+
+
+@COMMANDS
+def test_commands_refuse_an_encoder_of_other_features(
+    name: str, market: Path, encoder: Path, tmp_path: Path
+) -> None:
+    args = ("--encoder", encoder, "--feature-dir", market / "store")
+    ran = command(name, market, tmp_path / "out", *args, labels="kept")
+    assert ran.exit_code == 1, ran.output
+    assert ran.stderr == (
+        "error: the kept columns of the labels are volume, the weights were trained with none. Give the same ones, in "
+        "the same order, from a store built with --keep\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_encoders_of_other_features_are_refused_before_any_fit(
+    market: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """Members with their own windows are asked about these, and bars count where the store is there to know them."""
+    plain, kept = (LabelledWindows.load(market / f"{name}.safetensors") for name in ("L", "kept"))
+    members = {
+        "own": make_member("jade_compact", encoder=encoder, **TINY),
+        "other": make_member("regression"),
+    }
+    for run in (cross_validate, stack):
+        with pytest.raises(FeatureMismatchError, match="the kept columns of the labels of own are volume"):
+            run(plain, members, other_windows={"own": kept})
+    with pytest.raises(FeatureMismatchError, match="the kept columns of the labels are volume"):
+        sweep(kept, {"parameters": {"lr": {"choices": [0.01]}}}, tmp_path, trials=1, estimator=members["own"])
+    # Five minutes apart.
+    bars = pq.read_table(market / "bars.parquet")
+    times = bars["timestamp"].cast(pa.int64()).to_numpy()
+    slow = pa.array(times[0] + 5 * (times - times[0])).cast(bars["timestamp"].type)
+    moola.build_features(
+        bars.set_column(bars.column_names.index("timestamp"), "timestamp", slow),
+        tmp_path / "slow",
+        feature_set="ohlc4",
+        stamp="open",
+    ).close()
+    slower = make_member("jade_compact", encoder=pretrained(tmp_path / "slow", tmp_path / "encoder"), **TINY)
+    with pytest.raises(FeatureMismatchError, match="the bars of the labels are 1m apart, the weights were"):
+        cross_validate(plain, {"slower": slower}, store=market / "store")
+
+
+def test_what_differs_between_bars_is_noted(market: Path, encoder: Path, tmp_path: Path) -> None:
+    """An encoder that learned from windows over any gap, on labels of a store that begins afresh after each."""
+    store = moola.build_features(
+        market / "bars.parquet", tmp_path / "store", feature_set="ohlc4", stamp="open", reset_on_gap="30m"
+    )
+    rows = np.flatnonzero(store.valid)[100::60][:40]
+    labels = pa.table({"window_end": rows, "class": ["a", "b"] * 20})
+    windows = read_labels(labels, store, window_length=24)
+    note = "features of the labels begin afresh after gaps over 30m, those that the weights were trained on never"
+    member = make_member("jade_compact", encoder=encoder, **TINY)
+    found = cross_validate(windows, {"jade": member}, folds=2, store=store)
+    assert [line.startswith(note) for line in found.settings["notes"]] == [True]
+    said: list[str] = []
+    space = {"sampler": "grid", "parameters": {"training.finetune.weight_decay": {"choices": [0.0]}}}
+    given: dict[str, Any] = {"trials": 1, "estimator": member, "folds": 2, "inner_folds": 2}
+    sweep(windows, space, tmp_path / "sweep", **given, store=store, permutations=0, say=said.append)
+    assert said[0].startswith(note)
+    assert any(line.startswith(note) for line in assess(found, "jade", baselines={}).summary())
