@@ -162,3 +162,18 @@ def test_what_differs_between_bars_is_noted(market: Path, encoder: Path, tmp_pat
     sweep(windows, space, tmp_path / "sweep", **given, store=store, permutations=0, say=said.append)
     assert said[0].startswith(note)
     assert any(line.startswith(note) for line in assess(found, "jade", baselines={}).summary())
+
+
+# Kept columns
+
+
+def test_commands_scale_kept_columns(market: Path, tmp_path: Path) -> None:
+    """Of each member's own windows: those that are trained from scratch have nothing else to know them by."""
+    assert command("sweep", market, tmp_path / "sweep", labels="kept").exit_code == 0
+    args = ("--member", f"jade_compact={market / 'L.safetensors'}", "--member", "regression")
+    assert command("cross-validate", market, tmp_path / "both", *args, labels="kept").exit_code == 0
+    members = json.loads((tmp_path / "both" / "cross_validation.json").read_text())["settings"]["members"]
+    kept = {name: one["parameters"].get("kept_columns") for name, one in members.items()}
+    assert kept == {"jade_compact": 1, "jade_compact (L)": 0, "regression": None}
+    estimator = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["estimator"]
+    assert estimator["kept_columns"] == "1"

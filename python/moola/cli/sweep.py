@@ -100,6 +100,7 @@ def sweep(
     """
     from moola.classifier import JadeClassifier
     from moola.labels import LabelledWindows
+    from moola.models.weights import FeatureIdentity
     from moola.sweep import sweep
 
     windows = LabelledWindows.load(labels)
@@ -115,7 +116,12 @@ def sweep(
         output,
         trials=trials,
         estimator=JadeClassifier(
-            model, seed=seed, device=device, encoder=encoder, settings=tuple(settings or ())
+            model,
+            seed=seed,
+            device=device,
+            encoder=encoder,
+            kept_columns=len(FeatureIdentity.of_windows(windows).extra),
+            settings=tuple(settings or ()),
         ),
         folds=folds,
         inner_folds=inner_folds,

@@ -321,6 +321,7 @@ class _Asked(NamedTuple):
         from moola.members import KINDS, make_member
 
         windows = LabelledWindows.load(labels)
+        other: dict[str, LabelledWindows] = {}
         kinds = [member.partition("=")[0] for member in members]
         parameters = _parameters(settings or (), kinds)
         record: dict[str, Any] = {}
@@ -329,9 +330,12 @@ class _Asked(NamedTuple):
             name = f"{kind} ({Path(path).stem})" if equals else kind
             if name in record:
                 raise ConfigError("member", f"{name} is given twice; give each once")
+            if equals:
+                other[name] = LabelledWindows.load(path)
             known = KINDS[kind]().get_params(deep=False) if kind in KINDS else {}
+            given = {"seed": seed, "device": device, "kept_columns": _kept_columns(other.get(name, windows))}
             # Only what it has: a regression has neither.
-            own = {key: value for key, value in (("seed", seed), ("device", device)) if key in known}
+            own = {key: value for key, value in given.items() if key in known}
             record[name] = {
                 "kind": kind,
                 # Absolute: whoever evaluates may stand elsewhere.
@@ -342,11 +346,6 @@ class _Asked(NamedTuple):
             make_member(kind, encoder=record[name]["encoder"], **record[name]["parameters"])
         if encoder is not None and not any(one["encoder"] for one in record.values()):
             raise ConfigError("encoder", "is of no use to these members; add jade or jade_compact")
-        other = {
-            name: LabelledWindows.load(one["labels"])
-            for name, one in record.items()
-            if one["labels"] is not None
-        }
         seen = None
         if encoder is not None:
             from moola.validation import seen_windows
@@ -356,6 +355,12 @@ class _Asked(NamedTuple):
 
     def estimators(self) -> dict[str, Any]:
         return _rebuilt(self.record, with_windows=False)[0]
+
+
+def _kept_columns(windows: LabelledWindows) -> int:
+    from moola.models.weights import FeatureIdentity
+
+    return len(FeatureIdentity.of_windows(windows).extra)
 
 
 def _rebuilt(
