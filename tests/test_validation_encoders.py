@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from moola.labels import LabelledWindows, read_labels
 from moola.members import make_member
 from moola.sweep import sweep
 from moola.training import pretrain
-from moola.validation import assess, cross_validate, stack
+from moola.validation import assess, cross_validate, seen_windows, stack
 
 # What a module makes once, one process makes.
 pytestmark = pytest.mark.xdist_group("validation_encoders")
@@ -162,6 +163,35 @@ def test_what_differs_between_bars_is_noted(market: Path, encoder: Path, tmp_pat
     sweep(windows, space, tmp_path / "sweep", **given, store=store, permutations=0, say=said.append)
     assert said[0].startswith(note)
     assert any(line.startswith(note) for line in assess(found, "jade", baselines={}).summary())
+
+
+# What has been seen
+
+
+@COMMANDS
+def test_windows_that_were_cut_beforehand_start_from_an_encoder(
+    name: str, market: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """They say when they were; where they do not, the report says that nobody knows."""
+    windows = LabelledWindows.load(market / "L.safetensors")
+    raw = replace(windows, store_id="", splits=None)
+    raw.save(market / "raw.safetensors")
+    replace(raw, times=None, first_times=None).save(market / "timeless.safetensors")
+    ran = command(name, market, tmp_path / "out", "--encoder", encoder, labels="raw")
+    assert ran.exit_code == 0, ran.output
+    seen = int(seen_windows(encoder, windows, market / "store").sum())
+    assert f"{seen} of 60 windows have bars that the encoder was pre-trained on" in ran.stdout
+    assert "may have been" not in ran.output
+
+    ran = command(name, market, tmp_path / "timeless", "--encoder", encoder, labels="timeless")
+    assert ran.exit_code == 0, ran.output
+    note = (
+        "nobody knows where these windows were cut: the encoder may have been pre-trained on bars of any of"
+    )
+    assert note in ran.stderr
+    assert note in ran.stdout
+    if name != "sweep":
+        assert note in (tmp_path / "timeless" / "evaluation.json").read_text()
 
 
 # Kept columns

@@ -92,6 +92,7 @@ def cross_validate(
 
     asked = _Asked.of(labels, member or ["jade_compact"], settings, encoder, feature_dir, seed, device)
     _refuse_what_stands_there(output)
+    asked.tell(json)
     started = time.perf_counter()
     with Progress(json) as progress:
         found = cross_validate(
@@ -107,7 +108,7 @@ def cross_validate(
             n_jobs=jobs,
             report=lambda done, total: progress("fitting models", done, total),
         )
-    found = replace(found, settings=found.settings | {"members": asked.record})
+    found = asked.recorded(found)
     _save_and_assess(found, output, permutations, feature_dir, seed, jobs, started, json)
 
 
@@ -135,6 +136,7 @@ def stack(
 
     asked = _Asked.of(labels, member or list(KINDS), settings, encoder, feature_dir, seed, device)
     _refuse_what_stands_there(output)
+    asked.tell(json)
     started = time.perf_counter()
     with Progress(json) as progress:
         found = stack(
@@ -151,7 +153,7 @@ def stack(
             n_jobs=jobs,
             report=lambda done, total: progress("fitting models", done, total),
         )
-    found = replace(found, settings=found.settings | {"members": asked.record})
+    found = asked.recorded(found)
     _save_and_assess(found, output, permutations, feature_dir, seed, jobs, started, json)
 
 
@@ -305,6 +307,8 @@ class _Asked(NamedTuple):
     seen: Any
     record: dict[str, Any]
     """By member's name, what makes it, as JSON."""
+    notes: list[str]
+    """What a person should know of encoders, before the fits and after them."""
 
     @classmethod
     def of(
@@ -346,15 +350,25 @@ class _Asked(NamedTuple):
             make_member(kind, encoder=record[name]["encoder"], **record[name]["parameters"])
         if encoder is not None and not any(one["encoder"] for one in record.values()):
             raise ConfigError("encoder", "is of no use to these members; add jade or jade_compact")
-        seen = None
+        seen, notes = None, list[str]()
         if encoder is not None:
             from moola.validation import seen_windows
 
-            seen = seen_windows(encoder, together(windows, other), store)
-        return cls(windows, other, seen, record)
+            seen = seen_windows(encoder, together(windows, other), store, say=notes.append)
+        return cls(windows, other, seen, record, notes)
 
     def estimators(self) -> dict[str, Any]:
         return _rebuilt(self.record, with_windows=False)[0]
+
+    def tell(self, json: bool) -> None:
+        """Before hours of fits."""
+        for note in () if json else self.notes:
+            print(note, file=sys.stderr)
+
+    def recorded(self, found: CrossValidation) -> CrossValidation:
+        """With what makes its members, and what is noted of them."""
+        notes = [*self.notes, *found.settings["notes"]]
+        return replace(found, settings=found.settings | {"members": self.record, "notes": notes})
 
 
 def _kept_columns(windows: LabelledWindows) -> int:
