@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from typer.testing import CliRunner
 
 import moola
 from moola.cli import app
-from moola.errors import FeatureMismatchError
+from moola.errors import ConfigError, FeatureMismatchError, WeightsError
 from moola.labels import LabelledWindows, read_labels
 from moola.members import make_member
 from moola.sweep import sweep
 from moola.training import pretrain
-from moola.validation import assess, cross_validate, seen_windows, stack
+from moola.training.runs import read_learned
+from moola.validation import CrossValidation, assess, cross_validate, seen_windows, stack
+from moola.validation.encoders import assign_encoders
 
 # What a module makes once, one process makes.
 pytestmark = pytest.mark.xdist_group("validation_encoders")
@@ -97,6 +101,121 @@ def test_commands_start_from_an_encoder(name: str, market: Path, encoder: Path, 
     assert f"{who} from scratch" in found["differences"]
     assert set(found["apart"]) == {"seen", "unseen"}
     assert "windows have bars that the encoder was pre-trained on; seen and unseen are scored" in ran.stdout
+
+
+# Which goes to whom
+
+
+def networks(**hidden_sizes: int) -> dict[str, Any]:
+    """Jade and JadeCompact, by kind, and a regression."""
+    made = {kind: make_member(kind, **TINY | {"hidden_size": size}) for kind, size in hidden_sizes.items()}
+    return made | {"regression": make_member("regression")}
+
+
+def test_an_encoder_goes_to_those_that_it_fits(encoder: Path) -> None:
+    run = str(encoder)
+    sized = networks(jade=6, jade_compact=4)
+    kinds = {name: name for name in sized}
+    why = "hidden_size is 6 in the model and 4 in the encoder"
+    note = f"jade is trained from scratch, for {run} does not fit it: {why}"
+    assert assign_encoders([run], sized, kinds) == ({"jade_compact": run}, [note])
+    assert assign_encoders([f"jade_compact={run}"], sized, kinds) == ({"jade_compact": run}, [])
+    alike = networks(jade=4, jade_compact=4)
+    assert assign_encoders([run], alike, kinds) == ({"jade": run, "jade_compact": run}, [])
+    # What is given to a kind goes first.
+    other = f"{encoder}/best.safetensors"
+    both = {"jade": other, "jade_compact": run}
+    assert assign_encoders([run, f"jade={other}"], alike, kinds) == (both, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            ["RUN"],
+            "RUN fits none of these members: jade (hidden_size is 6 in the model and 4 in the encoder), jade_compact "
+            "(hidden_size is 8 in the model and 4 in the encoder); give members the shape that was pre-trained (--set "
+            "KIND.hidden_size=H), or train from scratch",
+        ),
+        (
+            ["jade=RUN"],
+            "RUN does not fit jade: hidden_size is 6 in the model and 4 in the encoder; give members the shape that",
+        ),
+        (["regression=RUN"], "is of no use to regression; give it to jade or jade_compact"),
+        (["trees=RUN"], "'trees=RUN' is of no member; give one of jade, jade_compact, regression"),
+    ],
+)
+def test_encoders_that_go_to_nobody_are_refused(encoder: Path, given: list[str], words: str) -> None:
+    sized = networks(jade=6, jade_compact=8)
+    runs = [text.replace("RUN", str(encoder)) for text in given]
+    with pytest.raises(ConfigError, match=re.escape(f"encoder: {words.replace('RUN', str(encoder))}")):
+        assign_encoders(runs, sized, {name: name for name in sized})
+
+
+def test_a_member_starts_from_one_encoder(encoder: Path) -> None:
+    members, kinds = networks(jade_compact=4), {"jade_compact": "jade_compact", "regression": "regression"}
+    run, other = str(encoder), f"{encoder}/best.safetensors"
+    for given in (
+        [run, other],
+        [f"jade_compact={run}", other],
+        [f"jade_compact={run}", f"jade_compact={other}"],
+    ):
+        words = f"encoder: gives jade_compact both {run} and {other}; give each kind one, as KIND=RUN"
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            assign_encoders(given, members, kinds)
+    with pytest.raises(WeightsError, match="nowhere"):
+        assign_encoders(["nowhere"], members, kinds)
+
+
+def test_a_stack_of_both_sizes_starts_from_the_encoder_of_one(
+    market: Path, encoder: Path, tmp_path: Path
+) -> None:
+    args = ("--encoder", encoder, "--member", "jade", "--feature-dir", market / "store")
+    args = (
+        *args,
+        *(f"--set=jade.{setting}" for setting in ("hidden_size=2", "epochs=1", "augmentation=false")),
+    )
+    ran = command("stack", market, tmp_path / "out", *args)
+    assert ran.exit_code == 0, ran.output
+    note = f"jade is trained from scratch, for {encoder} does not fit it: hidden_size is 2 in the model and 4 in the"
+    assert note in ran.stderr
+    assert note in ran.stdout
+    settings = json.loads((tmp_path / "out" / "cross_validation.json").read_text())["settings"]
+    encoders = {name: one["encoder"] for name, one in settings["members"].items()}
+    assert encoders == {"jade_compact": str(encoder), "regression": None, "jade": None}
+    models = json.loads((tmp_path / "out" / "evaluation.json").read_text())["models"]
+    assert list(models) == ["stack", "jade_compact", "regression", "jade", "jade_compact from scratch"]
+
+
+def test_what_several_encoders_have_seen(market: Path, encoder: Path, tmp_path: Path) -> None:
+    """It is what any of them has."""
+    other = tmp_path / "other"
+    shutil.copytree(encoder, other)
+    learned = read_learned(encoder).stretches
+    with moola.FeatureStore.open(market / "store") as store:
+        late = int(store.timestamps[-1])
+    (other / "learned.json").write_text(
+        json.dumps({symbol: [[late - 180 * 60 * 10**9, late]] for symbol in learned})
+    )
+    args = (f"--encoder=jade={other}", f"--encoder=jade_compact={encoder}", "--member=jade")
+    args = (
+        *args,
+        *(f"--set=jade.{setting}" for setting in ("hidden_size=4", "epochs=1", "augmentation=false")),
+    )
+    ran = command("cross-validate", market, tmp_path / "out", *args, "--feature-dir", market / "store")
+    assert ran.exit_code == 0, ran.output
+    windows = LabelledWindows.load(market / "L.safetensors")
+    one, two = (seen_windows(run, windows, market / "store") for run in (encoder, other))
+    assert (two & ~one).any()
+    assert np.array_equal(CrossValidation.load(tmp_path / "out").truth.seen, one | two)
+
+
+def test_an_encoder_is_no_setting(market: Path, encoder: Path, tmp_path: Path) -> None:
+    ran = command("cross-validate", market, tmp_path / "out", "--set", f"jade_compact.encoder={encoder}")
+    assert ran.exit_code == 2
+    assert ran.stderr == (
+        f"error: --set: 'jade_compact.encoder={encoder}' is given as --encoder jade_compact={encoder}\n"
+    )
 
 
 # Features

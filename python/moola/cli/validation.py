@@ -41,8 +41,14 @@ Settings = Annotated[
         "--set", metavar="KIND.KEY=VALUE", help="A parameter of a kind of model; may be given again."
     ),
 ]
-EncoderRun = Annotated[
-    str | None, typer.Option(metavar="RUN", help="Jade's pre-trained encoder; it is set beside scratch.")
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        metavar="[KIND=]RUN",
+        help="A pre-trained encoder, for the Jade members that it fits, or those of a kind; each is set beside "
+        "itself from scratch. May be given again.",
+    ),
 ]
 Store = Annotated[
     str | None,
@@ -76,7 +82,7 @@ def cross_validate(
     output: Output,
     member: Members = None,
     settings: Settings = None,
-    encoder: EncoderRun = None,
+    encoder: Encoders = None,
     feature_dir: Store = None,
     folds: Folds = 5,
     repeats: Repeats = 1,
@@ -118,7 +124,7 @@ def stack(
     output: Output,
     member: Members = None,
     settings: Settings = None,
-    encoder: EncoderRun = None,
+    encoder: Encoders = None,
     feature_dir: Store = None,
     folds: Folds = 5,
     inner_folds: Annotated[int, typer.Option(help="Folds of each fold's training windows.")] = 5,
@@ -316,13 +322,15 @@ class _Asked(NamedTuple):
         labels: str,
         members: Sequence[str],
         settings: Sequence[str] | None,
-        encoder: str | None,
+        encoders: Sequence[str] | None,
         store: str | None,
         seed: int,
         device: str,
     ) -> _Asked:
+        import numpy as np
+
         from moola.labels import LabelledWindows, together
-        from moola.members import KINDS, make_member
+        from moola.members import KINDS
 
         windows = LabelledWindows.load(labels)
         other: dict[str, LabelledWindows] = {}
@@ -344,17 +352,23 @@ class _Asked(NamedTuple):
                 "kind": kind,
                 # Absolute: whoever evaluates may stand elsewhere.
                 "labels": os.path.abspath(path) if path else None,
-                "encoder": os.path.abspath(encoder) if encoder and kind.startswith("jade") else None,
+                "encoder": None,
                 "parameters": own | parameters.get(kind, {}),
             }
-            make_member(kind, encoder=record[name]["encoder"], **record[name]["parameters"])
-        if encoder is not None and not any(one["encoder"] for one in record.values()):
-            raise ConfigError("encoder", "is of no use to these members; add jade or jade_compact")
+        made, _ = _rebuilt(record, with_windows=False)
         seen, notes = None, list[str]()
-        if encoder is not None:
+        if encoders:
             from moola.validation import seen_windows
+            from moola.validation.encoders import assign_encoders
 
-            seen = seen_windows(encoder, together(windows, other), store, say=notes.append)
+            of_kind = {name: one["kind"] for name, one in record.items()}
+            chosen, notes = assign_encoders(encoders, made, of_kind)
+            for name, run in chosen.items():
+                record[name]["encoder"] = os.path.abspath(run)
+            known = together(windows, other)
+            runs = dict.fromkeys(chosen.values())
+            seen = np.any([seen_windows(run, known, store, say=notes.append) for run in runs], axis=0)
+            notes = list(dict.fromkeys(notes))
         return cls(windows, other, seen, record, notes)
 
     def estimators(self) -> dict[str, Any]:
@@ -407,6 +421,8 @@ def _parameters(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, dict
             raise ConfigError("set", f"{setting!r} is not KIND.KEY=VALUE, such as jade_compact.epochs=25")
         if kind not in kinds:
             raise ConfigError("set", f"{setting!r} is of no member; give one of {', '.join(kinds)}")
+        if key == "encoder":
+            raise ConfigError("set", f"{setting!r} is given as --encoder {kind}={text or 'RUN'}")
         try:
             value = json_module.loads(text)
         except ValueError:
