@@ -16,11 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 import moola
+from moola.classifier import JadeClassifier
 from moola.cli import app
-from moola.errors import ConfigError, FeatureMismatchError, WeightsError
+from moola.errors import ConfigError, FeatureMismatchError, RunError, WeightsError
 from moola.labels import LabelledWindows, read_labels
 from moola.members import make_member
-from moola.sweep import sweep
+from moola.models import load_encoder
+from moola.models.weights import load_weights, save_weights
+from moola.sweep import SweepResult, sweep
 from moola.training import pretrain
 from moola.training.runs import read_learned
 from moola.validation import CrossValidation, assess, cross_validate, seen_windows, stack
@@ -311,6 +314,51 @@ def test_windows_that_were_cut_beforehand_start_from_an_encoder(
     assert note in ran.stdout
     if name != "sweep":
         assert note in (tmp_path / "timeless" / "evaluation.json").read_text()
+
+
+# Sweeps
+
+
+def test_a_sweep_is_known_by_its_encoders_weights_and_by_what_its_yaml_says(
+    market: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """Wherever these files lie, and not after they have been written anew."""
+    windows, model = LabelledWindows.load(market / "L.safetensors"), tmp_path / "model.yaml"
+    text = "model: {architecture: {hidden_size: 4}}\ntraining: {finetune: {epochs: 1}}\naugmentation: null\n"
+    model.write_text(text)
+
+    def search(start: Any) -> SweepResult:
+        return sweep(
+            windows,
+            {"sampler": "grid", "parameters": {"training.finetune.lr": {"choices": [0.01]}}},
+            tmp_path / "sweep",
+            trials=1,
+            estimator=JadeClassifier(model, encoder=start, device="cpu"),
+            folds=2,
+            inner_folds=2,
+            scratch=False,
+            permutations=0,
+            say=lambda line: None,
+        )
+
+    shutil.copytree(encoder, tmp_path / "copy")
+    assert search(encoder).record() == search(tmp_path / "copy").record()
+    weights = load_weights(encoder / "best.safetensors")
+    changed = {name: tensor + 1 for name, tensor in weights.tensors.items()}
+    save_weights(tmp_path / "copy" / "best.safetensors", changed, weights.record)
+    with pytest.raises(
+        RunError, match=r"the sweep was begun with estimator.encoder '\w+', not '\w+'. Go on with"
+    ):
+        search(tmp_path / "copy")
+    with pytest.raises(
+        RunError, match=r"the sweep was begun with estimator.encoder '\w+', not '\w+'. Go on with"
+    ):
+        search(load_encoder(tmp_path / "copy"))
+    model.write_text(text.replace("epochs: 1", "epochs: 2"))
+    with pytest.raises(
+        RunError, match=r"begun with estimator.model.training.finetune.epochs 1, not 2. Go on"
+    ):
+        search(encoder)
 
 
 # Kept columns

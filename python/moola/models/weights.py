@@ -25,7 +25,15 @@ from moola.store import FeatureStore
 if TYPE_CHECKING:
     from moola.labels.windows import LabelledWindows
 
-__all__ = ["FeatureIdentity", "Origin", "Weights", "load_weights", "save_weights", "weights_path"]
+__all__ = [
+    "FeatureIdentity",
+    "Origin",
+    "Weights",
+    "digest_of",
+    "load_weights",
+    "save_weights",
+    "weights_path",
+]
 
 _FORMAT = 1
 
@@ -211,7 +219,7 @@ def save_weights(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(record), sort_keys=True, allow_nan=False)
     # One key: safetensors writes several in any order.
-    header = {"moola": json.dumps({"format": _FORMAT, "digest": _digest(plain, text), "record": text})}
+    header = {"moola": json.dumps({"format": _FORMAT, "digest": digest_of(plain, text), "record": text})}
     write_file(path, save(plain, metadata=header))
 
 
@@ -236,7 +244,7 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
     try:
         envelope = json.loads(header)
         number, digest, text = (envelope[name] for name in ("format", "digest", "record"))
-        intact = digest == _digest(tensors, text)
+        intact = digest == digest_of(tensors, text)
         record = json.loads(text)
     except (ValueError, KeyError, TypeError, AttributeError):
         intact, number, record, digest = False, _FORMAT, {}, ""
@@ -255,7 +263,8 @@ def weights_path(run: str | os.PathLike[str]) -> Path:
     return path / "best.safetensors" if path.is_dir() else path
 
 
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+def digest_of(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """A hash over tensors, and a text that goes with them."""
     hashed = hashlib.blake2b(text.encode(), digest_size=32)
     for name in sorted(tensors):
         tensor = tensors[name]
