@@ -14,7 +14,13 @@ import pytest
 import torch
 from joblib import parallel_config
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    cross_val_score,
+    cross_validate,
+    train_test_split,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -25,6 +31,7 @@ from moola.errors import ConfigError, FeatureMismatchError, MoolaError
 from moola.models import FeatureIdentity, Jade, load_config, load_encoder, most_likely_spans
 from moola.models.config import Architecture, ModelConfig
 from moola.models.weights import Origin, save_weights
+from moola.validation.luck import frozen
 
 K = 24
 QUICK: dict[str, Any] = {"hidden_size": 8, "epochs": 2, "lr": 1e-2, "augmentation": False}
@@ -359,6 +366,40 @@ def test_an_encoder_of_other_features_is_refused(run: Path) -> None:
         JadeClassifier(encoder=run).fit(X, y)
 
 
+# Kept columns
+
+
+def test_kept_columns_are_scaled_by_what_is_learned_from() -> None:
+    X, y, _ = small()
+    X[..., 3] = 1e6 * (X[..., 3] + 7)
+    valid = np.ones(X.shape[:2], np.bool_)
+    valid[:, :3] = False
+    classifier = JadeClassifier(**QUICK, kept_columns=1, validation_fraction=0.25)
+    encoder = classifier.fit(X, y, valid_mask=valid).model_.encoder
+    train, _ = train_test_split(np.arange(len(y)), test_size=0.25, random_state=0, stratify=y)
+    bars = X[train, 3:, 3].astype(np.float64)
+    assert encoder.shift.tolist() == pytest.approx([0, 0, 0, bars.mean()], rel=1e-6)
+    assert encoder.scale.tolist() == pytest.approx([1, 1, 1, bars.std()], rel=1e-6)
+
+
+def test_the_unit_of_a_kept_column_changes_nothing(run: Path) -> None:
+    X, y, _ = small()
+    other = X.copy()
+    other[..., 3] = 1e3 * X[..., 3] + 2e3
+    for classifier in (
+        JadeClassifier(**QUICK, kept_columns=1),
+        # Heads on an encoder that was only drawn.
+        frozen(JadeClassifier(**QUICK, kept_columns=1), 4),
+    ):
+        said, again = (clone(classifier).fit(x, y).predict_proba(x) for x in (X, other))
+        np.testing.assert_allclose(said, again, atol=1e-3)
+        unscaled = clone(classifier).set_params(kept_columns=0).fit(other, y).predict_proba(other)
+        assert np.abs(said - unscaled).max() > 0.01
+    # An encoder that was loaded stays as it was trained.
+    encoder = JadeClassifier(**QUICK, encoder=run, kept_columns=1).fit(X, y).model_.encoder
+    assert not encoder.shift.any()
+
+
 # Refusals
 
 
@@ -438,6 +479,8 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any], words: str) -> N
         ({"class_weight": [1, 2]}, "class_weight: [1, 2] is none; give 'balanced', or a mapping"),
         ({"validation_fraction": 2}, "validation_fraction: 2 is no share; give 0, or up to less than 1"),
         ({"validation_fraction": None}, "validation_fraction: None is of type NoneType; give a number"),
+        ({"kept_columns": -1}, "kept_columns: -1 is out of range; give a whole number from 0"),
+        ({"kept_columns": 5}, "kept_columns: is 5 of 4 features; give how many of these are kept"),
         ({"settings": ["training.finetune.leer=1"]}, "training.finetune.leer: there is no such parameter"),
     ],
 )

@@ -389,6 +389,37 @@ def test_windows_that_were_cut_beforehand_keep_their_times(
     assert (ours == theirs).mean() > 0.99
 
 
+def test_windows_that_name_no_symbol(
+    run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    """At a time that was learned from, nobody knows whether it was of these bars."""
+    raw = replace(labels, store_id="", splits=None, symbols=np.full(len(labels), ""))
+    result = moola.finetune(None, raw, tmp_path / "run", folds=2, **QUIET)
+    n = len(labels)
+    told = (
+        f"{n} of {n} windows name no symbol: predictions for a symbol at the same time cannot tell whether they have "
+        "been seen"
+    )
+    assert told in result.report
+    assert not any("the encoder" in line for line in result.report)
+    said = moola.predict(result.run, store, to=TO, stride=7)["seen"].to_pylist()
+    learned = read_learned(result.run)
+    assert set(learned.stretches) == {""}
+    table = moola.predict(run, store, to=TO, stride=7)
+    ends = nanoseconds(table, "window_end")
+    # No window has a minute missing, or it would begin earlier than this.
+    near = learned.seen([""] * len(ends), ends - 104 * MINUTE, ends)
+    assert {None, False} == set(said)
+    assert np.mean([(one is None) == at for one, at in zip(said, near.tolist(), strict=True)]) > 0.99
+
+    again = moola.finetune(None, raw, tmp_path / "tuned", encoder=run, folds=2, scratch=False, **QUIET)
+    (line,) = [line for line in again.report if line.startswith("the encoder may have been pre-trained on")]
+    assert line == (
+        f"the encoder may have been pre-trained on bars of {n} of {n} windows, which count as unseen: either they, or "
+        "the bars that it learned from at that time, name no symbol"
+    )
+
+
 # Calibration
 
 

@@ -429,6 +429,36 @@ def test_learned_bars_against_sets(spans, more) -> None:
     assert LearnedBars(json.loads(json.dumps(learned.record()))).record() == learned.record()
 
 
+_SPANS = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 9)).map(lambda s: (s[0], s[0] + s[1])), max_size=4
+)
+
+
+@settings(deadline=None)
+@given(named=_SPANS, unnamed=_SPANS, symbol=st.sampled_from(["A", "B", ""]), complete=st.booleans())
+def test_what_nobody_knows_is_neither_seen_nor_unseen(
+    named: list[tuple[int, int]], unnamed: list[tuple[int, int]], symbol: str, complete: bool
+) -> None:
+    learned = LearnedBars({"A": named, "": unnamed}, complete=complete)
+    first = np.arange(0, 70)
+
+    def touched(spans: list[tuple[int, int]]) -> np.ndarray:
+        return np.array([any(a <= t + 3 and t <= b for a, b in spans) for t in first.tolist()])
+
+    asked = ([symbol] * 70, first, first + 3)
+    seen, unknown = learned.seen(*asked), learned.unknown(*asked)
+    assert np.array_equal(seen, touched({"A": named, "B": [], "": unnamed}[symbol]))
+    perhaps = touched(named if symbol == "" else unnamed) if complete else np.ones(70, bool)
+    assert np.array_equal(unknown, perhaps & ~seen)
+    count = int(unknown.sum())
+    why = {
+        True: "either they, or the bars that it learned from at that time, name no symbol",
+        False: "it learned from windows of which nobody knows when they were, too",
+    }[complete]
+    note = f"the encoder may have been pre-trained on bars of {count} of 70 windows, which count as unseen: {why}"
+    assert learned.notes(*asked) == ([note] if count else [])
+
+
 def test_other_weights_to_start_from(store: Path, tmp_path: Path) -> None:
     train(store, tmp_path / "first")
     before = load_weights(tmp_path / "first" / "best.safetensors")

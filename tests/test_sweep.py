@@ -71,7 +71,7 @@ def make_windows(n: int = 60, length: int = 12) -> LabelledWindows:
         groups=np.arange(n) // 2,
         splits=None,
         feature_names=("a", "b"),
-        feature_set="made_up",
+        feature_set="ohlc4",
         parameters={},
         window_length=length,
         store_id="",

@@ -715,10 +715,26 @@ def test_windows_that_an_encoder_has_seen(market: Path, tmp_path: Path) -> None:
     seen = seen_windows(tmp_path, windows, market)
     assert seen.tolist() == [True] * 11 + [False] * 69
     assert np.array_equal(seen_windows(tmp_path / "best.safetensors", windows, market), seen)
-    with pytest.raises(
-        ConfigError, match="encoder: may have been pre-trained on bars of these windows: they were cut"
-    ):
-        seen_windows(tmp_path, make_windows(of_store=False), None)
+    # Windows that were cut beforehand know when they were, or nobody does.
+    said: list[str] = []
+    raw = replace(windows, store_id="", first_times=times[windows.starts])
+    assert np.array_equal(seen_windows(tmp_path, raw, say=said.append), seen)
+    assert not said
+    assert not seen_windows(tmp_path, replace(raw, first_times=None), say=said.append).any()
+    assert said == [
+        "nobody knows where these windows were cut: the encoder may have been pre-trained on bars of any of these "
+        "windows: take all scores for those of windows that were seen"
+    ]
+    unnamed = replace(raw, symbols=np.full(80, ""))
+    assert not seen_windows(tmp_path, unnamed, say=said.append).any()
+    assert said[1].startswith(
+        "the encoder may have been pre-trained on bars of 22 of 80 windows, which count as unse"
+    )
+    # Of several lengths, the longest counts.
+    shorter = replace(raw, first_times=raw.times)
+    both = seen_windows(tmp_path, together(shorter, {"a": raw}))
+    assert np.array_equal(both, seen)
+    assert not np.array_equal(seen_windows(tmp_path, shorter), seen)
     with pytest.raises(
         ConfigError, match="store: is missing; it says when windows begin, and so which the encoder"
     ):

@@ -30,6 +30,7 @@ from moola.models.loading import load_encoder
 from moola.models.weights import FeatureIdentity
 from moola.training.devices import place
 from moola.training.finetune import Examples, augmentation_for, fit_jade, new_model
+from moola.training.inputs import standardise_kept
 
 __all__ = ["JadeClassifier"]
 
@@ -62,6 +63,8 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         class_weight: `balanced`, or a mapping of classes to factors.
         augmentation: False trains on the windows as they are. Otherwise they are augmented as the configuration says:
             each is served five times an epoch, each time with a draw of its own.
+        kept_columns: How many of the features, the last ones, are kept columns such as volume, of any size: they are
+            standardised by what is learned from. A pre-trained encoder knows its own mean and deviation of them.
         validation_fraction: The share of windows, of each class alike, that choose the epoch and the learning rate and
             are not learned from. Windows that share bars with others flatter that choice.
         settings: Other values for the configuration, each as `training.finetune.weight_decay=1e-3`.
@@ -90,6 +93,7 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         freeze: str | int | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
         augmentation: bool | None = None,
+        kept_columns: int = 0,
         validation_fraction: float = 0.0,
         settings: Sequence[str] = (),
     ) -> None:
@@ -105,6 +109,7 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.freeze = freeze
         self.class_weight = class_weight
         self.augmentation = augmentation
+        self.kept_columns = kept_columns
         self.validation_fraction = validation_fraction
         self.settings = settings
 
@@ -166,6 +171,9 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if (self.augmentation is None or self.augmentation) and config.augmentation is not None:
             augmentation = augmentation_for(examples, config.augmentation)
         self.model_ = new_model(config.model, windows.shape[2], seed=seed, encoder=encoder)
+        standardise_kept(
+            self.model_.encoder, examples.X, examples.valid, self._kept_columns(windows.shape[2])
+        )
         self.result_ = fit_jade(
             self.model_,
             examples,
@@ -268,6 +276,14 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             given["training.finetune.class_weight"] = factors.tolist()
         overrides = [f"{name}={value}" for name, value in given.items() if value is not None]
         return load_config(self.model, [*self.settings, *overrides])
+
+    def _kept_columns(self, width: int) -> int:
+        kept = whole_number("kept_columns", self.kept_columns, 0)
+        if kept > width:
+            raise ConfigError(
+                "kept_columns", f"is {kept} of {width} features; give how many of these are kept"
+            )
+        return kept
 
     def _encoder(self) -> Encoder | None:
         if self.encoder is None:

@@ -229,7 +229,7 @@ def predict(
     - `start` and `end`, the times of the span's first and last bar, null where the most likely class has no spans;
     - `seen`: whether any bar of the window was in training or pre-training. Scores of such windows flatter. It goes by
       symbol and time: the same bars under another symbol count as unseen. Null where nobody knows, since a model
-      learned from windows that did not say when they were.
+      learned from windows that did not say when they were, or whose bars either side does not name.
 
     Times are UTC. A row depends on no bar after its `window_end`, to the bit, and on a CPU on nothing but its window.
     With `output` memory is bounded by a few batches.
@@ -320,7 +320,10 @@ def predict(
             *map(pa.array, np.ascontiguousarray(probabilities.T)),
             times(ends[:, 0], there),
             times(ends[:, 1], there),
-            _seen(models.learned, windows.symbols, first, last),
+            pa.array(
+                models.learned.seen(windows.symbols, first, last),
+                mask=models.learned.unknown(windows.symbols, first, last),
+            ),
         ]
 
     columns = [
@@ -337,13 +340,6 @@ def predict(
         return write_parquet(table, output, progress)
     batches = list(table.batches(progress))
     return pa.concat_tables(batches) if batches else table.schema.empty_table()
-
-
-def _seen(
-    learned: LearnedBars, symbols: Sequence[str], first: NDArray[np.int64], last: NDArray[np.int64]
-) -> pa.Array:
-    seen = learned.seen(symbols, first, last)
-    return pa.array(seen, mask=None if learned.complete else ~seen)
 
 
 def member_runs(given: Sequence[RunPath]) -> list[Path]:

@@ -100,14 +100,22 @@ def sweep(
     """
     from moola.classifier import JadeClassifier
     from moola.labels import LabelledWindows
+    from moola.models.weights import FeatureIdentity
     from moola.sweep import sweep
 
     windows = LabelledWindows.load(labels)
-    seen = None
+    seen, notes = None, list[str]()
     if encoder is not None:
         from moola.validation.seen import seen_windows
 
-        seen = seen_windows(encoder, windows, feature_dir)
+        seen = seen_windows(encoder, windows, feature_dir, say=notes.append)
+
+    def say(line: str) -> None:
+        if not json:
+            print(line, file=sys.stderr)
+
+    for note in notes:
+        say(note)
     started = time.perf_counter()
     result = sweep(
         windows,
@@ -115,7 +123,12 @@ def sweep(
         output,
         trials=trials,
         estimator=JadeClassifier(
-            model, seed=seed, device=device, encoder=encoder, settings=tuple(settings or ())
+            model,
+            seed=seed,
+            device=device,
+            encoder=encoder,
+            kept_columns=len(FeatureIdentity.of_windows(windows).extra),
+            settings=tuple(settings or ()),
         ),
         folds=folds,
         inner_folds=inner_folds,
@@ -126,13 +139,18 @@ def sweep(
         permutations=permutations,
         seed=seed,
         stale_after=stale_after,
-        say=(lambda _: None) if json else (lambda line: print(line, file=sys.stderr)),
+        say=say,
     )
     took = time.perf_counter() - started
     if json:
         return print_json(
             result.record()
-            | {"output": output, "evaluation": result.evaluation.record(), "seconds": round(took, 4)}
+            | {
+                "output": output,
+                "evaluation": result.evaluation.record(),
+                "notes": notes,
+                "seconds": round(took, 4),
+            }
         )
     names = [*(f"fold {number + 1}" for number in range(folds)), "all windows"]
     selections = (*result.by_fold, result.chosen)
@@ -155,7 +173,7 @@ def sweep(
     )
     evaluation = result.evaluation
     print_table("On windows that the selection has not seen", evaluation.columns, evaluation.rows())
-    print("\n".join(["", *evaluation.summary()]))
+    print("\n".join(["", *notes, *evaluation.summary()]))
     files = "result.json, evaluation.json, metrics.jsonl"
     print_facts([("took", f"{took:.1f} s"), ("sweep", f"{output}: {files}")])
     print(result.verdict)

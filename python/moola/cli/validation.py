@@ -41,8 +41,14 @@ Settings = Annotated[
         "--set", metavar="KIND.KEY=VALUE", help="A parameter of a kind of model; may be given again."
     ),
 ]
-EncoderRun = Annotated[
-    str | None, typer.Option(metavar="RUN", help="Jade's pre-trained encoder; it is set beside scratch.")
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        metavar="[KIND=]RUN",
+        help="A pre-trained encoder, for the Jade members that it fits, or those of a kind; each is set beside "
+        "itself from scratch. May be given again.",
+    ),
 ]
 Store = Annotated[
     str | None,
@@ -76,7 +82,7 @@ def cross_validate(
     output: Output,
     member: Members = None,
     settings: Settings = None,
-    encoder: EncoderRun = None,
+    encoder: Encoders = None,
     feature_dir: Store = None,
     folds: Folds = 5,
     repeats: Repeats = 1,
@@ -92,6 +98,7 @@ def cross_validate(
 
     asked = _Asked.of(labels, member or ["jade_compact"], settings, encoder, feature_dir, seed, device)
     _refuse_what_stands_there(output)
+    asked.tell(json)
     started = time.perf_counter()
     with Progress(json) as progress:
         found = cross_validate(
@@ -107,7 +114,7 @@ def cross_validate(
             n_jobs=jobs,
             report=lambda done, total: progress("fitting models", done, total),
         )
-    found = replace(found, settings=found.settings | {"members": asked.record})
+    found = asked.recorded(found)
     _save_and_assess(found, output, permutations, feature_dir, seed, jobs, started, json)
 
 
@@ -117,7 +124,7 @@ def stack(
     output: Output,
     member: Members = None,
     settings: Settings = None,
-    encoder: EncoderRun = None,
+    encoder: Encoders = None,
     feature_dir: Store = None,
     folds: Folds = 5,
     inner_folds: Annotated[int, typer.Option(help="Folds of each fold's training windows.")] = 5,
@@ -135,6 +142,7 @@ def stack(
 
     asked = _Asked.of(labels, member or list(KINDS), settings, encoder, feature_dir, seed, device)
     _refuse_what_stands_there(output)
+    asked.tell(json)
     started = time.perf_counter()
     with Progress(json) as progress:
         found = stack(
@@ -151,7 +159,7 @@ def stack(
             n_jobs=jobs,
             report=lambda done, total: progress("fitting models", done, total),
         )
-    found = replace(found, settings=found.settings | {"members": asked.record})
+    found = asked.recorded(found)
     _save_and_assess(found, output, permutations, feature_dir, seed, jobs, started, json)
 
 
@@ -305,6 +313,8 @@ class _Asked(NamedTuple):
     seen: Any
     record: dict[str, Any]
     """By member's name, what makes it, as JSON."""
+    notes: list[str]
+    """What a person should know of encoders, before the fits and after them."""
 
     @classmethod
     def of(
@@ -312,15 +322,18 @@ class _Asked(NamedTuple):
         labels: str,
         members: Sequence[str],
         settings: Sequence[str] | None,
-        encoder: str | None,
+        encoders: Sequence[str] | None,
         store: str | None,
         seed: int,
         device: str,
     ) -> _Asked:
+        import numpy as np
+
         from moola.labels import LabelledWindows, together
-        from moola.members import KINDS, make_member
+        from moola.members import KINDS
 
         windows = LabelledWindows.load(labels)
+        other: dict[str, LabelledWindows] = {}
         kinds = [member.partition("=")[0] for member in members]
         parameters = _parameters(settings or (), kinds)
         record: dict[str, Any] = {}
@@ -329,33 +342,53 @@ class _Asked(NamedTuple):
             name = f"{kind} ({Path(path).stem})" if equals else kind
             if name in record:
                 raise ConfigError("member", f"{name} is given twice; give each once")
+            if equals:
+                other[name] = LabelledWindows.load(path)
             known = KINDS[kind]().get_params(deep=False) if kind in KINDS else {}
+            given = {"seed": seed, "device": device, "kept_columns": _kept_columns(other.get(name, windows))}
             # Only what it has: a regression has neither.
-            own = {key: value for key, value in (("seed", seed), ("device", device)) if key in known}
+            own = {key: value for key, value in given.items() if key in known}
             record[name] = {
                 "kind": kind,
                 # Absolute: whoever evaluates may stand elsewhere.
                 "labels": os.path.abspath(path) if path else None,
-                "encoder": os.path.abspath(encoder) if encoder and kind.startswith("jade") else None,
+                "encoder": None,
                 "parameters": own | parameters.get(kind, {}),
             }
-            make_member(kind, encoder=record[name]["encoder"], **record[name]["parameters"])
-        if encoder is not None and not any(one["encoder"] for one in record.values()):
-            raise ConfigError("encoder", "is of no use to these members; add jade or jade_compact")
-        other = {
-            name: LabelledWindows.load(one["labels"])
-            for name, one in record.items()
-            if one["labels"] is not None
-        }
-        seen = None
-        if encoder is not None:
+        made, _ = _rebuilt(record, with_windows=False)
+        seen, notes = None, list[str]()
+        if encoders:
             from moola.validation import seen_windows
+            from moola.validation.encoders import assign_encoders
 
-            seen = seen_windows(encoder, together(windows, other), store)
-        return cls(windows, other, seen, record)
+            of_kind = {name: one["kind"] for name, one in record.items()}
+            chosen, notes = assign_encoders(encoders, made, of_kind)
+            for name, run in chosen.items():
+                record[name]["encoder"] = os.path.abspath(run)
+            known = together(windows, other)
+            runs = dict.fromkeys(chosen.values())
+            seen = np.any([seen_windows(run, known, store, say=notes.append) for run in runs], axis=0)
+            notes = list(dict.fromkeys(notes))
+        return cls(windows, other, seen, record, notes)
 
     def estimators(self) -> dict[str, Any]:
         return _rebuilt(self.record, with_windows=False)[0]
+
+    def tell(self, json: bool) -> None:
+        """Before hours of fits."""
+        for note in () if json else self.notes:
+            print(note, file=sys.stderr)
+
+    def recorded(self, found: CrossValidation) -> CrossValidation:
+        """With what makes its members, and what is noted of them."""
+        notes = [*self.notes, *found.settings["notes"]]
+        return replace(found, settings=found.settings | {"members": self.record, "notes": notes})
+
+
+def _kept_columns(windows: LabelledWindows) -> int:
+    from moola.models.weights import FeatureIdentity
+
+    return len(FeatureIdentity.of_windows(windows).extra)
 
 
 def _rebuilt(
@@ -388,6 +421,8 @@ def _parameters(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, dict
             raise ConfigError("set", f"{setting!r} is not KIND.KEY=VALUE, such as jade_compact.epochs=25")
         if kind not in kinds:
             raise ConfigError("set", f"{setting!r} is of no member; give one of {', '.join(kinds)}")
+        if key == "encoder":
+            raise ConfigError("set", f"{setting!r} is given as --encoder {kind}={text or 'RUN'}")
         try:
             value = json_module.loads(text)
         except ValueError:

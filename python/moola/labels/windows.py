@@ -300,7 +300,14 @@ def together(windows: LabelledWindows, others: Mapping[str, LabelledWindows]) ->
         windows,
         groups=join_groups(one.groups for one in several),
         reach=longest if windows.store_id and longest > windows.window_length else None,
+        first_times=windows.first_times if windows.store_id else _earliest(several),
     )
+
+
+def _earliest(several: Sequence[LabelledWindows]) -> NDArray[np.int64] | None:
+    """`[n]`: when the longest of each sample's windows begins, where that is known."""
+    known = [one.first_times for one in several if one.first_times is not None]
+    return np.minimum.reduce(known) if len(known) == len(several) else None
 
 
 def _difference(windows: LabelledWindows, other: LabelledWindows) -> str | None:

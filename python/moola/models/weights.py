@@ -8,20 +8,32 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from moola.build import describe_features
 from moola.errors import FeatureMismatchError, WeightsError
 from moola.models.bar_identity import BarIdentity
 from moola.models.config import ModelConfig
 from moola.publish import write_file
 from moola.store import FeatureStore
 
-__all__ = ["FeatureIdentity", "Origin", "Weights", "load_weights", "save_weights", "weights_path"]
+if TYPE_CHECKING:
+    from moola.labels.windows import LabelledWindows
+
+__all__ = [
+    "FeatureIdentity",
+    "Origin",
+    "Weights",
+    "digest_of",
+    "load_weights",
+    "save_weights",
+    "weights_path",
+]
 
 _FORMAT = 1
 
@@ -55,6 +67,16 @@ class FeatureIdentity:
         stores = [store] if isinstance(store, FeatureStore) else store
         first = stores[0]
         return cls(first.feature_set, first.config, first.feature_names, tuple(extra), BarIdentity.of(stores))
+
+    @classmethod
+    def of_windows(cls, windows: LabelledWindows, store: FeatureStore | None = None) -> Self:
+        """That of labelled windows; of which bars, their store knows. Raises `ConfigError` for an unknown set."""
+        if store is not None:
+            own, bars = store.feature_names, BarIdentity.of([store])
+        else:
+            described = describe_features(windows.feature_set, windows.parameters)
+            own, bars = tuple(name for name, _, _ in described), None
+        return cls(windows.feature_set, windows.parameters, own, windows.feature_names[len(own) :], bars)
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:
@@ -197,7 +219,7 @@ def save_weights(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(record), sort_keys=True, allow_nan=False)
     # One key: safetensors writes several in any order.
-    header = {"moola": json.dumps({"format": _FORMAT, "digest": _digest(plain, text), "record": text})}
+    header = {"moola": json.dumps({"format": _FORMAT, "digest": digest_of(plain, text), "record": text})}
     write_file(path, save(plain, metadata=header))
 
 
@@ -222,7 +244,7 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
     try:
         envelope = json.loads(header)
         number, digest, text = (envelope[name] for name in ("format", "digest", "record"))
-        intact = digest == _digest(tensors, text)
+        intact = digest == digest_of(tensors, text)
         record = json.loads(text)
     except (ValueError, KeyError, TypeError, AttributeError):
         intact, number, record, digest = False, _FORMAT, {}, ""
@@ -241,7 +263,8 @@ def weights_path(run: str | os.PathLike[str]) -> Path:
     return path / "best.safetensors" if path.is_dir() else path
 
 
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+def digest_of(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """A hash over tensors, and a text that goes with them."""
     hashed = hashlib.blake2b(text.encode(), digest_size=32)
     for name in sorted(tensors):
         tensor = tensors[name]

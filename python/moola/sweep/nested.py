@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 from sklearn.base import clone
+from torch import nn
 
 from moola.data.dataset import whole_number
 from moola.errors import ConfigError, NotFiniteError, RunError
@@ -40,12 +41,15 @@ from moola.evaluation.outcomes import Numbers, Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.gates import EVALUATION
 from moola.labels.windows import LabelledWindows
+from moola.models.config import load_config
+from moola.models.weights import digest_of, load_weights, weights_path
 from moola.publish import UNFINISHED
 from moola.sweep.space import Space, Values, build_candidate, read_space
 from moola.sweep.trials import LOCK, Claim, Studies, Worker, locked
 from moola.training.chance import told
 from moola.training.runs import RESULT, flat, read_record, write_metrics, write_record
 from moola.validation.cross_validation import FROM_SCRATCH
+from moola.validation.encoders import check_encoders
 from moola.validation.folds import StorePath, TrainTest, purged_folds
 from moola.validation.luck import DEAR_PERMUTATIONS, HEADS_ALONE, frozen, is_dear
 from moola.validation.monitoring import monitored
@@ -160,7 +164,8 @@ def sweep(
         say: Called with what a person should know.
 
     Raises `ConfigError` for a space or estimator that makes no sense, `RunError` for a directory that holds something
-    else, or where every candidate diverged, and what making folds raises.
+    else, or where every candidate diverged, `FeatureMismatchError` for an encoder of other features, and what making
+    folds raises.
     """
     space = read_space(space)
     trials = whole_number("trials", trials, 1)
@@ -170,6 +175,8 @@ def sweep(
 
         estimator = JadeClassifier(seed=seed)
     space.check_for(estimator)
+    for note in check_encoders({"": estimator}, windows, store=store):
+        say(note)
     truth = truth_of(windows, None if seen is None else np.asarray(seen))
     metric = space.scored_by
     needs = "predict_spans" if metric.of_spans else "predict_proba"
@@ -192,8 +199,7 @@ def sweep(
     identity = {
         "kind": "sweep",
         "space": space.model_dump(mode="json"),
-        "estimator": {"name": type(estimator).__name__}
-        | {name: str(value) for name, value in estimator.get_params().items()},
+        "estimator": _made_of(estimator),
         "folds": folds,
         "inner_folds": inner_folds,
         "embargo": embargo,
@@ -390,6 +396,21 @@ def _selected(studies: Studies, number: int, name: str, output: Path) -> Selecti
         )
     completed, pruned = (studies.count(number, state) for state in (TrialState.COMPLETE, TrialState.PRUNED))
     return Selection(dict(best.params), best.value, completed, pruned)
+
+
+def _made_of(estimator: Any) -> dict[str, Any]:
+    """What an estimator is, wherever its files lie: an encoder by its weights, a model by what its YAML says."""
+    parameters = estimator.get_params()
+    made: dict[str, Any] = {"name": type(estimator).__name__}
+    made |= {name: str(value) for name, value in parameters.items()}
+    if (encoder := parameters.get("encoder")) is not None:
+        is_module = isinstance(encoder, nn.Module)
+        made["encoder"] = (
+            digest_of(encoder.state_dict()) if is_module else load_weights(weights_path(encoder)).digest
+        )
+    if {"model", "settings"} <= parameters.keys():
+        made["model"] = load_config(parameters["model"]).model_dump(mode="json")
+    return made
 
 
 def _begin(output: Path, identity: Mapping[str, Any]) -> None:

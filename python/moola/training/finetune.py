@@ -33,6 +33,7 @@ __all__ = [
     "Examples",
     "FitResult",
     "augmentation_for",
+    "check_shape",
     "fit_jade",
     "freeze_layers",
     "frozen_layers",
@@ -123,21 +124,26 @@ def spread_of_last(losses: Sequence[float]) -> float:
     return (max(last) - min(last)) / min(last) if min(last) > 0 else 0.0
 
 
+def check_shape(config: ModelConfig, encoder: Encoder) -> None:
+    """Raises `ConfigError`, naming the parameter, where an encoder is of another shape than the model's."""
+    wanted = config.architecture
+    for name, theirs, ours in (
+        ("hidden_size", encoder.hidden_size, wanted.hidden_size),
+        ("num_layers", len(encoder.layers), wanted.num_layers),
+        ("use_position", encoder.use_position, wanted.use_position),
+    ):
+        if theirs != ours:
+            problem = f"is {ours} in the model and {theirs} in the encoder; fine-tune the model that was"
+            raise ConfigError(name, f"{problem} pre-trained, or train from scratch")
+
+
 def new_model(config: ModelConfig, input_size: int, *, seed: int, encoder: Encoder | None = None) -> Jade:
     """A model with weights drawn from the seed, and the encoder's where one is given.
 
     torch's own generator is left as it was. Raises `ConfigError` when the encoder has another shape.
     """
     if encoder is not None:
-        wanted = config.architecture
-        for name, theirs, ours in (
-            ("hidden_size", encoder.hidden_size, wanted.hidden_size),
-            ("num_layers", len(encoder.layers), wanted.num_layers),
-            ("use_position", encoder.use_position, wanted.use_position),
-        ):
-            if theirs != ours:
-                problem = f"is {ours} in the model and {theirs} in the encoder; fine-tune the model that was"
-                raise ConfigError(name, f"{problem} pre-trained, or train from scratch")
+        check_shape(config, encoder)
         if encoder.input_size != input_size:
             problem = f"was pre-trained on {encoder.input_size} features, the windows have {input_size}"
             raise ConfigError("encoder", f"{problem}; give windows of the features it was trained on")

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from moola.build import describe_features
 from moola.config import parse_config
 from moola.data.dataset import StorePath, open_stores, whole_number
 from moola.errors import ConfigError
@@ -31,7 +30,6 @@ from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import Evaluation, evaluate
 from moola.labels.refusals import check_folds
 from moola.labels.windows import LabelledWindows
-from moola.models.bar_identity import BarIdentity
 from moola.models.config import Config, FinetuneConfig, load_config
 from moola.models.encoder import Encoder
 from moola.models.jade import Jade
@@ -42,7 +40,7 @@ from moola.training.chance import heads_on_shuffled_labels
 from moola.training.devices import Placement, place
 from moola.training.finetune import EpochRecord, Examples, FitResult, new_model, spread_of_last
 from moola.training.held_out import HeldOut
-from moola.training.learned import LearnedBars
+from moola.training.learned import MAY_HAVE_SEEN_ALL, LearnedBars
 from moola.training.recipe import FoldOutcome, Recipe, joined, stratified_folds
 from moola.training.runs import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned, read_record
 from moola.validation.cross_validation import FROM_SCRATCH
@@ -267,14 +265,7 @@ class _Finetuning:
 
     @property
     def features(self) -> FeatureIdentity:
-        windows = self.windows
-        if self.store is not None:
-            own = tuple(self.store.feature_names)
-        else:
-            own = tuple(name for name, _, _ in describe_features(windows.feature_set, windows.parameters))
-        kept = windows.feature_names[len(own) :]
-        bars = None if self.store is None else BarIdentity.of([self.store])
-        return FeatureIdentity(windows.feature_set, windows.parameters, own, kept, bars)
+        return FeatureIdentity.of_windows(self.windows, self.store)
 
     @property
     def recipe(self) -> Recipe:
@@ -330,6 +321,12 @@ class _Finetuning:
         if self.times is not None:
             symbols = windows.symbols.tolist()
             seen = learned.seen(symbols, *self.times)
+            notices += learned.notes(symbols, *self.times)
+            if self.store is None and (unnamed := symbols.count("")):
+                notices.append(
+                    f"{unnamed:,} of {len(symbols):,} windows name no symbol: predictions for a symbol at the same "
+                    "time cannot tell whether they have been seen"
+                )
             stretches: dict[str, list[tuple[int, int]]] = {}
             for symbol, first, last in zip(symbols, *(times.tolist() for times in self.times), strict=True):
                 stretches.setdefault(symbol, []).append((first, last))
@@ -342,8 +339,7 @@ class _Finetuning:
             else:
                 notices += [
                     f"{unknown}, nor this report which of them the encoder was pre-trained on",
-                    "the encoder may have been pre-trained on bars of any of these windows: take all scores for those "
-                    "of windows that were seen",
+                    MAY_HAVE_SEEN_ALL,
                 ]
         run.write(ENVIRONMENT, environment(self.placement))
         run.write(LEARNED, learned.record())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from moola.data.dataset import FastWindowedDataset
 from moola.models.encoder import Encoder
 
-__all__ = ["hides_bars", "standardise_extra", "training_bars"]
+__all__ = ["hides_bars", "standardise_extra", "standardise_kept", "training_bars"]
 
 
 def standardise_extra(encoder: Encoder, dataset: FastWindowedDataset) -> None:
@@ -27,10 +27,30 @@ def standardise_extra(encoder: Encoder, dataset: FastWindowedDataset) -> None:
     mean = total / max(count, 1)
     for store, first, last in pieces:
         square += ((_extra_of(dataset, store, first, last) - mean) ** 2).sum(axis=0)
-    deviation = np.sqrt(square / max(count, 1))
-    encoder.shift[-len(names) :] = torch.from_numpy(mean)
+    _standardise(encoder, mean, np.sqrt(square / max(count, 1)))
+
+
+def standardise_kept(
+    encoder: Encoder, x: NDArray[np.float32], valid: NDArray[np.bool_], columns: int
+) -> None:
+    """Gives the encoder the mean and deviation of the last `columns` of training windows, over their valid bars.
+
+    One that was loaded keeps what it was pre-trained with.
+
+    Args:
+        x: `[n, K, D]`.
+        valid: `[n, K]`.
+    """
+    if not columns or encoder.origin is not None:
+        return
+    bars = x[valid][:, -columns:].astype(np.float64)
+    _standardise(encoder, bars.mean(axis=0), bars.std(axis=0))
+
+
+def _standardise(encoder: Encoder, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
+    encoder.shift[-len(mean) :] = torch.from_numpy(mean)
     # A column that never changes stays 0.
-    encoder.scale[-len(names) :] = torch.from_numpy(np.where(deviation > 0, deviation, 1))
+    encoder.scale[-len(mean) :] = torch.from_numpy(np.where(deviation > 0, deviation, 1))
 
 
 def hides_bars(dataset: FastWindowedDataset) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Self
 
 import numpy as np
@@ -10,14 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from moola.data.dataset import FastWindowedDataset
 
-__all__ = ["LearnedBars"]
+__all__ = ["MAY_HAVE_SEEN_ALL", "LearnedBars"]
+
+MAY_HAVE_SEEN_ALL = (
+    "the encoder may have been pre-trained on bars of any of these windows: take all scores for those of windows that "
+    "were seen"
+)
+"""What to say where nobody knows when windows were."""
 
 
 class LearnedBars:
     """Stretches of time, by symbol, both ends inclusive, UTC nanoseconds of bars' open times.
 
     Bars that a model was selected on (its validation split) count as well: a score there flatters too. Symbols are
-    known by their names alone: the same bars under another name count as others.
+    known by their names alone: the same bars under another name count as others. Where no symbol is named, nobody knows
+    whose bars these are.
 
     Args:
         stretches: By symbol, pairs of a first and a last time.
@@ -52,23 +59,60 @@ class LearnedBars:
         )
 
     def seen(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> NDArray[np.bool_]:
-        """Whether any bar of each window is among them; where they are not `complete`, False means that nobody knows.
+        """`[n]`: whether any bar of each window is known to be among them; see :meth:`unknown` for the others.
 
         Args:
-            symbols: `[n]`, the symbol of each window.
+            symbols: `[n]`, the symbol of each window, `""` for none.
             first, last: `[n]`, the times of its first and last bar.
         """
+        return self._touched(symbols, first, last, lambda symbol: self.stretches.keys() & {symbol})
+
+    def unknown(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> NDArray[np.bool_]:
+        """`[n]`: of which windows nobody knows whether any bar is among them; arguments as of :meth:`seen`.
+
+        They are those that have not been seen as far as is known, where these bars are not `complete`; and else those
+        that share a moment with bars of which, or that of which, alone the symbol is known.
+        """
+        seen = self.seen(symbols, first, last)
+        if not self.complete:
+            return ~seen
+
+        def perhaps(symbol: str) -> Set[str]:
+            return self.stretches.keys() - {""} if symbol == "" else self.stretches.keys() & {""}
+
+        return self._touched(symbols, first, last, perhaps) & ~seen
+
+    def _touched(
+        self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike, whose: Callable[[str], Set[str]]
+    ) -> NDArray[np.bool_]:
+        """`[n]`: whether each window touches a stretch of one of the symbols that may be its own."""
         first, last = np.asarray(first, np.int64), np.asarray(last, np.int64)
         names = np.asarray(symbols, dtype=object)
-        seen = np.zeros(len(first), bool)
-        for symbol in set(names.tolist()) & self.stretches.keys():
+        touched = np.zeros(len(first), bool)
+        for symbol in set(names.tolist()):
             these = names == symbol
-            spans = self.stretches[symbol]
-            # The first stretch that does not end before the window begins.
-            at = np.searchsorted(spans[:, 1], first[these])
-            begins = np.append(spans[:, 0], np.iinfo(np.int64).max)[at]
-            seen[these] = begins <= last[these]
-        return seen
+            for other in whose(symbol):
+                spans = self.stretches[other]
+                # The first stretch that does not end before the window begins.
+                at = np.searchsorted(spans[:, 1], first[these])
+                begins = np.append(spans[:, 0], np.iinfo(np.int64).max)[at]
+                touched[these] |= begins <= last[these]
+        return touched
+
+    def notes(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> list[str]:
+        """What a person should know of scores of windows, where these are the bars of an encoder."""
+        unknown = int(self.unknown(symbols, first, last).sum())
+        if not unknown:
+            return []
+        why = (
+            "either they, or the bars that it learned from at that time, name no symbol"
+            if self.complete
+            else "it learned from windows of which nobody knows when they were, too"
+        )
+        return [
+            f"the encoder may have been pre-trained on bars of {unknown:,} of {len(symbols):,} windows, which count as "
+            f"unseen: {why}"
+        ]
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""

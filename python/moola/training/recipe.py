@@ -18,6 +18,7 @@ from moola.models.encoder import Encoder
 from moola.models.jade import Jade
 from moola.training.finetune import EpochRecord, Examples, FitResult, augmentation_for, fit_jade, new_model
 from moola.training.held_out import FoldLogits
+from moola.training.inputs import standardise_kept
 from moola.training.parallel import in_order
 from moola.training.threads import one_thread
 
@@ -48,14 +49,7 @@ class Recipe(NamedTuple):
         train, held_out = self.held_out(examples.y, blocks)
         mine = _some(examples, train)
         model = new_model(self.config.model, examples.X.shape[2], seed=self.seed, encoder=self.start)
-        if self.start is None and self.kept_columns:
-            bars = mine.X[mine.valid][:, -self.kept_columns :].astype(np.float64)
-            deviation = bars.std(axis=0)
-            model.encoder.shift[-self.kept_columns :] = torch.from_numpy(bars.mean(axis=0))
-            # A column that never changes stays 0.
-            model.encoder.scale[-self.kept_columns :] = torch.from_numpy(
-                np.where(deviation > 0, deviation, 1)
-            )
+        standardise_kept(model.encoder, mine.X, mine.valid, self.kept_columns)
         augmentation = None
         if self.config.augmentation is not None:
             augmentation = augmentation_for(mine, self.config.augmentation)

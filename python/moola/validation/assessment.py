@@ -106,7 +106,7 @@ def assess(
     )
     return replace(
         found,
-        notes=[*found.notes, *_averaged(validation, model)],
+        notes=[*found.notes, *validation.settings.get("notes", ()), *_averaged(validation, model)],
         null_note="" if luck is None else luck.note,
     )
 

@@ -11,6 +11,7 @@ from moola.data.dataset import whole_number
 from moola.errors import ConfigError
 from moola.evaluation.out_of_fold import check_splits
 from moola.labels.windows import LabelledWindows, together
+from moola.validation.encoders import check_encoders
 from moola.validation.fits import Fit, Report, check_members, joined, run_fits, seeded
 from moola.validation.folds import StorePath, TrainTest, check_purged, purged_folds
 from moola.validation.records import CrossValidation, truth_of
@@ -57,12 +58,13 @@ def cross_validate(
         report: Called with the number of fits done, and of all.
 
     Raises what :func:`moola.validation.purged_folds` and the members raise, `LeakError` or `SharedBarsError` for
-    splits that leak, and `ConfigError`.
+    splits that leak, `FeatureMismatchError` for an encoder of other features than its windows have, and `ConfigError`.
     """
     other = dict(other_windows or {})
     if scratch:
         members, other = with_scratch(members, other)
     check_members(members, other)
+    notes = check_encoders(members, windows, other, store)
     windows = together(windows, other)
     truth = truth_of(windows, seen)
     if splits is None:
@@ -80,7 +82,13 @@ def cross_validate(
     found = {
         name: tuple(joined(repeat, [next(said) for _ in repeat]) for repeat in splits) for name in members
     }
-    settings = {"folds": len(splits[0]), "repeats": len(splits), "seed": seed, "embargo": embargo}
+    settings: dict[str, Any] = {
+        "folds": len(splits[0]),
+        "repeats": len(splits),
+        "seed": seed,
+        "embargo": embargo,
+        "notes": notes,
+    }
     return CrossValidation(windows, truth, tuple(map(tuple, splits)), found, settings)
 
 

@@ -19,6 +19,7 @@ from moola.evaluation.out_of_fold import out_of_fold
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.labels.windows import LabelledWindows
 from moola.training.threads import one_thread
+from moola.validation.encoders import model_of
 from moola.validation.ensembles import ENSEMBLE, mean_of
 from moola.validation.fits import seeded
 from moola.validation.folds import StorePath, TrainTest, check_comparable
@@ -57,13 +58,9 @@ def frozen(estimator: Any, width: int) -> Any:
         return clone(estimator)
     encoder = parameters["encoder"]
     if encoder is None:
-        from moola.models.config import load_config
         from moola.training.finetune import new_model
 
-        size = parameters["hidden_size"]
-        given = () if size is None else (f"model.architecture.hidden_size={size}",)
-        config = load_config(parameters["model"], [*parameters["settings"], *given])
-        encoder = new_model(config.model, width, seed=parameters["seed"]).encoder
+        encoder = new_model(model_of(estimator), width, seed=parameters["seed"]).encoder
     return clone(estimator).set_params(encoder=encoder, freeze="always", augmentation=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,37 +11,47 @@ from numpy.typing import NDArray
 
 from moola.errors import ConfigError
 from moola.labels.windows import LabelledWindows
+from moola.training.learned import MAY_HAVE_SEEN_ALL
 from moola.validation.folds import StorePath, open_labelled_store
 
 __all__ = ["seen_windows"]
 
 
 def seen_windows(
-    encoder: str | os.PathLike[str], windows: LabelledWindows, store: StorePath | None
+    encoder: str | os.PathLike[str],
+    windows: LabelledWindows,
+    store: StorePath | None = None,
+    *,
+    say: Callable[[str], None] = print,
 ) -> NDArray[np.bool_]:
-    """`[n]`: of which windows the encoder was pre-trained, or selected, on bars.
+    """`[n]`: of which windows the encoder is known to have been pre-trained, or selected, on bars.
 
     Args:
         encoder: The run that pre-trained it, or a file in its directory.
-        windows: Labelled in a store.
-        store: That store, which knows when windows begin.
+        windows: Labelled in a store, or cut beforehand.
+        store: That store, which knows when windows begin; those that were cut beforehand know it themselves, or nobody.
+        say: Called with what a person should know: of which windows nobody knows whether they have been seen.
 
-    Raises `ConfigError` for windows that were cut beforehand, of which that cannot be known, and where the store is
-    missing; `RunError` for a run that does not say what it has learned from.
+    Raises `ConfigError` where the store is missing, and `RunError` for a run that does not say what it has learned
+    from.
     """
     from moola.training.runs import read_learned
 
-    if not windows.store_id:
-        raise ConfigError(
-            "encoder",
-            "may have been pre-trained on bars of these windows: they were cut beforehand, and nobody knows from when "
-            "they are. Label them by reference to a store",
-        )
-    if store is None:
-        raise ConfigError(
-            "store", "is missing; it says when windows begin, and so which the encoder was pre-trained on"
-        )
     path = Path(encoder)
-    times = open_labelled_store(windows, store).timestamps
     learned = read_learned(path if path.is_dir() else path.parent)
-    return learned.seen(windows.symbols.tolist(), times[windows.label_starts], times[windows.label_ends])
+    if windows.store_id:
+        if store is None:
+            raise ConfigError(
+                "store", "is missing; it says when windows begin, and so which the encoder was pre-trained on"
+            )
+        times = open_labelled_store(windows, store).timestamps
+        first, last = times[windows.label_starts], times[windows.label_ends]
+    elif windows.first_times is None or windows.times is None:
+        say(f"nobody knows where these windows were cut: {MAY_HAVE_SEEN_ALL}")
+        return np.zeros(len(windows), np.bool_)
+    else:
+        first, last = windows.first_times, windows.times
+    symbols = windows.symbols.tolist()
+    for note in learned.notes(symbols, first, last):
+        say(note)
+    return learned.seen(symbols, first, last)

@@ -15,6 +15,7 @@ from moola.evaluation.out_of_fold import check_splits
 from moola.evaluation.outcomes import Floats, Numbers, Predictions
 from moola.labels.windows import LabelledWindows, together
 from moola.validation.cross_validation import repeated_folds, with_scratch
+from moola.validation.encoders import check_encoders
 from moola.validation.ensembles import mean_spans
 from moola.validation.fits import Fit, Report, Said, check_members, joined, run_fits, seeded
 from moola.validation.folds import StorePath, TrainTest, check_purged, purged_folds
@@ -151,6 +152,7 @@ def stack(
     if scratch:
         everyone, other = with_scratch(members, other)
     check_members(everyone, other)
+    notes = check_encoders(members, windows, other, store)
     windows = together(windows, other)
     truth = truth_of(windows, seen)
     if splits is None:
@@ -201,7 +203,7 @@ def stack(
         "seed": seed,
         "embargo": embargo,
     }
-    settings |= {"inner_folds": inner_folds, "C": C, "stacked": list(members)}
+    settings |= {"inner_folds": inner_folds, "C": C, "stacked": list(members), "notes": notes}
     return CrossValidation(windows, truth, tuple(map(tuple, splits)), found, settings)
 
 
