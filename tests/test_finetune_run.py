@@ -1033,14 +1033,18 @@ def test_labels_that_cannot_be_learned_from(
         attempt(replace(labels, classes=("none",), y=np.zeros_like(labels.y)))
     with pytest.raises(LabelError, match=r"windows? for 50 folds"):
         attempt(labels, folds=50)
-    with pytest.raises(ConfigError, match=r"validation_share: 0.7 is no share; give 0, or up to 0.5"):
-        attempt(labels, validation_share=0.7)
+    forms = (labels, market / "labels.parquet", pq.read_table(market / "labels.parquet").to_pandas())
+    for given in forms:
+        with pytest.raises(ConfigError, match=r"validation_share: 0.7 is no share; give 0, or up to 0.5"):
+            attempt(given, validation_share=0.7)
+    with pytest.raises(TypeError, match=r"labels must be a path or an object with __arrow.*, not a list"):
+        attempt([1, 2])
     with pytest.raises(
         ConfigError, match="window_length: is 20, the windows have 105 bars; import the labels"
     ):
         attempt(labels, window_length=20)
     missing = "feature_dir: is missing; give the store that the labels speak of"
-    for given in (labels, market / "labels.parquet"):
+    for given in forms:
         with pytest.raises(ConfigError, match=missing):
             attempt(given, None)
     with pytest.raises(ConfigError, match=r"themselves are imported first, with moola import-labels --raw"):

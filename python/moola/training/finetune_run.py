@@ -103,7 +103,7 @@ class FinetuneResult:
 
 def finetune(
     feature_dir: StorePath | None,
-    labels: LabelledWindows | str | os.PathLike[str],
+    labels: object,
     output: str | os.PathLike[str] | None = None,
     *,
     encoder: str | os.PathLike[str] | None = None,
@@ -534,13 +534,15 @@ def _extra(extra: tuple[str, ...] | None, start: Encoder | None) -> tuple[str, .
 
 def _labelled(
     feature_dir: StorePath | None,
-    labels: LabelledWindows | str | os.PathLike[str],
+    labels: object,
     window_length: int | None,
     extra: tuple[str, ...],
 ) -> tuple[FeatureStore | None, LabelledWindows]:
     """The store, if there is one, and those windows that count."""
     store = None if feature_dir is None else open_stores(feature_dir)[0]
-    if not isinstance(labels, LabelledWindows) and Path(labels).suffix != ".safetensors":
+    if isinstance(labels, str | os.PathLike) and Path(labels).suffix == ".safetensors":
+        labels = LabelledWindows.load(labels)
+    if not isinstance(labels, LabelledWindows):
         if store is None:
             problem = "is missing; give the store that the labels speak of"
             cut = "windows that hold their bars themselves are imported first, with moola import-labels --raw"
@@ -549,7 +551,7 @@ def _labelled(
 
         windows = read_labels(labels, store, window_length=window_length, extra=extra)
     else:
-        windows = labels if isinstance(labels, LabelledWindows) else LabelledWindows.load(labels)
+        windows = labels
         if window_length not in (None, windows.window_length):
             problem = f"is {window_length}, the windows have {windows.window_length} bars"
             raise ConfigError("window_length", f"{problem}; import the labels again, with another length")
