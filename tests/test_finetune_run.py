@@ -1052,6 +1052,8 @@ def test_labels_that_cannot_be_learned_from(
     for whose, what in (("f" * 32, "of another store"), ("", "windows that were cut beforehand")):
         with pytest.raises(ConfigError, match=f"is not what these labels speak of: they are {what}; give"):
             attempt(replace(labels, store_id=whose))
+    with pytest.raises(ConfigError, match="feature_dir: is 2 stores, and labels speak of one; give that one"):
+        attempt(labels, [market / "store", market / "store"])
     one_place = replace(labels, groups=np.zeros_like(labels.groups))
     with pytest.raises(
         SplitError, match="1 stretches of time that no two windows share cannot be parted into"

@@ -539,7 +539,10 @@ def _labelled(
     extra: tuple[str, ...],
 ) -> tuple[FeatureStore | None, LabelledWindows]:
     """The store, if there is one, and those windows that count."""
-    store = None if feature_dir is None else open_stores(feature_dir)[0]
+    stores = [] if feature_dir is None else open_stores(feature_dir)
+    if len(stores) > 1:
+        raise ConfigError("feature_dir", f"is {len(stores)} stores, and labels speak of one; give that one")
+    store = stores[0] if stores else None
     if isinstance(labels, str | os.PathLike) and Path(labels).suffix == ".safetensors":
         labels = LabelledWindows.load(labels)
     if not isinstance(labels, LabelledWindows):
