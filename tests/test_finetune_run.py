@@ -1043,6 +1043,15 @@ def test_labels_that_cannot_be_learned_from(
         ConfigError, match="window_length: is 20, the windows have 105 bars; import the labels"
     ):
         attempt(labels, window_length=20)
+    with_volume = read_labels(market / "labels.parquet", store, extra=("volume",))
+    for given, names, kept, theirs in (
+        (labels, ("volume",), "volume", "none"),
+        (with_volume, (), "none", "volume"),
+        (saved(with_volume, tmp_path / "volume.safetensors"), ("volume", "x"), "volume, x", "volume"),
+    ):
+        problem = f"extra: is {kept}, the kept columns of the windows are {theirs}; import the labels again"
+        with pytest.raises(ConfigError, match=problem):
+            attempt(given, extra=names)
     missing = "feature_dir: is missing; give the store that the labels speak of"
     for given in forms:
         with pytest.raises(ConfigError, match=missing):

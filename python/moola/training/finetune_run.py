@@ -154,7 +154,8 @@ def finetune(
         folds: For the out-of-fold predictions.
         validation_share: What is held out to choose the epoch; 0 learns from all windows for all epochs.
         window_length: K; the store's own if not given.
-        extra: Names of kept columns, appended to the features; the encoder's if not given.
+        extra: Names of kept columns, appended to the features; the encoder's if not given. Windows that were imported
+            have theirs, and no others can be given.
         scratch: False leaves out the same model from scratch, which takes `folds` fits of a whole model.
         permutations: Shuffles of the labels, each of which takes `folds` fits of heads alone; 0 for none.
         n_jobs: Folds at a time, and then shuffles, as joblib understands it.
@@ -187,6 +188,10 @@ def finetune(
         scratch=scratch and start is not None,
         permutations=whole_number("permutations", permutations, 0),
     )
+    if extra is not None and tuple(extra) != job.features.extra:
+        names, theirs = (", ".join(columns) or "none" for columns in (extra, job.features.extra))
+        problem = f"is {names}, the kept columns of the windows are {theirs}"
+        raise ConfigError("extra", f"{problem}; import the labels again, with others, or leave it out")
     if output is None:
         output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with Run.begin(output, job.resolved(), resume=resume) as run:
