@@ -1090,6 +1090,25 @@ def test_an_encoder_of_other_features_is_refused(
         moola.finetune(None, other, tmp_path / "run", encoder=run, device="cpu")
 
 
+def test_only_what_is_frozen_for_some_epochs_can_thaw(
+    run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    def attempt(**options: Any) -> None:
+        moola.finetune(market / "store", labels, tmp_path / "run", device="cpu", **options)
+
+    for freeze in ("none", "always"):
+        problem = f"unfreeze_every: thaws what is frozen for some epochs, and freeze is {freeze}; give --freeze EPOCHS"
+        with pytest.raises(ConfigError, match=problem):
+            attempt(encoder=run, freeze=freeze, unfreeze_every=2)
+    every = ["training.finetune.unfreeze_every=2"]
+    with pytest.raises(ConfigError, match="freeze is none"):
+        attempt(encoder=run, settings=every)
+    # Wherever each of the two is said; and from scratch nothing is frozen, whatever is said.
+    for options in ({"encoder": run, "freeze": 1}, {"freeze": "always"}, {}):
+        with pytest.raises(ConfigError, match="validation_share: 2 is no share"):
+            attempt(settings=every, validation_share=2, **options)
+
+
 # The commands
 
 
@@ -1158,10 +1177,12 @@ def test_the_command_thaws_weighs_and_marks_bars(
     save_weights(tmp_path / "encoder" / "best.safetensors", encoder, origin.record())
     (tmp_path / "encoder" / "learned.json").write_text("{}")
     where = ["--feature-dir", market / "store", "--labels", market / "labels.parquet"]
-    how = ["--encoder", tmp_path / "encoder", "--freeze", 1, "--unfreeze-every", 2, "--epochs", 6]
+    how = ["--encoder", tmp_path / "encoder", "--unfreeze-every", 2, "--epochs", 6]
     how += ["--class-weight", "balanced", "--set", "model.architecture.span_head=true", "--folds", 2]
     how += ["--set", "augmentation.copies=1", "--device", "cpu", "--output", tmp_path / "run"]
-    assert command("finetune", *where, *how) == 0
+    assert command("finetune", *where, *how) == 2
+    assert "--unfreeze-every: thaws what is frozen for some epochs" in capsys.readouterr().err
+    assert command("finetune", *where, *how, "--freeze", 1) == 0
     assert "span hits" in capsys.readouterr().out
     assert (
         json.loads((tmp_path / "run" / "config.json").read_text())["training"]["class_weight"] == "balanced"

@@ -528,6 +528,9 @@ def _config(
     if start is None:
         # There is nothing in it to keep.
         chosen = chosen.model_copy(update={"freeze": "none"})
+    elif chosen.unfreeze_every and not isinstance(chosen.freeze, int):
+        problem = f"thaws what is frozen for some epochs, and freeze is {chosen.freeze}"
+        raise ConfigError("unfreeze_every", f"{problem}; give --freeze EPOCHS (freeze=) too, or leave it out")
     return config.model_copy(update={"training": config.training.model_copy(update={"finetune": chosen})})
 
 
