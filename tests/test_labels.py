@@ -593,6 +593,37 @@ def test_what_names_classes(store: FeatureStore, classes: pa.Array, names: tuple
     assert read_labels(rows(window_end=[100, 200, 250], **{"class": classes}), store).classes == names
 
 
+NOTHING = ("", "nan", "NaN", "NaT", "<NA>")
+
+
+@pytest.mark.parametrize("spelt", [*NOTHING, None])
+def test_no_span_however_it_is_spelt(store: FeatureStore, tmp_path: Path, spelt: str | None) -> None:
+    """What stands first says nothing of the others."""
+    for start, end, span in (("3", "5", [3, 5]), ("3.0", "5.0", [3, 5]), (iso(T[193]), iso(T[195]), [2, 4])):
+        table = rows(window_end=[iso(T[100]), iso(T[200])], start=[spelt, start], end=[spelt, end])
+        pa.csv.write_csv(table, tmp_path / "L.csv")
+        for labels in (table, tmp_path / "L.csv"):
+            assert read_labels(labels, store).spans.tolist() == [[-1, -1], span]
+    for kind in ("bar", "row", "time", None):
+        none = rows(start=pa.array([spelt] * 2, pa.string()), end=pa.array([spelt] * 2, pa.string()))
+        assert read_labels(none, store, span_kind=kind).spans.tolist() == [[-1, -1]] * 2
+    ends = rows(window_end=[spelt, "100"], start=["3", "3"], end=["5", "5"])
+    assert refused("no_window_end", reading=lambda: read_labels(ends, store)).rows == {"no_window_end": [1]}
+
+
+def test_columns_of_nulls_alone(store: FeatureStore) -> None:
+    nulls = pa.nulls(2)
+    assert str(nulls.type) == "null"
+    for kind in ("bar", "row", "time", None):
+        got = read_labels(rows(start=nulls, end=nulls), store, span_kind=kind)
+        assert got.spans.tolist() == [[-1, -1]] * 2
+    half = rows(window_end=[iso(T[100]), iso(T[200])], start=nulls, end=[iso(T[99]), None])
+    assert refused("half_span", reading=lambda: read_labels(half, store)).rows == {"half_span": [1]}
+    cut = raw(candles(2, 30), window_end=nulls)
+    error = refused("no_window_end", reading=lambda: read_raw_windows(cut, window_length=30))
+    assert "row 1: window_end = nothing" in str(error)
+
+
 def test_a_window_before_the_warm_up_is_over(store: FeatureStore) -> None:
     table = rows(window_end=[100, 304])
     error = refused("in_warmup", reading=lambda: read_labels(table, store, window_length=3))
