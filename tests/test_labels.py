@@ -1189,6 +1189,15 @@ def test_raw_windows_that_repeat() -> None:
     got = read_raw_windows(same, window_length=30)
     assert (len(got), got.notices) == (3, ("row 3 repeats another exactly and was dropped",))
     assert got.ends.tolist() == [29, 59, 89]
+    # The same bars of another symbol, or at another time, are another window: in the same group.
+    symbols, ends = ["A", "A", "B", "A"], [iso(T[i]) for i in (40, 100, 200, 290)]
+    for more in ({"symbol": symbols}, {"window_end": ends}, {"symbol": symbols, "window_end": ends}):
+        got = read_raw_windows(raw(windows, label=["up", "down", "down", "up"], **more), window_length=30)
+        assert (got.y.tolist(), got.notices) == ([1, 0, 0, 1], ())
+        assert got.groups.tolist() == [0, 1, 0, 2]
+    both = {"symbol": ["A", "A", "A", "A"], "window_end": [ends[0], ends[1], ends[0], ends[2]]}
+    repeated = raw(windows, label=["up", "down", "up", "up"], **both)
+    assert len(read_raw_windows(repeated, window_length=30)) == 3
     different = raw(windows, label=["up", "down", "down", "up"])
     error = refused("different_labels", reading=lambda: read_raw_windows(different, window_length=30))
     assert "row 3: 'down', no span; row 1 has 'up', no span" in str(error)
