@@ -1500,6 +1500,17 @@ def test_the_command_refuses_what_makes_no_sense(
     assert not output.exists()
 
 
+def test_the_command_writes_what_finetune_knows_for_imported(tmp_path: Path) -> None:
+    pq.write_table(raw(candles(2, 30)), tmp_path / "raw.parquet")
+    for name in ("L.bin", "L", "L.SAFETENSORS"):
+        output = tmp_path / name
+        code, out, err = command("--labels", tmp_path / "raw.parquet", "--raw", "--output", output)
+        problem = f"{output} does not end in .safetensors, by which labels that were imported are known"
+        message = f"error: --output: {problem}; give such a name, as L.safetensors\n"
+        assert (code, out, err) == (2, "", message)
+        assert not output.exists()
+
+
 def test_labels_need_no_heavy_library(market: FeatureStore, folder: Path, tmp_path: Path) -> None:
     pq.write_table(raw(candles(2, 30)), tmp_path / "raw.parquet")
     program = f"""
