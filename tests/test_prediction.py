@@ -300,6 +300,25 @@ def test_bars_can_be_read_otherwise_than_those_of_the_run(run: Path, market: Pat
         moola.predict(run, data=market / "plain.parquet", **other, reset_on_gap="2d")
 
 
+def test_a_split_of_bars_is_said_to_be_parted_anew(
+    run: Path, market: Path, store: moola.FeatureStore
+) -> None:
+    said: list[str] = []
+    table = moola.predict(run, data=market / "bars.parquet", split="test", say=said.append)
+    first, last = (
+        format_time(edge(table["window_end"].cast(pa.int64())).as_py()) for edge in (pc.min, pc.max)
+    )
+    assert said[1:] == [
+        f"split test is of these bars alone, windows that end from {first} to {last}: the bars that the run was "
+        "trained on may be parted otherwise. Go by the column seen, or give --from and --to (from_=, to=)"
+    ]
+    # A store has been parted, and all there is needs no parting.
+    for given in ({"feature_dir": store, "split": "test"}, {"data": market / "bars.parquet", "split": "all"}):
+        said.clear()
+        moola.predict(run, **given, stride=50, say=said.append)
+        assert not any("split" in line for line in said)
+
+
 def test_whether_times_are_of_the_open_is_said_where_nobody_knows(
     run: Path, market: Path, tmp_path: Path
 ) -> None:
