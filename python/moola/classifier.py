@@ -46,6 +46,10 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Without a class for windows that hold nothing, every window is taken for some expansion: label such windows too, as
     a class of its own ("none") with spans of −1 and −1.
 
+    scikit-learn gives what is in its `params` to `fit` alone: `cross_val_score(…, params={"valid_mask": mask})` trains
+    with the mask and scores without it. :func:`moola.evaluation.out_of_fold` and `moola cross-validate` score with it
+    as well.
+
     Whatever is None here is as the configuration has it.
 
     Args:
