@@ -132,7 +132,7 @@ class FinetunedModels:
     def read_options(self) -> Mapping[str, Any]:
         """How bars were read in training, as far as the first of the models that knows it does."""
         known = (origin.features.bars for origin in self._origins)
-        return next((bars.read_options for bars in known if bars is not None), {})
+        return next((bars.read_options for bars in known if bars is not None and bars.read_options), {})
 
     @property
     def _origins(self) -> list[Origin]:

@@ -47,7 +47,7 @@ class FeatureIdentity:
     extra: tuple[str, ...] = ()
     """Kept columns, which follow the features."""
     bars: BarIdentity | None = None
-    """Of what bars; None where nobody knows: of windows that were cut beforehand, and of older runs."""
+    """Of what bars; None where nobody knows: of windows that do not say when they were, and of older runs."""
 
     @classmethod
     def of(cls, store: FeatureStore | Sequence[FeatureStore], extra: Sequence[str] = ()) -> Self:
@@ -134,8 +134,8 @@ class FeatureIdentity:
         else:
             yield (
                 "nobody knows how far apart the bars were that the weights were trained on, for an older moola wrote "
-                f"them, or the windows were cut beforehand; those of {source} are {given.bars.apart} apart: check that "
-                "they fit"
+                f"them, or windows do not say when they were; those of {source} are {given.bars.apart} apart: check "
+                "that they fit"
             )
 
 

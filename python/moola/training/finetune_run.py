@@ -278,7 +278,7 @@ class _Finetuning:
         else:
             own = tuple(name for name, _, _ in describe_features(windows.feature_set, windows.parameters))
         kept = windows.feature_names[len(own) :]
-        bars = None if self.store is None else BarIdentity.of([self.store])
+        bars = BarIdentity.of_windows(windows) if self.store is None else BarIdentity.of([self.store])
         return FeatureIdentity(windows.feature_set, windows.parameters, own, kept, bars)
 
     @property
