@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from joblib import parallel_config
@@ -206,6 +207,23 @@ def test_two_dimensions_are_one_feature() -> None:
     mask[:, :3] = False
     holes = np.where(mask, X[..., 0], np.nan)
     np.testing.assert_array_equal(flat.predict_proba(holes, mask), deep.predict_proba(X[..., :1], mask))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_columns_have_to_be_in_their_order(masked: bool) -> None:
+    X, y, _ = small()
+    frame = pd.DataFrame(X[..., 0], columns=[f"bar{i}" for i in range(K)])
+    mask = np.ones(frame.shape, np.bool_)
+    mask[:, :3] = False
+    more = {"valid_mask": mask} if masked else {}
+    fitted = JadeClassifier(**QUICK).fit(frame, y, **more)
+    assert fitted.feature_names_in_.tolist() == frame.columns.tolist()
+    plain = JadeClassifier(**QUICK).fit(frame.to_numpy(), y, **more)
+    np.testing.assert_array_equal(
+        fitted.predict_logits(frame, **more), plain.predict_logits(X[..., 0], **more)
+    )
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(frame[frame.columns[::-1]], **more)
 
 
 def test_only_windows_of_three_dimensions_may_have_another_length() -> None:

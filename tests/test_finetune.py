@@ -184,6 +184,14 @@ def test_a_span_head_says_how_likely_bars_are_not_how_much_they_weighed() -> Non
     assert float(torch.sigmoid(logits).mean()) == pytest.approx(share, rel=0.4)
 
 
+def test_a_span_head_learns_of_windows_that_show_nothing_but_their_spans() -> None:
+    given_ = examples()
+    given_.valid[:] = (np.arange(K) >= 4) & (np.arange(K) < K - 4)
+    trained = model(span_head=True)
+    fit(trained, given_._replace(spans=np.tile([0, K - 1], (len(given_.y), 1))))
+    assert all(parameter.isfinite().all() for parameter in trained.parameters())
+
+
 @given(st.integers(0, K - 1), st.integers(0, K - 1), st.floats(0.5, 10))
 def test_targets_of_bars_are_soft_at_the_ends_alone(one: int, other: int, edge: float) -> None:
     first, last = sorted((one, other))

@@ -1064,14 +1064,27 @@ def test_labels_that_cannot_be_learned_from(
         attempt(replace(labels, classes=("none",), y=np.zeros_like(labels.y)))
     with pytest.raises(LabelError, match=r"windows? for 50 folds"):
         attempt(labels, folds=50)
-    with pytest.raises(ConfigError, match=r"validation_share: 0.7 is no share; give 0, or up to 0.5"):
-        attempt(labels, validation_share=0.7)
+    forms = (labels, market / "labels.parquet", pq.read_table(market / "labels.parquet").to_pandas())
+    for given in forms:
+        with pytest.raises(ConfigError, match=r"validation_share: 0.7 is no share; give 0, or up to 0.5"):
+            attempt(given, validation_share=0.7)
+    with pytest.raises(TypeError, match=r"labels must be a path or an object with __arrow.*, not a list"):
+        attempt([1, 2])
     with pytest.raises(
         ConfigError, match="window_length: is 20, the windows have 105 bars; import the labels"
     ):
         attempt(labels, window_length=20)
+    with_volume = read_labels(market / "labels.parquet", store, extra=("volume",))
+    for given, names, kept, theirs in (
+        (labels, ("volume",), "volume", "none"),
+        (with_volume, (), "none", "volume"),
+        (saved(with_volume, tmp_path / "volume.safetensors"), ("volume", "x"), "volume, x", "volume"),
+    ):
+        problem = f"extra: is {kept}, the kept columns of the windows are {theirs}; import the labels again"
+        with pytest.raises(ConfigError, match=problem):
+            attempt(given, extra=names)
     missing = "feature_dir: is missing; give the store that the labels speak of"
-    for given in (labels, market / "labels.parquet"):
+    for given in forms:
         with pytest.raises(ConfigError, match=missing):
             attempt(given, None)
     with pytest.raises(ConfigError, match=r"themselves are imported first, with moola import-labels --raw"):
@@ -1079,6 +1092,8 @@ def test_labels_that_cannot_be_learned_from(
     for whose, what in (("f" * 32, "of another store"), ("", "windows that were cut beforehand")):
         with pytest.raises(ConfigError, match=f"is not what these labels speak of: they are {what}; give"):
             attempt(replace(labels, store_id=whose))
+    with pytest.raises(ConfigError, match="feature_dir: is 2 stores, and labels speak of one; give that one"):
+        attempt(labels, [market / "store", market / "store"])
     one_place = replace(labels, groups=np.zeros_like(labels.groups))
     with pytest.raises(
         SplitError, match="1 stretches of time that no two windows share cannot be parted into"
@@ -1104,6 +1119,25 @@ def test_an_encoder_of_other_features_is_refused(
     other = replace(other, X=labels.X[:, :, :4].copy(), feature_names=names)
     with pytest.raises(FeatureMismatchError, match="the labels has the features ohlc4, the weights were"):
         moola.finetune(None, other, tmp_path / "run", encoder=run, device="cpu")
+
+
+def test_only_what_is_frozen_for_some_epochs_can_thaw(
+    run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    def attempt(**options: Any) -> None:
+        moola.finetune(market / "store", labels, tmp_path / "run", device="cpu", **options)
+
+    for freeze in ("none", "always"):
+        problem = f"unfreeze_every: thaws what is frozen for some epochs, and freeze is {freeze}; give --freeze EPOCHS"
+        with pytest.raises(ConfigError, match=problem):
+            attempt(encoder=run, freeze=freeze, unfreeze_every=2)
+    every = ["training.finetune.unfreeze_every=2"]
+    with pytest.raises(ConfigError, match="freeze is none"):
+        attempt(encoder=run, settings=every)
+    # Wherever each of the two is said; and from scratch nothing is frozen, whatever is said.
+    for options in ({"encoder": run, "freeze": 1}, {"freeze": "always"}, {}):
+        with pytest.raises(ConfigError, match="validation_share: 2 is no share"):
+            attempt(settings=every, validation_share=2, **options)
 
 
 # The commands
@@ -1174,10 +1208,12 @@ def test_the_command_thaws_weighs_and_marks_bars(
     save_weights(tmp_path / "encoder" / "best.safetensors", encoder, origin.record())
     (tmp_path / "encoder" / "learned.json").write_text("{}")
     where = ["--feature-dir", market / "store", "--labels", market / "labels.parquet"]
-    how = ["--encoder", tmp_path / "encoder", "--freeze", 1, "--unfreeze-every", 2, "--epochs", 6]
+    how = ["--encoder", tmp_path / "encoder", "--unfreeze-every", 2, "--epochs", 6]
     how += ["--class-weight", "balanced", "--set", "model.architecture.span_head=true", "--folds", 2]
     how += ["--set", "augmentation.copies=1", "--device", "cpu", "--output", tmp_path / "run"]
-    assert command("finetune", *where, *how) == 0
+    assert command("finetune", *where, *how) == 2
+    assert "--unfreeze-every: thaws what is frozen for some epochs" in capsys.readouterr().err
+    assert command("finetune", *where, *how, "--freeze", 1) == 0
     assert "span hits" in capsys.readouterr().out
     assert (
         json.loads((tmp_path / "run" / "config.json").read_text())["training"]["class_weight"] == "balanced"

@@ -593,6 +593,37 @@ def test_what_names_classes(store: FeatureStore, classes: pa.Array, names: tuple
     assert read_labels(rows(window_end=[100, 200, 250], **{"class": classes}), store).classes == names
 
 
+NOTHING = ("", "nan", "NaN", "NaT", "<NA>")
+
+
+@pytest.mark.parametrize("spelt", [*NOTHING, None])
+def test_no_span_however_it_is_spelt(store: FeatureStore, tmp_path: Path, spelt: str | None) -> None:
+    """What stands first says nothing of the others."""
+    for start, end, span in (("3", "5", [3, 5]), ("3.0", "5.0", [3, 5]), (iso(T[193]), iso(T[195]), [2, 4])):
+        table = rows(window_end=[iso(T[100]), iso(T[200])], start=[spelt, start], end=[spelt, end])
+        pa.csv.write_csv(table, tmp_path / "L.csv")
+        for labels in (table, tmp_path / "L.csv"):
+            assert read_labels(labels, store).spans.tolist() == [[-1, -1], span]
+    for kind in ("bar", "row", "time", None):
+        none = rows(start=pa.array([spelt] * 2, pa.string()), end=pa.array([spelt] * 2, pa.string()))
+        assert read_labels(none, store, span_kind=kind).spans.tolist() == [[-1, -1]] * 2
+    ends = rows(window_end=[spelt, "100"], start=["3", "3"], end=["5", "5"])
+    assert refused("no_window_end", reading=lambda: read_labels(ends, store)).rows == {"no_window_end": [1]}
+
+
+def test_columns_of_nulls_alone(store: FeatureStore) -> None:
+    nulls = pa.nulls(2)
+    assert str(nulls.type) == "null"
+    for kind in ("bar", "row", "time", None):
+        got = read_labels(rows(start=nulls, end=nulls), store, span_kind=kind)
+        assert got.spans.tolist() == [[-1, -1]] * 2
+    half = rows(window_end=[iso(T[100]), iso(T[200])], start=nulls, end=[iso(T[99]), None])
+    assert refused("half_span", reading=lambda: read_labels(half, store)).rows == {"half_span": [1]}
+    cut = raw(candles(2, 30), window_end=nulls)
+    error = refused("no_window_end", reading=lambda: read_raw_windows(cut, window_length=30))
+    assert "row 1: window_end = nothing" in str(error)
+
+
 def test_a_window_before_the_warm_up_is_over(store: FeatureStore) -> None:
     table = rows(window_end=[100, 304])
     error = refused("in_warmup", reading=lambda: read_labels(table, store, window_length=3))
@@ -1158,6 +1189,15 @@ def test_raw_windows_that_repeat() -> None:
     got = read_raw_windows(same, window_length=30)
     assert (len(got), got.notices) == (3, ("row 3 repeats another exactly and was dropped",))
     assert got.ends.tolist() == [29, 59, 89]
+    # The same bars of another symbol, or at another time, are another window: in the same group.
+    symbols, ends = ["A", "A", "B", "A"], [iso(T[i]) for i in (40, 100, 200, 290)]
+    for more in ({"symbol": symbols}, {"window_end": ends}, {"symbol": symbols, "window_end": ends}):
+        got = read_raw_windows(raw(windows, label=["up", "down", "down", "up"], **more), window_length=30)
+        assert (got.y.tolist(), got.notices) == ([1, 0, 0, 1], ())
+        assert got.groups.tolist() == [0, 1, 0, 2]
+    both = {"symbol": ["A", "A", "A", "A"], "window_end": [ends[0], ends[1], ends[0], ends[2]]}
+    repeated = raw(windows, label=["up", "down", "up", "up"], **both)
+    assert len(read_raw_windows(repeated, window_length=30)) == 3
     different = raw(windows, label=["up", "down", "down", "up"])
     error = refused("different_labels", reading=lambda: read_raw_windows(different, window_length=30))
     assert "row 3: 'down', no span; row 1 has 'up', no span" in str(error)
@@ -1458,6 +1498,17 @@ def test_the_command_refuses_what_makes_no_sense(
     code, out, err = command("--labels", tmp_path / "raw.parquet", "--output", output, *options)
     assert (code, out, err) == (2, "", message)
     assert not output.exists()
+
+
+def test_the_command_writes_what_finetune_knows_for_imported(tmp_path: Path) -> None:
+    pq.write_table(raw(candles(2, 30)), tmp_path / "raw.parquet")
+    for name in ("L.bin", "L", "L.SAFETENSORS"):
+        output = tmp_path / name
+        code, out, err = command("--labels", tmp_path / "raw.parquet", "--raw", "--output", output)
+        problem = f"{output} does not end in .safetensors, by which labels that were imported are known"
+        message = f"error: --output: {problem}; give such a name, as L.safetensors\n"
+        assert (code, out, err) == (2, "", message)
+        assert not output.exists()
 
 
 def test_labels_need_no_heavy_library(market: FeatureStore, folder: Path, tmp_path: Path) -> None:

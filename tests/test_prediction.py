@@ -28,6 +28,7 @@ from moola.labels import LabelledWindows, read_labels
 from moola.models.bar_identity import BarIdentity
 from moola.models.loading import load_model
 from moola.models.weights import FeatureIdentity, load_weights, save_weights
+from moola.prediction import FinetunedModels
 from moola.splits import window_starts
 
 pytestmark = pytest.mark.xdist_group("prediction")
@@ -141,6 +142,50 @@ def test_bars_of_another_interval_are_refused(
     assert both.bars.intervals == (MINUTE, 5 * MINUTE)
     for one in (store, five):
         both.require(FeatureIdentity.of(one), "STORE")
+
+
+def test_of_windows_that_were_cut_beforehand_the_interval_is_known_alone(
+    run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
+) -> None:
+    assert labels.times is not None
+    raw = replace(labels, store_id="", splits=None, first_times=labels.times - (K - 1) * MINUTE)
+    mine = BarIdentity.of_windows(raw)
+    assert mine == BarIdentity((MINUTE,), {})
+    unknown: tuple[dict[str, Any], ...] = ({"first_times": None}, {"times": None}, {"window_length": 1})
+    for change in unknown:
+        assert BarIdentity.of_windows(replace(raw, **change)) is None
+    # Neither what lies in gaps nor what lies across rolls is known of them, and nothing is claimed.
+    strict = {"reset_on_gap": 3 * MINUTE, "segment_by": ["symbol", "contract"]}
+    for options in (strict, {"reset_on_gap": None}):
+        given = BarIdentity((MINUTE,), options)
+        five = replace(given, intervals=(5 * MINUTE,))
+        for one, other in ((mine, given), (given, mine)):
+            one.require(other, "STORE")
+            assert not list(one.notes(other, "STORE"))
+        for one, other in ((mine, five), (five, mine)):
+            with pytest.raises(FeatureMismatchError, match=r"the bars of STORE are [15]m apart, the weights"):
+                one.require(other, "STORE")
+
+    # An encoder refuses windows of other bars, and what is tuned on windows refuses other bars.
+    far = replace(raw, first_times=labels.times - (K - 1) * 5 * MINUTE)
+    with pytest.raises(FeatureMismatchError, match="the bars of the labels are 5m apart, the weights were"):
+        moola.finetune(None, far, tmp_path / "far", encoder=run, folds=2, device="cpu")
+    tuned = moola.finetune(None, raw, tmp_path / "tuned", folds=2, **QUIET).run
+    pq.write_table(every(pq.read_table(market / "bars.parquet"), 5), tmp_path / "five.parquet")
+    five_minutes = moola.build_features(tmp_path / "five.parquet", tmp_path / "five", **READ, **BUILD)
+    with pytest.raises(FeatureMismatchError, match="are 5m apart, the weights were trained on bars 1m apart"):
+        moola.predict(tuned, five_minutes)
+    said: list[str] = []
+    assert len(moola.predict(tuned, store, to="2020-06-09", say=said.append))
+    assert said == []
+    # How bars are to be read is for another run to say.
+    assert FinetunedModels.load(tuned).read_options == {}
+    known = FinetunedModels.load(run).read_options
+    assert FinetunedModels.load([tuned, run]).read_options == known
+    assert known["stamp"] == "close"
+    moola.predict(tuned, data=market / "plain.parquet", to="2020-06-09", say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("timestamps are taken as the open of each bar, for nobody knows which time")
 
 
 def test_runs_of_bars_otherwise_far_apart_do_not_answer_together(
@@ -298,6 +343,25 @@ def test_bars_can_be_read_otherwise_than_those_of_the_run(run: Path, market: Pat
     assert {move.total_seconds() for move in moved} == {-60.0}
     with pytest.raises(FeatureMismatchError, match="reach over gaps of up to 2d"):
         moola.predict(run, data=market / "plain.parquet", **other, reset_on_gap="2d")
+
+
+def test_a_split_of_bars_is_said_to_be_parted_anew(
+    run: Path, market: Path, store: moola.FeatureStore
+) -> None:
+    said: list[str] = []
+    table = moola.predict(run, data=market / "bars.parquet", split="test", say=said.append)
+    first, last = (
+        format_time(edge(table["window_end"].cast(pa.int64())).as_py()) for edge in (pc.min, pc.max)
+    )
+    assert said[1:] == [
+        f"split test is of these bars alone, windows that end from {first} to {last}: the bars that the run was "
+        "trained on may be parted otherwise. Go by the column seen, or give --from and --to (from_=, to=)"
+    ]
+    # A store has been parted, and all there is needs no parting.
+    for given in ({"feature_dir": store, "split": "test"}, {"data": market / "bars.parquet", "split": "all"}):
+        said.clear()
+        moola.predict(run, **given, stride=50, say=said.append)
+        assert not any("split" in line for line in said)
 
 
 def test_whether_times_are_of_the_open_is_said_where_nobody_knows(

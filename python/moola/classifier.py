@@ -47,6 +47,10 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Without a class for windows that hold nothing, every window is taken for some expansion: label such windows too, as
     a class of its own ("none") with spans of −1 and −1.
 
+    scikit-learn gives what is in its `params` to `fit` alone: `cross_val_score(…, params={"valid_mask": mask})` trains
+    with the mask and scores without it. :func:`moola.evaluation.out_of_fold` and `moola cross-validate` score with it
+    as well.
+
     Whatever is None here is as the configuration has it.
 
     Args:
@@ -135,9 +139,10 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises `ConfigError` (a `ValueError`), naming the argument, `WeightsError` for an encoder that cannot be loaded,
         and `FeatureMismatchError` for one of other features.
         """
+        # Before X, whose columns' names it would miss.
+        labels = validate_data(self, y=y)
         windows, valid = self._windows(X, valid_mask, fitting=True)
         self._check_parameters()
-        labels = validate_data(self, y=y, reset=False)
         check_classification_targets(labels)
         _same_length("y", labels, windows)
         weight = _weights(sample_weight, windows)
@@ -305,7 +310,7 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError(
                 "X", f"is of shape {list(shape)}, without {what}; give [n, K, D], at least one of each"
             )
-        valid = None
+        given, valid = X, None
         if valid_mask is not None:
             X, valid = np.asarray(X), np.asarray(valid_mask)
             shape = X.shape[:2]
@@ -329,7 +334,9 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if not fitting and self._window_length is None:
                 problem = "has two dimensions, the model was fitted on windows of three"
                 raise ConfigError("X", f"{problem}; give [n, K, D]")
-            windows = validate_data(self, X, dtype=np.float32, reset=fitting)[..., None]
+            windows = check_array(X, dtype=np.float32, estimator=self, input_name="X")[..., None]
+            # The names of its columns are those of X as it was given, whatever a mask has made of it.
+            validate_data(self, given, reset=fitting, skip_check_array=True)
         if fitting:
             self._window_length = windows.shape[1] if dimensions == 2 else None
         if valid is None:

@@ -132,7 +132,7 @@ class FinetunedModels:
     def read_options(self) -> Mapping[str, Any]:
         """How bars were read in training, as far as the first of the models that knows it does."""
         known = (origin.features.bars for origin in self._origins)
-        return next((bars.read_options for bars in known if bars is not None), {})
+        return next((bars.read_options for bars in known if bars is not None and bars.read_options), {})
 
     @property
     def _origins(self) -> list[Origin]:
@@ -242,7 +242,8 @@ def predict(
         output: The Parquet file to write; one that stands there is replaced once the new one is whole.
         data: Bars instead, a file or several: the store with the run's features is built in a cache, or found there.
             They are read as the run's were, unless `reading` says otherwise.
-        split: Windows of this split; all there are unless given.
+        split: Windows of this split; all there are unless given. Bars (`data`) are parted anew, perhaps otherwise than
+            those that the run was trained on.
         from_, to: Windows that end from then on, and before then: times with an offset, or days, which begin at
             midnight UTC. A `numpy.datetime64` is of UTC.
         stride: Bars from one window to the next.
@@ -296,6 +297,8 @@ def predict(
     )
     if not len(dataset):
         say(_nothing(stores, models.window_length))
+    elif bars is not None and split not in (None, "all"):
+        say(_parted_anew(dataset, split))
     placement = place(device, "fp32")
     for model in models.models:
         model.to(placement.device)
@@ -498,6 +501,18 @@ def _nothing(stores: Sequence[FeatureStore], length: int) -> str:
     last = format_time(max(segment.last_timestamp for segment in segments))
     where = ", ".join(str(store.path) for store in stores)
     return f"no window of {length} bars ends there: {where} has bars from {first} to {last}"
+
+
+def _parted_anew(dataset: FastWindowedDataset, split: str) -> str:
+    """Which windows a split of bars is that nobody has parted before."""
+    times, stretches = [store.timestamps for store in dataset.stores], dataset.stretches()
+    first = min(int(times[store][row + dataset.window_length - 1]) for _, store, row, _ in stretches)
+    last = max(int(times[store][row]) for _, store, _, row in stretches)
+    return (
+        f"split {split} is of these bars alone, windows that end from {format_time(first)} to {format_time(last)}: the "
+        "bars that the run was trained on may be parted otherwise. Go by the column seen, or give --from and --to "
+        "(from_=, to=)"
+    )
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

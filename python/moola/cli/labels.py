@@ -127,6 +127,9 @@ def import_labels(
             raise ConfigError(
                 "output", f"is {source}, which is read; give another file, such as L.safetensors"
             )
+    if not output.endswith(".safetensors"):
+        problem = f"{output} does not end in .safetensors, by which labels that were imported are known"
+        raise ConfigError("output", f"{problem}; give such a name, as L.safetensors")
     options: dict[str, Any] = {"columns": columns, "tz": tz, "time_format": time_format}
     if window_length is not None:
         options["window_length"] = window_length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -70,7 +70,8 @@ def read_raw_windows(
         tz, time_format: How times in `window_end` are written.
 
     Returns:
-        The windows, in the order of the file. Rows that repeat another exactly are dropped, and a notice says so.
+        The windows, in the order of the file. Rows that repeat another exactly are dropped, and a notice says so; the
+        same bars of another symbol, or at another time, are another window, in the same group.
 
     Raises:
         LabelError: malformed windows and labels that cannot be right: every row, with what is wrong.
@@ -100,7 +101,8 @@ def read_raw_windows(
         hashes = bars.hashes()
         spans = _spans(table, refusals, window_length)
         times = _times(table, refusals)
-        label = resolve_labels(table, refusals, same_windows(hashes), spans)
+        window = _windows(hashes, refusals.symbols, times)
+        label = resolve_labels(table, refusals, window, spans)
         x, valid = _features(folder, table.rows, window_length, feature_set, settings)
     refusals.add("never_valid", ~valid[:, -1], lambda row: f"none of {window_length} bars is valid")
     refusals.check()
@@ -172,6 +174,16 @@ def _features(
 
 
 # Labels
+
+
+def _windows(hashes: NDArray[np.uint64], symbols: Sequence[str], times: Numbers | None) -> Numbers:
+    """`[rows]`: the same number for windows of the same bars, of the same symbol, at the same time."""
+    keys = [same_windows(hashes)]
+    if symbols:
+        keys.append(np.unique(symbols, return_inverse=True)[1])
+    if times is not None:
+        keys.append(times)
+    return np.unique(np.stack(keys), axis=1, return_inverse=True)[1].reshape(-1)
 
 
 def _spans(table: LabelTable, refusals: Refusals, length: int) -> Numbers:

@@ -165,8 +165,11 @@ class LabelTable:
         if is_temporal(column.type):
             return None
         if is_text(column.type):
-            first = next((text for row in range(self.rows) if (text := self.text(role, row))), "0")
-            return _core.parse_epochs(*texts_of(column)) if _core.time_notation(first) == "epoch" else None
+            missing = self._missing(role)
+            first = next((self.text(role, row) for row in np.flatnonzero(~missing).tolist()), "0")
+            if _core.time_notation(first) != "epoch":
+                return None
+            return np.where(missing, _core.TIME_NULL, _core.parse_epochs(*texts_of(column)))
         if not (is_type("integer", column.type) or is_type("floating", column.type)):
             if is_type("null", column.type):
                 return np.full(self.rows, _core.TIME_NULL)
@@ -180,19 +183,29 @@ class LabelTable:
         """
         import pyarrow as pa
 
-        column = self._columns[role]
+        column, missing = self._columns[role], self._missing(role)
+        if missing.all():
+            # Nothing says how its times are written, and an Arrow column of nulls has no type that could.
+            return np.full(self.rows, _core.TIME_NULL)
         if is_temporal(column.type) and not getattr(column.type, "tz", None) and self._options.tz is None:
             raise no_zone(self.source, f"column {self.name(role)!r} ({column.type})")
         held = StreamInput(pa.table({self.name(role): column}), "labels")
         held.name = self.source.name
         clock = Clock(held, Layout(0, [], {}, {}), self._options)
         if clock.style == "slashed":
-            text = next(text for text in self.texts(role) if text)
+            text = self.text(role, int(np.argmin(missing)))
             raise self.source.refusal(
                 f"has times such as {text!r}, which may have the day or the month first",
                 "Say which with --time-format, for example --time-format '%d/%m/%Y %H:%M'",
             )
-        return clock.read(column, 0)
+        return np.where(missing, _core.TIME_NULL, clock.read(column, 0))
+
+    def _missing(self, role: str) -> NDArray[np.bool_]:
+        """`[rows]`: where a text says that there is no value; everywhere in a column of nulls."""
+        column = self._columns[role]
+        if is_text(column.type):
+            return np.array([text in _MISSING for text in self.texts(role)])
+        return np.full(self.rows, is_type("null", column.type))
 
     def refuse_times(
         self, role: str, times: NDArray[np.int64], refusals: Refusals, *, required: bool

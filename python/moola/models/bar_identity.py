@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from moola.errors import FeatureMismatchError
 from moola.inspection import format_duration
+from moola.labels.windows import LabelledWindows
 from moola.store import FeatureStore
 
 __all__ = ["BarIdentity"]
@@ -21,7 +22,7 @@ class BarIdentity:
     """Nanoseconds from bar to bar, ascending: the usual steps of the symbols that have windows."""
     read_options: Mapping[str, Any]
     """How they were read, as :func:`moola.build_features` takes it, kept columns apart; what stores were read with
-    differently is left out."""
+    differently is left out. Empty where nobody knows: of windows that were cut beforehand."""
 
     @classmethod
     def of(cls, stores: Sequence[FeatureStore]) -> Self:
@@ -44,6 +45,18 @@ class BarIdentity:
             rules: list[Any] = [read.get("reset_on_gap") for read in (first, *others)]
             options["reset_on_gap"] = None if None in rules else max(rules)
         return cls(tuple(sorted(intervals)), options)
+
+    @classmethod
+    def of_windows(cls, windows: LabelledWindows) -> Self | None:
+        """That of the bars of windows that were cut beforehand; None where nobody knows when they begin and end.
+
+        None of windows of a store too, which may lack bars within: :meth:`of` asks the store.
+        """
+        steps = windows.window_length - 1
+        if windows.store_id or windows.first_times is None or windows.times is None or not steps:
+            return None
+        # All were reckoned back by one interval.
+        return cls((int(windows.times[0] - windows.first_times[0]) // steps,), {})
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:
@@ -72,6 +85,7 @@ class BarIdentity:
         in it of another kind. Nor can it where windows reach over longer gaps than any that it learned from: in
         features an EMA and a swing then pass over a night or a weekend, and only new windows show what that looks like.
         The other way round it can: a segment that begins afresh shows bars that are past their warm-up, or hides them.
+        Where nobody knows how the bars of either were read, intervals alone are compared.
         """
         odd = sorted(set(given.intervals) - set(self.intervals))
         if odd and self.intervals:
@@ -79,6 +93,8 @@ class BarIdentity:
                 f"the bars of {source} are {_listed(odd)} apart, the weights were trained on bars {self.apart} apart",
                 f"Give bars {self.apart} apart, or train on those",
             )
+        if not self.read_options or not given.read_options:
+            return
         rule, theirs_rule = self.reset_on_gap, given.reset_on_gap
         if rule is not None and (theirs_rule is None or theirs_rule > rule):
             theirs = "of any length" if theirs_rule is None else f"of up to {format_duration(theirs_rule)}"
@@ -91,6 +107,8 @@ class BarIdentity:
 
     def notes(self, given: BarIdentity, source: str) -> Iterator[str]:
         """What a person should know where a model of these bars reads those of `source`, though it can."""
+        if not self.read_options or not given.read_options:
+            return
         rule, theirs = self.reset_on_gap, given.reset_on_gap
         if theirs is not None and (rule is None or theirs < rule):
             yield (

@@ -135,7 +135,8 @@ class FinetuneConfig(_Section):
 
     Heads alone learn little from few labels: see the table of few labels in `benches/results`."""
     unfreeze_every: _Steps = 0
-    """Epochs from one layer's thaw to the next, from the top; 0 thaws all of them at once."""
+    """Epochs from one layer's thaw to the next, from the top; 0 thaws all of them at once. Of an encoder that is frozen
+    for some epochs."""
     span_edge: _Positive = 3.0
     """Bars in which the span head's targets fall from 1 to 0 around a span's end."""
 

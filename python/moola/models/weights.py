@@ -59,7 +59,7 @@ class FeatureIdentity:
     extra: tuple[str, ...] = ()
     """Kept columns, which follow the features."""
     bars: BarIdentity | None = None
-    """Of what bars; None where nobody knows: of windows that were cut beforehand, and of older runs."""
+    """Of what bars; None where nobody knows: of windows that do not say when they were, and of older runs."""
 
     @classmethod
     def of(cls, store: FeatureStore | Sequence[FeatureStore], extra: Sequence[str] = ()) -> Self:
@@ -75,7 +75,7 @@ class FeatureIdentity:
             own, bars = store.feature_names, BarIdentity.of([store])
         else:
             described = describe_features(windows.feature_set, windows.parameters)
-            own, bars = tuple(name for name, _, _ in described), None
+            own, bars = tuple(name for name, _, _ in described), BarIdentity.of_windows(windows)
         return cls(windows.feature_set, windows.parameters, own, windows.feature_names[len(own) :], bars)
 
     @classmethod
@@ -156,8 +156,8 @@ class FeatureIdentity:
         else:
             yield (
                 "nobody knows how far apart the bars were that the weights were trained on, for an older moola wrote "
-                f"them, or the windows were cut beforehand; those of {source} are {given.bars.apart} apart: check that "
-                "they fit"
+                f"them, or windows do not say when they were; those of {source} are {given.bars.apart} apart: check "
+                "that they fit"
             )
 
 

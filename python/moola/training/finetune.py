@@ -525,8 +525,9 @@ def _tasks(model: Jade, examples: Examples) -> tuple[str, ...]:
 
 
 def _positive_weight(examples: Examples, edge: float) -> float:
-    """What has bars within spans weigh as much as all others."""
+    """What has bars within spans weigh as much as all others; 1 where there are none of either."""
     targets = span_targets(torch.from_numpy(examples.spans), examples.valid.shape[1], edge).numpy()
     weights = examples.valid * examples.weight[:, None]
     inside = float((targets * weights).sum())
-    return float(weights.sum() - inside) / inside if inside > 0 else 1.0
+    outside = float(weights.sum() - inside)
+    return outside / inside if inside > 0 and outside > 0 else 1.0

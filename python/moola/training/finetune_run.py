@@ -101,7 +101,7 @@ class FinetuneResult:
 
 def finetune(
     feature_dir: StorePath | None,
-    labels: LabelledWindows | str | os.PathLike[str],
+    labels: object,
     output: str | os.PathLike[str] | None = None,
     *,
     encoder: str | os.PathLike[str] | None = None,
@@ -152,7 +152,8 @@ def finetune(
         folds: For the out-of-fold predictions.
         validation_share: What is held out to choose the epoch; 0 learns from all windows for all epochs.
         window_length: K; the store's own if not given.
-        extra: Names of kept columns, appended to the features; the encoder's if not given.
+        extra: Names of kept columns, appended to the features; the encoder's if not given. Windows that were imported
+            have theirs, and no others can be given.
         scratch: False leaves out the same model from scratch, which takes `folds` fits of a whole model.
         permutations: Shuffles of the labels, each of which takes `folds` fits of heads alone; 0 for none.
         n_jobs: Folds at a time, and then shuffles, as joblib understands it.
@@ -185,6 +186,10 @@ def finetune(
         scratch=scratch and start is not None,
         permutations=whole_number("permutations", permutations, 0),
     )
+    if extra is not None and tuple(extra) != job.features.extra:
+        names, theirs = (", ".join(columns) or "none" for columns in (extra, job.features.extra))
+        problem = f"is {names}, the kept columns of the windows are {theirs}"
+        raise ConfigError("extra", f"{problem}; import the labels again, with others, or leave it out")
     if output is None:
         output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with Run.begin(output, job.resolved(), resume=resume) as run:
@@ -519,6 +524,9 @@ def _config(
     if start is None:
         # There is nothing in it to keep.
         chosen = chosen.model_copy(update={"freeze": "none"})
+    elif chosen.unfreeze_every and not isinstance(chosen.freeze, int):
+        problem = f"thaws what is frozen for some epochs, and freeze is {chosen.freeze}"
+        raise ConfigError("unfreeze_every", f"{problem}; give --freeze EPOCHS (freeze=) too, or leave it out")
     return config.model_copy(update={"training": config.training.model_copy(update={"finetune": chosen})})
 
 
@@ -530,13 +538,18 @@ def _extra(extra: tuple[str, ...] | None, start: Encoder | None) -> tuple[str, .
 
 def _labelled(
     feature_dir: StorePath | None,
-    labels: LabelledWindows | str | os.PathLike[str],
+    labels: object,
     window_length: int | None,
     extra: tuple[str, ...],
 ) -> tuple[FeatureStore | None, LabelledWindows]:
     """The store, if there is one, and those windows that count."""
-    store = None if feature_dir is None else open_stores(feature_dir)[0]
-    if not isinstance(labels, LabelledWindows) and Path(labels).suffix != ".safetensors":
+    stores = [] if feature_dir is None else open_stores(feature_dir)
+    if len(stores) > 1:
+        raise ConfigError("feature_dir", f"is {len(stores)} stores, and labels speak of one; give that one")
+    store = stores[0] if stores else None
+    if isinstance(labels, str | os.PathLike) and Path(labels).suffix == ".safetensors":
+        labels = LabelledWindows.load(labels)
+    if not isinstance(labels, LabelledWindows):
         if store is None:
             problem = "is missing; give the store that the labels speak of"
             cut = "windows that hold their bars themselves are imported first, with moola import-labels --raw"
@@ -545,7 +558,7 @@ def _labelled(
 
         windows = read_labels(labels, store, window_length=window_length, extra=extra)
     else:
-        windows = labels if isinstance(labels, LabelledWindows) else LabelledWindows.load(labels)
+        windows = labels
         if window_length not in (None, windows.window_length):
             problem = f"is {window_length}, the windows have {windows.window_length} bars"
             raise ConfigError("window_length", f"{problem}; import the labels again, with another length")
