@@ -71,6 +71,7 @@ class FeatureIdentity:
     @classmethod
     def of_windows(cls, windows: LabelledWindows, store: FeatureStore | None = None) -> Self:
         """That of labelled windows; of which bars, their store knows. Raises `ConfigError` for an unknown set."""
+        bars: BarIdentity | None
         if store is not None:
             own, bars = store.feature_names, BarIdentity.of([store])
         else:

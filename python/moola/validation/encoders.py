@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from moola.errors import ConfigError
@@ -114,16 +115,21 @@ def check_encoders(
     that cannot be loaded.
     """
     notes: list[str] = []
+    others = other_windows or {}
     for name, member in members.items():
         encoder = _encoder_of(member)
         if encoder is None or encoder.origin is None:
             continue
-        own = (other_windows or {}).get(name, windows)
+        own = others.get(name, windows)
         source = "the labels" if own is windows else f"the labels of {name}"
         known = None
         if store is not None and own.store_id and own.store_id == windows.store_id:
             known = open_labelled_store(own, store)
         given = FeatureIdentity.of_windows(own, known)
+        if known is None and any(one.window_length > own.window_length for one in others.values()):
+            # What `together` made of windows that were cut beforehand begins with the longest of them, so that nobody
+            # knows from it how far apart its bars are.
+            given = replace(given, bars=None)
         encoder.origin.features.require(given, source)
         notes += encoder.origin.features.notes(given, source)
     return list(dict.fromkeys(notes))
