@@ -55,8 +55,8 @@ class BarIdentity:
         steps = windows.window_length - 1
         if windows.store_id or windows.first_times is None or windows.times is None or not steps:
             return None
-        # All were reckoned back by one interval.
-        return cls((int(windows.times[0] - windows.first_times[0]) // steps,), {})
+        # All were reckoned back by one interval; where their bars were looked up, the shortest lacks none.
+        return cls((int((windows.times - windows.first_times).min()) // steps,), {})
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:
