@@ -373,7 +373,8 @@ def test_killed_at_any_moment_a_build_leaves_the_old_store_or_the_new(tmp_path):
         outcomes.add(now)
         previous = now
         others = [name for name in names(tmp_path) if name != "store"]
-        assert len(others) <= 1, "the next build clears what the last has left"
+        # Two while a build tries whether two directories can change names: it was killed just there.
+        assert len(others) <= 2, "the next build clears what the last has left"
     assert len(outcomes) > 1, "some builds came to their end"
     assert len(outcomes) < 41, "and some did not"
     build(path, fill=50, overwrite=True).close()
