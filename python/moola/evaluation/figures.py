@@ -126,7 +126,7 @@ def spans_against_truth(
     if truth.spans is None or predictions.spans is None:
         raise ConfigError("spans", "are missing; give those of the labels and those predicted")
     both = (truth.spans[:, 0] >= 0) & (predictions.spans[:, 0] >= 0)
-    figure = Figure(figsize=(8.4, 5.0), layout="constrained")
+    figure = Figure(figsize=(8.4, 5.2), layout="constrained")
     found = scores(truth, predictions)
     bars = np.array([0, window_length - 1])
     near = (np.abs(truth.spans - predictions.spans) <= HIT_TOLERANCE).all(axis=1)
