@@ -467,10 +467,17 @@ def test_full_disk(bars: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_standard_output_that_is_full(store: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_standard_output_that_is_full(store: Path, json: list[str], unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*MOOLA, "inspect", store], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [*MOOLA, "inspect", store, *json],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     assert done.returncode == 1
     assert done.stderr == (

@@ -78,12 +78,19 @@ class _Moola(TyperGroup):
         except MoolaError as error:
             code = _fail(json, type(error).__name__, str(error), 1, vars(error))
         except BrokenPipeError:
-            # The reader has seen enough, as in `moola inspect STORE | head`. Python would complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The reader has seen enough, as in `moola inspect STORE | head`.
+            _drop_output()
             code = 1
         except OSError as error:
             facts = {"errno": error.errno, "filename": error.filename}
-            code = _fail(json, type(error).__name__, _os_message(error), 1, facts)
+            try:
+                sys.stdout.flush()
+                code = _fail(json, type(error).__name__, _os_message(error), 1, facts)
+                sys.stdout.flush()
+            except OSError:
+                # Standard output is what cannot be written.
+                _drop_output()
+                code = _fail(False, type(error).__name__, _os_message(error), 1)
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
@@ -137,6 +144,11 @@ def _moola(
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again at exit, where Python would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(json: bool, kind: str, message: str, code: int, facts: Mapping[str, Any] | None = None) -> int:
