@@ -301,7 +301,22 @@ def score_of_shuffled(
     sizes: Sizes,
 ) -> float:
     """The balanced accuracy of a model, or of the stack of several, on labels shuffled once."""
-    labels = shuffled_labels(windows, shuffle_seed)
+    truth, said = said_of_shuffled(windows, members, shuffle_seed, fold_seed, store, sizes)
+    return METRICS["balanced_accuracy"](truth, said)
+
+
+def said_of_shuffled(
+    windows: LabelledWindows,
+    members: Mapping[str, Any],
+    shuffle_seed: int,
+    fold_seed: int,
+    store: moola.FeatureStore,
+    sizes: Sizes,
+) -> tuple[Truth, Predictions]:
+    """Labels that whole groups have exchanged, and what a model, or the stack of several, says of them out of fold."""
+    truth = truth_of(windows)
+    order = permute_groups(truth.groups, np.random.default_rng(shuffle_seed))
+    labels = relabelled(windows, truth.relabelled(order))
     splits = [purged_folds(labels, sizes.folds, seed=fold_seed, store=store)]
     if len(members) == 1:
         (name,) = members
@@ -318,13 +333,7 @@ def score_of_shuffled(
             scratch=False,
         )
     (said,) = found.predictions(name)
-    return METRICS["balanced_accuracy"](found.truth, said)
-
-
-def shuffled_labels(windows: LabelledWindows, seed: int) -> LabelledWindows:
-    """The windows with labels that whole groups have exchanged."""
-    truth = truth_of(windows)
-    return relabelled(windows, truth.relabelled(permute_groups(truth.groups, np.random.default_rng(seed))))
+    return found.truth, said
 
 
 def planted_leaks(table: Table, windows: LabelledWindows, store: moola.FeatureStore) -> None:

@@ -14,7 +14,7 @@ import shutil
 
 import numpy as np
 from benchmark import WORK
-from few_labels import SEED, Sizes, market, shuffled_labels
+from few_labels import SEED, Sizes, market, said_of_shuffled
 from joblib import delayed
 
 import moola
@@ -22,8 +22,6 @@ from moola.evaluation.intervals import LEVEL, Interval, Resamples, over_repeats
 from moola.labels import LabelledWindows
 from moola.members.kinds import make_member
 from moola.training.parallel import in_order
-from moola.validation import cross_validate, purged_folds, stack
-from moola.validation.stacks import STACK
 
 MODELS = 7
 FIRST_SEED = 100_000
@@ -33,26 +31,10 @@ def scored(
     windows: LabelledWindows, kinds: tuple[str, ...], number: int, sizes: Sizes, store: moola.FeatureStore
 ) -> Interval:
     """Balanced accuracy on labels shuffled once, with the interval that draws windows anew."""
-    labels = shuffled_labels(windows, FIRST_SEED + number)
-    splits = [purged_folds(labels, sizes.folds, seed=number, store=store)]
     members = {kind: make_member(kind) for kind in kinds}
-    if len(kinds) == 1:
-        (name,) = kinds
-        found = cross_validate(labels, members, splits=splits, scratch=False)
-    else:
-        name = STACK
-        found = stack(
-            labels,
-            members,
-            splits=splits,
-            inner_folds=sizes.inner_folds,
-            seed=number,
-            store=store,
-            scratch=False,
-        )
+    truth, said = said_of_shuffled(windows, members, FIRST_SEED + number, number, store, sizes)
     level = 1 - (1 - LEVEL) / MODELS
-    resamples = Resamples(found.truth, seed=SEED, level=level)
-    return resamples.bootstrap(found.predictions(name))["balanced_accuracy"]
+    return Resamples(truth, seed=SEED, level=level).bootstrap(said)["balanced_accuracy"]
 
 
 def missed(intervals: list[Interval], chance: float) -> str:

@@ -663,11 +663,10 @@ def test_bars_instead_of_a_store(
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-@pytest.fixture(scope="module")
-def encoder(market: Path, store: moola.FeatureStore) -> Path:
+def pretrained(store: moola.FeatureStore, path: Path) -> Path:
     pretrain(
         store,
-        market / "encoder",
+        path,
         model={"model": TINY["model"]},
         epochs=1,
         batch_size=16,
@@ -675,7 +674,12 @@ def encoder(market: Path, store: moola.FeatureStore) -> Path:
         device="cpu",
         say=lambda line: None,
     )
-    return market / "encoder"
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(market: Path, store: moola.FeatureStore) -> Path:
+    return pretrained(store, market / "encoder")
 
 
 FROM_ENCODER = {name: value for name, value in SHUFFLED.items() if name != "model"} | {"epochs": 2}
@@ -687,16 +691,7 @@ def test_an_encoder_of_bars_that_reach_over_gaps_is_told_of(
     loose = moola.build_features(
         market / "bars.parquet", tmp_path / "loose", stamp="open", config={"warmup_bars": 20}
     )
-    pretrain(
-        loose,
-        tmp_path / "encoder",
-        model={"model": TINY["model"]},
-        epochs=1,
-        batch_size=16,
-        windows_per_epoch=32,
-        device="cpu",
-        say=lambda line: None,
-    )
+    pretrained(loose, tmp_path / "encoder")
     note = "features of the labels begin afresh after gaps over 30m, those that the weights were trained on never"
     for number, (start, told) in enumerate([(tmp_path / "encoder", True), (encoder, False)]):
         result = moola.finetune(
