@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::bars::Refusals;
+use crate::refusals::Refusals;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

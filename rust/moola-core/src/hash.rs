@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
-use crate::Cancel;
+use crate::cancel::Cancel;
 use crate::error::Error;
 
 /// Large enough for BLAKE3's widest instructions, small enough to stay in the cache.

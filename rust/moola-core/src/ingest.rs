@@ -10,10 +10,12 @@ use std::collections::{BinaryHeap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::bars::{Bar, Bars, Fault, Refusals, Sample};
+use crate::bar::{Bar, Fault};
+use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::npy::{NpyPlaces, NpyReader, NpyWriter};
+use crate::refusals::{Refusals, Sample};
 
 /// Rows that are brought into order at a time.
 const CHUNK: usize = 1 << 18;

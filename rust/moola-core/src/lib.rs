@@ -2,23 +2,27 @@
 //!
 //! No Python here: `cargo test -p moola-core` needs none.
 
+pub mod bar;
 pub mod bars;
 pub mod cancel;
-pub mod direct;
+pub mod direct_io;
 pub mod error;
 pub mod features;
+pub mod flush_ahead;
 pub mod hash;
 pub mod ingest;
 pub mod npy;
 pub mod permutation;
 pub mod publish;
+pub mod refusals;
 pub mod removal;
+pub mod simd;
 pub mod store;
 pub mod synth;
 pub mod time;
 pub mod windows;
-pub mod write_back;
 
-pub use bars::{Bar, Bars};
+pub use bar::Bar;
+pub use bars::Bars;
 pub use cancel::Cancel;
 pub use error::Error;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bytemuck::Pod;
 
 use crate::error::Error;
-use crate::write_back;
+use crate::flush_ahead;
 
 /// Bytes before the data: a multiple of 64, so that mapped data is aligned for every instruction set.
 pub const HEADER: usize = 128;
@@ -142,10 +142,10 @@ impl<T: Element> NpyWriter<T> {
         self.written += bytes.len() as u64;
         // The first page stays behind: the header comes into it last, and a page is written out only once.
         if self.started == 0 {
-            self.started = write_back::PAGE;
+            self.started = flush_ahead::PAGE;
         }
-        if self.written >= self.started + write_back::CHUNK {
-            write_back::start(&self.file, self.started..self.written).map_err(Error::io(&self.path))?;
+        if self.written >= self.started + flush_ahead::CHUNK {
+            flush_ahead::start(&self.file, self.started..self.written).map_err(Error::io(&self.path))?;
             self.started = self.written;
         }
         Ok(())
@@ -175,7 +175,7 @@ impl<T: Element> NpyPlaces<T> {
         let offset = HEADER as u64 + first * size_of::<T>() as u64;
         let outcome = self.file.write_all_at(bytes, offset);
         outcome
-            .and_then(|()| write_back::start(&self.file, offset..offset + bytes.len() as u64))
+            .and_then(|()| flush_ahead::start(&self.file, offset..offset + bytes.len() as u64))
             .map_err(Error::io(&self.path))
     }
 }

@@ -4,7 +4,7 @@
 //! until it lands below `count` (cycle walking: Black and Rogaway, *Ciphers with Arbitrary Finite Domains*, 2002), which
 //! takes less than two turns on average. Nothing grows with `count`, and a shuffled epoch can be entered anywhere.
 
-use crate::features::simd::{Level, at_level};
+use crate::simd::{Level, at_level};
 use crate::windows::{fold, mix};
 
 /// More than the four that make a Feistel network of random functions indistinguishable from a random permutation.

@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::Cancel;
+use crate::cancel::Cancel;
 use crate::error::{Error, Refusal};
-use crate::{removal, write_back};
+use crate::{flush_ahead, removal};
 
 /// How a temporary directory's name ends.
 const SUFFIX: &str = ".moola-tmp";
@@ -516,13 +516,13 @@ fn sync_directory(path: &Path, cancel: &Cancel) -> Result<(), Error> {
     }
     // All of it is under way before any of it is waited for, and no wait is long, so that Ctrl-C is heard.
     for (path, file, size) in &files {
-        write_back::in_chunks(*size, cancel, |bytes| {
-            write_back::start(file, bytes).map_err(Error::io(path))
+        flush_ahead::in_chunks(*size, cancel, |bytes| {
+            flush_ahead::start(file, bytes).map_err(Error::io(path))
         })?;
     }
     for (path, file, size) in &files {
-        write_back::in_chunks(*size, cancel, |bytes| {
-            write_back::finish(file, bytes).map_err(Error::io(path))
+        flush_ahead::in_chunks(*size, cancel, |bytes| {
+            flush_ahead::finish(file, bytes).map_err(Error::io(path))
         })?;
     }
     for (path, file, _) in &files {

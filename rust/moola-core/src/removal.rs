@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::Cancel;
+use crate::cancel::Cancel;
 
 /// Files of at least this many bytes are left to another process.
 const LARGE: u64 = 32 << 20;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::bars::Bars;
 use crate::cancel::Cancel;
-use crate::direct::DirectWriter;
+use crate::direct_io::DirectWriter;
 use crate::error::Error;
 use crate::features::{Engine, FeatureSet, Parameters, compute};
 use crate::hash::hash_file;
@@ -687,7 +687,7 @@ pub fn verify_streamed(
                 source.read(4 * at, &mut bars)?;
                 let pairs = bars.as_chunks::<4>().0.iter().zip(rows.chunks_exact_mut(width));
                 for (&[open, high, low, close], row) in pairs {
-                    stream.push(&crate::Bar { open, high, low, close }, None, row)?;
+                    stream.push(&crate::bar::Bar { open, high, low, close }, None, row)?;
                 }
                 recent.add(&rows);
                 stream = crate::features::Stream::from_state(&stream.state())?;

@@ -14,7 +14,7 @@ use chrono::{Datelike, Days, NaiveDate, Weekday};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::bars::Bar;
+use crate::bar::Bar;
 
 /// Every price is a multiple of this.
 pub const TICK: f64 = 0.25;

@@ -31,7 +31,7 @@
 //!   runs is equally likely, none overlap, and two may touch. Patches of 1 are `random`, where all positions are valid.
 
 use crate::error::Error;
-use crate::features::simd::{Level, Purpose, at_level, prefetch};
+use crate::simd::{Level, Purpose, at_level, prefetch};
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 

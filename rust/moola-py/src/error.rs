@@ -1,7 +1,7 @@
 //! The one place where the engine's errors become Python's: the classes of `moola.errors`.
 
-use moola_core::bars::{Refusals, Sample};
 use moola_core::error::Refusal;
+use moola_core::refusals::{Refusals, Sample};
 use moola_core::{Bar, Error};
 use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;

@@ -1,7 +1,8 @@
 //! The block path's unit of work: so many bars, as arrays whose length the compiler knows.
 
-use super::simd::{Level, Purpose, prefetch};
-use crate::bars::{Bar, Bars};
+use crate::bar::Bar;
+use crate::bars::Bars;
+use crate::simd::{Level, Purpose, prefetch};
 
 /// Bars a block: few enough that all its columns stay in the first-level cache.
 pub const BLOCK: usize = 256;

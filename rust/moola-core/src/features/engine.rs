@@ -3,7 +3,8 @@
 use super::block::BLOCK;
 use super::state::{Reader, Writer};
 use super::{FeatureSet, Features, Level, Parameters};
-use crate::bars::{Bar, Bars};
+use crate::bar::Bar;
+use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
 

@@ -9,18 +9,18 @@ pub mod engine;
 pub mod ohlc4;
 pub mod relative_transform;
 pub mod relativity;
-pub mod simd;
 mod state;
 pub mod stream;
 pub mod swings;
 mod window;
 pub mod zigzag;
 
+pub use crate::simd::Level;
 pub use engine::{Engine, compute};
-pub use simd::Level;
 pub use stream::Stream;
 
-use crate::bars::{Bar, Bars};
+use crate::bar::Bar;
+use crate::bars::Bars;
 use crate::error::Error;
 use state::{Reader, Writer};
 

@@ -3,11 +3,12 @@
 use super::arithmetic::{clip, ratio};
 use super::atr::Atr;
 use super::block::{BLOCK, blocks, transpose};
-use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
 use super::{Feature, Features, Parameters};
-use crate::bars::{Bar, Bars};
+use crate::bar::Bar;
+use crate::bars::Bars;
 use crate::error::Error;
+use crate::simd::{Level, at_level};
 
 const D: usize = 4;
 const BOUND: f64 = 10.0;

@@ -2,12 +2,13 @@
 
 use super::arithmetic::{clip, ratio};
 use super::block::{BLOCK, Column, blocks, transpose};
-use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
 use super::window::Window;
 use super::{Feature, Features, Parameters};
-use crate::bars::{Bar, Bars};
+use crate::bar::Bar;
+use crate::bars::Bars;
 use crate::error::Error;
+use crate::simd::{Level, at_level};
 
 const D: usize = 11;
 

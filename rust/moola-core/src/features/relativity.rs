@@ -5,12 +5,13 @@ use super::arithmetic::{clip, product, ratio, reciprocal};
 use super::atr::Atr;
 use super::block::{BLOCK, Block, Column, GROUP, blocks, groups, prefetch_ahead, transpose};
 use super::ema::Ema;
-use super::simd::{Level, at_level};
 use super::state::{Reader, Writer};
 use super::zigzag::{Point, SwingColumns, Zigzag, least_move};
 use super::{Feature, Features, Parameters};
-use crate::bars::{Bar, Bars};
+use crate::bar::Bar;
+use crate::bars::Bars;
 use crate::error::Error;
+use crate::simd::{Level, at_level};
 
 /// The features of `relativity12`; the first ten are those of `relativity10`.
 pub const FEATURES: [Feature; 12] = [

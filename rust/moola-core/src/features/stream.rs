@@ -2,8 +2,10 @@
 
 use super::state::{Reader, Writer};
 use super::{Engine, FeatureSet, Parameters};
-use crate::bars::{Bar, Bars, Fault, Refusals, Sample};
+use crate::bar::{Bar, Fault};
+use crate::bars::Bars;
 use crate::error::Error;
+use crate::refusals::{Refusals, Sample};
 
 /// Names the format; the digit is its version.
 const MAGIC: [u8; 12] = *b"moola-state1";

@@ -14,9 +14,9 @@ use std::thread::{Scope, ScopedJoinHandle};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::Cancel;
+use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::write_back;
+use crate::flush_ahead;
 
 /// Bytes that are written at a time: a multiple of every disk's block, and of [`HASHED`].
 const BLOCK: usize = 4 << 20;
@@ -96,7 +96,7 @@ impl Output {
         let range = self.written..self.written + bytes.len() as u64;
         self.written = range.end;
         outcome
-            .and_then(|()| if self.direct { Ok(()) } else { write_back::start(&self.file, range) })
+            .and_then(|()| if self.direct { Ok(()) } else { flush_ahead::start(&self.file, range) })
             .map_err(Error::io(&self.path))
     }
 

@@ -45,7 +45,7 @@ impl Level {
 macro_rules! at_level {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $d:ident: usize>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $returned:ty)? = $body:path;) => {
         $(#[$meta])*
-        $vis fn $name $(<const $d: usize>)? (level: $crate::features::simd::Level, $($arg: $type),*) $(-> $returned)? {
+        $vis fn $name $(<const $d: usize>)? (level: $crate::simd::Level, $($arg: $type),*) $(-> $returned)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2")]
@@ -58,10 +58,10 @@ macro_rules! at_level {
                 }
                 match level {
                     // SAFETY: a level other than Portable comes from `Level::available`, which asked the processor.
-                    $crate::features::simd::Level::Avx2 => return unsafe { avx2 $(::<$d>)? ($($arg),*) },
+                    $crate::simd::Level::Avx2 => return unsafe { avx2 $(::<$d>)? ($($arg),*) },
                     // SAFETY: as above.
-                    $crate::features::simd::Level::Avx512 => return unsafe { avx512 $(::<$d>)? ($($arg),*) },
-                    $crate::features::simd::Level::Portable => {}
+                    $crate::simd::Level::Avx512 => return unsafe { avx512 $(::<$d>)? ($($arg),*) },
+                    $crate::simd::Level::Portable => {}
                 }
             }
             let _ = level;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use crate::Cancel;
+use crate::cancel::Cancel;
 use crate::error::Error;
 
 /// Bytes that are handed to the disk at a time.

@@ -1,0 +1,80 @@
+//! The report on refused bars: every one counted, the first few kept as samples.
+
+use crate::bar::{Bar, Fault};
+
+/// At most this many offending bars are kept as samples; all of them are counted.
+pub const MAX_SAMPLES: usize = 20;
+
+/// One refused bar: where it stands and what is wrong with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// What is wrong.
+    pub fault: Fault,
+    /// The file's number in the source; 0 for arrays.
+    pub file: u32,
+    /// The row in that file, counted from 0.
+    pub row: u64,
+    /// The bar's time as the source gave it, UTC nanoseconds.
+    pub timestamp: Option<i64>,
+    /// The column at fault.
+    pub column: String,
+    /// The value at fault (a time in nanoseconds where the column is the timestamp, truncated to float64).
+    pub value: f64,
+    /// The symbol's number in the source, where there are symbols.
+    pub symbol: Option<u32>,
+    /// The whole bar.
+    pub bar: Bar,
+    /// The time of the bar before it, where that is what it was judged by.
+    pub previous: Option<i64>,
+}
+
+/// Everything that was refused: all of it counted, the first few of each kind kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Refusals {
+    counts: [u64; Fault::ALL.len()],
+    samples: Vec<Sample>,
+}
+
+impl Refusals {
+    /// Counts one refusal and keeps it while there is room.
+    #[cold]
+    pub fn add(&mut self, sample: Sample) {
+        let count = &mut self.counts[sample.fault as usize];
+        *count += 1;
+        if *count <= MAX_SAMPLES as u64 {
+            self.samples.push(sample);
+        }
+    }
+
+    /// True when nothing was refused.
+    pub fn is_empty(&self) -> bool {
+        self.total() == 0
+    }
+
+    /// How many refusals there were in all.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The faults that occurred, each with its count.
+    pub fn counts(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
+        Fault::ALL.into_iter().zip(self.counts).filter(|&(_, n)| n > 0)
+    }
+
+    /// The first refusals, at most [`MAX_SAMPLES`], in the order in which they were met. Many of one kind do not hide
+    /// where another is: the first of every kind comes before the second of any.
+    pub fn samples(&self) -> Vec<&Sample> {
+        let mut met = [0; Fault::ALL.len()];
+        let mut ranked: Vec<(u64, usize)> = Vec::with_capacity(self.samples.len());
+        for (place, sample) in self.samples.iter().enumerate() {
+            let rank = &mut met[sample.fault as usize];
+            ranked.push((*rank, place));
+            *rank += 1;
+        }
+        ranked.sort_unstable();
+        ranked.truncate(MAX_SAMPLES);
+        let mut places: Vec<usize> = ranked.into_iter().map(|(_, place)| place).collect();
+        places.sort_unstable();
+        places.into_iter().map(|place| &self.samples[place]).collect()
+    }
+}
