@@ -23,7 +23,7 @@ def window_keys(
 ) -> Tensor:
     """The keys that windows are augmented by, `[B]` int64, on the device of `windows`.
 
-    With `fold` of `rust/moola-core/src/windows.rs`, a key is the fold of seed, epoch, each of the window's words, and
+    With `fold` of `rust/moola-core/src/keys.rs`, a key is the fold of seed, epoch, each of the window's words, and
     copy. Windows that differ in one of them have keys of their own; chance repeats one among 2⁶⁴.
 
     Args:

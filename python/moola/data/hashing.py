@@ -1,6 +1,6 @@
 """Random bits by integer arithmetic, on any device: the engine's hashes, carried out with torch.
 
-The definition stands in the engine, `rust/moola-core/src/windows.rs`. Tensors have no unsigned 64-bit integers that
+The definition stands in the engine, `rust/moola-core/src/keys.rs`. Tensors have no unsigned 64-bit integers that
 every device can multiply and compare, so it is carried out in int64, whose additions and multiplications wrap to the
 same bits; shifts and comparisons are made unsigned by hand.
 """

@@ -1,6 +1,6 @@
 """Masks drawn with torch, on any device: the same bits as the engine's.
 
-The definition stands in the engine, `rust/moola-core/src/windows.rs`.
+The definition stands in the engine, `rust/moola-core/src/windows/masks.rs`.
 """
 
 from __future__ import annotations

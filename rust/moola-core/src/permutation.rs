@@ -1,22 +1,23 @@
-//! Shuffling without a list: the numbers at any places of a permutation, by arithmetic.
+//! Shuffling by arithmetic: the number at any place of a permutation, without a list.
 //!
-//! A permutation of `0 … count − 1` is a Feistel network over the fewest bits that hold `count` numbers, followed again
-//! until it lands below `count` (cycle walking: Black and Rogaway, *Ciphers with Arbitrary Finite Domains*, 2002), which
-//! takes less than two turns on average. Nothing grows with `count`, and a shuffled epoch can be entered anywhere.
+//! A permutation of `0 … count − 1` is a Feistel network over the fewest bits that hold `count` numbers. A number that
+//! leaves the range goes through the network again until it lands below `count` (cycle walking: Black and Rogaway,
+//! *Ciphers with Arbitrary Finite Domains*, 2002), which takes fewer than two turns on average. Memory does not grow with
+//! `count`, and a shuffled epoch can start at any place.
 
+use crate::keys::{fold, mix};
 use crate::simd::{Level, at_level};
-use crate::windows::{fold, mix};
 
-/// More than the four that make a Feistel network of random functions indistinguishable from a random permutation.
+/// Four rounds of random functions make a Feistel network indistinguishable from a random permutation; six are safe.
 const ROUNDS: u64 = 6;
 
 /// The key of the permutation that belongs to these numbers.
 pub fn key(words: &[u64]) -> u64 {
-    // Apart from the keys of masks, which begin with another word.
+    // The keys of masks begin with another word.
     words.iter().copied().fold(0x7065_726d_7574_6174, fold)
 }
 
-/// How a number of `bits` bits is cut in two.
+/// How a number is cut into two halves.
 #[derive(Clone, Copy)]
 struct Halves {
     low: u32,
@@ -36,7 +37,7 @@ fn turn_body(numbers: &mut [u64], halves: Halves, key: u64) {
         let (mut a, mut b) = (*number & low_mask, *number >> low);
         for round in 0..ROUNDS {
             let round_key = key.wrapping_add(round << 32);
-            // The upper bits of a product are its best.
+            // The upper bits of a product are mixed best.
             if round % 2 == 0 {
                 b ^= (mix(round_key ^ a) >> 32) & high_mask;
             } else {
@@ -47,20 +48,20 @@ fn turn_body(numbers: &mut [u64], halves: Halves, key: u64) {
     }
 }
 
-/// Puts in place of each position the number there in the permutation of `0 … count − 1` with this key. Positions lie
-/// below `count`, and `count` is at most 2⁶².
+/// Replaces each position by the number at that position in the permutation of `0 … count − 1` with this key. Positions
+/// must lie below `count`, and `count` must be at most 2⁶².
 pub fn permute(positions: &mut [u64], count: u64, key: u64) {
     permute_at(Level::best(), positions, count, key);
 }
 
 fn permute_at(level: Level, positions: &mut [u64], count: u64, key: u64) {
     debug_assert!(positions.iter().all(|&p| p < count));
-    // At least one bit on either side.
+    // Each half needs at least one bit.
     let bits = (u64::BITS - count.saturating_sub(1).leading_zeros()).max(2);
     let low = bits / 2;
     let halves = Halves { low, low_mask: (1 << low) - 1, high_mask: (1 << (bits - low)) - 1 };
     turn(level, positions, halves, key);
-    // Those that left the range go on, together, for the vectors' sake.
+    // Numbers outside the range take another turn, all together so that vectors stay full.
     let mut outside: Vec<usize> = (0..positions.len()).filter(|&i| positions[i] >= count).collect();
     let mut numbers = Vec::with_capacity(outside.len());
     while !outside.is_empty() {
@@ -106,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_everywhere_and_take_any_neighbour() {
-        // Over many keys, each number comes equally often to each place, and follows each other equally often.
+    fn every_place_and_every_neighbour_is_equally_likely() {
+        // Over many keys, each number stands equally often at each place and follows each other number equally often.
         const N: usize = 11;
         let mut places = vec![0_u64; N * N];
         let mut pairs = vec![0_u64; N * N];
@@ -129,14 +130,14 @@ mod tests {
 
     #[test]
     fn a_long_epoch_is_mixed_throughout() {
-        // Which hundredth of the numbers comes in which hundredth of the places.
+        // Cell (i, j) counts the numbers of hundredth j at the places of hundredth i.
         const N: u64 = 1_000_000;
         let mut cells = vec![0_u64; 10_000];
         for (position, number) in permuted(0..N, N, key(&[1, 2])).into_iter().enumerate() {
             cells[position / 10_000 * 100 + number as usize / 10_000] += 1;
         }
         let statistic: f64 = cells.iter().map(|&c| (c as f64 - 100.0).powi(2) / 100.0).sum();
-        // Both margins are fixed: 99 × 99 degrees of freedom.
+        // Both margins are fixed, so there are 99 × 99 degrees of freedom.
         assert!((statistic - 9801.0).abs() < 4.0 * (2.0_f64 * 9801.0).sqrt(), "{statistic}");
     }
 }

@@ -1,5 +1,6 @@
 //! Windows of one or more stores: batches into arrays that the caller made, or into memory that is used again.
 
+use moola_core::keys;
 use moola_core::windows::{self, Batch, Masking, Piece, Shape, Store, Strategy};
 use numpy::{
     IntoPyArray, PyArray1, PyReadonlyArray, PyReadonlyArray1, PyReadwriteArray2, PyReadwriteArray3,
@@ -14,7 +15,7 @@ use crate::lease::{BatchArrays, Leases};
 /// The hash of a symbol's name that goes into the keys of its masks.
 #[pyfunction]
 pub fn symbol_hash(name: &str) -> u64 {
-    windows::symbol_hash(name)
+    keys::symbol_hash(name)
 }
 
 /// Features, which bars are valid (as bytes), timestamps, kept columns, which of them are served, and whether windows are
