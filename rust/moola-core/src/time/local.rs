@@ -1,0 +1,53 @@
+//! From the clock on the wall to UTC, and the reasons why a time cannot be given.
+
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono_tz::Tz;
+
+/// The value is missing.
+pub const NULL: i64 = i64::MIN;
+/// The text is not a time in the notation.
+pub const UNREADABLE: i64 = NULL + 1;
+/// A local time that occurred twice, because the clocks went back.
+pub const AMBIGUOUS: i64 = NULL + 2;
+/// A local time that never occurred, because the clocks went forward.
+pub const NONEXISTENT: i64 = NULL + 3;
+/// A time without offset, and no zone is known.
+pub const LOCAL: i64 = NULL + 4;
+
+/// A time as it is written: the clock on the wall, and its offset in seconds ahead of UTC if the text gives one.
+pub(super) struct Moment {
+    pub(super) wall: NaiveDateTime,
+    pub(super) offset: Option<i32>,
+}
+
+/// Turns local times (nanoseconds on the clock on the wall since 1970-01-01T00:00) into UTC nanoseconds.
+pub fn localize(local: &[i64], zone: Tz) -> Vec<i64> {
+    let resolve = |&wall: &i64| match wall {
+        NULL..=LOCAL => wall,
+        _ => localize_one(DateTime::from_timestamp_nanos(wall).naive_utc(), zone),
+    };
+    local.iter().map(resolve).collect()
+}
+
+pub(super) fn localize_one(wall: NaiveDateTime, zone: Tz) -> i64 {
+    match zone.offset_from_local_datetime(&wall) {
+        MappedLocalTime::Single(offset) => to_utc(wall, offset.fix().local_minus_utc()),
+        // The zone changed only its name, so both readings are the same time.
+        MappedLocalTime::Ambiguous(a, b) if a.fix() == b.fix() => to_utc(wall, a.fix().local_minus_utc()),
+        MappedLocalTime::Ambiguous(..) => AMBIGUOUS,
+        MappedLocalTime::None => NONEXISTENT,
+    }
+}
+
+pub(super) fn to_utc(wall: NaiveDateTime, offset: i32) -> i64 {
+    wall.checked_sub_signed(TimeDelta::seconds(offset.into()))
+        .and_then(|utc| utc.and_utc().timestamp_nanos_opt())
+        // A time at the very start of the range would look like one of the reasons above.
+        .filter(|&ns| ns > LOCAL)
+        .unwrap_or(UNREADABLE)
+}
+
+/// The names of all zones.
+pub fn zones() -> impl Iterator<Item = &'static str> {
+    chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name())
+}

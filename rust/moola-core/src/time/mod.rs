@@ -1,0 +1,21 @@
+//! Times as files write them, read strictly: UTC nanoseconds come out, or the reason why there are none.
+//!
+//! Strict means: February has no 31st, nothing may follow the time, and a local time that the clocks showed twice or
+//! never is not guessed. The calendar and the zones are chrono's. The zone rules are compiled in, so that the same file
+//! means the same times on every machine.
+
+mod column;
+mod cursor;
+mod iso;
+mod local;
+mod parse;
+mod pattern;
+mod slashed;
+
+pub use chrono_tz::Tz;
+
+pub use column::Texts;
+pub use local::{AMBIGUOUS, LOCAL, NONEXISTENT, NULL, UNREADABLE, localize, zones};
+pub use parse::{Notation, notation, parse, parse_epochs};
+pub use pattern::Pattern;
+pub use slashed::{Fit, Order, fit_dates};
