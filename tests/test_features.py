@@ -266,7 +266,7 @@ class TestComputeFeatures:
             (lambda x: x.tolist() and "abc", TypeError, "high must be a float64 array"),
             (lambda x: x[::2], ValueError, "ascontiguousarray"),
             (lambda x: x.reshape(1, -1), ValueError, "one dimension"),
-            (lambda x: x[:-1].copy(), ValueError, "must have one length"),
+            (lambda x: x[:-1].copy(), ValueError, "must have the same length"),
         ],
     )
     def test_other_arrays_are_refused(self, change: Any, error: type_of[Exception], says: str) -> None:

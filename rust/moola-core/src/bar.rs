@@ -18,13 +18,13 @@ pub struct Bar {
     pub close: f64,
 }
 
-/// Why a bar, its time or a column kept with it is refused.
+/// Why a bar, its time or a kept column is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Fault {
-    /// NaN, null or infinite price.
+    /// A price is NaN, null or infinite.
     NotFinite,
-    /// Price ≤ 0 or beyond what a float32 holds.
+    /// A price is ≤ 0 or outside the range of float32.
     OutOfRange,
     /// The high lies below the low.
     HighBelowLow,
@@ -38,12 +38,12 @@ pub enum Fault {
     Duplicate,
     /// The bar is earlier than the bar before it.
     OutOfOrder,
-    /// A kept column is null, NaN, infinite or beyond float32.
+    /// A kept column is null, NaN, infinite or outside the range of float32.
     ExtraNotFinite,
 }
 
 impl Fault {
-    /// Every fault, in the order in which they are reported.
+    /// Every fault, in the order of reports.
     pub const ALL: [Fault; 9] = [
         Fault::NotFinite,
         Fault::OutOfRange,
@@ -56,7 +56,7 @@ impl Fault {
         Fault::ExtraNotFinite,
     ];
 
-    /// The name under which Python sees it.
+    /// The fault's name in Python.
     pub fn name(self) -> &'static str {
         match self {
             Fault::NotFinite => "not_finite",
@@ -73,7 +73,7 @@ impl Fault {
 }
 
 impl Bar {
-    /// Whether the bar passes; the one comparison chain that the fast path repeats over arrays.
+    /// Whether the bar passes. The check of whole columns vectorises this same chain of comparisons.
     #[inline(always)]
     pub fn is_sound(&self) -> bool {
         (self.low >= MIN_PRICE)
@@ -84,7 +84,7 @@ impl Bar {
             & (self.close <= self.high)
     }
 
-    /// What is wrong with the bar, in which column, with which value.
+    /// The bar's first fault, with its column and value.
     pub fn fault(&self) -> Option<(Fault, &'static str, f64)> {
         if self.is_sound() {
             return None;

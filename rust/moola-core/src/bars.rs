@@ -1,11 +1,11 @@
-//! Columns of bars, and the check that lets them in.
+//! Columns of bars, and the check that every bar must pass.
 
 use crate::bar::Bar;
 use crate::error::Error;
 use crate::refusals::{Refusals, Sample};
 use crate::simd::{Level, at_level};
 
-/// Four columns of one length. The features take only bars that [`Bars::check`] has passed.
+/// Four columns of one length. The features need bars that have passed [`Bars::check`].
 #[derive(Clone, Copy, Debug)]
 pub struct Bars<'a> {
     /// Opens.
@@ -19,7 +19,7 @@ pub struct Bars<'a> {
 }
 
 impl<'a> Bars<'a> {
-    /// Four columns, refused when their lengths differ.
+    /// Four columns. Refused if their lengths differ.
     pub fn new(open: &'a [f64], high: &'a [f64], low: &'a [f64], close: &'a [f64]) -> Result<Self, Error> {
         let n = open.len();
         if [high.len(), low.len(), close.len()] != [n; 3] {
@@ -28,12 +28,12 @@ impl<'a> Bars<'a> {
         Ok(Bars { open, high, low, close })
     }
 
-    /// How many bars there are.
+    /// Number of bars.
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// True when there are none.
+    /// True when there are no bars.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -54,7 +54,7 @@ impl<'a> Bars<'a> {
         }
     }
 
-    /// Passes the bars, or says which are refused and why. Passing costs one vectorised read of the columns.
+    /// Checks every bar, and reports those that are refused. Sound bars cost one vectorised read of the columns.
     pub fn check(&self) -> Result<(), Error> {
         if all_sound(Level::best(), *self) {
             return Ok(());

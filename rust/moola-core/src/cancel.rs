@@ -4,17 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
 
-/// Long work asks [`Cancel::check`] every few milliseconds; whoever started it may call [`Cancel::cancel`].
+/// Long work calls [`Cancel::check`] every few milliseconds. Another thread may call [`Cancel::cancel`] to stop it.
 #[derive(Debug, Default)]
 pub struct Cancel(AtomicBool);
 
 impl Cancel {
-    /// A flag that nobody has raised.
+    /// A flag that is not raised.
     pub const fn new() -> Self {
         Cancel(AtomicBool::new(false))
     }
 
-    /// A flag that is raised already.
+    /// A flag that is raised.
     pub const fn raised() -> Self {
         Cancel(AtomicBool::new(true))
     }
@@ -24,7 +24,7 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// An error once the work has been asked to stop.
+    /// [`Error::Cancelled`] once the work has been asked to stop.
     pub fn check(&self) -> Result<(), Error> {
         if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }

@@ -1,9 +1,9 @@
-//! Writing large files from their first byte to their last, past the page cache, and hashing them in passing.
+//! Writing large files from their first byte to their last, past the page cache, and hashing them on the way.
 //!
-//! A copy into the page cache costs more than anything else that is done for a byte of the dense layout: the pages
-//! have to be found, cleared of other data and written back. So whole blocks go to the disk from where they were
-//! filled (`O_DIRECT`), and are hashed while they are in the cache. Where the file system refuses that, and for the
-//! bytes after the last whole block, writes are plain ones.
+//! For the dense layout the copy into the page cache is the most expensive step: the kernel has to find pages, free them
+//! of other data and write them back. So whole blocks go to the disk directly (`O_DIRECT`), and are hashed while they are
+//! in the processor's cache. If the file system refuses direct writes, and for the bytes after the last whole block,
+//! writes are plain.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -18,25 +18,25 @@ use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::flush_ahead;
 
-/// Bytes that are written at a time: a multiple of every disk's block, and of [`HASHED`].
+/// Bytes written at a time: a multiple of every disk's block size, and of [`HASHED`].
 const BLOCK: usize = 4 << 20;
 
-/// What a block's address in memory must be a multiple of: at least what any disk asks for.
+/// The alignment of a block in memory: at least what any disk needs.
 const ALIGNMENT: usize = 4096;
 
-/// Bytes that are hashed at a time: they are still in the second-level cache, and a whole subtree of BLAKE3's.
+/// Bytes hashed at a time: they fit in the second-level cache and make a whole subtree of BLAKE3.
 const HASHED: usize = 128 << 10;
 
-/// Blocks under way between whoever fills them and the writer.
+/// Blocks on their way from the caller to the writing thread.
 const UNDER_WAY: usize = 3;
 
 #[cfg(target_os = "linux")]
 const DIRECT: OFlags = OFlags::DIRECT;
-/// Elsewhere all writes are plain.
+/// On other systems all writes are plain.
 #[cfg(not(target_os = "linux"))]
 const DIRECT: OFlags = OFlags::empty();
 
-/// A piece of memory that may be written past the page cache.
+/// Memory that is aligned for direct writes.
 struct Block {
     memory: Vec<u8>,
     /// Where the aligned bytes begin.
@@ -59,7 +59,7 @@ impl Block {
     }
 }
 
-/// The file, as the thread that writes it has it.
+/// The file, as the writing thread sees it.
 struct Output {
     path: PathBuf,
     file: File,
@@ -74,7 +74,7 @@ impl Output {
             File::options().write(true).create_new(true).custom_flags(flags.bits() as i32).open(path)
         };
         let (file, direct) = match create(DIRECT) {
-            // Linux creates the file before it refuses the flag.
+            // Linux creates the file before it refuses the flag, so the file has to go first.
             Err(error) if is_refusal(&error) => {
                 let _ = std::fs::remove_file(path);
                 (create(OFlags::empty()), false)
@@ -86,7 +86,7 @@ impl Output {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let outcome = match self.file.write_all_at(bytes, self.written) {
-            // What was written of it before the refusal is written again.
+            // Bytes written before the refusal are written again.
             Err(error) if self.direct && is_refusal(&error) => {
                 self.write_plainly()?;
                 self.file.write_all_at(bytes, self.written)
@@ -100,7 +100,7 @@ impl Output {
             .map_err(Error::io(&self.path))
     }
 
-    /// From now on writes need not be aligned, and go through the page cache.
+    /// Switches to plain writes, which go through the page cache and need no alignment.
     fn write_plainly(&mut self) -> Result<(), Error> {
         if self.direct {
             rustix::fs::fcntl_getfl(&self.file)
@@ -112,16 +112,17 @@ impl Output {
     }
 }
 
-/// Whether a file system says so that it has no direct writes, or none like this one.
+/// Whether the error means that the file system refuses direct writes, or this one.
 fn is_refusal(error: &std::io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
 }
 
-/// Appends to a file that a thread of its own writes.
+/// Appends to a file that a separate thread writes.
 pub struct DirectWriter<'scope> {
     block: Block,
-    /// Bytes in the block, and how many of them have been hashed.
+    /// Bytes in the block.
     filled: usize,
+    /// How many of them are hashed.
     hashed: usize,
     hasher: blake3::Hasher,
     full: mpsc::SyncSender<(Block, usize)>,
@@ -146,7 +147,7 @@ impl<'scope> DirectWriter<'scope> {
                     output.write_plainly()?;
                 }
                 output.write(&block.bytes()[..n])?;
-                // Nobody may be waiting for it any more.
+                // The caller may have finished, and then needs no more blocks.
                 let _ = give_back.send(block);
             }
             Ok(output.written)
@@ -155,7 +156,7 @@ impl<'scope> DirectWriter<'scope> {
         Ok(DirectWriter { block: Block::new(), filled: 0, hashed: 0, hasher, full, used, writer })
     }
 
-    /// Appends bytes. An error when the writer has failed, which [`DirectWriter::finish`] then reports.
+    /// Appends bytes. Fails if the writing thread has failed; [`DirectWriter::finish`] then says why.
     pub fn append(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(self.hashed + HASHED - self.filled));
@@ -185,11 +186,11 @@ impl<'scope> DirectWriter<'scope> {
         self.full.send((block, filled)).map_err(|_| Error::Cancelled)
     }
 
-    /// Waits until everything is written; publishing brings it to disk. Returns the file's size and hash.
+    /// Waits until everything is written, and returns the file's size and hash. Publishing flushes it to disk.
     pub fn finish(mut self) -> Result<(u64, blake3::Hash), Error> {
         if self.filled > 0 {
             self.hash();
-            // Where the writer has failed, it says why.
+            // If the writing thread has failed, `join` says why.
             let _ = self.send(Block { memory: Vec::new(), start: 0 });
         }
         drop(self.full);
@@ -208,7 +209,7 @@ mod tests {
         (0..n).map(|i| (i % 251) as u8).collect()
     }
 
-    /// Appends `pieces` of this many bytes each, in turn, until `size` are written.
+    /// Writes `size` bytes in pieces of these lengths, in turn.
     fn write(
         path: &Path,
         size: usize,
@@ -221,7 +222,7 @@ mod tests {
             let (mut rest, mut pieces) = (&data[..], pieces.iter().cycle());
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(rest.len().min(*pieces.next().unwrap()));
-                // What the writer has to say of a failure comes at the end.
+                // `finish` reports the failure.
                 if writer.append(now).is_err() {
                     break;
                 }
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_and_its_hash_are_those_of_what_was_appended() {
+    fn the_file_and_the_hash_match_the_appended_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let sizes =
             [0, 1, 4096, HASHED - 1, HASHED, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 7 * BLOCK + 4097];
@@ -248,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_is_refused_is_done_plainly() {
+    fn a_refused_write_is_repeated_plainly() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let mut output = Output::create(&path).unwrap();
         let mut block = Block::new();
         block.bytes_mut().copy_from_slice(&bytes(BLOCK));
         output.write(block.bytes()).unwrap();
-        // Neither the address nor the length is one that a disk takes.
+        // No disk takes this address or this length.
         output.write(&block.bytes()[1..100]).unwrap();
         output.write(&block.bytes()[100..]).unwrap();
         let expected = [&bytes(BLOCK)[..], &bytes(BLOCK)[1..]].concat();
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_stays() {
+    fn an_existing_file_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, "mine").unwrap();

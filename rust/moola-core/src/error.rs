@@ -1,15 +1,15 @@
-//! The one error type of the engine. Each variant carries its facts; the binding turns them into Python's.
+//! The error type of the engine. Each variant carries its facts; the binding turns it into a Python exception.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::refusals::Refusals;
 
-/// What can go wrong.
+/// Everything that can go wrong in the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Columns that should describe the same bars differ in length.
-    #[error("open, high, low and close must have one length, not {open}, {high}, {low} and {close}")]
+    /// The columns of the same bars differ in length.
+    #[error("open, high, low and close must have the same length, not {open}, {high}, {low} and {close}")]
     Lengths {
         /// Length of the open column.
         open: usize,
@@ -20,21 +20,21 @@ pub enum Error {
         /// Length of the close column.
         close: usize,
     },
-    /// Bars that validation refuses.
+    /// The check refuses bars.
     #[error("{} bars refused", .0.total())]
     Bars(Refusals),
-    /// A parameter outside its range, or a name that does not exist.
+    /// A parameter lies outside its range, or a name does not exist.
     #[error("{name}: {problem}")]
     Config {
         /// The parameter.
         name: &'static str,
-        /// What is wrong with it and what would be right.
+        /// What is wrong with it, and what is allowed.
         problem: String,
     },
-    /// Saved stream state that cannot be used.
+    /// A saved stream state cannot be used.
     #[error("stream state refused: {0}")]
     State(&'static str),
-    /// A timestamp is needed, or one was given that cannot be used.
+    /// A timestamp is missing or cannot be used.
     #[error("{0}")]
     Timestamp(&'static str),
     /// The operating system refused to read or write a file.
@@ -45,7 +45,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// A file of a store is not what it should be.
+    /// A file of a store is damaged.
     #[error("{}: {problem}", path.display())]
     Damaged {
         /// The file.
@@ -56,19 +56,19 @@ pub enum Error {
     /// A store cannot be published under this name.
     #[error("{}: {problem}. {advice}", path.display())]
     Publish {
-        /// Which of the reasons it is.
+        /// The kind of refusal.
         refusal: Refusal,
         /// The store's name.
         path: PathBuf,
-        /// What stands in the way.
+        /// Why it cannot be published.
         problem: String,
         /// What to do about it.
         advice: &'static str,
     },
-    /// Arrays, windows or batches that do not fit together.
+    /// Arrays, windows or batches do not fit together.
     #[error("{0}")]
     Windows(&'static str),
-    /// There is no such window.
+    /// A window does not exist: its number, and the number of windows.
     #[error("there is no window {0}; the last of {1} is {last}", last = i128::from(*.1) - 1)]
     NoWindow(u64, u64),
     /// The caller asked to stop.
@@ -79,11 +79,11 @@ pub enum Error {
 /// Why a store cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Something stands where the store should go.
+    /// Something already has the store's name.
     Exists,
-    /// Another builder came first.
+    /// Another build published first.
     Conflict,
-    /// The file system cannot do it, or does not let us.
+    /// The file system cannot or may not do it.
     Unable,
 }
 

@@ -1,5 +1,6 @@
-//! Getting data to disk while the work goes on, so that the `fsync` at the end is short and can be interrupted
-//! until then. Only a matter of time: `fsync` alone decides whether the data is safe.
+//! Flushing data to disk while it is being written, so that the final `fsync` is short.
+//!
+//! This only saves time, and lets the work be cancelled up to the `fsync`. Only `fsync` makes the data safe.
 
 use std::fs::File;
 use std::io;
@@ -8,18 +9,18 @@ use std::ops::Range;
 use crate::cancel::Cancel;
 use crate::error::Error;
 
-/// Bytes that are handed to the disk at a time.
+/// Bytes flushed at a time.
 pub const CHUNK: u64 = 8 << 20;
-/// No page of the systems we run on is larger.
+/// At least the page size of every supported system.
 pub const PAGE: u64 = 64 << 10;
 
-/// Asks the kernel to begin writing these bytes to disk, without waiting for it.
+/// Tells the kernel to start writing these bytes to disk, and does not wait.
 #[cfg(target_os = "linux")]
 pub fn start(file: &File, bytes: Range<u64>) -> io::Result<()> {
     sync_file_range(file, bytes, libc::SYNC_FILE_RANGE_WRITE)
 }
 
-/// Waits until these bytes have been written to disk, starting with it if need be.
+/// Waits until these bytes are written to disk, and starts the writing if necessary.
 #[cfg(target_os = "linux")]
 pub fn finish(file: &File, bytes: Range<u64>) -> io::Result<()> {
     let all =
@@ -39,9 +40,9 @@ fn sync_file_range(file: &File, bytes: Range<u64>, flags: libc::c_uint) -> io::R
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        // This file system or sandbox has no such call, and `fsync` will do all of the work.
+        // The file system or a sandbox lacks the call. `fsync` does all of the work.
         Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EPERM) => Ok(()),
-        // Anything else is a failed write, of which `fsync` might not tell us again.
+        // Anything else is a failed write, which `fsync` might not report again.
         _ => Err(error),
     }
 }
@@ -58,7 +59,7 @@ pub fn finish(_file: &File, _bytes: Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
-/// The file's bytes in pieces of [`CHUNK`], with a look at `cancel` before each.
+/// Calls `each` for every [`CHUNK`] of a file of `size` bytes, and checks `cancel` before each.
 pub fn in_chunks(
     size: u64,
     cancel: &Cancel,

@@ -1,4 +1,4 @@
-//! BLAKE3 of a file, read with plain reads.
+//! The size and the BLAKE3 hash of a file.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -10,17 +10,17 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use crate::cancel::Cancel;
 use crate::error::Error;
 
-/// Large enough for BLAKE3's widest instructions, small enough to stay in the cache.
+/// Bytes read at a time: enough for BLAKE3's widest instructions, and few enough to stay in the cache.
 const BUFFER: usize = 256 << 10;
 
-/// The size of a file in bytes; a relative path counts from `directory` where there is one.
+/// The size of a file in bytes. A relative path starts at `directory`, if one is given.
 pub fn size(path: &Path, directory: Option<BorrowedFd<'_>>) -> Result<u64, Error> {
     let status = rustix::fs::statat(directory.unwrap_or(CWD), path, AtFlags::empty())
         .map_err(|errno| Error::io(path)(errno.into()))?;
     Ok(status.st_size as u64)
 }
 
-/// The hash of a file; a relative path counts from `directory` where there is one.
+/// The hash of a file. A relative path starts at `directory`, if one is given.
 pub fn hash_file(
     path: &Path,
     directory: Option<BorrowedFd<'_>>,

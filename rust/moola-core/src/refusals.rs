@@ -2,10 +2,10 @@
 
 use crate::bar::{Bar, Fault};
 
-/// At most this many offending bars are kept as samples; all of them are counted.
+/// At most this many refused bars are kept as samples. All are counted.
 pub const MAX_SAMPLES: usize = 20;
 
-/// One refused bar: where it stands and what is wrong with it.
+/// One refused bar: where it is and what is wrong with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// What is wrong.
@@ -18,17 +18,17 @@ pub struct Sample {
     pub timestamp: Option<i64>,
     /// The column at fault.
     pub column: String,
-    /// The value at fault (a time in nanoseconds where the column is the timestamp, truncated to float64).
+    /// The value at fault. For the timestamp column it is a time in nanoseconds, rounded to float64.
     pub value: f64,
-    /// The symbol's number in the source, where there are symbols.
+    /// The symbol's number in the source, if the source has symbols.
     pub symbol: Option<u32>,
     /// The whole bar.
     pub bar: Bar,
-    /// The time of the bar before it, where that is what it was judged by.
+    /// The time of the bar before it, if the fault concerns their order.
     pub previous: Option<i64>,
 }
 
-/// Everything that was refused: all of it counted, the first few of each kind kept.
+/// All refused bars: every one counted, the first few of each fault kept.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refusals {
     counts: [u64; Fault::ALL.len()],
@@ -36,7 +36,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Counts one refusal and keeps it while there is room.
+    /// Counts one refusal, and keeps it while there is room.
     #[cold]
     pub fn add(&mut self, sample: Sample) {
         let count = &mut self.counts[sample.fault as usize];
@@ -51,7 +51,7 @@ impl Refusals {
         self.total() == 0
     }
 
-    /// How many refusals there were in all.
+    /// Number of refusals.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -61,8 +61,8 @@ impl Refusals {
         Fault::ALL.into_iter().zip(self.counts).filter(|&(_, n)| n > 0)
     }
 
-    /// The first refusals, at most [`MAX_SAMPLES`], in the order in which they were met. Many of one kind do not hide
-    /// where another is: the first of every kind comes before the second of any.
+    /// At most [`MAX_SAMPLES`] refusals, in the order in which they occurred. The first of every fault is taken before the
+    /// second of any, so that a frequent fault does not hide a rare one.
     pub fn samples(&self) -> Vec<&Sample> {
         let mut met = [0; Fault::ALL.len()];
         let mut ranked: Vec<(u64, usize)> = Vec::with_capacity(self.samples.len());

@@ -1,12 +1,12 @@
-//! Which vector instructions the batch path uses: the widest that the processor at hand has.
+//! Vector instructions: which ones the processor has, and functions compiled for each of them.
 //!
-//! The code is one and the same, compiled three times. IEEE 754 arithmetic without fused multiply-adds gives the
-//! same bits at every width, so the choice changes the time only; tests compare all of them.
+//! The same code is compiled three times. IEEE 754 arithmetic without fused multiply-adds gives the same bits at every
+//! width, so the choice affects only the time. Tests compare all widths.
 
-/// A set of instructions for which the batch path is compiled.
+/// A set of vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What every processor of the target has (SSE2 on x86-64).
+    /// What every processor of the target has: SSE2 on x86-64.
     Portable,
     /// 256-bit vectors.
     Avx2,
@@ -15,7 +15,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The levels that this processor can run, narrowest first.
+    /// The levels that this processor has, narrowest first.
     pub fn available() -> Vec<Level> {
         let mut levels = vec![Level::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -34,13 +34,13 @@ impl Level {
         levels
     }
 
-    /// The widest level that this processor can run.
+    /// The widest level that this processor has.
     pub fn best() -> Level {
         Level::available().pop().unwrap_or(Level::Portable)
     }
 }
 
-/// Defines a function that is compiled once a level and picks one at run time:
+/// Defines a function that is compiled once for each level and picks one at run time:
 /// `at_level! { fn name<generics>(arguments) = body; }`, where `body` is an `#[inline(always)]` function.
 macro_rules! at_level {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $d:ident: usize>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $returned:ty)? = $body:path;) => {
@@ -71,23 +71,23 @@ macro_rules! at_level {
 }
 pub(crate) use at_level;
 
-/// What memory is asked for.
+/// Why memory is prefetched.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
-    /// To be used at once.
+    /// For immediate use.
     Now,
-    /// To be used later: it need not take the place of what is in use in the first-level cache.
+    /// For later use: it must not displace other data from the first-level cache.
     Later,
 }
 
-/// Asks the processor to fetch the memory at an address, which need not be anybody's, while there is other work to do.
+/// Tells the processor to fetch the memory at an address while there is other work to do. The address may be invalid.
 #[inline(always)]
 pub(crate) fn prefetch<T>(address: *const T, purpose: Purpose) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
         let address = address.cast();
-        // SAFETY: prefetching is a hint: it cannot fault, wherever it points.
+        // SAFETY: prefetching is a hint and never faults, whatever the address.
         unsafe {
             match purpose {
                 Purpose::Now => _mm_prefetch::<_MM_HINT_T0>(address),
