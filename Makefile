@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 CARGO_TEST   := cargo test --locked --quiet -p moola-core
 
-.PHONY: help build demo test test-rust test-python test-long lint fmt bench clean
+.PHONY: help build demo test test-rust test-python test-long coverage coverage-rust coverage-python lint fmt bench clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ help:
 	@echo 'make demo       sample bars, features, verification, batches, pre-training: the main job, with what each took'
 	@echo 'make test       every Rust and Python test, and the lints'
 	@echo 'make test-long  the tests that take minutes'
+	@echo 'make coverage   which lines of moola-core and of python/moola the tests run'
 	@echo 'make build      .venv with moola in it, built in release mode'
 	@echo 'make bench      every benchmark, compared with the last results of this machine'
 	@echo 'make lint       the lints alone; `make fmt` formats'
@@ -90,6 +91,24 @@ test-long: $(VENV)/.dev $(VENV)/.moola
 	$(CARGO_TEST) --release -- --ignored
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -W error -m long --timeout 3600
 
+# ---- coverage -------------------------------------------------------------------------------------------------------
+
+LLVM_COV_TOOL := target/tools/bin/cargo-llvm-cov
+
+coverage: coverage-rust coverage-python
+
+$(LLVM_COV_TOOL):
+	cargo install --quiet --locked --root target/tools --version '^0.9' cargo-llvm-cov
+
+# llvm-cov and llvm-profdata must be of rustc's own LLVM. Where rustup has none, say where they are:
+# `make coverage-rust LLVM_COV=/usr/bin/llvm-cov-22 LLVM_PROFDATA=/usr/bin/llvm-profdata-22`.
+coverage-rust: $(LLVM_COV_TOOL)
+	@test -n '$(LLVM_COV)' || rustup --quiet component add llvm-tools
+	$(LLVM_COV_TOOL) llvm-cov --locked --quiet -p moola-core
+
+coverage-python: $(VENV)/.dev $(VENV)/.moola
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term
+
 lint: $(VENV)/.dev $(VENV)/.moola
 	cargo fmt --all --check
 	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
@@ -106,6 +125,6 @@ bench: $(VENV)/.dev $(VENV)/.bench $(VENV)/.moola
 	$(BIN)/python benches/run.py
 
 clean:
-	rm -rf $(VENV) target demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) target demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find python tests benches -name __pycache__ -prune -exec rm -rf {} +
 	rm -f python/moola/_core*.so
