@@ -115,6 +115,7 @@ lint: $(VENV)/.dev $(VENV)/.moola
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 fmt: $(VENV)/.dev
 	cargo fmt --all

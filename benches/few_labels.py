@@ -33,20 +33,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import moola
+from moola.devices.ranks import in_order
 from moola.errors import LeakError, SharedBarsError
+from moola.estimators.kinds import make_member
 from moola.evaluation.baselines import PooledLogisticRegression, pool_features
 from moola.evaluation.figures import save_png
+from moola.evaluation.fold_predictions import fit_predict, out_of_fold
 from moola.evaluation.intervals import LEVEL, Difference, Interval, Resamples, over_repeats
 from moola.evaluation.leaks import FittedOn, assert_blind_to_test, assert_nothing_remembered
 from moola.evaluation.metrics import METRICS
-from moola.evaluation.null import permute_groups
-from moola.evaluation.out_of_fold import fit_predict, out_of_fold
 from moola.evaluation.outcomes import Predictions, Truth
+from moola.evaluation.permutation import permute_groups
 from moola.labels import LabelledWindows, read_labels
-from moola.members.kinds import make_member
 from moola.splits import assert_no_shared_bars
 from moola.training import pretrain
-from moola.training.parallel import in_order
 from moola.validation import CrossValidation, OutOfFold, cross_validate, purged_folds, seen_windows, stack
 from moola.validation.assessment import baselines_of
 from moola.validation.cross_validation import FROM_SCRATCH, repeated_folds

@@ -38,10 +38,10 @@ from torch.utils.data import DataLoader, Dataset
 
 import moola
 import moola.data.fast_windowed_loader
+from moola.devices.placement import place
 from moola.models import Encoder, load_config
 from moola.models.dropout import seed_dropout
 from moola.training import pretrain
-from moola.training.devices import place
 from moola.training.objective import MaskedAutoencoder, huber
 
 BATCH, K, STEPS = 256, 105, 4
@@ -287,7 +287,7 @@ def stop_after_first(run):
 class Finder:
     # Without importing anything before `moola pretrain` would.
     def find_spec(self, name, path, target=None):
-        if name == "moola.training.pretrain":
+        if name == "moola.training.pretraining":
             sys.meta_path.remove(self)
             import importlib.util
             spec = importlib.util.find_spec(name)

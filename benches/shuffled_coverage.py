@@ -18,10 +18,10 @@ from few_labels import SEED, Sizes, market, said_of_shuffled
 from joblib import delayed
 
 import moola
+from moola.devices.ranks import in_order
+from moola.estimators.kinds import make_member
 from moola.evaluation.intervals import LEVEL, Interval, Resamples, over_repeats
 from moola.labels import LabelledWindows
-from moola.members.kinds import make_member
-from moola.training.parallel import in_order
 
 MODELS = 7
 FIRST_SEED = 100_000

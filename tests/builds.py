@@ -15,12 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from moola import _core
-from moola.build import build_features
-from moola.errors import (
-    BarError,
-    StaleStoreError,
-)
+from moola.errors import BarError, StaleStoreError
 from moola.store import FeatureStore
+from moola.store.build import build_features
 
 MINUTE = 60 * 10**9
 START = int(np.datetime64("2024-05-06T13:30", "ns").astype(np.int64))

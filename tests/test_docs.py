@@ -23,7 +23,7 @@ import typer
 import moola
 from moola import _core
 from moola.cli import app
-from moola.config import FeatureConfig
+from moola.settings.features import FeatureConfig
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -163,8 +163,8 @@ def test_docstring_examples(
 
 def test_docstring_examples_are_found() -> None:
     names = [name for _, name, _, _ in DOCUMENTED]
-    assert "moola.features.compute_features" in names
-    assert "moola.features.FeatureStream" in names
+    assert "moola.features.compute.compute_features" in names
+    assert "moola.features.stream.FeatureStream" in names
 
 
 @pytest.mark.parametrize("name", [name for name in moola.__all__ if not name.startswith("__")])

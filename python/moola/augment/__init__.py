@@ -29,10 +29,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moola.lazy import lazy_names
+from moola.files.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from moola.augment.config import AugmentationConfig as AugmentationConfig
     from moola.augment.draws import window_keys as window_keys
     from moola.augment.scales import feature_ranges as feature_ranges
     from moola.augment.scales import feature_scale as feature_scale
@@ -41,11 +40,12 @@ if TYPE_CHECKING:
     from moola.augment.warps import Jitter as Jitter
     from moola.augment.warps import MagnitudeWarp as MagnitudeWarp
     from moola.augment.warps import TimeWarp as TimeWarp
+    from moola.settings.augmentation import AugmentationConfig as AugmentationConfig
 
 # Imported when first used: a configuration can be read, and its errors told, without torch.
 _HOMES = {
     "Augmentation": "moola.augment.warps",
-    "AugmentationConfig": "moola.augment.config",
+    "AugmentationConfig": "moola.settings.augmentation",
     "Augmented": "moola.augment.warps",
     "Jitter": "moola.augment.warps",
     "MagnitudeWarp": "moola.augment.warps",

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from moola import _core
-from moola.data.dataset import whole_number
 from moola.data.hashing import fold, item_hashes, shift, signed
 from moola.errors import ConfigError
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["chosen", "normals", "window_keys"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moola.data.dataset import FastWindowedDataset
 from moola.errors import ConfigError
-from moola.training.inputs import training_bars
+from moola.models.training_bars import training_bars
 
 __all__ = ["feature_ranges", "feature_scale"]
 

@@ -16,17 +16,12 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from moola.augment.config import (
-    AugmentationConfig,
-    JitterConfig,
-    MagnitudeWarpConfig,
-    TimeWarpConfig,
-)
 from moola.augment.curves import curves, spline_basis
 from moola.augment.draws import chosen, normals
-from moola.config import parse_config
 from moola.data.hashing import fold
 from moola.errors import ConfigError
+from moola.settings.augmentation import AugmentationConfig, JitterConfig, MagnitudeWarpConfig, TimeWarpConfig
+from moola.settings.sections import parse_config
 
 __all__ = ["Augmentation", "Augmented", "Jitter", "MagnitudeWarp", "TimeWarp"]
 

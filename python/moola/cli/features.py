@@ -19,11 +19,12 @@ from moola.cli.app import (
     print_json,
     print_table,
 )
-from moola.errors import ConfigError, format_time
+from moola.errors import ConfigError
+from moola.errors.base import format_time
 
 if TYPE_CHECKING:
-    from moola.inspection import Inspection
-    from moola.store import FeatureStore
+    from moola.store.inspect.summary import Inspection
+    from moola.store.reader import FeatureStore
 
 __all__ = ["build_features", "inspect", "make_bars", "verify_features"]
 
@@ -90,7 +91,7 @@ def make_bars(
     json: Json = False,
 ) -> None:
     """Make a sample market of one-minute bars, to try everything without a data vendor."""
-    from moola.synth import make_bars
+    from moola.bars.market import make_bars
 
     started = time.perf_counter()
     with Progress(json) as progress:
@@ -205,7 +206,7 @@ def build_features(
     json: Json = False,
 ) -> None:
     """Build a feature store from bars: read, check, compute, publish."""
-    from moola.build import build_features
+    from moola.store.build import build_features
 
     started = time.perf_counter()
     with Progress(json) as progress:
@@ -260,7 +261,7 @@ def verify_features(
     json: Json = False,
 ) -> int:
     """Verify a store: everything is recomputed from its bars, and compared to the bit."""
-    from moola.verify import verify_features
+    from moola.store.verify.report import verify_features
 
     with Progress(json) as progress:
         report = verify_features(
@@ -292,7 +293,7 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show what is in a store: features, segments, splits, gaps, and the --reset-on-gap they suggest."""
-    from moola.inspection import inspect_store
+    from moola.store.inspect.summary import inspect_store
 
     inspection = inspect_store(store)
     if json:
@@ -306,7 +307,7 @@ def inspect(
 def _read_config(path: str | None) -> dict[str, Any] | None:
     if path is None:
         return None
-    from moola.config import read_yaml
+    from moola.settings.yaml import read_yaml
 
     return read_yaml(path)
 
@@ -374,7 +375,7 @@ def _print_build(store: FeatureStore, timings: Mapping[str, float]) -> None:
 
 def _quality(quality: Mapping[str, Any]) -> str:
     """What was noticed about the bars; what did not occur is left out, but for gaps."""
-    from moola.inspection import format_duration
+    from moola.store.inspect.durations import format_duration
 
     gaps = f"{quality['gaps']:,} gaps"
     if quality["gaps"]:
@@ -405,7 +406,8 @@ def _size(store: FeatureStore) -> int:
 
 
 def _print_inspection(inspection: Inspection) -> None:
-    from moola.inspection import describe_gap, format_duration
+    from moola.store.inspect.durations import format_duration
+    from moola.store.inspect.gaps import describe_gap
 
     def number(x: float | None) -> str:
         return "-" if x is None else f"{x:.4g}"

@@ -25,8 +25,8 @@ from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Settings, Store, Wi
 from moola.errors import ConfigError
 
 if TYPE_CHECKING:
-    from moola.training.finetune import EpochRecord
-    from moola.training.finetune_run import FinetuneResult
+    from moola.finetuning.run import FinetuneResult
+    from moola.training.fitting import EpochRecord
 
 __all__ = ["finetune", "predict"]
 
@@ -146,7 +146,7 @@ def finetune(
     json: Json = False,
 ) -> None:
     """Fine-tune a model on labelled windows; calibrate and judge it out of fold."""
-    from moola.training.finetune_run import finetune
+    from moola.finetuning.run import finetune
 
     if resume and output is None:
         raise ConfigError("output", "is missing; --resume needs to know which run to go on with")
@@ -268,7 +268,7 @@ def predict(
 
     Bars are read as those were that it was trained on, unless options say otherwise.
     """
-    from moola.prediction import predict
+    from moola.prediction.windows import predict
 
     started = time.perf_counter()
     chosen: Any = split

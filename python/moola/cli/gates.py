@@ -35,7 +35,7 @@ def gate(
     json: Json = False,
 ) -> None:
     """Hold a run against its gates: exit code 0 if it passes, 1 if not."""
-    from moola.gates import check_gates
+    from moola.runs.gates import check_gates
 
     report = check_gates(run, gates=gates, against=against or (), model=model)
     if json:

@@ -109,8 +109,8 @@ def import_labels(
     json: Json = False,
 ) -> None:
     """Import labelled windows into one file, from which models are fine-tuned."""
-    from moola.config import read_yaml
     from moola.labels import read_labels, read_raw_windows
+    from moola.settings.yaml import read_yaml
 
     of_store: dict[str, Any] = {
         "span_kind": span_kind,

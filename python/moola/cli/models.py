@@ -28,7 +28,7 @@ from moola.errors import ConfigError
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from moola.training.compare import Comparison
+    from moola.runs.compare import Comparison
     from moola.training.progress import TrainingProgress
 
 __all__ = ["compare", "embed", "models", "pretrain"]
@@ -62,8 +62,8 @@ def models(
     json: Json = False,
 ) -> None:
     """List models: parameters, memory, and parameters per training window."""
-    from moola.models.config import load_config, shipped_models
     from moola.models.summary import summarise
+    from moola.settings.models import load_config, shipped_models
 
     rows = [
         summarise(
@@ -168,7 +168,7 @@ def pretrain(
     json: Json = False,
 ) -> None:
     """Pre-train an encoder: a masked autoencoder that cannot see its targets."""
-    from moola.training.pretrain import pretrain
+    from moola.training.pretraining import pretrain
 
     if resume and output is None:
         raise ConfigError("output", "is missing; --resume needs to know which run to go on with")
@@ -239,7 +239,7 @@ def embed(
     json: Json = False,
 ) -> None:
     """Write one vector a window, from a trained encoder."""
-    from moola.embedding import embed
+    from moola.prediction.embedding import embed
 
     started = time.perf_counter()
     with Progress(json) as progress:
@@ -290,7 +290,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare runs: their settings, how their losses ended, speed and memory."""
-    from moola.training.compare import compare_runs
+    from moola.runs.compare import compare_runs
 
     comparison = compare_runs(runs, against)
     if json:
@@ -307,7 +307,7 @@ def _stores(feature_dir: list[str] | None, data: list[str] | None, silent: bool)
         raise ConfigError("feature_dir", "is missing; give a store that moola build-features made")
     if feature_dir:
         return feature_dir
-    from moola.cache import cached_store
+    from moola.store.cache import cached_store
 
     assert data is not None
     store = cached_store(data[0] if len(data) == 1 else data)

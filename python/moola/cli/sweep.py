@@ -98,7 +98,7 @@ def sweep(
 
     Inner folds select, outer folds report: the score that is printed is of windows that the selection has not seen.
     """
-    from moola.classifier import JadeClassifier
+    from moola.estimators.jade import JadeClassifier
     from moola.labels import LabelledWindows
     from moola.models.weights import FeatureIdentity
     from moola.sweep import sweep
@@ -106,7 +106,7 @@ def sweep(
     windows = LabelledWindows.load(labels)
     seen, notes = None, list[str]()
     if encoder is not None:
-        from moola.validation.seen import seen_windows
+        from moola.validation.seen_bars import seen_windows
 
         seen = seen_windows(encoder, windows, feature_dir, say=notes.append)
 

@@ -19,7 +19,7 @@ from moola.errors import ConfigError
 if TYPE_CHECKING:
     from moola.evaluation.report import Evaluation
     from moola.labels.windows import LabelledWindows
-    from moola.validation.luck import Luck
+    from moola.validation.permutation import Luck
     from moola.validation.records import CrossValidation
 
 __all__ = ["cross_validate", "ensemble", "evaluate", "stack"]
@@ -137,7 +137,7 @@ def stack(
     json: Json = False,
 ) -> None:
     """Combine models of different kinds, by one fitted on out-of-fold predictions; all kinds by default."""
-    from moola.members import KINDS
+    from moola.estimators import KINDS
     from moola.validation import stack
 
     asked = _Asked.of(labels, member or list(KINDS), settings, encoder, feature_dir, seed, device)
@@ -204,7 +204,7 @@ def ensemble(
 
 
 def _combine(runs: Sequence[str], output: str, seed: int, started: float, json: bool) -> None:
-    from moola.ensembles import combine_runs
+    from moola.prediction.ensembles import combine_runs
 
     made = combine_runs(runs, output, seed=seed)
     took = time.perf_counter() - started
@@ -297,7 +297,7 @@ def _homes(paths: Sequence[str]) -> list[tuple[str, str]]:
 
 def _refuse_what_stands_there(output: str) -> None:
     """Before the fits rather than after them. What can be written stays as it is."""
-    from moola.training.runs import new_directory
+    from moola.runs.directory import new_directory
 
     there = Path(output).exists()
     directory = new_directory(output)
@@ -329,8 +329,8 @@ class _Asked(NamedTuple):
     ) -> _Asked:
         import numpy as np
 
+        from moola.estimators import KINDS
         from moola.labels import LabelledWindows, together
-        from moola.members import KINDS
 
         windows = LabelledWindows.load(labels)
         other: dict[str, LabelledWindows] = {}
@@ -395,8 +395,8 @@ def _rebuilt(
     record: Mapping[str, Any], with_windows: bool = True
 ) -> tuple[dict[str, Any], dict[str, LabelledWindows]]:
     """Estimators from what is written of them, those from scratch too, and the windows of those with their own."""
+    from moola.estimators import make_member
     from moola.labels import LabelledWindows
-    from moola.members import make_member
     from moola.validation.cross_validation import with_scratch
 
     members = {
@@ -458,9 +458,9 @@ def _luck(
     json: bool,
 ) -> dict[str, Luck]:
     """Of each model what shuffled labels give, or why that cannot be had."""
-    from moola.evaluation.null import movable
+    from moola.evaluation.permutation import movable
     from moola.validation.ensembles import ENSEMBLE
-    from moola.validation.luck import Luck, lucks_of
+    from moola.validation.permutation import Luck, lucks_of
     from moola.validation.stacks import STACK
 
     try:
@@ -482,7 +482,7 @@ def _luck(
         n_jobs=jobs,
         report=None if json else lambda text: print(f"{text} …", file=sys.stderr, flush=True),
     )
-    why = "labels were not shuffled: what made this model was not recorded; see moola.validation.luck.luck_of"
+    why = "labels were not shuffled: what made this model was not recorded; see moola.validation.permutation.luck_of"
     return luck | {name: Luck({}, why) for name in models if name not in luck}
 
 

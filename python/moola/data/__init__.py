@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from moola.lazy import lazy_names
+from moola.files.lazy import lazy_names
 
 if importlib.util.find_spec("torch") is None:
     raise ImportError(

@@ -19,9 +19,11 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from moola import _core
 from moola.errors import ConfigError, DamagedStoreError
-from moola.layout import METADATA, SPLITS
-from moola.splits import NAMES, window_pieces
-from moola.store import FeatureStore
+from moola.settings.whole_numbers import whole_number
+from moola.store.layout import METADATA, SPLITS
+from moola.store.reader import FeatureStore
+from moola.store.split_options import NAMES
+from moola.store.windows import window_pieces
 
 __all__ = ["FastWindowedDataset", "StorePath", "WindowBatch", "WindowPlaces", "open_stores", "whole_number"]
 
@@ -34,8 +36,6 @@ Window: TypeAlias = tuple[Tensor, Tensor, Tensor]
 BatchArrays: TypeAlias = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]
 
 MASK_STRATEGIES = ("random", "patch")
-
-_LARGEST = (1 << 63) - 1
 
 
 class WindowBatch(Sequence[Window]):
@@ -381,19 +381,6 @@ def open_stores(feature_dir: StorePath | Sequence[StorePath]) -> list[FeatureSto
     if not stores:
         raise ConfigError("feature_dir", "is empty; give a feature store, or several")
     return stores
-
-
-def whole_number(name: str, value: object, least: int) -> int:
-    """The value as an int of at least this much, and of 63 bits. Raises `ConfigError` for anything else."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ConfigError(name, f"{value!r} is not a whole number; give one from {least} on") from None
-    if not least <= number <= _LARGEST:
-        raise ConfigError(name, f"{value!r} is out of range; give a whole number from {least} to 2⁶³ − 1")
-    return number
 
 
 def as_arrays(batch: Window) -> BatchArrays:

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moola.cores import usable_cores
-from moola.data.dataset import FastWindowedDataset, as_arrays, whole_number
+from moola.data.dataset import FastWindowedDataset, as_arrays
 from moola.data.masks import draw_masks
 from moola.data.order import Shares, WindowOrder
 from moola.errors import ConfigError, StateError
+from moola.files.cores import usable_cores
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["DeviceWindowLoader"]
 

@@ -61,8 +61,9 @@ def create_fast_dataloaders(
 
     The other arguments are those of `moola.FastWindowedDataset`, and so are the errors.
     """
-    from moola.data.dataset import FastWindowedDataset, open_stores, whole_number
+    from moola.data.dataset import FastWindowedDataset, open_stores
     from moola.data.device import DeviceWindowLoader
+    from moola.settings.whole_numbers import whole_number
 
     whole_number("num_workers", num_workers, 0)
     seed = secrets.randbits(63) if seed is None else seed

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, SkipValidation, model_validator
 
 from moola import _core
-from moola.build import build_features
-from moola.config import FeatureConfig, parse_config, read_yaml
 from moola.data.fast_windowed_loader import Loaders, create_fast_dataloaders
 from moola.errors import ConfigError
-from moola.splits import SplitOptions
+from moola.settings.features import FeatureConfig
+from moola.settings.sections import parse_config
+from moola.settings.yaml import read_yaml
+from moola.store.build import build_features
+from moola.store.split_options import SplitOptions
 
 if TYPE_CHECKING:
     import torch

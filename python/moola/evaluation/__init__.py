@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moola.lazy import lazy_names
+from moola.files.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from moola.evaluation.fold_predictions import out_of_fold as out_of_fold
     from moola.evaluation.intervals import bootstrap as bootstrap
     from moola.evaluation.intervals import paired_differences as paired_differences
     from moola.evaluation.metrics import scores as scores
-    from moola.evaluation.null import permutation_null as permutation_null
-    from moola.evaluation.out_of_fold import out_of_fold as out_of_fold
     from moola.evaluation.outcomes import Predictions as Predictions
     from moola.evaluation.outcomes import Truth as Truth
+    from moola.evaluation.permutation import permutation_null as permutation_null
     from moola.evaluation.report import Evaluation as Evaluation
     from moola.evaluation.report import evaluate as evaluate
 
@@ -26,9 +26,9 @@ _HOMES = {
     "Truth": "moola.evaluation.outcomes",
     "bootstrap": "moola.evaluation.intervals",
     "evaluate": "moola.evaluation.report",
-    "out_of_fold": "moola.evaluation.out_of_fold",
+    "out_of_fold": "moola.evaluation.fold_predictions",
     "paired_differences": "moola.evaluation.intervals",
-    "permutation_null": "moola.evaluation.null",
+    "permutation_null": "moola.evaluation.permutation",
     "scores": "moola.evaluation.metrics",
 }
 

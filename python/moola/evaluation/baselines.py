@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from moola.errors import ConfigError
-from moola.evaluation.out_of_fold import out_of_fold
+from moola.evaluation.fold_predictions import out_of_fold
 from moola.evaluation.outcomes import NO_SPAN, Flags, Floats, Numbers, Predictions, Truth
 
 __all__ = [
@@ -262,7 +262,7 @@ def baseline_predictions(
     """What each baseline says out of fold, by the name it has in reports: what belongs beside every model.
 
     The mean span is there where windows have spans. Guesses are drawn 20 times, from `seed` on. Arguments and
-    errors are those of :func:`moola.evaluation.out_of_fold.out_of_fold`.
+    errors are those of :func:`moola.evaluation.fold_predictions.out_of_fold`.
     """
     folds = list(splits)
     guesses = [StratifiedGuess(seed + i) for i in range(GUESSES)]

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from moola.errors import ConfigError
 from moola.evaluation.calibration import reliability_curve
 from moola.evaluation.metrics import CALIBRATION_BINS, HIT_TOLERANCE, METRICS, scores
-from moola.evaluation.null import Null
 from moola.evaluation.outcomes import Predictions, Truth
+from moola.evaluation.permutation import Null
 
 __all__ = ["confusion_matrix", "null_histogram", "reliability_diagram", "save_png", "spans_against_truth"]
 

@@ -4,7 +4,7 @@ Three ways, for they catch different things. *Provenance*: whatever is fitted ca
 and refuses to be scored on them. *A probe*: a model that remembers and does nothing else is run in place of the
 real one, and must not recognise a window. *Blindness*: when what should be unknown is changed, no bit of a
 prediction may change; this catches what nobody recorded, such as a scaler fitted on all. That train and test share
-no bar is checked by :func:`moola.splitters.assert_no_shared_bars`.
+no bar is checked by :func:`moola.folds.shared_bars.assert_no_shared_bars`.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def assert_nothing_remembered(cross_predict: Callable[[Any], Predictions], *, ru
     >>> series = rng.normal(size=(60, 4))
     >>> X = np.stack([series[at : at + 20] for at in (0, 10, 30, 40)])
     >>> truth = Truth([0, 1, 1, 0])
-    >>> from moola.evaluation.out_of_fold import out_of_fold
+    >>> from moola.evaluation.fold_predictions import out_of_fold
     >>> apart = [([2, 3], [0, 1]), ([0, 1], [2, 3])]
     >>> assert_nothing_remembered(lambda probe: out_of_fold(probe, X, truth, apart))
     >>> mixed = [([1, 3], [0, 2]), ([0, 2], [1, 3])]

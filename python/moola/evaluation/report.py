@@ -18,8 +18,8 @@ from moola.evaluation.intervals import (
     over_repeats,
 )
 from moola.evaluation.metrics import METRICS, Metric, scores
-from moola.evaluation.null import Null, orders
 from moola.evaluation.outcomes import Predictions, Truth, as_repeats
+from moola.evaluation.permutation import Null, orders
 
 __all__ = ["Apart", "Evaluation", "evaluate"]
 
@@ -169,7 +169,7 @@ def evaluate(
         model: What it is called.
         baselines: What to set beside it, by name: :func:`moola.evaluation.baselines.baseline_predictions`, and the same
             model from scratch. They are cross-validated with the same folds.
-        null: What :func:`moola.evaluation.null.permutation_null` gave.
+        null: What :func:`moola.evaluation.permutation.permutation_null` gave.
         calibrated: The model's predictions with the probabilities that
             :func:`moola.evaluation.calibration.cross_fitted` made of them.
         seed: Of the resamples.

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moola import _core
-from moola.bars import MAX_SAMPLES
+from moola.bars.formats.inputs import Input, is_type, nulls_of, values_of
+from moola.bars.source import MAX_SAMPLES
 from moola.errors import InputError
-from moola.formats import Input, is_type, nulls_of, values_of
 from moola.labels.overlaps import hash_bars
 from moola.labels.table import WINDOWS_AT_A_TIME
 

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moola import _core
-from moola.build import PARAMETERS, describe_features
-from moola.cores import usable_cores
+from moola.files.cores import usable_cores
 from moola.labels.nested import NestedBars
 from moola.labels.overlaps import group_bars, group_overlaps, join_groups, same_windows
 from moola.labels.refusals import Refusals
@@ -21,9 +20,10 @@ from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable
 from moola.labels.windows import LabelledWindows, check_length
+from moola.settings.feature_sets import PARAMETERS, describe_features
 
 if TYPE_CHECKING:
-    from moola.config import FeatureConfig
+    from moola.settings.features import FeatureConfig
 
 __all__ = ["read_raw_windows"]
 
@@ -146,7 +146,7 @@ def _settings(
     config: FeatureConfig | Mapping[str, Any] | None,
 ) -> Settings:
     """The engine's parameters, with the warm-up of raw windows where the configuration does not name one."""
-    from moola.config import feature_config
+    from moola.settings.features import feature_config
 
     settings = feature_config(config or {})
     if "warmup_bars" not in settings.model_fields_set:
@@ -202,7 +202,7 @@ def _spans(table: LabelTable, refusals: Refusals, length: int) -> Numbers:
 
 
 def _nanoseconds(bar_interval: str | int | timedelta) -> int:
-    from moola.config import parse_duration
+    from moola.settings.durations import parse_duration
 
     return parse_duration(bar_interval, "bar_interval")
 

@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moola import _core
-from moola.bars import parse_names
-from moola.clocks import EPOCH_FIRST
-from moola.errors import ConfigError, format_time
+from moola.bars.options import parse_names
+from moola.bars.times import EPOCH_FIRST
+from moola.errors import ConfigError
+from moola.errors.base import format_time
 from moola.labels.overlaps import group_overlaps
 from moola.labels.refusals import Refusals
 from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable, are_times
 from moola.labels.windows import LabelledWindows, check_length
-from moola.splits import NAMES
-from moola.store import FeatureStore
+from moola.store.reader import FeatureStore
+from moola.store.split_options import NAMES
 
 __all__ = ["read_labels"]
 

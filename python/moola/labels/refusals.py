@@ -8,9 +8,10 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from moola.bars import MAX_SAMPLES
+from moola.bars.formats.csv import CsvInput, LineFinder
+from moola.bars.formats.inputs import Input
+from moola.bars.source import MAX_SAMPLES
 from moola.errors import ConfigError, LabelError, LabelProblem
-from moola.formats import CsvInput, Input, LineFinder
 
 __all__ = ["Refusals", "check_folds"]
 

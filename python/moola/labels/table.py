@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moola import _core
-from moola.bars import ReadOptions, parse_columns
-from moola.clocks import EPOCH_FIRST, Clock, texts_of, whole_numbers
-from moola.columns import ALIASES, Layout, find_column, listed, named_columns, no_zone
-from moola.formats import Input, StreamInput, is_temporal, is_text, is_type, open_file, text_of
+from moola.bars.columns import Layout, find_column, listed, named_columns, no_zone
+from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type, text_of
+from moola.bars.formats.opening import open_file
+from moola.bars.formats.stream import StreamInput
+from moola.bars.options import ReadOptions, parse_columns
+from moola.bars.roles import ALIASES
+from moola.bars.times import EPOCH_FIRST, Clock, texts_of, whole_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

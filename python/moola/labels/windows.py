@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError, InputError, InputMissingError
+from moola.files.publishing import write_file
 from moola.labels.overlaps import join_groups
-from moola.layout import parse_json
-from moola.publish import write_file
-from moola.splits import NAMES
+from moola.store.layout import parse_json
+from moola.store.split_options import NAMES
 
 __all__ = ["LabelledWindows", "check_length", "together"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from moola.lazy import lazy_names
+from moola.files.lazy import lazy_names
 
 if importlib.util.find_spec("torch") is None:
     raise ImportError(
@@ -15,8 +15,6 @@ if importlib.util.find_spec("torch") is None:
     )
 
 if TYPE_CHECKING:
-    from moola.models.config import Config as Config
-    from moola.models.config import load_config as load_config
     from moola.models.encoder import Encoder as Encoder
     from moola.models.encoder import pool as pool
     from moola.models.jade import Jade as Jade
@@ -29,10 +27,12 @@ if TYPE_CHECKING:
     from moola.models.spans import encode_spans as encode_spans
     from moola.models.spans import most_likely_spans as most_likely_spans
     from moola.models.weights import FeatureIdentity as FeatureIdentity
+    from moola.settings.models import Config as Config
+    from moola.settings.models import load_config as load_config
 
 # Imported when first used: reading a configuration need not wait for torch.
 _HOMES = {
-    "Config": "moola.models.config",
+    "Config": "moola.settings.models",
     "Encoder": "moola.models.encoder",
     "FeatureIdentity": "moola.models.weights",
     "Jade": "moola.models.jade",
@@ -41,7 +41,7 @@ _HOMES = {
     "build_model": "moola.models.jade",
     "decode_spans": "moola.models.spans",
     "encode_spans": "moola.models.spans",
-    "load_config": "moola.models.config",
+    "load_config": "moola.settings.models",
     "load_encoder": "moola.models.loading",
     "load_model": "moola.models.loading",
     "most_likely_spans": "moola.models.spans",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from moola.errors import FeatureMismatchError
-from moola.inspection import format_duration
 from moola.labels.windows import LabelledWindows
-from moola.store import FeatureStore
+from moola.store.inspect.durations import format_duration
+from moola.store.reader import FeatureStore
 
 __all__ = ["BarIdentity"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from moola.models.config import Architecture
 from moola.models.dropout import Dropout
 from moola.models.spans import visible_stretch
+from moola.settings.models import Architecture
 
 if TYPE_CHECKING:
     from moola.models.weights import Origin
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
 
     Args:
         input_size: D, columns of the input.
-        architecture: Its shape, see :class:`moola.models.config.Architecture`.
+        architecture: Its shape, see :class:`moola.settings.models.Architecture`.
     """
 
     shift: Tensor

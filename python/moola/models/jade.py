@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from moola.config import parse_config
-from moola.models.config import Architecture, Config, ModelConfig, load_config
 from moola.models.dropout import Dropout
 from moola.models.encoder import Encoder, pool
 from moola.models.spans import decode_spans, most_likely_spans
+from moola.settings.models import Architecture, Config, ModelConfig, load_config
+from moola.settings.sections import parse_config
 
 if TYPE_CHECKING:
     from moola.models.weights import Origin
@@ -50,7 +50,7 @@ class Jade(nn.Module):
 
     Args:
         input_size: D, columns of the input.
-        architecture: Names and values of :class:`moola.models.config.Architecture`, such as `hidden_size=96`; the
+        architecture: Names and values of :class:`moola.settings.models.Architecture`, such as `hidden_size=96`; the
             defaults are those of `jade`.
 
     Raises `ConfigError`, which names the parameter.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from moola.models.config import ModelConfig
 from moola.models.jade import build_model
+from moola.settings.models import ModelConfig
 
 __all__ = ["ModelSummary", "summarise"]
 

@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from moola.build import describe_features
 from moola.errors import FeatureMismatchError, WeightsError
+from moola.files.publishing import write_file
 from moola.models.bar_identity import BarIdentity
-from moola.models.config import ModelConfig
-from moola.publish import write_file
-from moola.store import FeatureStore
+from moola.settings.feature_sets import describe_features
+from moola.settings.models import ModelConfig
+from moola.store.reader import FeatureStore
 
 if TYPE_CHECKING:
     from moola.labels.windows import LabelledWindows

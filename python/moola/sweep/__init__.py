@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moola.lazy import lazy_names
+from moola.files.lazy import lazy_names
 
 if TYPE_CHECKING:
     from moola.sweep.nested import SweepResult as SweepResult

@@ -30,29 +30,29 @@ from optuna.trial import TrialState
 from sklearn.base import clone
 from torch import nn
 
-from moola.data.dataset import whole_number
 from moola.errors import ConfigError, NotFiniteError, RunError
 from moola.evaluation.baselines import baseline_predictions
+from moola.evaluation.fold_predictions import fit_predict, fold_numbers
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.metrics import METRICS, scores
-from moola.evaluation.null import PERMUTATIONS, Null, permutation_null
-from moola.evaluation.out_of_fold import fit_predict, fold_numbers
 from moola.evaluation.outcomes import Numbers, Predictions, Truth
+from moola.evaluation.permutation import PERMUTATIONS, Null, permutation_null
 from moola.evaluation.report import Evaluation, evaluate
-from moola.gates import EVALUATION
+from moola.files.publishing import UNFINISHED
+from moola.finetuning.permutation import told
+from moola.folds.dealing import StorePath, TrainTest, purged_folds
 from moola.labels.windows import LabelledWindows
-from moola.models.config import load_config
 from moola.models.weights import digest_of, load_weights, weights_path
-from moola.publish import UNFINISHED
+from moola.runs.directory import RESULT, flat, read_record, write_metrics, write_record
+from moola.runs.gates import EVALUATION
+from moola.settings.models import load_config
+from moola.settings.whole_numbers import whole_number
 from moola.sweep.space import Space, Values, build_candidate, read_space
 from moola.sweep.trials import LOCK, Claim, Studies, Worker, locked
-from moola.training.chance import told
-from moola.training.runs import RESULT, flat, read_record, write_metrics, write_record
 from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.encoders import check_encoders
-from moola.validation.folds import StorePath, TrainTest, purged_folds
-from moola.validation.luck import DEAR_PERMUTATIONS, HEADS_ALONE, frozen, is_dear
 from moola.validation.monitoring import monitored
+from moola.validation.permutation import DEAR_PERMUTATIONS, HEADS_ALONE, frozen, is_dear
 from moola.validation.records import truth_of
 
 __all__ = ["SWEEP", "Selection", "SweepResult", "sweep"]
@@ -154,7 +154,7 @@ def sweep(
         estimator: What to find settings for, :class:`moola.JadeClassifier` unless given.
         folds: Outer folds, which report.
         inner_folds: Folds of each selection, within an outer fold's training part.
-        embargo, store: As for :func:`moola.validation.folds.purged_folds`, which makes both kinds of folds.
+        embargo, store: As for :func:`moola.folds.dealing.purged_folds`, which makes both kinds of folds.
         seen: `[n]` bool, of which windows the estimator's encoder was pre-trained on bars.
         scratch: False leaves out what was chosen without its encoder, where there is one.
         permutations: Shuffles of the labels, each of which takes `folds` fits; 0 for none. Unless given, 20 for
@@ -171,7 +171,7 @@ def sweep(
     trials = whole_number("trials", trials, 1)
     seed = whole_number("seed", seed, 0)
     if estimator is None:
-        from moola.classifier import JadeClassifier
+        from moola.estimators.jade import JadeClassifier
 
         estimator = JadeClassifier(seed=seed)
     space.check_for(estimator)

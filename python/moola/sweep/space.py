@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from optuna import Trial
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from moola.config import parse_config, read_yaml
 from moola.errors import ConfigError
 from moola.evaluation.metrics import METRICS, Metric
-from moola.models.config import load_config
+from moola.settings.models import load_config
+from moola.settings.sections import parse_config
+from moola.settings.yaml import read_yaml
 
 __all__ = ["Choices", "Range", "Space", "build_candidate", "read_space"]
 
@@ -155,7 +156,7 @@ def read_space(space: Space | Mapping[str, Any] | str | os.PathLike[str]) -> Spa
 
 def _path_of(space: str | os.PathLike[str]) -> Path:
     """The file that is meant. Raises `ConfigError`, naming those that come with moola, where there is none."""
-    path, shipped = Path(space), resources.files("moola") / "configs" / "sweep"
+    path, shipped = Path(space), resources.files("moola") / "settings" / "configs" / "sweep"
     if path.exists():
         return path
     names = sorted(entry.name for entry in shipped.iterdir() if entry.name.endswith(".yaml"))

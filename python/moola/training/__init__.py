@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moola.lazy import lazy_names
+from moola.files.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from moola.training.pretrain import PretrainResult as PretrainResult
-    from moola.training.pretrain import pretrain as pretrain
+    from moola.training.pretraining import PretrainResult as PretrainResult
+    from moola.training.pretraining import pretrain as pretrain
     from moola.training.progress import TrainingProgress as TrainingProgress
 
 # Imported when first used: comparing runs need not wait for torch.
 _HOMES = {
-    "PretrainResult": "moola.training.pretrain",
+    "PretrainResult": "moola.training.pretraining",
     "TrainingProgress": "moola.training.progress",
-    "pretrain": "moola.training.pretrain",
+    "pretrain": "moola.training.pretraining",
 }
 
 __all__ = ["PretrainResult", "TrainingProgress", "pretrain"]

@@ -12,10 +12,10 @@ import torch
 from matplotlib.figure import Figure
 
 from moola.data.dataset import FastWindowedDataset
-from moola.publish import write_file
+from moola.files.publishing import write_file
+from moola.runs.directory import read_metrics
 from moola.training.objective import load_autoencoder
 from moola.training.predictors import interpolate
-from moola.training.runs import read_metrics
 
 __all__ = ["draw_losses", "draw_reconstructions"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from moola.training.devices import Placement
+from moola.devices.placement import Placement
 
 __all__ = ["Stopwatch", "TrainingProgress"]
 

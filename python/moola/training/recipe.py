@@ -11,16 +11,18 @@ from joblib import delayed
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from moola.devices.ranks import in_order
+from moola.devices.threads import one_thread
 from moola.errors import SplitError
 from moola.evaluation.leaks import FittedOn
-from moola.models.config import Config
 from moola.models.encoder import Encoder
 from moola.models.jade import Jade
-from moola.training.finetune import EpochRecord, Examples, FitResult, augmentation_for, fit_jade, new_model
-from moola.training.held_out import FoldLogits
-from moola.training.inputs import standardise_kept
-from moola.training.parallel import in_order
-from moola.training.threads import one_thread
+from moola.models.training_bars import standardise_kept
+from moola.runs.out_of_fold import FoldLogits
+from moola.settings.models import Config
+from moola.training.examples import Examples
+from moola.training.fitting import EpochRecord, FitResult, augmentation_for, fit_jade
+from moola.training.new_model import new_model
 
 __all__ = ["FoldOutcome", "Folds", "Recipe", "joined", "stratified_folds", "without_fold"]
 

@@ -15,12 +15,12 @@ from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.calibration import TemperatureScaling, cross_fitted, log_probabilities
 from moola.evaluation.intervals import Resamples
-from moola.evaluation.null import Null
 from moola.evaluation.outcomes import Predictions
+from moola.evaluation.permutation import Null
 from moola.evaluation.report import Evaluation, evaluate
-from moola.training.runs import read_record, write_record
+from moola.runs.directory import read_record, write_record
 from moola.validation.dropout import DRAWS
-from moola.validation.luck import Luck
+from moola.validation.permutation import Luck
 from moola.validation.records import CrossValidation
 
 __all__ = [
@@ -73,7 +73,7 @@ def assess(
     Args:
         model: Its name among `validation.members`.
         baselines: What :func:`baselines_of` gave; it is asked unless given.
-        luck: What :func:`moola.validation.luck.luck_of` gave, or :func:`kept_luck`.
+        luck: What :func:`moola.validation.permutation.luck_of` gave, or :func:`kept_luck`.
         resamples: Of `validation.truth`, where several models are assessed: each is then resampled once. Drawn with
             `seed` unless given.
         seed: Of guesses and resamples.

@@ -7,13 +7,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from moola.data.dataset import whole_number
 from moola.errors import ConfigError
-from moola.evaluation.out_of_fold import check_splits
+from moola.evaluation.fold_predictions import check_splits
+from moola.folds.dealing import StorePath, TrainTest, check_purged, purged_folds
 from moola.labels.windows import LabelledWindows, together
+from moola.settings.whole_numbers import whole_number
 from moola.validation.encoders import check_encoders
 from moola.validation.fits import Fit, Report, check_members, joined, run_fits, seeded
-from moola.validation.folds import StorePath, TrainTest, check_purged, purged_folds
 from moola.validation.records import CrossValidation, truth_of
 
 __all__ = ["FROM_SCRATCH", "cross_validate", "repeated_folds", "with_scratch"]
@@ -45,7 +45,7 @@ def cross_validate(
 
     Args:
         windows: Labelled windows.
-        members: Unfitted estimators by name, such as :func:`moola.members.make_member` makes.
+        members: Unfitted estimators by name, such as :func:`moola.estimators.make_member` makes.
         folds, seed, embargo, store: As of :func:`moola.validation.purged_folds`.
         repeats: How many times.
         splits: Folds by repeat, in place of those.

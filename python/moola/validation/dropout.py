@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from moola.devices.threads import one_thread
 from moola.errors import ConfigError
 from moola.models.dropout import Dropout, seed_dropout
-from moola.training.threads import one_thread
 
 __all__ = ["DRAWS", "DropoutSpread", "dropout_spread", "has_dropout"]
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from moola.errors import ConfigError
+from moola.estimators.kinds import KINDS
+from moola.folds.dealing import StorePath, open_labelled_store
 from moola.labels.windows import LabelledWindows
-from moola.members.kinds import KINDS
-from moola.models.config import ModelConfig, load_config
 from moola.models.encoder import Encoder
 from moola.models.loading import load_encoder
 from moola.models.weights import FeatureIdentity
-from moola.training.finetune import check_shape
-from moola.validation.folds import StorePath, open_labelled_store
+from moola.settings.models import ModelConfig, load_config
+from moola.training.new_model import check_shape
 
 __all__ = ["assign_encoders", "check_encoders", "model_of"]
 
@@ -28,7 +28,7 @@ def assign_encoders(
         given: Each a run, which goes to those members of Jade whose shape its encoder has, or `KIND=RUN`, to those of a
             kind.
         members: Estimators by name.
-        kinds: By member's name, a name of :data:`moola.members.KINDS`.
+        kinds: By member's name, a name of :data:`moola.estimators.KINDS`.
 
     Raises `ConfigError` for a run that no member, or not the one that is named, can start from, and for two that one
     member would, and `WeightsError`.

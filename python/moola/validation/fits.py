@@ -11,15 +11,15 @@ from joblib import delayed
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from moola.devices.ranks import in_order
+from moola.devices.threads import one_thread
 from moola.errors import ConfigError
+from moola.evaluation.fold_predictions import fit_predict
 from moola.evaluation.leaks import FittedOn
-from moola.evaluation.out_of_fold import fit_predict
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.folds.dealing import TrainTest
 from moola.labels.windows import LabelledWindows
-from moola.training.parallel import in_order
-from moola.training.threads import one_thread
 from moola.validation.dropout import dropout_spread, has_dropout
-from moola.validation.folds import TrainTest
 from moola.validation.monitoring import monitored
 from moola.validation.records import OutOfFold
 

@@ -11,7 +11,7 @@ __all__ = ["monitored", "of_several"]
 
 
 def monitored(fitted: Any, windows: int) -> dict[str, Any]:
-    """Of a fitted network, what :meth:`moola.training.finetune.FitResult.record` has, and how many parameters it has.
+    """Of a fitted network, what :meth:`moola.training.fitting.FitResult.record` has, and how many parameters it has.
 
     Args:
         fitted: A network that records its epochs, in `model_` and `result_`; of any other model nothing is known.

@@ -15,10 +15,17 @@ from moola.errors import ConfigError, LeakError, RunError
 from moola.evaluation.calibration import log_probabilities
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.files.publishing import replacing_file
+from moola.folds.dealing import TrainTest
 from moola.labels.windows import LabelledWindows
-from moola.publish import replacing_file
-from moola.training.runs import METRICS, new_directory, read_metrics, read_record, write_metrics, write_record
-from moola.validation.folds import TrainTest
+from moola.runs.directory import (
+    METRICS,
+    new_directory,
+    read_metrics,
+    read_record,
+    write_metrics,
+    write_record,
+)
 
 __all__ = ["LABELS", "PREDICTIONS", "RECORD", "CrossValidation", "OutOfFold", "beside", "truth_of"]
 

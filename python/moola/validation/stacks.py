@@ -11,14 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from moola.errors import ConfigError
-from moola.evaluation.out_of_fold import check_splits
+from moola.evaluation.fold_predictions import check_splits
 from moola.evaluation.outcomes import Floats, Numbers, Predictions
+from moola.folds.dealing import StorePath, TrainTest, check_purged, purged_folds
 from moola.labels.windows import LabelledWindows, together
 from moola.validation.cross_validation import repeated_folds, with_scratch
 from moola.validation.encoders import check_encoders
 from moola.validation.ensembles import mean_spans
 from moola.validation.fits import Fit, Report, Said, check_members, joined, run_fits, seeded
-from moola.validation.folds import StorePath, TrainTest, check_purged, purged_folds
 from moola.validation.monitoring import of_several
 from moola.validation.records import CrossValidation, OutOfFold, truth_of
 

@@ -70,7 +70,7 @@ impl Staging {
         }
         if !inner.is_published() {
             // An OSError about one of the files becomes one about the store, which says what to do.
-            let explain = py.import("moola.publish")?.getattr("explain")?;
+            let explain = py.import("moola.files.publishing")?.getattr("explain")?;
             let explained = explain.call1((error.value(py), inner.path(), inner.store()))?;
             if !explained.is(error.value(py)) {
                 let explained = PyErr::from_value(explained);

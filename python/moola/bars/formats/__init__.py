@@ -1,0 +1,1 @@
+"""Inputs of bars, one file a format, all with the interface of `Input`."""

@@ -1,0 +1,256 @@
+"""Bars from CSV and other delimited text: separator, decimal mark, header, line numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moola.bars.formats.files import FileInput
+from moola.bars.formats.inputs import is_type
+from moola.bars.formats.kinds import foreign_kind, kind_of
+from moola.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CsvInput"]
+
+
+class CsvInput(FileInput):
+    """Text with a column between every two commas, semicolons or tabs; perhaps compressed."""
+
+    def __init__(self, path: Path, compression: str | None, contents: str = "bars") -> None:
+        self._compression = compression
+        super().__init__(path, contents)
+
+    def open(self) -> Any:
+        """The text as a stream of bytes."""
+        import pyarrow as pa
+
+        file = pa.OSFile(str(self.path))
+        return pa.CompressedInputStream(file, self._compression) if self._compression else file
+
+    def prepare(self) -> None:
+        with self.open() as stream:
+            sample = stream.read(_SAMPLE_BYTES)
+        kind, what = kind_of(sample)
+        if kind != "csv":
+            raise foreign_kind(
+                str(self.path), what or f"{self._compression}-compressed {kind}", self.contents
+            )
+        whole = len(sample) < _SAMPLE_BYTES
+        try:
+            text = sample.decode("utf-8-sig", errors="strict" if whole else "ignore")
+        except UnicodeDecodeError:
+            # Prices and times are ASCII in any case; only names suffer.
+            text = sample.decode("utf-8-sig", errors="replace")
+        if not text.strip():
+            raise self.refusal("is empty", "Leave it out, or check how it was made")
+        first = next(line for line in text.splitlines() if line.strip())
+        self.delimiter = _delimiter(first)
+        self.first_line = first if len(first) <= 80 else f"{first[:80]}…"
+        lines = _Lines(io.StringIO(text, newline=""))
+        rows = csv.reader(lines, delimiter=self.delimiter)
+        cells = next(row for row in rows if row)
+        self.headerless = any(_is_number(cell.replace(",", ".")) for cell in cells)
+        if self.headerless:
+            self.names = [str(i) for i in range(len(cells))]
+            self.header_bytes = 3 if sample.startswith(b"\xef\xbb\xbf") else 0
+        else:
+            self.names = [cell.strip() for cell in cells]
+            self.header_bytes = _bytes_of_lines(sample, lines.taken)
+        self.header_lines = 0 if self.headerless else lines.taken
+        first_rows = [cells] if self.headerless else []
+        with suppress(csv.Error):
+            first_rows += islice(rows, 1000)
+        if not any(first_rows):
+            raise self.refusal(
+                f"holds no {self.contents}, only a header", "Leave it out, or check how it was made"
+            )
+        self._samples = [row for row in first_rows if len(row) == len(cells)]
+        self._decimal_comma = self.delimiter != "," and any(
+            _DECIMAL_COMMA.fullmatch(cell.strip()) for row in self._samples for cell in row
+        )
+
+    def first_texts(self, column: int) -> list[str]:
+        return [text for row in self._samples if (text := row[column].strip())]
+
+    def _stream(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        """Record batches with `numbers` as float64 and the rest as bytes."""
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        stream = self.open()
+        stream.read(self.header_bytes)
+        # Every column is known by its number: names may be absent, or occur twice.
+        wanted = [str(column) for column in columns]
+        types = dict.fromkeys(wanted, pa.binary())
+        types |= {str(column): pa.float64() for column in numbers}
+        types |= {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in names}
+        yield from arrow_csv.open_csv(
+            stream,
+            read_options=arrow_csv.ReadOptions(
+                column_names=[str(i) for i in range(len(self.names))], block_size=_CSV_BLOCK
+            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=types, include_columns=wanted, decimal_point="," if self._decimal_comma else "."
+            ),
+        )
+
+    def batches(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        import pyarrow as pa
+
+        done = 0
+        try:
+            for raw in self._stream(columns, numbers, names):
+                yield raw
+                done += raw.num_rows
+            return
+        except pa.ArrowInvalid as error:
+            if "conversion error" not in str(error):
+                raise
+        # Some cell is no number. To name every such cell, the rest is read as text.
+        for raw in self._stream(columns, (), names):
+            if done < raw.num_rows:
+                yield raw.slice(done)
+            done = max(0, done - raw.num_rows)
+
+    def floats(self, column: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+        if is_type("floating", column.type):
+            return super().floats(column)
+        values = np.full(len(column), np.nan)
+        bad = np.zeros(len(column), np.bool_)
+        for i, cell in enumerate(column.to_pylist()):
+            text = cell.decode(errors="replace").strip()
+            if self._decimal_comma:
+                text = text.replace(",", ".")
+            if text in _NO_VALUE:
+                continue
+            if _is_number(text):
+                values[i] = float(text)
+            else:
+                bad[i] = True
+        return values, bad if bad.any() else None
+
+    def rows_with_lines(self) -> Iterator[tuple[list[str], int]]:
+        """Every row, the header excepted, with the line on which it starts, counted from 1."""
+        with self.open() as stream:
+            lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline=""))
+            for _ in range(self.header_lines):
+                next(lines)
+            rows = csv.reader(lines, delimiter=self.delimiter)
+            while True:
+                before = lines.taken
+                row = next(rows, None)
+                if row is None:
+                    return
+                if row:
+                    yield row, before + 1
+
+    def damage(self, error: Exception) -> InputError:
+        if "CSV parse error" in str(error) or "straddling" in str(error):
+            for i, (row, line) in enumerate(self.rows_with_lines()):
+                if self.stopped():
+                    break
+                if len(row) != len(self.names):
+                    return self.refusal(
+                        f"row {i + 1:,} (line {line:,}) has {len(row)} fields, not {len(self.names)}: "
+                        f"{self.delimiter.join(row)[:80]!r}",
+                        "Repair the source; a download cut short ends so, and so does an unclosed quote",
+                    )
+        return super().damage(error)
+
+
+_MIN_COLUMNS = 5
+"""Time, open, high, low and close."""
+
+_SAMPLE_BYTES = 1 << 18
+
+_CSV_BLOCK = 1 << 20
+"""Bytes of text a batch; about 16,000 bars. No signal ends the call that decodes them, and Arrow holds 32 blocks."""
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+
+# What pyarrow takes for "no value" in a column of numbers.
+_NO_VALUE = frozenset(
+    [
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"),
+    ]
+)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _delimiter(line: str) -> str:
+    """Tab or semicolon where they make enough columns for a bar (the comma may then be a decimal one)."""
+    counts = {delimiter: len(next(csv.reader([line], delimiter=delimiter))) for delimiter in "\t;,"}
+    for delimiter, count in counts.items():
+        if count >= _MIN_COLUMNS:
+            return delimiter
+    return max(counts, key=counts.__getitem__)
+
+
+class _Lines:
+    """An iterator over lines that counts them."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self.taken = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.taken += 1
+        return line
+
+
+def _bytes_of_lines(data: bytes, count: int) -> int:
+    return sum(len(line) for line in data.splitlines(keepends=True)[:count])
+
+
+class LineFinder:
+    """Finds the lines of rows, and goes on from where it last was where it can."""
+
+    def __init__(self) -> None:
+        self._source: CsvInput | None = None
+        self._rows: Iterator[tuple[int, int]] = iter(())
+        self._found: dict[tuple[str, int], int] = {}
+
+    def find(self, source: CsvInput, row: int) -> int | None:
+        known = self._found.get((source.name, row))
+        if known is not None:
+            return known
+        if source is not self._source or row < self._next:
+            self._source = source
+            self._rows = ((i, line) for i, (_, line) in enumerate(source.rows_with_lines()))
+        for i, line in self._rows:
+            if i == row:
+                self._next = i + 1
+                self._found[source.name, row] = line
+                return line
+        self._source = None
+        return None
+
+    _next = 0

@@ -1,0 +1,70 @@
+"""Tells the kind of a file from its first bytes."""
+
+from __future__ import annotations
+
+from moola.errors import InputError
+
+__all__ = ["foreign_kind", "kind_of"]
+
+
+# What is clearly something else, so that the message can say what.
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF-", "a PDF"),
+    (b"PK\x03\x04", "a ZIP archive (or an Excel workbook)"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word document"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"ORC", "an ORC file"),
+    (b"Obj\x01", "an Avro file"),
+    (b"DBN", "a Databento DBN file"),
+    (b"FEA1", "a Feather file of the old version 1"),
+    (b"PARE", "an encrypted Parquet file"),
+    (b"\x7fELF", "a program"),
+    (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"),
+)
+
+_COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"))
+
+
+def kind_of(start: bytes) -> tuple[str, str | None]:
+    """The format that a file's first bytes tell (csv for any text), and in words what it is if not bars."""
+    if start.startswith(b"PAR1"):
+        return "parquet", None
+    if start.startswith(b"ARROW1"):
+        return "ipc file", None
+    if start.startswith(b"\xff\xff\xff\xff"):
+        return "ipc stream", None
+    for magic, name in _COMPRESSIONS:
+        if start.startswith(magic):
+            return name, None
+    for magic, what in _FOREIGN:
+        if start.startswith(magic):
+            return "", what
+    if start[257:262] == b"ustar":
+        return "", "a tar archive"
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "", "a Python pickle"
+    if b"\0" in start[:4096]:
+        return "", "a binary file of unknown format"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")[:16].lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+        return "", "an HTML or XML page"
+    if text.startswith((b"{", b"[")):
+        return "", "JSON"
+    return "csv", None
+
+
+def foreign_kind(name: str, what: str, contents: str) -> InputError:
+    advice = "Give Parquet, CSV (also compressed with gzip) or Arrow IPC"
+    if "archive" in what:
+        advice = f"Unpack it. {advice}"
+    if "workbook" in what:
+        advice = f"{advice}; a workbook can be saved as CSV"
+    return InputError(f"is {what}, not {contents}", advice, source=name)

@@ -1,0 +1,124 @@
+"""Bars from Arrow objects in memory: tables, batches, streams, data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from moola.bars.formats.inputs import Input, brief, not_empty
+
+__all__ = ["StreamInput"]
+
+
+class StreamInput(Input):
+    """An object with ``__arrow_c_stream__``."""
+
+    def __init__(self, bars: object, contents: str = "bars") -> None:
+        import pyarrow as pa
+
+        kind = type(bars)
+        super().__init__(f"<{kind.__module__.partition('.')[0]}.{kind.__name__}>", contents)
+        self._bars = bars
+        # Tables can be asked again; readers cannot, and of a query nobody knows.
+        self.rereadable = kind.__module__.partition(".")[0] in (
+            "pandas",
+            "polars",
+            "pyarrow",
+        ) and not isinstance(bars, pa.RecordBatchReader)
+        self._reader: Any = None
+        self._held: list[Any] = []
+        self._spooled: Any = None
+        self.take_schema(self._start().schema)
+
+    def _start(self) -> Any:
+        if self._reader is None:
+            import pyarrow as pa
+
+            try:
+                self._reader = pa.RecordBatchReader.from_stream(self._bars)
+            except (pa.ArrowException, TypeError) as error:
+                raise self.refusal(
+                    f"is no table of {self.contents} ({brief(error)})",
+                    "Hand over a table with columns, not a single one",
+                ) from error
+        return self._reader
+
+    def read(
+        self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
+    ) -> Iterator[Any]:
+        import pyarrow as pa
+
+        try:
+            if self._spooled is not None:
+                self._spooled.seek(0)
+                kept = pa.ipc.open_stream(self._spooled)
+                at = [
+                    kept.schema.metadata[b"columns"].split(b",").index(str(column).encode())
+                    for column in columns
+                ]
+                for raw in kept:
+                    yield raw.select(at)
+                return
+            reader = self._start()
+            while self._held:
+                yield self._held.pop(0).select(list(columns))
+            for raw in reader:
+                yield raw.select(list(columns))
+            self._reader = None
+        except pa.ArrowException as error:
+            raise self.refusal(f"cannot be read: {brief(error)}", "Check what produces it") from error
+
+    def first_texts(self, column: int) -> list[str]:
+        reader = self._start()
+        for raw in reader:
+            self._held.append(raw)
+            if texts := not_empty(raw.column(column)):
+                return texts
+        return []
+
+    def spool(self, columns: Sequence[int]) -> None:
+        """Writes what is needed to a temporary file, which has no name and so cannot outlive the process."""
+        if self.rereadable:
+            return
+        import tempfile
+
+        import pyarrow as pa
+
+        schema = pa.schema([self._start().schema.field(i) for i in columns])
+        schema = schema.with_metadata({"columns": ",".join(map(str, columns))})
+        with self._room_for_a_copy():
+            spooled = tempfile.TemporaryFile(prefix="moola-")  # noqa: SIM115 -- it outlives this method
+        try:
+            writer = pa.ipc.new_stream(spooled, schema)
+            for raw in self.read(columns):
+                if self.stopped():
+                    break
+                with self._room_for_a_copy():
+                    writer.write_batch(raw.replace_schema_metadata(schema.metadata))
+            with self._room_for_a_copy():
+                writer.close()
+                spooled.flush()
+        except BaseException:
+            # What its buffer still holds may find no room either.
+            with suppress(OSError):
+                spooled.close()
+            raise
+        self._spooled = spooled
+
+    @contextmanager
+    def _room_for_a_copy(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self.refusal(
+                f"is read twice because of its dates, and no copy can be kept meanwhile ({brief(error)})",
+                "Set TMPDIR to a directory with room, or save the bars to a file and give that",
+            ) from error
+
+    def close(self) -> None:
+        self._held.clear()
+        self._reader = None
+        if self._spooled is not None:
+            self._spooled.close()
+            self._spooled = None

@@ -1,0 +1,377 @@
+"""A source of bars: opens files or Arrow objects and yields batches of plain columns."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from moola import _core
+from moola.bars.columns import Layout, find_layout
+from moola.bars.formats.csv import CsvInput, LineFinder
+from moola.bars.formats.finding import find_files
+from moola.bars.formats.inputs import BATCH_ROWS, Input, is_type, text_of, values_of
+from moola.bars.formats.opening import open_file
+from moola.bars.formats.stream import StreamInput
+from moola.bars.options import ReadOptions
+from moola.bars.times import Clock, DateOrder
+from moola.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["BarSource", "Batch", "SourceFile", "open_bars"]
+
+
+MAX_SAMPLES = 20
+"""At most this many problems of each kind are kept as samples; all of them are counted."""
+
+_TIME_PROBLEMS = {
+    _core.TIME_UNREADABLE: "bad_timestamp",
+    _core.TIME_AMBIGUOUS: "ambiguous_time",
+    _core.TIME_NONEXISTENT: "nonexistent_time",
+}
+
+
+class Batch(NamedTuple):
+    """Consecutive bars of one file; n is the same for every array."""
+
+    file: int
+    """Index into `BarSource.files`."""
+    first_row: int
+    """Row of the first bar in its file, counted from 0."""
+    rows: NDArray[np.int64] | None
+    """[n] the row of every bar, where rows had to be left out; None where they are consecutive."""
+    timestamp: NDArray[np.int64]
+    """[n] UTC nanoseconds; the smallest int64 where the file has none."""
+    open: NDArray[np.float64]
+    """[n] NaN where the file has no value."""
+    high: NDArray[np.float64]
+    low: NDArray[np.float64]
+    close: NDArray[np.float64]
+    extra: list[NDArray[np.float64]]
+    """One [n] array for every column kept, in the order of `ReadOptions.keep`."""
+    symbol: NDArray[np.int32] | None
+    """[n] index into `BarSource.symbols`; None where bars have no symbol."""
+    contract: NDArray[np.int32] | None
+    """[n] index into `BarSource.contracts`; None unless segments are to be divided by it."""
+
+
+@dataclass
+class SourceFile:
+    """A file (or stream) that bars are read from."""
+
+    name: str
+    """What messages call it."""
+    path: Path | None
+    """None for a stream."""
+    rows: int = 0
+    """Rows read so far, those left out included."""
+    timestamp: str = ""
+    """How its times were read, such as ``epoch ms`` or ``%m/%d/%Y %H:%M in America/New_York``."""
+
+
+def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
+    """Finds out what the input is and which column is what, without reading its bars.
+
+    Args:
+        bars: a path, several, or any object with ``__arrow_c_stream__`` (pyarrow, pandas, polars, DuckDB). A
+            directory stands for the Parquet, CSV and Arrow files in it, sorted by name; directories named
+            ``symbol=…`` give the symbol of what lies in them.
+        options: how to read it.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read as bars; `InputMissingError` and
+            `InputDeniedError` are also FileNotFoundError and PermissionError.
+        TypeError: `bars` is none of the above.
+    """
+    options = options or ReadOptions()
+    inputs: list[Input]
+    if isinstance(bars, str | os.PathLike):
+        inputs = [open_file(path) for path in find_files(Path(bars))]
+    elif hasattr(bars, "__arrow_c_stream__"):
+        inputs = [StreamInput(bars)]
+    elif isinstance(bars, Sequence) and bars and all(isinstance(path, str | os.PathLike) for path in bars):
+        inputs = [open_file(path) for given in bars for path in find_files(Path(given))]
+    else:
+        what = "an empty sequence" if isinstance(bars, Sequence) and not bars else f"a {type(bars).__name__}"
+        raise TypeError(
+            "bars must be a path, a sequence of paths, or an object with __arrow_c_stream__ (a pyarrow "
+            f"Table, a pandas or polars DataFrame, a DuckDB relation), not {what}"
+        )
+    return BarSource(inputs, options)
+
+
+class BarSource:
+    """Bars to be read; made by :func:`open_bars`.
+
+    Attributes:
+        files: what is read, in this order.
+        symbols, contracts: the names that codes in batches stand for; they grow while batches are read.
+        keep: names of the columns in `Batch.extra`.
+        counts: how many rows were left out so far, by kind of problem (see `moola.errors.KINDS`).
+        samples: the first 20 of each kind, with the index of their file; without lines, which take time to find.
+        rereadable: whether :meth:`batches` may be called more than once.
+    """
+
+    def __init__(self, inputs: Sequence[Input], options: ReadOptions) -> None:
+        self._inputs = inputs
+        self._options = options
+        self._layouts = [find_layout(source, options) for source in inputs]
+        self._check_agreement()
+        self.files = [SourceFile(source.name, source.path) for source in inputs]
+        self.symbols: list[str] = []
+        self.contracts: list[str] = []
+        self.keep = list(options.keep)
+        self.counts: dict[str, int] = {}
+        self.rereadable = all(source.rereadable for source in inputs)
+        self.samples: list[tuple[int, Problem]] = []
+        self._codes: dict[str, dict[str, int]] = {"symbol": {}, "contract": {}}
+        self._started = False
+        self._lines = LineFinder()
+
+    def _check_agreement(self) -> None:
+        """All files have a symbol (contract) or none has."""
+        for role in ("symbol", "contract"):
+            has = [layout.has(role) for layout in self._layouts]
+            if any(has) and not all(has):
+                lacking, having = self._inputs[has.index(False)], self._inputs[has.index(True)]
+                raise lacking.refusal(
+                    f"has no {role} column, while {having.name} has one",
+                    f"Read them apart, or name the column with --columns FILE_COLUMN={role}",
+                )
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The first rows that were left out, 20 of each kind, with their lines where the file is CSV."""
+        return [replace(problem, line=self.locate(file, problem.row - 1)) for file, problem in self.samples]
+
+    def label(self, file: int) -> str:
+        """What messages call a file."""
+        return self.files[file].name
+
+    def locate(self, file: int, row: int) -> int | None:
+        """The line (from 1) on which a row (from 0) of a CSV file starts; None for other formats.
+
+        Reads the file up to there: rows of one file are best asked for in ascending order.
+        """
+        source = self._inputs[file]
+        return self._lines.find(source, row) if isinstance(source, CsvInput) else None
+
+    def place(self, file: int, row: int) -> str:
+        """Where a row, counted from 0, stands: its file, its number from 1 and, in a text file, its line."""
+        line = self.locate(file, row)
+        return f"{self.label(file)}, row {row + 1:,}" + (f" (line {line:,})" if line else "")
+
+    def batches(self) -> Generator[Batch]:
+        """Reads all bars, file by file, in batches of at most 131,072.
+
+        The next two batches are decoded in a thread while the caller works on this one; the thread ends with
+        the iterator. Rows without a readable time, or with text for a price, are left out and counted in
+        `counts`.
+
+        Raises:
+            InputError: a file turned out to be damaged, empty or not bars; or it was a stream read before.
+        """
+        if self._started and not self.rereadable:
+            raise InputError(
+                "a stream can be read only once",
+                "Hand over a table, or save it to a file",
+                source=self.label(0),
+            )
+        self._started = True
+        self.counts.clear()
+        self.samples.clear()
+        for file in self.files:
+            file.rows = 0
+        return _read_ahead(self._decode)
+
+    def _decode(self, stopped: Callable[[], bool]) -> Generator[Batch]:
+        for source in self._inputs:
+            source.stopped = stopped
+        try:
+            clocks = self._clocks(stopped)
+            if stopped():
+                return
+            for file, (source, layout, clock) in enumerate(
+                zip(self._inputs, self._layouts, clocks, strict=True)
+            ):
+                for raw in source.read(layout.columns, layout.numbers, list(layout.name_columns.values())):
+                    for start in range(0, raw.num_rows, BATCH_ROWS):
+                        part = raw.slice(start, BATCH_ROWS) if raw.num_rows > BATCH_ROWS else raw
+                        batch = self._batch(file, part, layout, clock)
+                        if len(batch.timestamp):
+                            yield batch
+                if not self.files[file].rows:
+                    raise source.refusal("holds no bars", "Leave it out, or check how it was made")
+        finally:
+            for source in self._inputs:
+                source.close()
+
+    def _batch(self, file: int, raw: Any, layout: Layout, clock: Clock) -> Batch:
+        """Decodes a record batch whose columns are `layout.columns`."""
+        first_row = self.files[file].rows
+        self.files[file].rows += raw.num_rows
+        times = clock.read(raw.column(layout.at(layout.timestamp)), first_row)
+        self.files[file].timestamp = clock.notation()
+        out: NDArray[np.bool_] | None = None
+
+        numbers: list[NDArray[np.float64]] = []
+        unread: list[tuple[str, int, NDArray[np.bool_]]] = []
+        for column in layout.numbers:
+            values, bad = self._inputs[file].floats(raw.column(layout.at(column)))
+            numbers.append(values)
+            if bad is not None:
+                unread.append(("not_a_number", column, bad))
+        codes = {role: self._names(file, role, raw, layout, first_row) for role in ("symbol", "contract")}
+
+        if times.size and int(times.min()) <= _core.TIME_LOCAL:
+            found = [(kind, layout.timestamp, times == reason) for reason, kind in _TIME_PROBLEMS.items()]
+            unread = [problem for problem in found if problem[2].any()] + unread
+        for kind, column, refused in unread:
+            # However much is wrong with a bar, it is one bar refused.
+            fresh = refused if out is None else refused & ~out
+            self._refuse(file, kind, fresh, first_row, raw, layout, column, times, codes)
+            out = refused if out is None else out | refused
+
+        arrays = [times, *numbers]
+        rows = None
+        if out is not None:
+            rows = np.flatnonzero(~out)
+            arrays = [array[rows] for array in arrays]
+            codes = {role: None if code is None else code[rows] for role, code in codes.items()}
+            rows = rows.astype(np.int64, copy=False) + first_row
+            first_row = int(rows[0]) if rows.size else first_row
+        bar = [*arrays[:5], arrays[5:]]
+        return Batch._make([file, first_row, rows, *bar, codes["symbol"], codes["contract"]])
+
+    def _names(
+        self, file: int, role: str, raw: Any, layout: Layout, first_row: int
+    ) -> NDArray[np.int32] | None:
+        """The codes of a batch's symbols or contracts, new names added to the list they index."""
+        if not layout.has(role):
+            return None
+        codes, names = self._codes[role], self.symbols if role == "symbol" else self.contracts
+
+        def code(name: str) -> int:
+            if name not in codes:
+                codes[name] = len(names)
+                names.append(name)
+            return codes[name]
+
+        if role in layout.partitions:
+            return np.full(raw.num_rows, code(layout.partitions[role]), np.int32)
+        column = raw.column(layout.at(layout.name_columns[role]))
+        if column.null_count == 0:
+            encoded = column if is_type("dictionary", column.type) else column.dictionary_encode()
+            indices = values_of(encoded.indices)
+            # A dictionary may hold names that this batch does not.
+            used = np.flatnonzero(np.bincount(indices, minlength=len(encoded.dictionary)))
+            values = {i: text_of(encoded.dictionary[i]) for i in used.tolist()}
+            if all(values.values()):
+                lookup = np.zeros(len(encoded.dictionary), np.int32)
+                for i, value in values.items():
+                    lookup[i] = code(value)
+                return cast("NDArray[np.int32]", lookup[indices])
+        row = next(row for row in range(len(column)) if not text_of(column[row]))
+        raise self._inputs[file].refusal(
+            f"row {first_row + row + 1:,} has no {role}",
+            f"Fill the {role} column, or drop the rows without one",
+        )
+
+    def _refuse(
+        self,
+        file: int,
+        kind: str,
+        refused: NDArray[np.bool_],
+        first_row: int,
+        raw: Any,
+        layout: Layout,
+        column: int,
+        times: NDArray[np.int64],
+        codes: Mapping[str, NDArray[np.int32] | None],
+    ) -> None:
+        """Counts rows that are left out, and keeps samples of them."""
+        rows = np.flatnonzero(refused)
+        if not rows.size:
+            return
+        self.counts[kind] = self.counts.get(kind, 0) + len(rows)
+        symbol = codes["symbol"]
+        kept = sum(problem.kind == kind for _, problem in self.samples)
+        for row in rows[: MAX_SAMPLES - kept].tolist():
+            time = int(times[row])
+            problem = Problem(
+                kind,
+                first_row + row + 1,
+                self._inputs[file].names[column],
+                text_of(raw.column(layout.at(column))[row]),
+                file=self.label(file),
+                timestamp=time if time > _core.TIME_LOCAL else None,
+                symbol=None if symbol is None else self.symbols[symbol[row]],
+            )
+            self.samples.append((file, problem))
+
+    def _clocks(self, stopped: Callable[[], bool]) -> list[Clock]:
+        """One for each file. Slashed dates are read twice, first to see which order fits all of them."""
+        clocks = [
+            Clock(s, layout, self._options) for s, layout in zip(self._inputs, self._layouts, strict=True)
+        ]
+        slashed = [file for file, clock in enumerate(clocks) if clock.style == "slashed"]
+        if not slashed:
+            return clocks
+        dates = DateOrder()
+        for file in slashed:
+            source, layout = self._inputs[file], self._layouts[file]
+            source.spool(layout.columns)
+            first_row = 0
+            for raw in source.read([layout.timestamp]):
+                if stopped():
+                    return clocks
+                dates.see(file, first_row, raw.column(0))
+                first_row += raw.num_rows
+        order = dates.settle(self.place)
+        for file in slashed:
+            clocks[file].style = order
+        return clocks
+
+
+def _read_ahead(decode: Callable[[Callable[[], bool]], Generator[Batch]], depth: int = 2) -> Generator[Batch]:
+    """What `decode` yields, from a thread that is `depth` batches ahead and ends with this generator."""
+    ready: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
+    free = threading.Semaphore(depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        batches = decode(stop.is_set)
+        try:
+            while True:
+                free.acquire()
+                if stop.is_set():
+                    break
+                batch = next(batches, None)
+                ready.put(batch)
+                if batch is None:
+                    break
+        except BaseException as error:
+            ready.put(error)
+        finally:
+            batches.close()
+
+    thread = threading.Thread(target=work, name="moola-bars", daemon=True)
+    thread.start()
+    try:
+        while (batch := ready.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            free.release()
+            yield batch
+    finally:
+        stop.set()
+        free.release()
+        thread.join()

@@ -1,0 +1,290 @@
+"""Reading the times of a file, however it writes them, as UTC nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from moola import _core
+from moola.bars.columns import Layout, no_zone
+from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type, nulls_of, text_of, values_of
+from moola.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from moola.bars.options import ReadOptions
+
+__all__ = ["EPOCH_FIRST", "Clock", "DateOrder", "texts_of", "whole_numbers"]
+
+_EPOCH_FACTORS: Mapping[str, int] = {"s": 10**9, "ms": 10**6, "µs": 10**3, "ns": 1}
+# 1980 to 2200 in one unit overlaps neither that span in another unit nor dates written as YYYYMMDD,
+# YYYYMMDDHHMM or YYYYMMDDHHMMSS.
+EPOCH_FIRST, _EPOCH_END = 315_532_800, 7_258_118_400
+
+_ORDERS = ("month_first", "day_first", "year_first")
+_ORDER_FORMATS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d")
+_ORDER_NAMES = ("M/D/Y", "D/M/Y", "Y/M/D")
+
+
+class _Texts(NamedTuple):
+    """A column of texts as the engine takes it, sharing Arrow's memory."""
+
+    offsets: NDArray[np.int64]
+    data: NDArray[np.uint8]
+    null: NDArray[np.bool_] | None
+
+
+def texts_of(column: Any) -> _Texts:
+    import pyarrow as pa
+
+    if is_type("string", column.type) or is_type("binary", column.type):
+        width: Any = np.int32
+    else:
+        width = np.int64
+        if not (is_type("large_string", column.type) or is_type("large_binary", column.type)):
+            column = column.cast(pa.large_string())
+    _, offsets, data = column.buffers()
+    part = slice(column.offset, column.offset + len(column) + 1)
+    return _Texts(
+        np.frombuffer(offsets, width)[part].astype(np.int64, copy=False)
+        if len(column)
+        else np.zeros(1, np.int64),
+        np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8),
+        nulls_of(column),
+    )
+
+
+class Clock:
+    """Reads the times of one file."""
+
+    def __init__(self, source: Input, layout: Layout, options: ReadOptions) -> None:
+        self._source = source
+        self._options = options
+        self._dtype = None if source.types is None else source.types[layout.timestamp]
+        self._unit: str | None = None
+        self._unit_sample = ""
+        self._locals = self._read = 0
+        self.style: str = ""
+        """Empty for Arrow's times and for numbers; for text iso, epoch, slashed until the order is known and
+        then that order, or a strptime pattern, which serves numbers too."""
+        if self._dtype is None or is_text(self._dtype):
+            self.style = options.time_format or self._find_style(source.first_texts(layout.timestamp))
+        elif not is_temporal(self._dtype):
+            self.style = options.time_format or ""
+
+    def _find_style(self, texts: Sequence[str]) -> str:
+        for text in texts:
+            if style := _core.time_notation(text):
+                return style
+        if not texts:
+            return "iso"
+        raise self._source.refusal(
+            f"cannot tell how times such as {texts[0]!r} are written",
+            "Say so with --time-format, for example --time-format '%d.%m.%Y %H:%M'",
+        )
+
+    def notation(self) -> str:
+        """How times were read, for the record."""
+        zone = f" in {self._options.tz}"
+        if self.style in _ORDERS:
+            return _ORDER_NAMES[_ORDERS.index(self.style)] + zone
+        if self.style == "iso":
+            if not self._locals:
+                return "ISO 8601 with offset"
+            return f"ISO 8601{zone}" if self._locals == self._read else f"ISO 8601 with offset, or{zone}"
+        if self._dtype is not None and is_temporal(self._dtype):
+            return f"arrow {self._dtype}" + ("" if getattr(self._dtype, "tz", None) else zone)
+        if self.style in ("", "epoch"):
+            return f"epoch {self._unit or 'without values'}"
+        return self.style + (zone if self._locals else "")
+
+    def read(self, column: Any, first_row: int) -> NDArray[np.int64]:
+        """[n] UTC nanoseconds, or one of `_core`'s reasons why there are none."""
+        if is_temporal(column.type):
+            return self._read_temporal(column)
+        if not self.style:
+            return self._read_epochs(whole_numbers(column), first_row)
+        texts = texts_of(column if is_text(column.type) else _as_texts(column))
+        if self.style == "epoch":
+            return self._read_epochs(_core.parse_epochs(*texts), first_row)
+        times, local = _core.parse_times(*texts, self.style, self._options.tz)
+        self._locals += local
+        self._read += int(np.count_nonzero(times != _core.TIME_NULL))
+        if local and self._options.tz is None:
+            row = int(np.flatnonzero(times == _core.TIME_LOCAL)[0])
+            raise no_zone(self._source, f"row {first_row + row + 1:,}, {text_of(column[row])!r},")
+        return times
+
+    def _read_temporal(self, column: Any) -> NDArray[np.int64]:
+        dtype = column.type
+        if is_type("timestamp", dtype):
+            unit = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[dtype.unit]
+        else:
+            unit = 86_400 * 10**9 if is_type("date32", dtype) else 10**6
+        times = values_of(column).astype(np.int64, copy=False)
+        if unit > 1:
+            limit = (2**63 - 1) // unit
+            beyond = (times > limit) | (times < -limit)
+            times = times * unit
+            times[beyond] = _core.TIME_UNREADABLE
+        if (null := nulls_of(column)) is not None:
+            times = np.where(null, _core.TIME_NULL, times)
+        zoned = getattr(dtype, "tz", None)
+        return times if zoned else _core.localize(times, cast(str, self._options.tz))
+
+    def _read_epochs(self, values: NDArray[np.int64], first_row: int) -> NDArray[np.int64]:
+        there = values > _core.TIME_LOCAL
+        if self._unit is None and not self._find_unit(values, there, first_row):
+            return values
+        unit = cast(str, self._unit)
+        factor = _EPOCH_FACTORS[unit]
+        plausible = _within(values, unit)
+        if plausible.all():
+            return values * factor
+        for other in _EPOCH_FACTORS:
+            if other != unit and (mixed := np.flatnonzero(_within(values, other))).size:
+                row = int(mixed[0])
+                raise self._source.refusal(
+                    f"mixes epoch times in {unit} and in {other}: {self._unit_sample}, "
+                    f"row {first_row + row + 1:,} is {values[row]}",
+                    "Bring its times to one unit, or divide the file where the unit changes",
+                )
+        times = np.where(plausible, values * factor, _core.TIME_UNREADABLE)
+        return np.where(there, times, values)
+
+    def _find_unit(self, values: NDArray[np.int64], there: NDArray[np.bool_], first_row: int) -> bool:
+        """Settles the unit by the first value that is a time in one. False where there are no values yet."""
+        first = {
+            unit: int(rows[0])
+            for unit in _EPOCH_FACTORS
+            if (rows := np.flatnonzero(_within(values, unit))).size
+        }
+        if first:
+            self._unit = min(first, key=first.__getitem__)
+            row = first[self._unit]
+            self._unit_sample = f"row {first_row + row + 1:,} is {values[row]}"
+            return True
+        if not there.any():
+            return False
+        row = int(np.flatnonzero(there)[0])
+        digits = str(values[row])
+        formats = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+        raise self._source.refusal(
+            f"row {first_row + row + 1:,} has the time {digits}, which is no epoch time in s, ms, µs or ns "
+            "from 1980 to 2200",
+            "If it is a date, say how it is written with --time-format, for example "
+            f"--time-format '{formats.get(len(digits), '%Y%m%d%H%M')}'; if it is no time, name the right "
+            "column with --columns FILE_COLUMN=timestamp",
+        )
+
+
+def _within(values: NDArray[np.int64], unit: str) -> NDArray[np.bool_]:
+    scale = 10**9 // _EPOCH_FACTORS[unit]
+    return (values >= EPOCH_FIRST * scale) & (values < _EPOCH_END * scale)
+
+
+def whole_numbers(column: Any) -> NDArray[np.int64]:
+    """A numeric column as int64 or reasons; a float must be whole."""
+    values, null = values_of(column), nulls_of(column)
+    if is_type("integer", column.type):
+        whole = values.astype(np.int64, copy=False)
+    else:
+        floats = values.astype(np.float64, copy=False)
+        fits = (np.floor(floats) == floats) & (np.abs(floats) < 2.0**63)
+        whole = np.where(fits, floats, 0).astype(np.int64)
+        whole[~fits] = _core.TIME_UNREADABLE
+        whole[np.isnan(floats)] = _core.TIME_NULL
+    return whole if null is None else np.where(null, _core.TIME_NULL, whole)
+
+
+def _as_texts(column: Any) -> Any:
+    """Whole numbers as texts, for a strptime pattern."""
+    import pyarrow as pa
+
+    if is_type("floating", column.type):
+        values = whole_numbers(column)
+        texts = [
+            None if v == _core.TIME_NULL else "?" if v == _core.TIME_UNREADABLE else str(v) for v in values
+        ]
+        return pa.array(texts, pa.string())
+    return column.cast(pa.string())
+
+
+class _Seen(NamedTuple):
+    file: int
+    row: int
+    text: str
+
+
+class DateOrder:
+    """Which order of day, month and year fits every slashed date seen."""
+
+    def __init__(self) -> None:
+        self._misfits: list[_Seen | None] = [None, None, None]
+        self._differs: _Seen | None = None
+
+    def see(self, file: int, first_row: int, column: Any) -> None:
+        misfits, differs = _core.fit_dates(*texts_of(column))
+
+        def seen(row: int) -> _Seen:
+            return _Seen(file, first_row + row, text_of(column[row]).strip())
+
+        for order, row in enumerate(misfits):
+            if row is not None and self._misfits[order] is None:
+                self._misfits[order] = seen(row)
+        if differs is not None and self._differs is None:
+            self._differs = seen(differs)
+
+    def settle(self, locate: Callable[[int, int], str]) -> str:
+        """The one order that fits every date. `locate` names the place of a file and a row in it.
+
+        Raises `InputError` where none fits, or where two do and read some date differently.
+        """
+        fitting = [order for order, misfit in enumerate(self._misfits) if misfit is None]
+
+        def place(seen: _Seen) -> str:
+            return locate(seen.file, seen.row)
+
+        if not fitting:
+            facts = [
+                f"{seen.text!r} ({place(seen)}) is not {_ORDER_NAMES[order]}"
+                for order, seen in enumerate(self._misfits)
+                if seen is not None and (order < 2 or seen.text[:4].isdecimal())
+            ]
+            raise InputError(
+                f"no order of day, month and year fits every date: {'; '.join(facts)}",
+                "Bring the dates to one order, ISO 8601 at best",
+            )
+        if len(fitting) > 1 and self._differs is not None:
+            seen = self._differs
+            formats = [_format_like(seen.text, _ORDER_FORMATS[order]) for order in fitting]
+            times = [_core.parse_times(*_one_text(seen.text), _ORDERS[order], "UTC")[0] for order in fitting]
+            readings = [str(time.astype("datetime64[ns]")[0])[:16].replace("T", " ") for time in times]
+            raise InputError(
+                f"{place(seen)}: {seen.text!r} may be {readings[0]} (month first) or {readings[1]} (day "
+                "first), and both fit every date",
+                f"Say which with --time-format '{formats[0]}' or --time-format '{formats[1]}'",
+            )
+        return _ORDERS[fitting[0]]
+
+
+def _one_text(text: str) -> _Texts:
+    data = np.frombuffer(text.encode(), np.uint8)
+    return _Texts(np.array([0, len(data)], np.int64), data, None)
+
+
+def _format_like(text: str, date: str) -> str:
+    """The strptime pattern for a slashed date with such a time after it."""
+    _, _, clock = text.partition(" ")
+    clock = clock.strip()
+    if not clock:
+        return date
+    half = clock[-2:].upper() in ("AM", "PM")
+    pattern = "%I:%M" if half else "%H:%M"
+    pattern += ":%S" if clock.count(":") == 2 else ""
+    pattern += ".%f" if "." in clock else ""
+    pattern += (" %p" if " " in clock else "%p") if half else ""
+    return f"{date} {pattern}"

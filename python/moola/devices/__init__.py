@@ -1,0 +1,1 @@
+"""Where a model trains: devices, precision, threads and ranks."""

@@ -1,0 +1,174 @@
+"""Errors about bars: each refused bar with its file, row, time and value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moola.errors.base import MoolaError, format_time
+from moola.errors.samples import listing
+
+__all__ = ["BarError", "NotFiniteError", "Problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One refused bar."""
+
+    kind: str
+    """One of the keys of :data:`KINDS`."""
+    row: int
+    """Data row in the file, counted from 1; for arrays the index, counted from 0."""
+    column: str
+    value: object
+    file: str | None = None
+    line: int | None = None
+    """Line in a CSV file, counted from 1."""
+    timestamp: int | None = None
+    """The bar's time as the source gave it, UTC nanoseconds."""
+    symbol: str | None = None
+    bar: tuple[float, float, float, float] | None = None
+    """Open, high, low and close, where they could be read."""
+    previous: int | None = None
+    """The time of the bar before it, where that is what it was judged by."""
+
+    def __str__(self) -> str:
+        where = f"{self.file}, row {self.row}" if self.file is not None else f"bar {self.row}"
+        if self.line is not None:
+            where += f" (line {self.line})"
+        if self.symbol:
+            where += f", symbol {self.symbol}"
+        value = self.value
+        if isinstance(value, int) and value == self.timestamp:
+            value = format_time(value)
+        elif self.timestamp is not None:
+            where += f", at {format_time(self.timestamp)}"
+        return f"{where}: {self.column} = {value}{self._judged_by()}"
+
+    def _judged_by(self) -> str:
+        """What the value does not go with."""
+        if self.kind == "out_of_order" and self.previous is not None:
+            return f", after {format_time(self.previous)}"
+        if self.bar is not None and self.kind in ("high_below_low", "open_outside", "close_outside"):
+            _, high, low, _ = self.bar
+            return f", low = {low}" + (f", high = {high}" if self.column != "high" else "")
+        return ""
+
+
+KINDS: Mapping[str, tuple[str, str, str]] = {
+    "not_finite": (
+        "NaN, null or infinite price",
+        "repair the source",
+        "or pass --drop-bad-bars (drop_bad_bars=True): the bar then becomes a gap",
+    ),
+    "not_a_number": (
+        "value that is not a number",
+        "repair the source",
+        "or name the right column with --columns FILE_COLUMN=ROLE",
+    ),
+    "out_of_range": (
+        "price that is zero, negative or beyond float32 (1.2e-38 to 3.4e38)",
+        "repair the source; spreads and returns are not prices",
+        "",
+    ),
+    "high_below_low": (
+        "high below low",
+        "repair the source",
+        "or check --columns: are high and low exchanged?",
+    ),
+    "open_outside": (
+        "open outside [low, high]",
+        "repair the source",
+        "or check --columns: is open the right column?",
+    ),
+    "close_outside": (
+        "close outside [low, high]",
+        "repair the source",
+        "or check --columns: is close the right column?",
+    ),
+    "no_timestamp": ("missing timestamp", "repair the source: every bar needs its time", ""),
+    "bad_timestamp": (
+        "timestamp that cannot be read",
+        "say how it is written with --time-format, for example '%d.%m.%Y %H:%M'",
+        "",
+    ),
+    "ambiguous_time": (
+        "local time that occurs twice when clocks go back",
+        "give timestamps in UTC or with their offset",
+        "",
+    ),
+    "nonexistent_time": (
+        "local time that does not exist because clocks go forward",
+        "check --tz, or give timestamps in UTC or with their offset",
+        "",
+    ),
+    "duplicate_timestamp": (
+        "duplicate timestamp",
+        "give every bar once",
+        "or pass --dedup identical: it drops exact repeats, rows that differ are still refused",
+    ),
+    "out_of_order": (
+        "timestamp earlier than the one before it",
+        "give bars in order of time",
+        "or pass --sort",
+    ),
+    "extra_not_finite": (
+        "null, infinite or too large value in a kept column",
+        "leave the column out of --keep, repair the source, or pass --drop-bad-bars",
+        "",
+    ),
+}
+"""What each kind of problem is, what to do about it, and what else where bars come from a source with options."""
+
+
+class BarError(MoolaError, ValueError):
+    """Bars that must not become features.
+
+    Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them).
+    """
+
+    def __init__(self, counts: Mapping[str, int], problems: Sequence[Problem]) -> None:
+        self.counts = dict(counts)
+        self.problems = list(problems)
+
+        def advice(kind: str, shown: Sequence[Problem]) -> str:
+            _, advice, option = KINDS[kind]
+            # Arrays and streams know no options.
+            has_options = option and not any(problem.file is None for problem in shown)
+            return f"{advice}, {option}" if has_options else advice
+
+        names = {kind: name for kind, (name, *_) in KINDS.items()}
+        super().__init__(listing("bar", self.counts, self.problems, names, advice))
+
+
+class NotFiniteError(MoolaError, ArithmeticError):
+    """Training met a loss or a gradient that is NaN or infinite, and did not take the step.
+
+    Attributes: `step`, `what` (loss or gradient), `windows` (symbol and last bar's time of each window of the
+    batch, those with values that are not finite first; none where they have no times), `run` (its directory, or None).
+    """
+
+    def __init__(
+        self, step: int, what: str, windows: Sequence[tuple[str, int]], suspects: int, run: str | Path | None
+    ) -> None:
+        shown = ", ".join(f"{symbol or 'window'} at {format_time(time)}" for symbol, time in windows[:10])
+        more = f" and {len(windows) - 10:,} more" if len(windows) > 10 else ""
+        if suspects:
+            cause = (
+                f"{suspects:,} of its {len(windows):,} windows hold values that are not finite, named first"
+            )
+            advice = "Repair these bars, or leave the kept column out"
+        else:
+            cause = "its windows are finite"
+            advice = "Lower the learning rate, or clip gradients to a smaller norm"
+        cause = f": {cause} ({shown}{more})" if windows else ""
+        kept = f"; the last good checkpoint stays in {run}" if run is not None else ""
+        super().__init__(
+            f"the {what} of step {step} is not finite, and the step was not taken{cause}{kept}. {advice}"
+        )
+        self.step = step
+        self.what = what
+        self.windows = list(windows)
+        self.suspects = suspects
+        self.run = None if run is None else Path(run)

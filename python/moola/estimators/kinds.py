@@ -1,0 +1,83 @@
+"""Members by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from moola.errors import ConfigError
+
+__all__ = ["KINDS", "make_member"]
+
+
+def _jade(name: str) -> Callable[..., Any]:
+    def make(**options: Any) -> Any:
+        from moola.estimators.jade import JadeClassifier
+
+        return JadeClassifier(name, **options)
+
+    return make
+
+
+def _convolution(**options: Any) -> Any:
+    from moola.estimators.convolutional import TemporalConvolution
+
+    return TemporalConvolution(**options)
+
+
+def _regression(**options: Any) -> Any:
+    from moola.evaluation.baselines import PooledLogisticRegression
+
+    return PooledLogisticRegression(**options)
+
+
+def _trees(**options: Any) -> Any:
+    from moola.estimators.boosted_trees import PooledTrees
+
+    return PooledTrees(**options)
+
+
+def _kernels(**options: Any) -> Any:
+    from moola.estimators.rocket import RandomKernels
+
+    return RandomKernels(**options)
+
+
+# What needs torch is imported only when it is asked for.
+KINDS: Mapping[str, Callable[..., Any]] = {
+    "jade": _jade("jade"),
+    "jade_compact": _jade("jade_compact"),
+    "convolution": _convolution,
+    "regression": _regression,
+    "trees": _trees,
+    "kernels": _kernels,
+}
+"""What makes an unfitted member of each kind, from its parameters."""
+
+
+def make_member(kind: str, *, encoder: Any = None, **parameters: Any) -> Any:
+    """An unfitted member of a kind.
+
+    Args:
+        kind: A name of :data:`KINDS`.
+        encoder: A pre-trained encoder, for Jade: whatever :class:`moola.JadeClassifier` takes.
+        parameters: The estimator's own, as of its constructor.
+
+    Raises `ConfigError` for another kind, an encoder that it cannot use, and parameters that it does not have.
+
+    >>> make_member("trees", trees=20)
+    PooledTrees(trees=20)
+    """
+    if kind not in KINDS:
+        raise ConfigError("member", f"{kind!r} is not a kind of model; give one of {', '.join(KINDS)}")
+    if encoder is not None:
+        if not kind.startswith("jade"):
+            raise ConfigError("encoder", f"is of no use to {kind}; give it to jade or jade_compact")
+        parameters["encoder"] = encoder
+    member = KINDS[kind]()
+    known = member.get_params(deep=False)
+    if unknown := sorted(set(parameters) - set(known)):
+        raise ConfigError(
+            "member", f"{kind} has no parameter {unknown[0]!r}; give some of {', '.join(sorted(known))}"
+        )
+    return member.set_params(**parameters)

@@ -1,0 +1,83 @@
+"""Features one closed bar at a time, with the bits of the batch path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from moola import _core
+from moola.settings.engine import parameters
+
+if TYPE_CHECKING:
+    from moola.settings.features import FeatureConfig
+    from moola.store.reader import FeatureStore
+
+__all__ = ["FeatureStream"]
+
+
+class FeatureStream(_core.FeatureStream):
+    """Features live: closed bars in, one row each, with the same bits as `compute_features` over all of them.
+
+    Push a bar when it is closed, never while it forms: its high, low and close would still change.
+
+    Args:
+        feature_set, config: as for `compute_features`.
+        reset_on_gap: a duration such as `'4h'`; a bar that comes later than that after the one before it begins a new
+            segment, as in a store built with it. Every bar then needs its timestamp.
+
+    >>> stream = FeatureStream()
+    >>> stream.push(100.0, 100.5, 99.5, 100.25).shape
+    (10,)
+    >>> FeatureStream.from_state(stream.state()).valid
+    False
+    """
+
+    def __new__(
+        cls,
+        feature_set: str = "relativity10",
+        config: FeatureConfig | Mapping[str, Any] | None = None,
+        reset_on_gap: str | int | timedelta | None = None,
+    ) -> Self:
+        if reset_on_gap is not None:
+            from moola.settings.durations import parse_duration
+
+            reset_on_gap = parse_duration(reset_on_gap)
+        return super().__new__(cls, feature_set, parameters(config), reset_on_gap)
+
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
+        """The stream whose `state()` this is. Raises `StateError` for one that is foreign, old or damaged."""
+        stream = cls()
+        stream.restore(state)
+        return stream
+
+    @classmethod
+    def from_store(cls, store: FeatureStore | str | os.PathLike[str], symbol: str | None = None) -> Self:
+        """A stream that goes on after the last bar that a store has of a symbol, to the bit.
+
+        `symbol` may be left out where the store has but one. Raises `ConfigError` for a symbol that it does not have.
+        """
+        from moola.errors import ConfigError
+        from moola.store.reader import FeatureStore
+
+        if not isinstance(store, FeatureStore):
+            store = FeatureStore.open(store)
+        symbols = list(dict.fromkeys(segment.symbol for segment in store.segments))
+        if symbol is None and len(symbols) == 1:
+            symbol = symbols[0]
+        if symbol not in symbols:
+            have = ", ".join(symbols[:10]) + (", …" if len(symbols) > 10 else "")
+            what = "several symbols, name one" if symbol is None else f"no symbol {symbol!r}"
+            raise ConfigError("symbol", f"the store has {what}: {have}")
+        last = [segment for segment in store.segments if segment.symbol == symbol][-1]
+        stream = cls(store.feature_set, store.config, store.metadata["read_options"]["reset_on_gap"])
+        step = 1 << 18
+        for first in range(last.first_row, last.last_row + 1, step):
+            rows = slice(first, min(first + step, last.last_row + 1))
+            open, high, low, close = np.ascontiguousarray(store.bars[rows].T)
+            stream.push_many(open, high, low, close, np.array(store.timestamps[rows]))
+        return stream

@@ -1,0 +1,553 @@
+"""The run of a fine-tuned model: from labels to a directory that predicts, with calibration it has not seen."""
+
+from __future__ import annotations
+
+# First, for it says what to install where torch is missing.
+import moola.models  # noqa: F401
+
+# isort: split
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from moola.data.dataset import StorePath
+from moola.devices.placement import Placement, place
+from moola.errors import ConfigError
+from moola.evaluation.baselines import baseline_predictions
+from moola.evaluation.intervals import LEVEL, Interval
+from moola.evaluation.outcomes import Predictions, Truth
+from moola.evaluation.permutation import Null
+from moola.evaluation.report import Evaluation, evaluate
+from moola.finetuning.inputs import config_of, extra_columns, labelled_windows
+from moola.finetuning.permutation import heads_on_shuffled_labels
+from moola.labels.refusals import check_folds
+from moola.labels.windows import LabelledWindows
+from moola.models.encoder import Encoder
+from moola.models.jade import Jade
+from moola.models.loading import load_encoder
+from moola.models.weights import FeatureIdentity, Origin, load_weights, save_weights, weights_path
+from moola.runs.directory import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned, read_record
+from moola.runs.out_of_fold import HeldOut
+from moola.runs.seen_bars import MAY_HAVE_SEEN_ALL, LearnedBars
+from moola.settings.models import Config
+from moola.settings.whole_numbers import whole_number
+from moola.store.reader import FeatureStore
+from moola.training.examples import Examples
+from moola.training.fitting import EpochRecord, FitResult, spread_of_last
+from moola.training.new_model import new_model
+from moola.training.recipe import FoldOutcome, Recipe, joined, stratified_folds
+from moola.validation.cross_validation import FROM_SCRATCH
+from moola.validation.permutation import DEAR_PERMUTATIONS
+
+__all__ = ["FinetuneResult", "finetune"]
+
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a fine-tuning came to."""
+
+    run: Path
+    windows: int
+    """Labelled windows."""
+    trained_on: int
+    """Of these, those that the model in the run learned from; the others chose its epoch."""
+    classes: tuple[str, ...]
+    epochs: int
+    """Epochs that were trained."""
+    best_epoch: int
+    """Whose weights the run has, from 0."""
+    temperature: float
+    """What logits are divided by."""
+    validation_loss: Mapping[str, float | None] | None
+    """What chose the epoch, on the windows that were held out for that: `value`, and `low` to `high`, its 95 %
+    interval; None where none were."""
+    evaluation: Mapping[str, Any]
+    """The record of the out-of-fold :class:`moola.evaluation.Evaluation`."""
+    table: tuple[tuple[str, ...], ...]
+    """The same for people: the heads of the columns, then a row a metric."""
+    report: tuple[str, ...]
+    """The same in sentences, and what else a person should know."""
+    resumed: bool
+    """Whether the run was finished already, and nothing was done."""
+
+    @property
+    def verdict(self) -> str:
+        """How good it is on windows that it has not seen, in a sentence."""
+        scores = self.evaluation["scores"]
+
+        def told(name: str) -> str:
+            score = scores[name]
+            if score["value"] is None:
+                return "–"
+            if score["low"] is None:
+                return f"{score['value']:.3f}"
+            return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+
+        parts = [f"macro-F1 {told('macro_f1')}", f"log loss {told('log_loss')}"]
+        if scores["span_hits"]["value"] is not None:
+            parts.append(f"span hits {told('span_hits')}")
+        return f"out of fold: {', '.join(parts)}"
+
+
+def finetune(
+    feature_dir: StorePath | None,
+    labels: object,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    encoder: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    settings: Iterable[str] = (),
+    seed: int = 17,
+    device: str = "auto",
+    folds: int = 5,
+    validation_share: float = 0.2,
+    window_length: int | None = None,
+    extra: tuple[str, ...] | None = None,
+    scratch: bool = True,
+    permutations: int = DEAR_PERMUTATIONS,
+    n_jobs: int | None = None,
+    resume: bool = False,
+    report: Callable[[EpochRecord, int], None] | None = None,
+    say: Callable[[str], None] = print,
+    **training: Any,
+) -> FinetuneResult:
+    """Fine-tunes a model on labelled windows, in a run directory that :func:`moola.predict` needs nothing besides.
+
+    One recipe is followed `folds` + 1 times: a share of the windows is held out to choose the epoch and the learning
+    rate, the model learns from the others, and kept columns are scaled by those. First it is followed without each fold
+    in turn, and that fold's logits are out of fold: neither training nor any choice has looked at its windows. On all
+    these logits the temperature is fitted that the run's probabilities are calibrated with; what is reported
+    of the model comes from them too, each fold's calibrated by the temperature of the other folds. They are kept in the
+    run, for the temperature of an ensemble. Then the recipe is followed with all windows, which gives the model in the
+    run. Folds are stratified by class, and windows that overlap
+    in time, of whatever symbols, are never on two sides.
+
+    Beside the model stand what is trivial (majority, guessing, the mean span, a regression on pooled features), and the
+    same model from scratch where there is an encoder, in the same folds. Where it lies among what luck gives is told of
+    its heads alone, which are cheap enough to be trained on shuffled labels: see
+    :func:`moola.finetuning.permutation.heads_on_shuffled_labels`.
+
+    Args:
+        feature_dir: The store that the labels speak of; None for windows that were cut beforehand.
+        labels: What :func:`moola.labels.read_labels` takes, a file that `moola import-labels` wrote, or the windows.
+        output: The run directory; `runs/finetune-MODEL-TIME` if not given.
+        encoder: A run, or a weights file in its directory, whose encoder to start from; None trains from scratch,
+            nothing frozen. The directory says which bars it was pre-trained on: labelled windows of these are scored
+            apart.
+        model: The name of a shipped configuration, a YAML file, or what it holds; the encoder's own model if not given,
+            or `jade_compact`.
+        settings: Values that take the place of those in the configuration, each as `training.finetune.lr=1e-3`.
+        seed: Of the folds, the initial weights, the order of windows, the dropout and the augmentation.
+        device: `auto`, `cpu` or `cuda`.
+        folds: For the out-of-fold predictions.
+        validation_share: What is held out to choose the epoch; 0 learns from all windows for all epochs.
+        window_length: K; the store's own if not given.
+        extra: Names of kept columns, appended to the features; the encoder's if not given. Windows that were imported
+            have theirs, and no others can be given.
+        scratch: False leaves out the same model from scratch, which takes `folds` fits of a whole model.
+        permutations: Shuffles of the labels, each of which takes `folds` fits of heads alone; 0 for none.
+        n_jobs: Folds at a time, and then shuffles, as joblib understands it.
+        resume: Take the result of a run that is finished, and begin one anew that was interrupted: the same seed gives
+            the same bits.
+        report: Called after each epoch of the model in the run, with how many there are at most.
+        say: Called with what a person should know.
+        training: Names and values of :class:`moola.settings.training.FinetuneConfig`, such as `epochs=5`.
+
+    Raises `ConfigError` for settings that make no sense, `LabelError` and `InputError` for labels, `SplitError` where
+    windows overlap so that they cannot be folded, `FeatureMismatchError` for an encoder of other features, `RunError`
+    for a directory that cannot be used so and for an encoder of which nobody knows what it was pre-trained on, and what
+    opening a store raises.
+    """
+    placement = place(device, "fp32")
+    for notice in placement.notices:
+        say(notice)
+    start = None if encoder is None else load_encoder(encoder)
+    store, windows = labelled_windows(feature_dir, labels, window_length, extra_columns(extra, start))
+    job = _Finetuning(
+        store=store,
+        windows=windows,
+        config=config_of(model, start, settings, training, len(windows.classes)),
+        start=start,
+        start_path=None if encoder is None else weights_path(encoder),
+        placement=placement,
+        seed=whole_number("seed", seed, 0),
+        folds=folds,
+        validation_share=validation_share,
+        scratch=scratch and start is not None,
+        permutations=whole_number("permutations", permutations, 0),
+    )
+    if extra is not None and tuple(extra) != job.features.extra:
+        names, theirs = (", ".join(columns) or "none" for columns in (extra, job.features.extra))
+        problem = f"is {names}, the kept columns of the windows are {theirs}"
+        raise ConfigError("extra", f"{problem}; import the labels again, with others, or leave it out")
+    if output is None:
+        output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with Run.begin(output, job.resolved(), resume=resume) as run:
+        if (run.path / RESULT).exists():
+            result = read_record(run.path / RESULT)
+            facts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in result.items()}
+            facts["table"] = tuple(map(tuple, facts["table"]))
+            return FinetuneResult(run.path, **facts, resumed=True)
+        run.go_back_to(0)
+        return job.run(run, n_jobs, report or (lambda record, epochs: None), say)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finetuning:
+    """One fine-tuning."""
+
+    store: FeatureStore | None
+    windows: LabelledWindows
+    config: Config
+    start: Encoder | None
+    start_path: Path | None
+    placement: Placement
+    seed: int
+    folds: int
+    validation_share: float
+    scratch: bool
+    permutations: int
+
+    def __post_init__(self) -> None:
+        windows = self.windows
+        if len(windows.classes) < 2:
+            problem = f"{windows.classes[0]!r} is the only class; label windows of at least two, such as none"
+            raise ConfigError("labels", problem)
+        check_folds(windows.y, windows.classes, self.folds)
+        if not 0 <= self.validation_share <= 0.5:
+            raise ConfigError(
+                "validation_share", f"{self.validation_share!r} is no share; give 0, or up to 0.5"
+            )
+        if self.start is not None and self.start.origin is not None:
+            self.start.origin.features.require(self.features, "the labels")
+        # Nobody would be told of windows that the encoder has seen, neither here nor in predictions.
+        self.learned_by_encoder  # noqa: B018
+        # Before there is a run, and not after some folds have been trained.
+        for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
+            self.recipe.held_out(windows.y[train], self.blocks[train])
+
+    @cached_property
+    def times(self) -> tuple[Numbers, Numbers] | None:
+        """`[n]` each: the times of each window's first and last bar, where they are known."""
+        windows = self.windows
+        if self.store is not None:
+            stamps = self.store.timestamps
+            return stamps[windows.starts], stamps[windows.ends]
+        if windows.first_times is None or windows.times is None:
+            return None
+        return windows.first_times, windows.times
+
+    @property
+    def blocks(self) -> Numbers:
+        """`[n]`: windows that overlap share one. By time, so that those of several symbols do too."""
+        return self.windows.groups
+
+    @cached_property
+    def parts(self) -> list[tuple[Numbers, Numbers]]:
+        """(train, test) of each fold."""
+        return list(stratified_folds(self.windows.y, self.blocks, self.folds, self.seed, "folds"))
+
+    @cached_property
+    def learned_by_encoder(self) -> LearnedBars:
+        """What the encoder was pre-trained on. Raises `RunError` where its directory does not say."""
+        return LearnedBars({}) if self.start_path is None else read_learned(self.start_path.parent)
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many the model has."""
+        model = new_model(self.config.model, self.windows.X.shape[2], seed=0)
+        return sum(p.numel() for p in model.parameters())
+
+    @property
+    def features(self) -> FeatureIdentity:
+        return FeatureIdentity.of_windows(self.windows, self.store)
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(
+            self.config,
+            self.start,
+            self.placement.device,
+            self.seed,
+            self.validation_share,
+            len(self.features.extra),
+        )
+
+    def resolved(self) -> dict[str, Any]:
+        """All that the outcome depends on, for `config.json`."""
+        windows = self.windows
+        _, held_out = self.recipe.held_out(windows.y, self.blocks)
+        return {
+            "kind": "finetune",
+            "model": self.config.model.model_dump(),
+            "training": self.config.training.finetune.model_dump(mode="json"),
+            "augmentation": self.config.augmentation and self.config.augmentation.model_dump(mode="json"),
+            "seed": self.seed,
+            "folds": self.folds,
+            "validation_share": self.validation_share,
+            "scratch": self.scratch,
+            "permutations": self.permutations,
+            "device": self.placement.device.type,
+            "encoder": None if self.start_path is None else load_weights(self.start_path).digest,
+            "features": self.features.record(),
+            "window_length": windows.window_length,
+            "classes": list(windows.classes),
+            "windows": {
+                "labelled": len(windows),
+                "fingerprint": _fingerprint(windows),
+                # Of those that choose the epoch: losses on the same ones can be compared.
+                "validation_fingerprint": _fingerprint(windows.take(held_out)) if len(held_out) else None,
+            },
+            "stores": [] if self.store is None else [str(self.store.path)],
+        }
+
+    def run(
+        self,
+        run: Run,
+        n_jobs: int | None,
+        report: Callable[[EpochRecord, int], None],
+        say: Callable[[str], None],
+    ) -> FinetuneResult:
+        windows, recipe, blocks, parts = self.windows, self.recipe, self.blocks, self.parts
+        notices = list(windows.notices)
+        if self.start is not None and self.start.origin is not None:
+            notices += self.start.origin.features.notes(self.features, "the labels")
+        learned, seen = self.learned_by_encoder, np.zeros(len(windows), bool)
+        if self.times is not None:
+            symbols = windows.symbols.tolist()
+            seen = learned.seen(symbols, *self.times)
+            notices += learned.notes(symbols, *self.times)
+            if self.store is None and (unnamed := symbols.count("")):
+                notices.append(
+                    f"{unnamed:,} of {len(symbols):,} windows name no symbol: predictions for a symbol at the same "
+                    "time cannot tell whether they have been seen"
+                )
+            stretches: dict[str, list[tuple[int, int]]] = {}
+            for symbol, first, last in zip(symbols, *(times.tolist() for times in self.times), strict=True):
+                stretches.setdefault(symbol, []).append((first, last))
+            learned = learned | LearnedBars(stretches)
+        else:
+            learned = learned | LearnedBars({}, complete=False)
+            unknown = "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
+            if self.start is None:
+                notices.append(unknown)
+            else:
+                notices += [
+                    f"{unknown}, nor this report which of them the encoder was pre-trained on",
+                    MAY_HAVE_SEEN_ALL,
+                ]
+        run.write(ENVIRONMENT, environment(self.placement))
+        run.write(LEARNED, learned.record())
+        examples = Examples(windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight)
+        span_classes = _span_classes(windows)
+        truth = Truth(
+            np.array(windows.classes)[windows.y],
+            classes=np.array(windows.classes),
+            spans=windows.spans if span_classes.any() else None,
+            groups=blocks,
+            seen=seen,
+        )
+
+        def follow(recipe: Recipe, kind: str, name: str) -> list[FoldOutcome]:
+            outcomes: list[FoldOutcome] = []
+            for outcome in recipe.out_of_fold(examples, blocks, parts, n_jobs):
+                run.log(self._fold_record(kind, len(outcomes), outcome))
+                outcomes.append(outcome)
+                say(f"{name}fold {len(outcomes)} of {self.folds}: {len(outcome.result.epochs)} epochs")
+            return outcomes
+
+        out_of_fold, places = joined(parts, follow(recipe, "fold", ""))
+        temperature = out_of_fold.temperature(windows.y)
+        said = out_of_fold.predictions(windows.y, places, span_classes)
+        beside: dict[str, list[Predictions]] = {}
+        name = self.config.model.name
+        if self.scratch:
+            other, elsewhere = joined(parts, follow(recipe.from_scratch(), "scratch_fold", "from scratch, "))
+            beside[f"{name}{FROM_SCRATCH}"] = [other.predictions(windows.y, elsewhere, span_classes)]
+        baselines = baseline_predictions(
+            windows.X, truth, parts, seed=self.seed, valid_mask=windows.valid_mask
+        )
+        baselines |= beside
+        HeldOut(_fingerprint(windows), truth, out_of_fold, places, said.spans, baselines).save(run.path)
+        null, note = self._chance(run, recipe, examples, truth, span_classes, n_jobs, say)
+        evaluation = evaluate(truth, said, model=name, baselines=baselines, null=null, seed=self.seed)
+        evaluation = replace(evaluation, null_note=note)
+
+        model, result, trained_on = self._train(run, recipe, examples, blocks, report)
+        more = {
+            "classes": list(windows.classes),
+            "span_classes": span_classes.tolist(),
+            "temperature": temperature,
+            "best_epoch": result.best_epoch,
+            "seed": self.seed,
+        }
+        origin = Origin("finetune", self.config.model, self.features, windows.window_length, more)
+        save_weights(run.path / "best.safetensors", model.state_dict(), origin.record())
+        _draw(run.path, truth, said, windows.window_length, name)
+        return self._finish(run, result, trained_on, temperature, evaluation, notices)
+
+    def _chance(
+        self,
+        run: Run,
+        recipe: Recipe,
+        examples: Examples,
+        truth: Truth,
+        span_classes: NDArray[np.bool_],
+        n_jobs: int | None,
+        say: Callable[[str], None],
+    ) -> tuple[dict[str, Null], str]:
+        """Where the heads lie among shuffled labels, and what to know of it; what it took is logged and said."""
+        if not self.permutations:
+            return {}, ""
+        say(f"heads alone on {self.permutations} shuffles of the labels …")
+        start = perf_counter()
+        null, note = heads_on_shuffled_labels(
+            recipe, examples, truth, self.parts, span_classes, permutations=self.permutations, n_jobs=n_jobs
+        )
+        seconds = perf_counter() - start
+        fits = (self.permutations + 1) * len(self.parts) if null else 0
+        run.log(
+            {
+                "kind": "chance",
+                "permutations": self.permutations,
+                "fits": fits,
+                "timing": {"seconds": seconds},
+            }
+        )
+        say(f"{fits:,} fits of heads alone took {seconds:.0f} s")
+        return null, note
+
+    def _train(
+        self,
+        run: Run,
+        recipe: Recipe,
+        examples: Examples,
+        blocks: Numbers,
+        report: Callable[[EpochRecord, int], None],
+    ) -> tuple[Jade, FitResult, Numbers]:
+        """The model of the run, its epochs logged."""
+        losses: list[float] = []
+
+        def note(record: EpochRecord) -> None:
+            loss = sum(record.losses.values()) if record.validation_loss is None else record.validation_loss
+            losses.append(loss)
+            line: dict[str, Any] = {
+                "kind": "epoch",
+                "epoch": record.epoch,
+                "lr": record.lr,
+                "frozen": record.frozen,
+                "train_loss": sum(record.losses.values()),
+                "train_losses": record.losses,
+                # All folds together: what a labelled window has to tell apart.
+                "parameters_per_window": self.parameters / len(examples.y),
+                "validation_spread": spread_of_last(losses),
+                "timing": {"seconds": record.seconds} | self.placement.memory(),
+            }
+            if record.validation_loss is not None:
+                line |= {
+                    "val_loss": record.validation_loss,
+                    "val_losses": record.validation_losses,
+                    "val_accuracy": record.validation_accuracy,
+                }
+            run.log(line)
+            report(record, self.config.training.finetune.epochs)
+
+        return recipe.follow(examples, blocks, note)
+
+    def _fold_record(self, kind: str, fold: int, outcome: FoldOutcome) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "fold": fold,
+            "trained_on": len(outcome.fitted_on),
+            "tested": self.parts[fold][1].tolist(),
+            # All folds together: what a labelled window has to tell apart.
+            "parameters_per_window": self.parameters / len(self.windows),
+            **outcome.result.record(),
+        }
+
+    def _finish(
+        self,
+        run: Run,
+        result: FitResult,
+        trained_on: Numbers,
+        temperature: float,
+        evaluation: Evaluation,
+        notices: list[str],
+    ) -> FinetuneResult:
+        facts: dict[str, Any] = {
+            "windows": len(self.windows),
+            "trained_on": len(trained_on),
+            "classes": self.windows.classes,
+            "epochs": len(result.epochs),
+            "best_epoch": result.best_epoch,
+            "temperature": temperature,
+            "validation_loss": self._validation_loss(result, trained_on),
+            "evaluation": evaluation.record(),
+            "table": tuple(map(tuple, [evaluation.columns, *evaluation.rows()])),
+            "report": (*notices, *evaluation.summary()),
+        }
+        run.write(RESULT, facts)
+        return FinetuneResult(run.path, **facts, resumed=False)
+
+    def _validation_loss(self, result: FitResult, trained_on: Numbers) -> dict[str, float | None] | None:
+        if result.window_losses is None:
+            return None
+        held_out = np.setdiff1d(np.arange(len(self.windows)), trained_on)
+        found = _mean_over_blocks(result.window_losses, self.blocks[held_out])
+        if np.isnan(found.low):
+            return {"value": found.value, "low": None, "high": None}
+        return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def _span_classes(windows: LabelledWindows) -> NDArray[np.bool_]:
+    """`[C]`: which classes have spans."""
+    with_span = windows.y[windows.spans[:, 0] >= 0]
+    counts: NDArray[np.bool_] = np.bincount(with_span, minlength=len(windows.classes)) > 0
+    return counts
+
+
+def _fingerprint(windows: LabelledWindows) -> str:
+    """A hash of all that is learned from."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for array in (windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight):
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
+
+
+def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:
+    """The mean over windows, with an interval over blocks of them, which err together.
+
+    Student's t, of the mean as a ratio of two sums over blocks; of one block it is of NaN. Source: W. G. Cochran,
+    *Sampling Techniques*, 3rd ed., Wiley 1977, chapter 6 (ratio estimates).
+    """
+    _, block = np.unique(blocks, return_inverse=True)
+    count = np.bincount(block)
+    mean = float(losses.mean())
+    if len(count) < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    errors = np.bincount(block, losses - mean)
+    error = float(np.sqrt(len(count) / (len(count) - 1) * (errors**2).sum())) / len(losses)
+    half = float(stdtrit(len(count) - 1, (1 + LEVEL) / 2)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
+def _draw(path: Path, truth: Truth, said: Predictions, window_length: int, title: str) -> None:
+    from moola.evaluation.figures import confusion_matrix, reliability_diagram, save_png, spans_against_truth
+
+    save_png(reliability_diagram(truth, said, title=title), path / "reliability.png")
+    save_png(confusion_matrix(truth, said, title=title), path / "confusion.png")
+    if said.spans is not None:
+        save_png(spans_against_truth(truth, said, window_length, title=title), path / "spans.png")

@@ -1,0 +1,103 @@
+"""Walk-forward splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from moola.folds.base import Splitter
+from moola.folds.windows import Flags, TrainTest, count_of
+
+__all__ = ["WalkForward"]
+
+
+class WalkForward(Splitter):
+    """Walk-forward analysis: train on the past, test on what comes next, move on.
+
+    It asks what would have happened had the model been trained again every so often and used until the next
+    time; no training window is later than any test window. That is how a model is used, so its scores are the
+    ones to report; but it tests one history only, and the first models see little of it.
+
+    The windows are cut into an initial stretch and `n_splits` test blocks of one size, by their starts. Each
+    block is tested on a model trained on windows before it.
+
+    Args:
+        starts: `[n]`, the first bar of each window, in any order.
+        ends: `[n]`, the last bar of each window, inclusive.
+        n_splits: Test blocks.
+        train_size: None trains on everything before the test block (*expanding*). A number trains on the
+            last so many bars before it (*rolling*), for markets that forget.
+        embargo: Bars between the last bar of training, labels included, and the first of the test block.
+        label_ends: `[n]`, the last bar that each window's label depends on.
+        times: `[bars]`, the time of each bar: UTC nanoseconds such as `store.timestamps`, or datetime64.
+        symbols: `[n]`, the symbol of each window, for bars of several symbols.
+
+    With several symbols, windows are compared in time, whatever their symbols: markets move together, and
+    tomorrow's bars of one tell of tomorrow's bars of another. Rolling and embargo count the bars of each
+    window's own symbol. The bars of a symbol stand together and ascend in time, as in a store. A bar is a
+    point in time here; where symbols have bars of different lengths, give labels one of the longest more.
+
+    Raises `ConfigError` for windows that make no sense; `split` raises `SplitError`, before the first split,
+    when purging leaves a split nothing to train on.
+
+    >>> starts = np.arange(0, 60, 5)
+    >>> splitter = WalkForward(starts, starts + 9, n_splits=2, embargo=5)
+    >>> for train, test in splitter.split():
+    ...     print(train, test)
+    [0 1] [4 5 6 7]
+    [0 1 2 3 4 5] [ 8  9 10 11]
+
+    Sources: R. Pardo, *The Evaluation and Optimization of Trading Strategies*, 2nd ed., Wiley 2008 (walk-forward
+    analysis, rolling); C. Bergmeir and J. M. Benítez, "On the use of cross-validation for time series predictor
+    evaluation", Information Sciences 191 (2012), 192–213 (evaluation on the last block, and gaps between
+    dependent values); M. López de Prado, *Advances in Financial Machine Learning*, Wiley 2018, ch. 12 (what one
+    walk forward does not show).
+    """
+
+    def __init__(
+        self,
+        starts: ArrayLike,
+        ends: ArrayLike,
+        n_splits: int = 5,
+        *,
+        train_size: int | None = None,
+        embargo: int = 0,
+        label_ends: ArrayLike | None = None,
+        times: ArrayLike | None = None,
+        symbols: ArrayLike | None = None,
+    ) -> None:
+        super().__init__(starts, ends, label_ends, times, symbols, embargo)
+        self.n_splits = count_of("n_splits", n_splits, 1, "splits")
+        self.train_size = None if train_size is None else count_of("train_size", train_size, 1, "bars")
+        size = len(self) // (self.n_splits + 1)
+        self._tested = self._blocks("n_splits", [len(self) - size * self.n_splits] + [size] * self.n_splits)
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """How many splits there are: `n_splits`."""
+        return self.n_splits
+
+    def split(self, X: object = None, y: object = None, groups: object = None) -> Iterator[TrainTest]:
+        """Gives (train, test), indices of windows, ascending; the splits in the order of time.
+
+        `X` only has its length checked; `y` is for scikit-learn. Raises `SplitError` where nothing is left to
+        train on, and `ConfigError` for an `X` of another length, or any `groups`.
+        """
+        self._check_length(X)
+        self._no_groups(groups)
+        for split in range(self.n_splits):
+            if not self._train(split + 1).any():
+                raise self._nothing_left(split, self.n_splits, self._tested, [split + 1])
+        return self._splits()
+
+    def _splits(self) -> Iterator[TrainTest]:
+        for block in range(1, self.n_splits + 1):
+            yield np.flatnonzero(self._train(block)), np.flatnonzero(self._tested.number == block)
+
+    def _train(self, block: int) -> Flags:
+        begin = self._tested.first[block]
+        train: Flags = self._when(self._windows.ends + self.embargo) < begin
+        if self.train_size is not None:
+            train &= self._when(self._windows.starts + (self.embargo + self.train_size)) >= begin
+        return train

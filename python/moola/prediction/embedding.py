@@ -1,0 +1,74 @@
+"""Embeddings: one vector a window from a trained encoder, for models of the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moola.data.dataset import FastWindowedDataset, StorePath, open_stores
+from moola.devices.placement import place
+from moola.models.encoder import pool
+from moola.models.loading import load_encoder
+from moola.models.weights import FeatureIdentity
+from moola.prediction.rows import TableWindows, WindowTable, write_parquet
+
+__all__ = ["embed"]
+
+
+def embed(
+    run: str | os.PathLike[str],
+    feature_dir: StorePath | Sequence[StorePath],
+    output: str | os.PathLike[str],
+    *,
+    split: Literal["train", "val", "test", "all"] = "all",
+    stride: int = 1,
+    window_length: int | None = None,
+    batch_size: int = 1024,
+    device: str = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Writes the pooled encoding of each window to a Parquet file.
+
+    Its columns are `symbol`, `window_end` (the open time of the window's last bar, UTC) and `e0` … `e{2H−1}`, float32:
+    the mean of the encoder's outputs over the window's valid bars. A row depends on no bar after its `window_end`.
+    Memory is bounded by a batch.
+
+    Args:
+        run: A run of either kind, or a weights file.
+        feature_dir: A feature store, or several, with the features that the encoder was trained on.
+        output: The file to write; one that stands there is replaced once the new one is whole.
+        split: Which windows; `all` are those of every bar.
+        stride: Bars from one window to the next.
+        window_length: K; the one that the encoder was trained with if not given.
+
+    Raises `FeatureMismatchError` when the store's features are others, `WeightsError` for a run without an encoder, and
+    what :class:`moola.FastWindowedDataset` raises.
+    """
+    encoder = load_encoder(run)
+    assert encoder.origin is not None
+    stores = open_stores(feature_dir)
+    extra = encoder.origin.features.extra
+    for store in stores:
+        encoder.origin.features.require(FeatureIdentity.of(store, extra), str(store.path))
+    dataset = FastWindowedDataset(
+        stores, split, window_length or encoder.origin.window_length, stride, mask_ratio=0, extra=extra
+    )
+    placement = place(device, "fp32")
+    encoder.to(placement.device)
+
+    def pooled(x: Tensor, valid: Tensor | None) -> Tensor:
+        return pool(encoder(encoder.standardise(x), valid), valid)
+
+    def vectors(values: NDArray[np.float32], _: TableWindows) -> list[pa.Array]:
+        return list(map(pa.array, np.ascontiguousarray(values.T)))
+
+    columns = [(f"e{i}", pa.float32()) for i in range(encoder.output_size)]
+    table = WindowTable(dataset, columns, pooled, vectors, batch_size=batch_size, device=placement.device)
+    return write_parquet(table, output, progress)

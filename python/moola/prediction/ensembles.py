@@ -1,0 +1,196 @@
+"""Ensembles of fine-tuned runs: one directory that predicts with all of them, calibrated on what none had seen."""
+
+from __future__ import annotations
+
+# First, for it says what to install where torch is missing.
+import moola.models  # noqa: F401
+
+# isort: split
+import copy
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from moola.errors import ConfigError, RunError
+from moola.evaluation.baselines import BASELINES
+from moola.evaluation.calibration import TemperatureScaling, cross_fitted, log_probabilities
+from moola.evaluation.outcomes import Floats, Predictions
+from moola.evaluation.report import Evaluation, evaluate
+from moola.files.publishing import UNFINISHED
+from moola.models.weights import load_weights, weights_path
+from moola.prediction.models import ENSEMBLE, FinetunedModels, member_runs
+from moola.runs.directory import RESULT, new_directory, write_record
+from moola.runs.out_of_fold import OUT_OF_FOLD, HeldOut
+from moola.validation.cross_validation import FROM_SCRATCH
+from moola.validation.ensembles import mean_spans
+
+__all__ = ["RunEnsemble", "combine_runs"]
+
+_NO_NULL = (
+    "labels were not shuffled: runs are combined without any fit, and keep no windows to fit; each member's own report "
+    "says where it lies among shuffled labels, and moola ensemble of a cross-validation where a mean does"
+)
+
+
+@dataclass(frozen=True)
+class RunEnsemble:
+    """An ensemble of fine-tuned runs, as it was made."""
+
+    path: Path
+    """Its directory, which :func:`moola.predict` needs nothing besides."""
+    members: tuple[str, ...]
+    """The directories of its members in it."""
+    classes: tuple[str, ...]
+    temperature: float | None
+    """What the mean of the members' calibrated probabilities is calibrated with; None leaves it as it is."""
+    evaluation: Evaluation | None
+    """How good it is out of fold, beside its members, what is trivial, and the same ensemble from scratch where all
+    members have an encoder; None where their folds cannot be put together."""
+    notes: tuple[str, ...]
+    """What a person should know."""
+
+
+def combine_runs(
+    runs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str], *, seed: int = 17
+) -> RunEnsemble:
+    """Makes one directory of several fine-tuned runs, such as of several seeds: a run that :func:`moola.predict` takes.
+
+    Members are copied into it, so that it can be copied elsewhere. Its probabilities are the mean of the members', each
+    calibrated by its own temperature, and its spans the median of theirs. Where all members were fine-tuned on the
+    same labelled windows and have kept their out-of-fold logits, the mean is calibrated as well. Each window then
+    counts by the models, one a member, that have not seen it, whatever the folds of each were; and how good the mean
+    is, is told from the same, with all temperatures from other folds of the first member.
+
+    Args:
+        runs: Directories of runs; an ensemble stands for its members.
+        output: The directory to write; it must be new.
+        seed: Of the resamples.
+
+    Raises `ConfigError` for fewer than two runs, `RunError` for one that is given twice, for runs that do not go
+    together, and where something stands at `output`; `FeatureMismatchError` for runs of other features; `LeakError` for
+    logits by a model that has seen its window; and `WeightsError`.
+    """
+    paths = member_runs(runs)
+    if len(paths) < 2:
+        raise ConfigError("runs", f"names {len(paths)}, which leaves nothing to average; give two or more")
+    models = FinetunedModels.load(paths)
+    digests = [load_weights(weights_path(path)).digest for path in paths]
+    for number, digest in enumerate(digests):
+        first = digests.index(digest)
+        if first < number:
+            raise RunError(paths[number], f"holds the same weights as {paths[first]}", "Give each run once")
+    members = tuple(f"members/{number}-{path.resolve().name}" for number, path in enumerate(paths, start=1))
+    notes, temperature, evaluation = [], None, None
+    held_out, problem = _held_out(paths)
+    if problem is None:
+        temperature = _temperature(held_out, models)
+        evaluation = _evaluated(held_out, models, members, seed)
+    else:
+        notes.append(
+            f"the mean of the members' calibrated probabilities is taken as it is, and not judged: {problem}"
+        )
+    directory = new_directory(output)
+    for path, name in zip(paths, members, strict=True):
+        shutil.copytree(path, directory / name, ignore=shutil.ignore_patterns(f"*{UNFINISHED}"))
+    made = RunEnsemble(directory, members, models.classes, temperature, evaluation, tuple(notes))
+    said = [] if evaluation is None else evaluation.summary()
+    parameters = sum(p.numel() for model in models.models for p in model.parameters())
+    result = {
+        "members": list(members),
+        "classes": list(models.classes),
+        "temperature": temperature,
+        # Of all its members, for the windows that they were fine-tuned on.
+        "parameters_per_window": None if not held_out else parameters / len(held_out[0].truth),
+        "evaluation": None if evaluation is None else evaluation.record(),
+        "report": [*notes, *said],
+    }
+    write_record(directory / RESULT, result)
+    # What makes it an ensemble, and so the last.
+    write_record(directory / ENSEMBLE, {"members": list(members), "temperature": temperature})
+    return made
+
+
+def _held_out(paths: Sequence[Path]) -> tuple[list[HeldOut], str | None]:
+    """What the runs have kept of their folds, and if it cannot be put together, why."""
+    for path in paths:
+        if not (path / OUT_OF_FOLD).exists():
+            return [], f"{path} has kept no out-of-fold logits"
+    found = [HeldOut.load(path) for path in paths]
+    for path, one in zip(paths, found, strict=True):
+        if one.fingerprint != found[0].fingerprint:
+            return [], f"{path} was fine-tuned on other windows or labels than {paths[0]}"
+    return found, None
+
+
+def _temperature(held_out: Sequence[HeldOut], models: FinetunedModels) -> float:
+    mean = _mean(held_out, models.calibrations)
+    return TemperatureScaling().fit(log_probabilities(mean), held_out[0].truth.y).temperature
+
+
+def _mean(held_out: Sequence[HeldOut], calibrations: Sequence[TemperatureScaling]) -> Floats:
+    """`[n, C]`: of each window, the mean over members of what a model that has not seen it said."""
+    calibrated = [
+        scaling.probabilities(one.out_of_fold.logits)
+        for one, scaling in zip(held_out, calibrations, strict=True)
+    ]
+    mean: Floats = np.mean(calibrated, axis=0)
+    return mean
+
+
+def _evaluated(
+    held_out: Sequence[HeldOut], models: FinetunedModels, members: Sequence[str], seed: int
+) -> Evaluation:
+    truth, folds = copy.copy(held_out[0].truth), held_out[0].out_of_fold.folds
+    # Members may have been pre-trained on different bars.
+    truth.seen = np.any([one.truth.seen for one in held_out], axis=0)
+    probabilities = np.empty_like(held_out[0].out_of_fold.logits)
+    for fold in np.unique(folds):
+        mine = folds == fold
+        y = truth.y[~mine]
+        own = [TemperatureScaling().fit(one.out_of_fold.logits[~mine], y) for one in held_out]
+        logits = log_probabilities(_mean(held_out, own))
+        probabilities[mine] = TemperatureScaling().fit(logits[~mine], y).probabilities(logits[mine])
+    spans = None
+    if truth.spans is not None:
+        spans = models.spans([one.places for one in held_out], probabilities)
+    each = {name.partition("/")[2]: [one.predictions] for name, one in zip(members, held_out, strict=True)}
+    # The mean was made in the folds of all members, and has none of its own to compare.
+    beside = _trivial(held_out[0]) | _from_scratch(held_out) | each
+    found = evaluate(
+        truth,
+        Predictions(probabilities, spans),
+        model="ensemble",
+        baselines={
+            name: [Predictions(one.probabilities, one.spans) for one in several]
+            for name, several in beside.items()
+        },
+        seed=seed,
+    )
+    return replace(found, null_note=_NO_NULL)
+
+
+def _trivial(first: HeldOut) -> dict[str, Sequence[Predictions]]:
+    """What needs no model, in the folds of the first member."""
+    return {name: several for name, several in first.baselines.items() if name in BASELINES}
+
+
+def _from_scratch(held_out: Sequence[HeldOut]) -> dict[str, Sequence[Predictions]]:
+    """The mean of the same members from scratch, calibrated as it is; nothing where one was trained without them."""
+    each = [
+        several[0]
+        for one in held_out
+        for name, several in one.baselines.items()
+        if name.endswith(FROM_SCRATCH)
+    ]
+    said = [one.probabilities for one in each if one.probabilities is not None]
+    if len(said) < len(held_out):
+        return {}
+    first = held_out[0]
+    logits = log_probabilities(np.mean(said, axis=0))
+    probabilities = cross_fitted(logits, first.truth.y, first.out_of_fold.folds)
+    spans = [one.spans for one in each if one.spans is not None]
+    return {f"ensemble{FROM_SCRATCH}": [Predictions(probabilities, mean_spans(spans) if spans else None)]}

@@ -1,0 +1,230 @@
+"""Fine-tuned runs, opened for prediction: one or an ensemble."""
+
+from __future__ import annotations
+
+# First, for it says what to install where torch is missing.
+import moola.models  # noqa: F401
+
+# isort: split
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import chain
+from operator import or_
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moola.errors import ConfigError, FeatureMismatchError, RunError, WeightsError
+from moola.evaluation.calibration import TemperatureScaling, log_probabilities
+from moola.models.jade import Jade
+from moola.models.loading import load_model
+from moola.models.weights import FeatureIdentity, Origin, weights_path
+from moola.runs.directory import read_learned, read_record
+from moola.runs.seen_bars import LearnedBars
+from moola.store.reader import FeatureStore
+from moola.validation.ensembles import mean_spans
+
+__all__ = ["ENSEMBLE", "FinetunedModels", "RunPath", "member_runs"]
+
+
+ENSEMBLE = "ensemble.json"
+"""What makes a directory an ensemble: the directories of its members in it, and its temperature if it has one."""
+
+RunPath: TypeAlias = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class FinetunedModels:
+    """The models of one run, or of several that answer together, on the CPU and in evaluation mode."""
+
+    models: tuple[Jade, ...]
+    calibrations: tuple[TemperatureScaling, ...]
+    classes: tuple[str, ...]
+    span_classes: NDArray[np.bool_]
+    """`[C]`: which classes have spans."""
+    features: FeatureIdentity
+    """What their input must be, whatever bars it is of."""
+    window_length: int
+    """K they were trained with."""
+    learned: LearnedBars
+    """The bars that any of them has learned from, in training or pre-training."""
+    calibration: TemperatureScaling | None = None
+    """Of the mean of the models' calibrated probabilities; None of one model, and where there is none."""
+
+    @classmethod
+    def load(cls, run: RunPath | Sequence[RunPath]) -> Self:
+        """Loads a run, an ensemble, or several of either, of which all members then answer together.
+
+        An ensemble's own temperature is of its members, and counts where it is the only one given.
+
+        Raises `RunError` for a directory that is neither, and for runs that do not go together; `WeightsError` for
+        weights that are missing, damaged, or of an encoder alone; `FeatureMismatchError` for runs of other features.
+        """
+        given = paths_of("run", run, "the directory of a fine-tuned run")
+        paths = member_runs(given)
+        models = [load_model(path) for path in paths]
+        records = [_record(path, model) for path, model in zip(paths, models, strict=True)]
+        first = models[0].origin
+        assert first is not None
+        # What bars each of them reads is asked when there are some.
+        features = replace(first.features, bars=None)
+        shared: set[int] | None = None
+        for path, model, record in zip(paths, models, records, strict=True):
+            assert model.origin is not None
+            features.require(model.origin.features, str(path))
+            mine = (record["classes"], record["span_classes"], model.origin.window_length)
+            whose = (records[0]["classes"], records[0]["span_classes"], first.window_length)
+            for name, theirs, ours in zip(
+                ("classes", "classes with spans", "window length"), mine, whose, strict=True
+            ):
+                if theirs != ours:
+                    problem = f"its {name} {theirs}, those of {paths[0]} {ours}"
+                    raise RunError(path, problem, "Combine runs that were fine-tuned on the same labels")
+            bars = model.origin.features.bars
+            if bars is not None and bars.intervals:
+                shared = {*bars.intervals} if shared is None else shared & {*bars.intervals}
+                if not shared:
+                    problem = f"its bars are {bars.apart} apart, and those of the runs before it are not"
+                    raise RunError(path, problem, "Combine runs that were trained on bars as far apart")
+        return cls(
+            models=tuple(models),
+            calibrations=tuple(TemperatureScaling(record["temperature"]) for record in records),
+            classes=tuple(records[0]["classes"]),
+            span_classes=np.array(records[0]["span_classes"], np.bool_),
+            features=features,
+            window_length=first.window_length,
+            learned=reduce(or_, map(read_learned, paths)),
+            calibration=_calibration(given[0]) if len(given) == 1 else None,
+        )
+
+    def require(self, store: FeatureStore) -> None:
+        """Raises `FeatureMismatchError` where any of the models cannot read a store."""
+        given = FeatureIdentity.of(store, [n for n in self.features.extra if n in store.extra_names])
+        for origin in self._origins:
+            origin.features.require(given, str(store.path))
+        if store.layout == "windows" and store.window_length != self.window_length:
+            raise FeatureMismatchError(
+                f"{store.path} holds windows of {store.window_length} bars, the weights were trained on windows of "
+                f"{self.window_length}",
+                "Build a store with --layout bars, which serves every length",
+            )
+
+    def notes(self, store: FeatureStore) -> list[str]:
+        """What a person should know of their reading a store."""
+        given = FeatureIdentity.of(store, self.features.extra)
+        notes = (origin.features.notes(given, str(store.path)) for origin in self._origins)
+        return list(dict.fromkeys(chain.from_iterable(notes)))
+
+    @property
+    def read_options(self) -> Mapping[str, Any]:
+        """How bars were read in training, as far as the first of the models that knows it does."""
+        known = (origin.features.bars for origin in self._origins)
+        return next((bars.read_options for bars in known if bars is not None and bars.read_options), {})
+
+    @property
+    def _origins(self) -> list[Origin]:
+        return [model.origin for model in self.models if model.origin is not None]
+
+    def answers(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """`[B, members · (C + 2)]`: of each model, the logits of the classes, and where a span would lie."""
+        outputs = (model(x, valid) for model in self.models)
+        length = x.shape[1]
+        return torch.cat([part for out in outputs for part in (out.logits, out.spans(length, valid))], dim=1)
+
+    def combine(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Calibrated probabilities `[B, C]`, and the first and last bar of spans `[B, 2]`, −1 and −1 for none.
+
+        Probabilities are the mean of the models', each calibrated by its own temperature, and then by that of all where
+        there is one; spans are the median of the models', and there is none where the most likely class has none.
+        """
+        each = answers.reshape(len(answers), len(self.models), -1).astype(np.float64)
+        logits, places = each[:, :, :-2], each[:, :, -2:].astype(np.int64)
+        calibrated = [
+            scaling.probabilities(logits[:, number]) for number, scaling in enumerate(self.calibrations)
+        ]
+        probabilities: NDArray[np.float64] = np.mean(calibrated, axis=0)
+        if self.calibration is not None:
+            probabilities = self.calibration.probabilities(log_probabilities(probabilities))
+        return probabilities, self.spans([*places.transpose(1, 0, 2)], probabilities)
+
+    def spans(
+        self, places: Sequence[NDArray[np.int64]], probabilities: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """`[B, 2]`: the median of where the models see a span `[B, 2]`; −1 where the most likely class has none."""
+        spans = mean_spans(places)
+        spans[~self.span_classes[probabilities.argmax(axis=1)]] = -1
+        return spans
+
+
+def member_runs(given: Sequence[RunPath]) -> list[Path]:
+    """The directories of runs that these directories stand for: themselves, or the members of an ensemble.
+
+    Raises `RunError` for a file, and for an ensemble that names no members, or some outside its directory.
+    """
+    return [member for path in given for member in _members(Path(path))]
+
+
+def _members(path: Path) -> list[Path]:
+    if not (path / ENSEMBLE).exists():
+        if not path.exists():
+            raise RunError(path, "there is no such run", "Give the directory that moola finetune made")
+        if path.is_file():
+            problem = "is a file; what a run has seen stands beside its weights"
+            raise RunError(path, problem, "Give the directory of the run")
+        return [path]
+    members = read_record(path / ENSEMBLE).get("members")
+    if not (isinstance(members, list) and members and all(isinstance(name, str) for name in members)):
+        raise RunError(path / ENSEMBLE, "names no members", _REMAKE)
+    for name in members:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            problem = f"names {name}, which lies outside its directory and would be left behind by a copy"
+            raise RunError(path / ENSEMBLE, problem, _REMAKE)
+    return [path / name for name in members]
+
+
+_REMAKE = "Make it with moola ensemble RUN RUN … --output DIR"
+
+
+def _calibration(path: Path) -> TemperatureScaling | None:
+    """Of an ensemble, what its mean is calibrated with."""
+    if not (path / ENSEMBLE).exists():
+        return None
+    temperature = read_record(path / ENSEMBLE).get("temperature")
+    if temperature is None:
+        return None
+    if not (isinstance(temperature, float) and 0 < temperature < float("inf")):
+        raise RunError(path / ENSEMBLE, f"its temperature {temperature!r} is no number above 0", _REMAKE)
+    return TemperatureScaling(temperature)
+
+
+def _record(path: Path, model: Jade) -> dict[str, Any]:
+    """What fine-tuning wrote beside the weights. Raises `WeightsError` where it did not."""
+    assert model.origin is not None
+    more, count = model.origin.more, model.architecture.num_classes
+    classes, with_spans, temperature = (more.get(name) for name in ("classes", "span_classes", "temperature"))
+    if not (
+        isinstance(classes, list)
+        and isinstance(with_spans, list)
+        and isinstance(temperature, float)
+        and len(classes) == len(with_spans) == count
+    ):
+        problem = "does not say what its classes are, or how to calibrate them"
+        raise WeightsError(weights_path(path), problem, "Fine-tune it with moola finetune")
+    return {"classes": classes, "span_classes": with_spans, "temperature": temperature}
+
+
+def paths_of(name: str, given: object, what: str) -> list[Path]:
+    """One path or several. Raises `ConfigError` for anything else, and for none."""
+    several = [given] if isinstance(given, str | os.PathLike) else given
+    if not isinstance(several, Sequence) or not all(isinstance(path, str | os.PathLike) for path in several):
+        problem = f"must be a path, or several, not a {type(given).__name__}; give {what}"
+        raise ConfigError(name, problem)
+    if not several:
+        raise ConfigError(name, f"names none; give {what}")
+    return [Path(path) for path in several]

@@ -1,0 +1,32 @@
+"""Reads durations such as '4h' or '1d 12h' as nanoseconds."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from moola.errors import ConfigError
+
+__all__ = ["parse_duration"]
+
+
+_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9}
+
+_UNITS |= {"h": 3600 * 10**9, "d": 86_400 * 10**9}
+
+
+def parse_duration(duration: str | int | timedelta, name: str = "reset_on_gap") -> int:
+    """Nanoseconds of `'4h'`, `'90m'`, `'1d 12h'`, a timedelta, or nanoseconds; `name` is what an error blames."""
+    if isinstance(duration, timedelta):
+        nanoseconds = (duration.days * 86_400 + duration.seconds) * 10**9 + duration.microseconds * 1000
+    elif isinstance(duration, int) and not isinstance(duration, bool):
+        nanoseconds = duration
+    else:
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", str(duration).lower())
+        rest = re.sub(r"\d+(?:\.\d+)?\s*[a-z]+|\s", "", str(duration).lower())
+        if not parts or rest or any(unit not in _UNITS for _, unit in parts):
+            raise ConfigError(name, f"{duration!r} is not a duration; write for example '4h', '90m' or '1d'")
+        nanoseconds = sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
+    if not 0 < nanoseconds < 2**63:
+        raise ConfigError(name, f"must be longer than nothing and shorter than 292 years, not {duration!r}")
+    return nanoseconds

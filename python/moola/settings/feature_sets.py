@@ -1,0 +1,41 @@
+"""What feature sets there are, with their columns and parameters, as the engine describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from moola import _core
+from moola.errors import ConfigError
+from moola.settings.engine import parameters
+
+if TYPE_CHECKING:
+    from moola.settings.features import FeatureConfig
+
+__all__ = ["PARAMETERS", "check_set_name", "describe_features"]
+
+
+PARAMETERS = (
+    "range_ema_period",
+    "atr_period",
+    "zigzag_k",
+    "swing_time_scale",
+    "zscore_period",
+    "warmup_bars",
+)
+
+
+def describe_features(
+    feature_set: str, config: FeatureConfig | Mapping[str, Any] | None
+) -> list[tuple[str, float | None, float | None]]:
+    """Name and range of each feature. Raises `ConfigError` for a set that does not exist, naming the nearest."""
+    check_set_name("feature_set", feature_set, _core.feature_sets())
+    return _core.describe_features(feature_set, parameters(config))
+
+
+def check_set_name(option: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        near = get_close_matches(str(value), known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ConfigError(option, f"there is no {value!r}{hint} Choose one of {', '.join(known)}")

@@ -1,0 +1,72 @@
+"""Checks a mapping against a pydantic model and names the wrong key in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from moola.errors import ConfigError
+
+__all__ = ["parse_config"]
+
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:
+    """The configuration of this kind, checked; `prefix` is where it stands in a larger one.
+
+    Raises `ConfigError`, which names the key, in full.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            # Of several values that do not go together: it names them itself.
+            inner = ".".join(filter(None, (prefix, cause.name)))
+            raise ConfigError(inner, cause.problem) from None
+        place = _place(kind, first["loc"])
+        name = ".".join(str(part) for part in (prefix, *place) if part != "")
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(_section(kind, place[:-1]).model_fields)
+            problem = f"there is no such parameter; the parameters are {known}"
+        else:
+            # A value that may be of several kinds has an error for each.
+            causes = [e["msg"] for e in error.errors() if _place(kind, e["loc"]) == place]
+            causes = [f"{cause[0].lower()}{cause[1:]}" for cause in dict.fromkeys(causes)]
+            problem = f"{', or '.join(causes)}, not {first['input']!r}"
+        raise ConfigError(name, problem) from None
+
+
+def _place(kind: type[BaseModel], path: Sequence[int | str]) -> tuple[int | str, ...]:
+    """The keys of a path; what pydantic says of the kinds that a value may be of is no part of them."""
+    place: list[int | str] = []
+    inner: type[BaseModel] | None = kind
+    for part in path:
+        if inner is not None:
+            place.append(part)
+            inner = _model(inner, part)
+        elif isinstance(part, int):
+            place.append(part)
+    return tuple(place)
+
+
+def _section(kind: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
+    for part in path:
+        kind = _model(kind, part) or kind
+    return kind
+
+
+def _model(kind: type[BaseModel], name: int | str) -> type[BaseModel] | None:
+    """The section of this name, which may be optional; None for a value."""
+    field = kind.model_fields.get(str(name))
+    if field is None:
+        return None
+    for one in (field.annotation, *get_args(field.annotation)):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None

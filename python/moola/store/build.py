@@ -1,0 +1,234 @@
+"""Builds a feature store from bars."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from moola import _core
+from moola.bars.options import ReadOptions
+from moola.bars.source import open_bars
+from moola.errors import ConfigError
+from moola.files.cores import usable_cores
+from moola.files.publishing import publishing
+from moola.settings.engine import parameters
+from moola.settings.feature_sets import PARAMETERS, check_set_name, describe_features
+from moola.store.ingest import IngestOptions, Progress, check_room_for_a_window, ingest
+from moola.store.known_after import known_after
+from moola.store.layout import (
+    CHECKSUMS,
+    FORMAT_VERSION,
+    METADATA,
+    SPLITS,
+    arrays_of,
+    write_checksums,
+    write_json,
+)
+from moola.store.reader import FeatureStore
+from moola.store.split_options import SplitOptions
+from moola.store.splits import make_splits
+
+if TYPE_CHECKING:
+    from moola.settings.features import FeatureConfig
+
+__all__ = ["build_features"]
+
+
+def build_features(
+    bars: Any,
+    output: str | os.PathLike[str],
+    *,
+    feature_set: str = "relativity10",
+    config: FeatureConfig | Mapping[str, Any] | None = None,
+    layout: Literal["bars", "windows"] = "bars",
+    window_length: int = 105,
+    train_end: date | str | None = None,
+    val_end: date | str | None = None,
+    test_end: date | str | None = None,
+    split: Sequence[float] | None = None,
+    embargo: int = 0,
+    reset_on_gap: str | int | timedelta | None = None,
+    segment_by: Sequence[str] | str = ("symbol",),
+    columns: Mapping[str, str] | str | None = None,
+    keep: Sequence[str] | str = (),
+    tz: str | None = None,
+    time_format: str | None = None,
+    stamp: Literal["open", "close"] | None = None,
+    overwrite: bool = False,
+    drop_bad_bars: bool = False,
+    dedup: Literal["identical"] | None = None,
+    sort: bool = False,
+    progress: Progress | None = None,
+) -> FeatureStore:
+    """Builds a feature store from bars, and opens it.
+
+    Args:
+        bars: a path (Parquet, CSV, Arrow IPC, or a directory of them), several paths, or any object with
+            `__arrow_c_stream__` (pyarrow, polars, pandas, DuckDB).
+        output: the directory to make. Nothing may stand there, but with `overwrite` an older store.
+        feature_set, config: as for `compute_features`.
+        layout: `bars` serves windows of any length; `windows` writes every window of `window_length` out, in W·K·D·4
+            bytes, for programs that want that array.
+        window_length: K, the default length of windows.
+        train_end, val_end, test_end: last days of the splits, inclusive; in `tz` where it is given, else UTC.
+        split: shares of train, val and test instead; 0.7, 0.15, 0.15 unless dates are given.
+        embargo: bars of each symbol dropped after each boundary.
+        reset_on_gap: a duration such as `'4h'`; a longer step between bars begins a new segment.
+        segment_by: `symbol`, or `symbol,contract` to begin a new segment at each roll of a continuous future.
+        columns, keep, tz, time_format, stamp: how the source is to be read: see `moola.bars.options.ReadOptions`.
+        overwrite: replace an existing store, atomically.
+        drop_bad_bars: leave bars with a NaN or infinite value out; each becomes a gap.
+        dedup: `identical` drops exact repeats of the bar before.
+        sort: bring rows into order; all of them are held in memory.
+        progress: see `Progress`.
+
+    Returns:
+        The store; its `notices` are lines that a person should read.
+
+    Raises:
+        BarError: bars that must not become features, each with its file, row, time and value.
+        InputError: a source that cannot be read as bars, or too few bars for one window.
+        ConfigError: an option that makes no sense.
+        StoreError: something stands at `output`, or the file system refuses.
+
+    Whatever is raised, nothing is left behind and an existing store is as it was.
+    """
+    started = time.perf_counter()
+    report = progress or (lambda stage, done, total: None)
+    features = describe_features(feature_set, config)
+    check_set_name("layout", layout, ("bars", "windows"))
+    if isinstance(window_length, bool) or not isinstance(window_length, int) or window_length < 1:
+        raise ConfigError("window_length", f"{window_length!r} is not a number of bars; give 1 or more")
+    read_options = ReadOptions(
+        columns=columns,  # type: ignore[arg-type]
+        keep=keep,  # type: ignore[arg-type]
+        tz=tz,
+        time_format=time_format,
+        stamp=stamp or "open",
+        segment_by=segment_by,  # type: ignore[arg-type]
+    )
+    if reset_on_gap is not None:
+        from moola.settings.durations import parse_duration
+
+        reset_on_gap = parse_duration(reset_on_gap)
+    _core.load_numpy()
+    ingest_options = IngestOptions(
+        drop_bad_bars=drop_bad_bars, dedup=dedup, sort=sort, reset_on_gap=reset_on_gap
+    )
+    split_options = SplitOptions(
+        fractions=split,
+        train_end=train_end,
+        val_end=val_end,
+        test_end=test_end,
+        tz=tz or "UTC",
+        embargo=embargo,
+    )
+
+    timings: dict[str, float] = {}
+
+    def timed(stage: str, since: float) -> float:
+        now = time.perf_counter()
+        timings[stage] = round(now - since, 4)
+        return now
+
+    with publishing(output, overwrite=overwrite) as staging:
+        folder = staging.path
+        source = open_bars(bars, read_options)
+        clock = timed("start", started)
+        rows, quality = ingest(source, folder, ingest_options, read_options.stamp == "close", report)
+        clock = timed("read", clock)
+
+        report("features", 0, quality["bars"])
+        check_room_for_a_window(rows, window_length)
+        spans = [(row.first_row, row.rows) for row in rows]
+        length = window_length if layout == "windows" else None
+        engine_parameters = parameters(config)
+        first_valid, written = _core.write_features(
+            folder, spans, feature_set, engine_parameters, usable_cores(), length
+        )
+        segments = [row.segment(valid) for row, valid in zip(rows, first_valid, strict=True)]
+        report("features", quality["bars"], quality["bars"])
+        clock = timed("features", clock)
+
+        count = quality["bars"]
+        timestamps = np.memmap(folder / "timestamps.npy", "<i8", "r", 128, (count,))
+        splits = make_splits(timestamps, segments, split_options, window_length)
+        known = known_after(folder, segments, feature_set, engine_parameters)
+        short = sum(segment.last_row - segment.first_row + 1 < window_length for segment in segments)
+        quality["segments_shorter_than_window"] = short
+        file_hashes = {name: blake3 for name, _, _, _, blake3 in written}
+        for name in ("timestamps.npy", *(["extra.npy"] if read_options.keep else [])):
+            file_hashes[name] = _core.hash_file(folder / name)
+        arrays = arrays_of(
+            layout,
+            bars=count,
+            width=len(features),
+            extra=len(read_options.keep),
+            windows=written[0][1][0] if layout == "windows" else 0,
+            window_length=window_length,
+        )
+        splits_bytes = write_json(folder / SPLITS, splits.record)
+        sources = [
+            {
+                "name": file.name,
+                "rows": file.rows,
+                "blake3": None if file.path is None else _core.hash_file(file.path),
+                "timestamp": file.timestamp,
+            }
+            for file in source.files
+        ]
+        timed("check", clock)
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "store_id": secrets.token_hex(16),
+            "moola_version": _core.__version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "feature_set": feature_set,
+            "features": [{"name": name, "low": low, "high": high} for name, low, high in features],
+            "parameters": dict(zip(PARAMETERS, engine_parameters or _core.default_parameters(), strict=True)),
+            "layout": layout,
+            "window_length": window_length,
+            "files": {name: array.record() for name, array in arrays.items()}
+            | {SPLITS: {"bytes": splits_bytes}},
+            "segments": [segment._asdict() for segment in segments],
+            "sources": sources,
+            "read_options": read_options.record() | asdict(ingest_options),
+            "quality": quality,
+            "timings": timings,
+            "known_after": known,
+        }
+        write_json(folder / METADATA, metadata)
+        file_hashes |= {name: _core.hash_file(folder / name) for name in (METADATA, SPLITS)}
+        write_checksums(folder / CHECKSUMS, file_hashes)
+        del timestamps
+        report("publish", None, None)
+    store = FeatureStore.open(output)
+    store.notices = _notices(stamp, splits.warnings, quality, len(segments), window_length)
+    return store
+
+
+def _notices(
+    stamp: str | None, warnings: list[str], quality: Mapping[str, Any], segments: int, window_length: int
+) -> list[str]:
+    notices = []
+    if stamp is None:
+        notices.append(
+            "timestamps are taken as the open of each bar; if your feed stamps the close, every decision would move "
+            "by a bar: build again with --stamp close (stamp='close')"
+        )
+    notices += warnings
+    if short := quality["segments_shorter_than_window"]:
+        notices.append(
+            f"{short:,} of {segments:,} segments are shorter than {window_length} bars and give no window"
+        )
+    if jumps := quality["jumps_over_50_percent"]:
+        lie = "close lies" if jumps == 1 else "closes lie"
+        notices.append(f"{jumps:,} {lie} more than 50 % from the close before: splits, rolls or bad prints?")
+    return notices

@@ -1,0 +1,140 @@
+"""Reads and checks all bars of a build, and cuts them into segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from moola import _core
+from moola.bars.source import MAX_SAMPLES, BarSource
+from moola.errors import BarError, ConfigError, InputError, Problem
+from moola.store.segments import Segment
+
+__all__ = ["IngestOptions", "Progress", "check_room_for_a_window", "ingest"]
+
+
+Progress: TypeAlias = Callable[[str, int | None, int | None], None]
+"""Called with the stage (`read`, `features`, `publish`), and how much is done of how much, where that is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestOptions:
+    """How rows are judged and cut into segments; part of what the metadata record."""
+
+    drop_bad_bars: bool = False
+    dedup: Literal["identical"] | None = None
+    sort: bool = False
+    reset_on_gap: int | None = None
+    """Nanoseconds."""
+
+    def __post_init__(self) -> None:
+        if self.dedup not in (None, "identical"):
+            raise ConfigError("dedup", f"{self.dedup!r} is not a way to drop repeats; give 'identical'")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRows:
+    """A segment as ingest gives it, before its features say from where on it is valid."""
+
+    symbol: str
+    first_row: int
+    rows: int
+    first_timestamp: int
+    last_timestamp: int
+    bar_interval: int
+
+    def segment(self, first_valid: int | None) -> Segment:
+        """The segment, complete."""
+        last_row = self.first_row + self.rows - 1
+        times = (self.first_timestamp, self.last_timestamp, self.bar_interval)
+        return Segment(self.symbol, self.first_row, last_row, *times, first_valid)
+
+
+def ingest(
+    source: BarSource, folder: Path, options: IngestOptions, stamped_at_close: bool, report: Progress
+) -> tuple[list[SegmentRows], dict[str, Any]]:
+    """Reads and checks all bars into `bars.npy`, `timestamps.npy` and `extra.npy` in `folder`.
+
+    Returns the segments, in the order of the store, and the quality report. Raises `BarError` with everything wrong.
+    """
+    engine = _core.Ingest(
+        folder,
+        extra=list(source.keep),
+        drop_bad_bars=options.drop_bad_bars,
+        dedup_identical=options.dedup == "identical",
+        sort=options.sort,
+        reset_on_gap=options.reset_on_gap,
+        stamped_at_close=stamped_at_close,
+    )
+    done = 0
+    with closing(source.batches()) as batches:
+        for batch in batches:
+            engine.push(
+                batch.file,
+                batch.first_row,
+                batch.timestamp,
+                batch.open,
+                batch.high,
+                batch.low,
+                batch.close,
+                batch.extra,
+                batch.rows,
+                batch.symbol,
+                batch.contract,
+            )
+            done += len(batch.timestamp)
+            report("read", done, None)
+    symbols = list(source.symbols) or [""]
+    order = sorted(range(len(symbols)), key=symbols.__getitem__)
+    if options.sort:
+        engine.settle(order)
+    refuse(source, *engine.refusals())
+    rows, quality = engine.finish(order)
+    if not rows:
+        raise InputError(
+            f"all {quality['dropped_bad_bars']:,} bars have a NaN, null or infinite value",
+            "Repair the source, or name the right columns with --columns FILE_COLUMN=ROLE",
+            source=source.files[0].name if len(source.files) == 1 else None,
+        )
+    return [SegmentRows(symbols[code], *rest) for code, *rest in rows], quality
+
+
+def refuse(
+    source: BarSource, counts: dict[str, int], samples: list[tuple[int, int | None, dict[str, Any]]]
+) -> None:
+    """Raises one error for all that the reader and the engine found wrong, with at most 20 samples."""
+    counts = {**source.counts, **counts}
+    if not counts:
+        return
+    found = list(source.samples)
+    for file, code, facts in samples:
+        symbol = source.symbols[code] if code is not None and source.symbols else None
+        problem = Problem(**facts, file=source.label(file), symbol=symbol)
+        found.append((file, replace(problem, row=problem.row + 1)))
+    # The first of every kind comes before the second of any: many of one kind do not hide where another is.
+    met: dict[str, int] = {}
+    ranked = []
+    for file, problem in found:
+        met[problem.kind] = met.get(problem.kind, 0) + 1
+        ranked.append((met[problem.kind], file, problem.row, problem))
+    shown = sorted(ranked, key=itemgetter(0))[:MAX_SAMPLES]
+    # In the order of the files, which are read again to find the lines.
+    problems = [
+        replace(problem, line=source.locate(file, row - 1))
+        for _, file, row, problem in sorted(shown, key=itemgetter(1, 2))
+    ]
+    raise BarError(counts, problems)
+
+
+def check_room_for_a_window(rows: Sequence[SegmentRows], window_length: int) -> None:
+    longest = max(row.rows for row in rows)
+    if longest < window_length:
+        many = f" in {len(rows):,} segments, the longest of {longest:,}," if len(rows) > 1 else ""
+        raise InputError(
+            f"{sum(row.rows for row in rows):,} bars{many} are fewer than one window of {window_length} bars",
+            "Give more bars, or a smaller --window-length (window_length=)",
+        )

@@ -1,0 +1,131 @@
+"""Verifies a store by recomputing it, and reports each check."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moola.errors import ConfigError, MoolaError, StaleStoreError
+from moola.store.ingest import Progress
+from moola.store.reader import FeatureStore
+from moola.store.verify.files import check_hashes, check_identity, check_json
+from moola.store.verify.recompute import check_causal, check_recomputed, check_streamed
+from moola.store.verify.rows import FindingError
+from moola.store.verify.source import source_check
+from moola.store.verify.splits import check_splits
+from moola.store.verify.times import check_quality, check_times
+from moola.store.verify.values import check_masks, check_ranges
+
+__all__ = ["Check", "VerificationReport", "verify_features"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked: what came out, in a sentence."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """What `verify_features` found."""
+
+    path: Path
+    checks: list[Check]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+
+def verify_features(
+    path: str | os.PathLike[str],
+    data: Any = None,
+    *,
+    reproducibility: bool = True,
+    samples: int = 5,
+    progress: Progress | None = None,
+) -> VerificationReport:
+    """Verifies a store by recomputing rather than trusting. One flipped bit anywhere in it fails.
+
+    Args:
+        path: the store.
+        data: the bars it was built from, as for `build_features`: then they are read again, as the store says they
+            were, and compared. This takes as much temporary disk space as they have bars, 40 bytes each.
+        reproducibility: recompute every row, `samples` windows through the streaming path, and check causality.
+        samples: how many windows go through the stream, and at how many places causality is tested; all windows
+            where there are fewer.
+        progress: called with the name of each check before it begins.
+
+    Returns:
+        The report. What is wrong with a store is in it, not raised. Each check stands on its own: that files have
+        their hashes (`hashes`) says nothing about what else is checked, for hashes can be made anew.
+
+    Raises:
+        StoreMissingError: there is no store at `path`.
+        StaleStoreError: the store was replaced, or moved away, while it was being verified.
+        InputError: `data` cannot be read as bars.
+        ConfigError: `samples` is not a number of windows.
+    """
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
+        raise ConfigError("samples", f"{samples!r} is not a number of windows; give 0 or more")
+    report = progress or (lambda stage, done, total: None)
+    path = Path(path)
+    try:
+        store = FeatureStore.open(path)
+    except FileNotFoundError:
+        raise
+    except MoolaError as error:
+        return VerificationReport(path, [Check("opens", False, str(error))])
+    what = f"{len(store):,} bars of {store.feature_set}, files of the right names and sizes"
+    checks = [Check("opens", True, what)]
+    steps: list[tuple[str, Callable[[FeatureStore], str]]] = [
+        ("hashes", check_hashes),
+        ("json", check_json),
+        ("identity", check_identity),
+        ("ranges", check_ranges),
+        ("times", check_times),
+        ("quality", check_quality),
+        ("masks", check_masks),
+        ("splits", check_splits),
+    ]
+    if reproducibility:
+        steps += [
+            ("recomputed", check_recomputed),
+            ("streamed", lambda store: check_streamed(store, samples)),
+            ("causal", lambda store: check_causal(store, samples)),
+        ]
+    # Values that were tampered with may be any: comparing signalling NaNs is no reason for a warning.
+    with store, np.errstate(all="ignore"):
+        if data is not None:
+            steps.append(("source", source_check(store, data)))
+        for number, (name, step) in enumerate(steps):
+            report(name, number, len(steps))
+            checks.append(_run(name, step, store))
+            if store.is_stale:
+                problem = "the store was replaced, or moved away, while it was being verified"
+                raise StaleStoreError(store.path, problem, "Verify what is there now")
+    return VerificationReport(path, checks)
+
+
+def _run(name: str, step: Callable[[FeatureStore], str], store: FeatureStore) -> Check:
+    try:
+        return Check(name, True, step(store))
+    except (FindingError, MoolaError) as error:
+        return Check(name, False, str(error))
+    except OSError as error:
+        if name == "source":
+            # The bars cannot be read, or there is no space for them: that says nothing about the store.
+            raise
+        return Check(name, False, f"cannot be read: {error}")
+    except Exception as error:
+        # A store that was altered can break a check anywhere; the report says so instead of breaking off.
+        return Check(name, False, f"cannot be checked: {type(error).__name__}: {error}")

@@ -1,0 +1,188 @@
+"""Checks of a store's times: order, segments, gaps, and the quality report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moola.errors.base import format_time
+from moola.store.reader import FeatureStore
+from moola.store.segments import Rows
+from moola.store.verify.rows import FindingError, bar_at, options_of, row_pieces
+
+__all__ = ["check_quality", "check_times"]
+
+
+class _Symbols(NamedTuple):
+    """The runs of segments of one symbol each."""
+
+    first_row: Rows
+    interval: Rows
+    """The bar interval that their segments have."""
+    of_segment: Rows
+    """The number of each segment's run."""
+
+
+def symbols_of(store: FeatureStore) -> _Symbols:
+    """Symbols stand together and ascend."""
+    begins = []
+    for i, segment in enumerate(store.segments):
+        before = store.segments[i - 1] if i else None
+        if before is None or segment.symbol > before.symbol:
+            begins.append(i)
+        elif segment.symbol < before.symbol:
+            raise FindingError(f"symbol {segment.symbol!r} comes after {before.symbol!r}")
+        elif segment.bar_interval != before.bar_interval:
+            raise FindingError(f"symbol {segment.symbol!r} has segments of two bar intervals")
+    of_segment = np.zeros(len(store.segments), dtype=np.int64)
+    of_segment[begins[1:]] = 1
+    interval = np.array([store.segments[i].bar_interval for i in begins], dtype=np.int64)
+    return _Symbols(store.bounds.first[begins], interval, np.cumsum(of_segment))
+
+
+class _Steps(NamedTuple):
+    """A piece of the rows, and how each follows the one before it; all arrays have one value a row."""
+
+    rows: slice
+    times: NDArray[np.int64]
+    before: NDArray[np.int64]
+    """The time of the row before; for row 0 its own."""
+    length: NDArray[np.uint64]
+    """Nanoseconds since the row before, exact where time ascends, however far."""
+    begins_segment: NDArray[np.bool_]
+    begins_symbol: NDArray[np.bool_]
+
+
+def steps_of(store: FeatureStore, symbols: _Symbols) -> Iterator[_Steps]:
+    last: NDArray[np.int64] | None = None
+    for rows in row_pieces(len(store)):
+        times = store.read_rows("timestamps.npy", rows.start, rows.stop)
+        before = np.concatenate([times[:1] if last is None else last, times[:-1]])
+        length = times.view(np.uint64) - before.view(np.uint64)
+        begins_segment, begins_symbol = (
+            _marks(first, rows) for first in (store.bounds.first, symbols.first_row)
+        )
+        yield _Steps(rows, times, before, length, begins_segment, begins_symbol)
+        last = times[-1:]
+
+
+def _marks(places: Rows, rows: slice) -> NDArray[np.bool_]:
+    """Which of the rows are among the places, which ascend."""
+    begin, end = np.searchsorted(places, [rows.start, rows.stop])
+    marks = np.zeros(rows.stop - rows.start, dtype=np.bool_)
+    marks[places[begin:end] - rows.start] = True
+    return marks
+
+
+def check_times(store: FeatureStore) -> str:
+    read_options, options = options_of(store)
+    longest = np.uint64((1 << 63) if options.reset_on_gap is None else options.reset_on_gap)
+    bounds, segments = store.bounds, store.segments
+    for steps in steps_of(store, symbols_of(store)):
+        rows = steps.rows
+        for places, name in ((bounds.first, "first_timestamp"), (bounds.end - 1, "last_timestamp")):
+            begin, end = np.searchsorted(places, [rows.start, rows.stop])
+            said = np.array([getattr(segment, name) for segment in segments[begin:end]], dtype=np.int64)
+            different = steps.times[places[begin:end] - rows.start] != said
+            if different.any():
+                i = begin + int(np.argmax(different))
+                said_so = format_time(getattr(segments[i], name))
+                raise FindingError(
+                    f"{bar_at(store, places[i])} should be {said_so} by {name} of segment {i:,}"
+                )
+        within = ~steps.begins_symbol
+        backward = within & (steps.times <= steps.before)
+        long = steps.length > longest
+        missed = within & long & ~steps.begins_segment
+        cut = within & ~long & steps.begins_segment
+        if "contract" in read_options.segment_by:
+            cut[:] = False
+        for wrong, problem in (
+            (backward, "is not later than the row before"),
+            (missed, "comes after a gap that should have begun a segment"),
+            (cut, "begins a segment, but no gap or contract is why"),
+        ):
+            if wrong.any():
+                raise FindingError(f"{bar_at(store, rows.start + int(np.argmax(wrong)))} {problem}")
+    return f"ascending in each of {len(segments):,} segments, which begin where they should"
+
+
+def check_quality(store: FeatureStore) -> str:
+    """Counts again what the quality report counts, and which step is each symbol's commonest."""
+    read_options, options = options_of(store)
+    symbols = symbols_of(store)
+    usual = np.zeros(len(symbols.first_row), dtype=np.int64)
+    others: dict[tuple[int, int], int] = {}
+    zero_range = jumps = short_cuts = 0
+    symbol_before, close_before = -1, np.ones(1)
+    for steps in steps_of(store, symbols):
+        within = ~steps.begins_symbol
+        symbol = symbol_before + np.cumsum(steps.begins_symbol)
+        is_usual = steps.length == symbols.interval[symbol].view(np.uint64)
+        usual += np.bincount(symbol[within & is_usual], minlength=len(usual))
+        unusual = np.flatnonzero(within & ~is_usual)
+        _count(others, symbol[unusual], steps.length[unusual])
+        if options.reset_on_gap is not None:
+            short_cuts += int((within & steps.begins_segment & (steps.length <= options.reset_on_gap)).sum())
+        _, high, low, close = store.read_rows("bars.npy", steps.rows.start, steps.rows.stop).T
+        zero_range += int((high == low).sum())
+        change = np.abs(close / np.concatenate([close_before, close[:-1]]) - 1)
+        jumps += int((within & (change > 0.5)).sum())
+        symbol_before, close_before = int(symbol[-1]), close[-1:]
+
+    commonest = list(zip(usual.tolist(), (-symbols.interval).tolist(), strict=True))
+    for (number, step), count in others.items():
+        commonest[number] = max(commonest[number], (count, -step))
+    for number, (_, step) in enumerate(commonest):
+        if -step != symbols.interval[number]:
+            name = store.segments[int(np.searchsorted(symbols.of_segment, number))].symbol
+            which = f" of symbol {name!r}" if name else ""
+            raise FindingError(
+                f"bar_interval{which} is {symbols.interval[number]} ns, but its commonest step is {-step} ns"
+            )
+    lengths = [step for _, step in others] + [int(symbols.interval[i]) for i in np.flatnonzero(usual)]
+    shorter = store.bounds.end - store.bounds.first < store.window_length
+    quality = store.metadata["quality"]
+    recounted = {
+        "bars": len(store),
+        "zero_range_bars": zero_range,
+        "gaps": sum(n for (s, step), n in others.items() if step > symbols.interval[s]),
+        "short_steps": sum(n for (s, step), n in others.items() if step < symbols.interval[s]),
+        "longest_step": max(lengths, default=0),
+        "jumps_over_50_percent": jumps,
+        "segments_shorter_than_window": int(shorter.sum()),
+    }
+    for key, count in recounted.items():
+        if quality[key] != count:
+            raise FindingError(f"quality: {key} is {quality[key]!r}, the bars give {count:,}")
+    cuts = len(store.segments) - len(symbols.first_row)
+    by_contract, by_gap = quality["segments_from_contracts"], quality["segments_from_gaps"]
+    if by_contract + by_gap != cuts or min(by_contract - short_cuts, by_gap) < 0:
+        raise FindingError(
+            f"quality: {by_contract} + {by_gap} segments of contracts and gaps, there are {cuts}"
+        )
+    if (by_contract and "contract" not in read_options.segment_by) or (
+        by_gap and options.reset_on_gap is None
+    ):
+        raise FindingError(
+            f"quality: {by_contract} and {by_gap} segments of contracts and gaps without such a rule"
+        )
+    return f"{recounted['gaps']:,} gaps, {zero_range:,} zero-range bars and {jumps:,} jumps counted again"
+
+
+def _count(counts: dict[tuple[int, int], int], symbol: Rows, step: NDArray[np.uint64]) -> None:
+    """Adds how often each step occurs in each symbol."""
+    if len(step) == 0:
+        return
+    order = np.lexsort((step, symbol))
+    symbol, step = symbol[order], step[order]
+    new = np.flatnonzero((symbol[1:] != symbol[:-1]) | (step[1:] != step[:-1])) + 1
+    firsts = np.concatenate([[0], new])
+    times = np.diff(firsts, append=len(step))
+    for key, n in zip(
+        zip(symbol[firsts].tolist(), step[firsts].tolist(), strict=True), times.tolist(), strict=True
+    ):
+        counts[key] = counts.get(key, 0) + n

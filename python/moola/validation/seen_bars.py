@@ -1,0 +1,57 @@
+"""Which labelled windows an encoder has seen before any label of theirs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moola.errors import ConfigError
+from moola.folds.dealing import StorePath, open_labelled_store
+from moola.labels.windows import LabelledWindows
+from moola.runs.seen_bars import MAY_HAVE_SEEN_ALL
+
+__all__ = ["seen_windows"]
+
+
+def seen_windows(
+    encoder: str | os.PathLike[str],
+    windows: LabelledWindows,
+    store: StorePath | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> NDArray[np.bool_]:
+    """`[n]`: of which windows the encoder is known to have been pre-trained, or selected, on bars.
+
+    Args:
+        encoder: The run that pre-trained it, or a file in its directory.
+        windows: Labelled in a store, or cut beforehand.
+        store: That store, which knows when windows begin; those that were cut beforehand know it themselves, or nobody.
+        say: Called with what a person should know: of which windows nobody knows whether they have been seen.
+
+    Raises `ConfigError` where the store is missing, and `RunError` for a run that does not say what it has learned
+    from.
+    """
+    from moola.runs.directory import read_learned
+
+    path = Path(encoder)
+    learned = read_learned(path if path.is_dir() else path.parent)
+    if windows.store_id:
+        if store is None:
+            raise ConfigError(
+                "store", "is missing; it says when windows begin, and so which the encoder was pre-trained on"
+            )
+        times = open_labelled_store(windows, store).timestamps
+        first, last = times[windows.label_starts], times[windows.label_ends]
+    elif windows.first_times is None or windows.times is None:
+        say(f"nobody knows where these windows were cut: {MAY_HAVE_SEEN_ALL}")
+        return np.zeros(len(windows), np.bool_)
+    else:
+        first, last = windows.first_times, windows.times
+    symbols = windows.symbols.tolist()
+    for note in learned.notes(symbols, first, last):
+        say(note)
+    return learned.seen(symbols, first, last)
