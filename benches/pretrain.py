@@ -294,7 +294,7 @@ class Finder:
             load = spec.loader.exec_module
             def patched(module):
                 load(module)
-                module._Step.__call__ = stop_after_first(module._Step.__call__)
+                module.Step.__call__ = stop_after_first(module.Step.__call__)
             spec.loader.exec_module = patched
             return spec
 sys.meta_path.insert(0, Finder())

@@ -107,7 +107,7 @@ def test_the_whole_way(tmp_path: Path, command: list[str]) -> None:
 
     inspected = execute("inspect", "store", command=command, cwd=tmp_path)
     assert (inspected.code, inspected.err) == (0, "")
-    assert "Nothing is ever filled in" in inspected.out
+    assert "Gaps are never filled" in inspected.out
 
 
 def test_version() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from moola.cli import features as features
 from moola.cli import finetune as finetune
 from moola.cli import gates as gates
+from moola.cli import inspection as inspection
 from moola.cli import labels as labels
 from moola.cli import models as models
 from moola.cli import sweep as sweep

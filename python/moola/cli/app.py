@@ -1,8 +1,8 @@
-"""The `moola` command itself: how what a command raises becomes a message and an exit code, and what it prints.
+"""The `moola` command itself: messages, exit codes, and what every command prints with.
 
 Text for people goes to standard output, progress and errors to standard error. With `--json` one JSON
-object goes to standard output, an error too. The exit code is 0 when it worked, 1 when it did not, 2 when it
-was asked wrongly, and 130 after Ctrl-C. What a command needs is imported when it runs: start-up stays short.
+object goes to standard output, for errors too. The exit code is 0 for success, 1 for failure, 2 for wrong usage, and
+130 after Ctrl-C. Each command imports what it needs when it runs, so that start-up stays short.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "run",
 ]
 
-# Click's, or that of the copy of click which newer typers carry.
+# Click's class. Newer versions of typer carry a copy of click, so it is not imported by name.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 _OS_ADVICE = {
@@ -63,7 +63,7 @@ class _Moola(TyperGroup):
         try:
             code = super().main(args, *others, **options | {"standalone_mode": False})
             if code == 130:
-                # That is how some typers return from Ctrl-C while they parse; others raise Abort.
+                # After Ctrl-C while parsing, some versions of typer return 130 and others raise Abort.
                 raise typer.Abort
             sys.stdout.flush()
         except (KeyboardInterrupt, typer.Abort):
@@ -88,7 +88,7 @@ class _Moola(TyperGroup):
                 code = _fail(json, type(error).__name__, _os_message(error), 1, facts)
                 sys.stdout.flush()
             except OSError:
-                # Standard output is what cannot be written.
+                # Standard output itself cannot be written.
                 _drop_output()
                 code = _fail(False, type(error).__name__, _os_message(error), 1)
         sys.exit(code if isinstance(code, int) else 0)
@@ -97,11 +97,11 @@ class _Moola(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            # Typers differ in what they make of it.
+            # Versions of typer handle it differently.
             raise typer.Abort from None
 
     def _option(self, args: Sequence[str], name: str) -> str:
-        """A parameter of the library as the command that ran calls it."""
+        """The option of the command that ran, for a parameter of the library."""
         option = "--" + name.replace("_", "-")
         commands = [self.commands[arg] for arg in args if arg in self.commands]
         known = {
@@ -124,7 +124,7 @@ def run() -> None:
     """Runs the command that the process was started with, and ends the process."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # File names may hold bytes that are no text, and a terminal may not know an arrow.
+            # File names may hold bytes that are not text, and a terminal may not know an arrow.
             stream.reconfigure(errors="backslashreplace")
     app(prog_name="moola")
 
@@ -143,11 +143,11 @@ def _moola(
 ) -> None: ...
 
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 
 def _drop_output() -> None:
-    """What could not be written is not tried again at exit, where Python would complain."""
+    """Drops what could not be written: at exit Python would try again, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -208,12 +208,12 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     print()
-    # Wider than any of these tables: nothing is cut to the width of a terminal, or of a pipe that has none.
+    # Wide enough for every table, so that a narrow terminal or a pipe cuts nothing.
     Console(width=500, markup=False, highlight=False, emoji=False).print(table)
 
 
 class Progress:
-    """A bar on a terminal, once there is something to wait for; lines elsewhere; nothing with `--json`."""
+    """A progress bar on a terminal if the work takes long, lines elsewhere, nothing with `--json`."""
 
     LABELS: Mapping[str, str] = {
         "bars": "making bars",

@@ -1,9 +1,9 @@
-"""The commands that make features: sample bars, building, verifying, inspecting."""
+"""The commands that make features: sample bars, building and verifying."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,61 +17,18 @@ from moola.cli.app import (
     format_bytes,
     print_facts,
     print_json,
-    print_table,
 )
+from moola.cli.inspection import of_symbols, quality_in_words, size_of, symbols_of
+from moola.cli.reading import INPUT, TIME, Columns, Dedup, DropBadBars, ResetOnGap, Sort, TimeFormat, Zone
 from moola.errors import ConfigError
 from moola.errors.base import format_time
 
 if TYPE_CHECKING:
-    from moola.store.inspect.summary import Inspection
     from moola.store.reader import FeatureStore
 
-__all__ = ["build_features", "inspect", "make_bars", "verify_features"]
+__all__ = ["build_features", "make_bars", "verify_features"]
 
-INPUT, TIME, STORE, SPLITS = "Reading bars", "Reading times", "The store", "Splits"
-
-ResetOnGap = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DURATION",
-        help="A longer step between bars begins a new segment, such as 4h; `moola inspect` suggests one.",
-        rich_help_panel=INPUT,
-    ),
-]
-Columns = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE_COLUMN=ROLE,…",
-        help="Which column is what; in a CSV without header by number: 0=timestamp,1=open,…",
-        rich_help_panel=INPUT,
-    ),
-]
-DropBadBars = Annotated[
-    bool,
-    typer.Option(
-        "--drop-bad-bars",
-        help="Leave bars with NaN or infinite values out; each becomes a gap.",
-        rich_help_panel=INPUT,
-    ),
-]
-Dedup = Annotated[
-    str | None,
-    typer.Option(metavar="identical", help="Drop exact repeats of the bar before.", rich_help_panel=INPUT),
-]
-Sort = Annotated[
-    bool,
-    typer.Option("--sort", help="Bring bars into order; all are held in memory.", rich_help_panel=INPUT),
-]
-Zone = Annotated[
-    str | None,
-    typer.Option(metavar="ZONE", help="Of local times, such as America/New_York.", rich_help_panel=TIME),
-]
-TimeFormat = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FORMAT", help="How times are written, such as '%d.%m.%Y %H:%M'.", rich_help_panel=TIME
-    ),
-]
+STORE, SPLITS = "The store", "Splits"
 
 
 @app.command()
@@ -82,11 +39,12 @@ def make_bars(
     bars: Annotated[int, typer.Option(help="Bars of each symbol.")] = 1_818_450,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bars on every machine.")] = 17,
     symbols: Annotated[
-        int | None, typer.Option(help="How many symbols; a column says which.", show_default="one, unnamed")
+        int | None,
+        typer.Option(help="The number of symbols. A column names them.", show_default="one, unnamed"),
     ] = None,
     expansions: Annotated[
         str | None,
-        typer.Option(metavar="LABELS", help="Plant directional surges, and write where to this file."),
+        typer.Option(metavar="LABELS", help="Plant directional surges, and write their places to this file."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -108,7 +66,7 @@ def make_bars(
         return print_json(market._asdict() | {"seconds": round(took, 4)})
     span = f"{format_time(market.first_timestamp)} to {format_time(market.last_timestamp)}"
     rows = [
-        ("bars", f"{market.bars:,}{_of_symbols(market.symbols)}, {span}"),
+        ("bars", f"{market.bars:,}{of_symbols(market.symbols)}, {span}"),
         ("file", describe_file(market.output)),
     ]
     if market.expansions is not None:
@@ -122,7 +80,7 @@ def build_features(
         list[str],
         typer.Option(
             metavar="BARS",
-            help="Parquet, CSV, Arrow IPC, or a directory of them; may be given again.",
+            help="Parquet, CSV, Arrow IPC, or a directory of them. Repeat it for several.",
         ),
     ],
     output: Annotated[
@@ -144,7 +102,7 @@ def build_features(
         str,
         typer.Option(
             metavar="bars|windows",
-            help="bars serves windows of any length; windows writes out all of one length.",
+            help="bars serves windows of any length. windows stores every window of one length.",
             rich_help_panel=STORE,
         ),
     ] = "bars",
@@ -165,7 +123,7 @@ def build_features(
         str | None,
         typer.Option(
             metavar="SHARES",
-            help="Shares of train, val and test instead.",
+            help="Shares of train, val and test, instead of dates.",
             show_default="0.7,0.15,0.15",
             rich_help_panel=SPLITS,
         ),
@@ -178,7 +136,7 @@ def build_features(
         str,
         typer.Option(
             metavar="COLUMNS",
-            help="symbol, or symbol,contract to begin afresh at the rolls of a continuous future.",
+            help="symbol; or symbol,contract, which begins a new segment at each roll of a continuous future.",
             rich_help_panel=INPUT,
         ),
     ] = "symbol",
@@ -198,7 +156,7 @@ def build_features(
         str | None,
         typer.Option(
             metavar="open|close",
-            help="Which time of a bar its timestamp is.",
+            help="Whether timestamps are the open or the close of their bars.",
             show_default="open",
             rich_help_panel=TIME,
         ),
@@ -236,7 +194,7 @@ def build_features(
             progress=progress,
         )
     took = time.perf_counter() - started
-    # What the metadata cannot hold: the time from their being written to the store's standing under its name.
+    # The metadata are written before the store is published, so they cannot hold how long publishing took.
     timings = store.metadata["timings"]
     timings = timings | {"publish": round(max(took - sum(timings.values()), 0.0), 4), "total": round(took, 4)}
     if json:
@@ -249,18 +207,23 @@ def verify_features(
     feature_dir: Annotated[str, typer.Option(metavar="STORE", help="The store.")],
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="BARS", help="The bars it was built from, to compare with; may be given again."),
+        typer.Option(
+            metavar="BARS", help="The bars it was built from, to compare with. Repeat it for several."
+        ),
     ] = None,
     skip_reproducibility: Annotated[
         bool,
-        typer.Option("--skip-reproducibility", help="Check files, ranges and splits, but recompute nothing."),
+        typer.Option(
+            "--skip-reproducibility", help="Check files, ranges and splits without recomputing features."
+        ),
     ] = False,
     samples: Annotated[
-        int, typer.Option(min=0, help="Windows to push bar by bar, and cuts to test causality at.")
+        int,
+        typer.Option(min=0, help="Windows to recompute bar by bar, and places where causality is tested."),
     ] = 5,
     json: Json = False,
 ) -> int:
-    """Verify a store: everything is recomputed from its bars, and compared to the bit."""
+    """Verify a store: recompute everything from its bars, and compare to the bit."""
     from moola.store.verify.report import verify_features
 
     with Progress(json) as progress:
@@ -285,20 +248,6 @@ def verify_features(
         else:
             print(f"{report.path} is sound")
     return 0 if report.ok else 1
-
-
-@app.command()
-def inspect(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="The store.")],
-    json: Json = False,
-) -> None:
-    """Show what is in a store: features, segments, splits, gaps, and the --reset-on-gap they suggest."""
-    from moola.store.inspect.summary import inspect_store
-
-    inspection = inspect_store(store)
-    if json:
-        return print_json(inspection.as_dict())
-    _print_inspection(inspection)
 
 
 # What the options say
@@ -335,12 +284,12 @@ def _build_record(store: FeatureStore, timings: Mapping[str, float]) -> dict[str
         "layout": store.layout,
         "window_length": store.window_length,
         "bars": len(store),
-        "symbols": _symbols(store),
+        "symbols": symbols_of(store),
         "segments": len(store.segments),
         "splits": {name: {"bars": s.bars, "windows": s.windows} for name, s in store.splits.items()},
         "quality": store.metadata["quality"],
         "timings": timings,
-        "bytes": _size(store),
+        "bytes": size_of(store),
         "notices": store.notices,
     }
 
@@ -354,153 +303,20 @@ def _print_build(store: FeatureStore, timings: Mapping[str, float]) -> None:
         [
             (
                 "bars",
-                f"{len(store):,}{_of_symbols(_symbols(store))}, {format_time(first)} to {format_time(last)}",
+                f"{len(store):,}{of_symbols(symbols_of(store))}, {format_time(first)} to {format_time(last)}",
             ),
             ("segments", f"{len(segments):,}"),
             *(
                 (name, f"{split.windows:,} {length} in {split.bars:,} bars")
                 for name, split in store.splits.items()
             ),
-            ("quality", _quality(store.metadata["quality"])),
+            ("quality", quality_in_words(store.metadata["quality"])),
             ("took", ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in timings.items())),
             (
                 "store",
-                f"{store.path}: {store.feature_set}, layout {store.layout}, {format_bytes(_size(store))}",
+                f"{store.path}: {store.feature_set}, layout {store.layout}, {format_bytes(size_of(store))}",
             ),
         ]
     )
     for notice in store.notices:
         print(f"note: {notice}")
-
-
-def _quality(quality: Mapping[str, Any]) -> str:
-    """What was noticed about the bars; what did not occur is left out, but for gaps."""
-    from moola.store.inspect.durations import format_duration
-
-    gaps = f"{quality['gaps']:,} gaps"
-    if quality["gaps"]:
-        gaps += f" (the longest step {format_duration(quality['longest_step'])})"
-    words = {
-        "zero_range_bars": "zero-range bars",
-        "short_steps": "steps shorter than the bar interval",
-        "jumps_over_50_percent": "jumps of more than 50 %",
-        "dropped_bad_bars": "bad bars dropped",
-        "dropped_duplicates": "repeats dropped",
-    }
-    return ", ".join([gaps, *(f"{quality[name]:,} {what}" for name, what in words.items() if quality[name])])
-
-
-def _symbols(store: FeatureStore) -> list[str]:
-    return [symbol for symbol in dict.fromkeys(segment.symbol for segment in store.segments) if symbol]
-
-
-def _of_symbols(symbols: Sequence[str]) -> str:
-    if not symbols:
-        return ""
-    names = ", ".join(symbols[:5]) + (", …" if len(symbols) > 5 else "")
-    return f" of {len(symbols):,} symbol{'s' if len(symbols) > 1 else ''} ({names})"
-
-
-def _size(store: FeatureStore) -> int:
-    return sum((store.path / name).stat().st_size for name in store.files())
-
-
-def _print_inspection(inspection: Inspection) -> None:
-    from moola.store.inspect.durations import format_duration
-    from moola.store.inspect.gaps import describe_gap
-
-    def number(x: float | None) -> str:
-        return "-" if x is None else f"{x:.4g}"
-
-    def when(nanoseconds: int | None) -> str:
-        return "-" if nanoseconds is None else format_time(nanoseconds)
-
-    quality = inspection.quality
-    symbols = _of_symbols(inspection.symbols)
-    span = f"{when(inspection.first_timestamp)} to {when(inspection.last_timestamp)}"
-    sources = ", ".join(source["name"] for source in inspection.sources[:3])
-    more = f" and {len(inspection.sources) - 3:,} more" if len(inspection.sources) > 3 else ""
-    interval = format_duration(inspection.segments[0].bar_interval)
-    options = {
-        name: value
-        for name, value in inspection.read_options.items()
-        if value not in (None, False, [], ["symbol"])
-    }
-    if (gap := options.get("reset_on_gap")) is not None:
-        options["reset_on_gap"] = format_duration(gap)
-    print_facts(
-        [
-            ("store", f"{inspection.path}: layout {inspection.layout}, {format_bytes(inspection.bytes)}"),
-            ("id", inspection.store_id),
-            ("built", f"{inspection.created} by moola {inspection.moola_version} from {sources}{more}"),
-            ("read with", ", ".join(f"{name}={value}" for name, value in options.items())),
-            (
-                "bars",
-                f"{inspection.bars:,}{symbols}, {inspection.valid_bars:,} past the warm-up, every {interval}",
-            ),
-            ("time", span),
-            ("quality", _quality(quality)),
-            ("set", inspection.feature_set),
-            ("parameters", ", ".join(f"{name} {value:g}" for name, value in inspection.parameters.items())),
-        ]
-    )
-    known = inspection.known_after["features"]
-    print_table(
-        "Features of valid bars",
-        ["feature", "mean", "std", "min", "max", "zeros", "range", "known after"],
-        (
-            [
-                f.name,
-                *map(number, (f.mean, f.std, f.min, f.max)),
-                "-" if f.zeros is None else f"{f.zeros:.2%}",
-                f"{number(f.low)} … {number(f.high)}",
-                "-" if known.get(f.name) is None else f"{known[f.name]:,} bars",
-            ]
-            for f in inspection.features
-        ),
-    )
-    print_table(
-        "Segments",
-        ["symbol", "bars", "first bar", "last bar", "first valid row"],
-        (
-            [
-                s.symbol or "-",
-                f"{s.last_row - s.first_row + 1:,}",
-                when(s.first_timestamp),
-                when(s.last_timestamp),
-                "-" if s.first_valid is None else f"{s.first_valid:,}",
-            ]
-            for s in inspection.segments[:8]
-        ),
-    )
-    if len(inspection.segments) > 8:
-        print(f"… and {len(inspection.segments) - 8:,} more; --json lists all")
-    print_table(
-        "Splits",
-        ["split", "bars", f"windows of {inspection.window_length}", "first bar", "last bar"],
-        (
-            [s.name, f"{s.bars:,}", f"{s.windows:,}", when(s.first_timestamp), when(s.last_timestamp)]
-            for s in inspection.splits
-        ),
-    )
-    if inspection.gaps:
-        print_table(
-            "Gaps",
-            ["kind", "count", "typical", "longest", "begins (UTC)", "for example, from bar to bar"],
-            (
-                [
-                    g.kind if i == 0 else "",
-                    f"{g.count:,}" if i == 0 else "",
-                    format_duration(g.typical) if i == 0 else "",
-                    format_duration(g.longest) if i == 0 else "",
-                    ", ".join(g.begins) if i == 0 else "",
-                    describe_gap(example),
-                ]
-                for g in inspection.gaps
-                for i, example in enumerate(g.examples)
-            ),
-        )
-        print("Nothing is ever filled in: features pass over a gap, or begin afresh where a segment ends.")
-    suggestion = inspection.suggestion
-    option = f"--reset-on-gap {suggestion.reset_on_gap}" if suggestion.reset_on_gap else "no --reset-on-gap"
-    print(f"\nsuggested: {option}: {suggestion.why}")

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moola.cli.app import Json, Progress, app, describe_file, print_facts, print_json, print_table
-from moola.cli.features import (
-    TIME,
-    Columns,
-    Dedup,
-    DropBadBars,
-    ResetOnGap,
-    Sort,
-    TimeFormat,
-    Zone,
-)
 from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Settings, Store, WindowLength
+from moola.cli.reading import TIME, Columns, Dedup, DropBadBars, ResetOnGap, Sort, TimeFormat, Zone
 from moola.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -121,7 +112,7 @@ def finetune(
         str | None,
         typer.Option(
             metavar="COLUMNS",
-            help="Kept columns as inputs, standardised.",
+            help="Kept columns to use as inputs, standardised.",
             show_default="the encoder's",
             rich_help_panel=WINDOWS,
         ),
@@ -149,7 +140,7 @@ def finetune(
     from moola.finetuning.run import finetune
 
     if resume and output is None:
-        raise ConfigError("output", "is missing; --resume needs to know which run to go on with")
+        raise ConfigError("output", "is missing; give the run directory that --resume continues")
     given: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -189,7 +180,7 @@ def finetune(
     if json:
         return print_json(asdict(result) | {"verdict": result.verdict, "seconds": round(took, 4)})
     if result.resumed:
-        print("this run is finished already")
+        print("this run has finished already")
     print_facts(
         [
             (
@@ -233,12 +224,12 @@ def predict(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BARS", help="Bars instead of a store: one is built in a cache, or found there."
+            metavar="BARS", help="Bars instead of a store. A cache keeps the store that is built from them."
         ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="train|val|test|all", help="Which windows.", show_default="all"),
+        typer.Option(metavar="train|val|test|all", help="The windows to use.", show_default="all"),
     ] = None,
     begin: Annotated[
         str | None, typer.Option("--from", metavar="T", help="Windows that end from then on.")
@@ -259,7 +250,9 @@ def predict(
     stamp: Annotated[
         str | None,
         typer.Option(
-            metavar="open|close", help="Which time of a bar its timestamp is.", rich_help_panel=TIME
+            metavar="open|close",
+            help="Whether timestamps are the open or the close of their bars.",
+            rich_help_panel=TIME,
         ),
     ] = None,
     json: Json = False,

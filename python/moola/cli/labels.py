@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from moola.cli.app import Json, app, describe_file, print_json
-from moola.cli.features import INPUT, STORE, TIME
+from moola.cli.features import STORE
+from moola.cli.reading import INPUT, TIME
 from moola.errors import ConfigError
 
 __all__ = ["import_labels"]
@@ -94,12 +95,14 @@ def import_labels(
     ] = None,
     tz: Annotated[
         str | None,
-        typer.Option(metavar="ZONE", help="Of local times, such as America/New_York.", rich_help_panel=TIME),
+        typer.Option(
+            metavar="ZONE", help="The zone of local times, such as America/New_York.", rich_help_panel=TIME
+        ),
     ] = None,
     time_format: Annotated[
         str | None,
         typer.Option(
-            metavar="FORMAT", help="How times are written, such as '%d.%m.%Y %H:%M'.", rich_help_panel=TIME
+            metavar="FORMAT", help="The format of times, such as '%d.%m.%Y %H:%M'.", rich_help_panel=TIME
         ),
     ] = None,
     stamp: Annotated[

@@ -6,9 +6,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -23,27 +22,27 @@ from moola.cli.app import (
     print_json,
     print_table,
 )
+from moola.cli.training_progress import ShownTraining
 from moola.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from moola.runs.compare import Comparison
-    from moola.training.progress import TrainingProgress
 
 __all__ = ["compare", "embed", "models", "pretrain"]
 
 Store = Annotated[
     list[str] | None,
-    typer.Option("--feature-dir", metavar="STORE", help="A feature store; may be given again."),
+    typer.Option("--feature-dir", metavar="STORE", help="A feature store. Repeat it for several."),
 ]
-Device = Annotated[str, typer.Option(help="auto takes a GPU where there is one.", metavar="auto|cpu|cuda")]
+Device = Annotated[str, typer.Option(help="auto uses a GPU if there is one.", metavar="auto|cpu|cuda")]
 
 TRAINING, WINDOWS, RUN = "Training", "Windows", "The run"
 
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any value of the configuration; may be given again."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Sets any value of the configuration. Repeat it for several."
+    ),
 ]
 WindowLength = Annotated[
     int | None, typer.Option(help="Bars in a window.", show_default="the store's", rich_help_panel=WINDOWS)
@@ -53,12 +52,13 @@ WindowLength = Annotated[
 @app.command()
 def models(
     configs: Annotated[
-        list[str] | None, typer.Argument(metavar="[YAML]…", help="Configurations besides those that ship.")
+        list[str] | None,
+        typer.Argument(metavar="[YAML]…", help="More configurations, beside those that ship."),
     ] = None,
     features: Annotated[int, typer.Option(min=1, help="Columns of the input.")] = 4,
     window_length: Annotated[int, typer.Option(min=1, help="Bars in a window.")] = 105,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 256,
-    windows: Annotated[int, typer.Option(min=1, help="Windows that it is trained on.")] = 174,
+    windows: Annotated[int, typer.Option(min=1, help="Training windows, for the last column.")] = 174,
     json: Json = False,
 ) -> None:
     """List models: parameters, memory, and parameters per training window."""
@@ -101,7 +101,7 @@ def pretrain(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BARS", help="Bars instead of a store: one is built in a cache, or found there."
+            metavar="BARS", help="Bars instead of a store. A cache keeps the store that is built from them."
         ),
     ] = None,
     model: Annotated[
@@ -113,14 +113,14 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(show_default="50", rich_help_panel=TRAINING)] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Windows a step, on each rank.", show_default="256", rich_help_panel=TRAINING),
+        typer.Option(help="Windows per step, on each rank.", show_default="256", rich_help_panel=TRAINING),
     ] = None,
     lr: Annotated[
         float | None,
         typer.Option(help="The highest learning rate.", show_default="1e-3", rich_help_panel=TRAINING),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of weights, order, masks and dropout.", rich_help_panel=TRAINING)
+        int, typer.Option(help="Seed of weights, order, masks and dropout.", rich_help_panel=TRAINING)
     ] = 17,
     stride: Annotated[
         int | None,
@@ -134,7 +134,7 @@ def pretrain(
         str | None,
         typer.Option(
             metavar="random|patch",
-            help="Single bars or runs.",
+            help="Mask single bars or runs of bars.",
             show_default="random",
             rich_help_panel=WINDOWS,
         ),
@@ -142,11 +142,13 @@ def pretrain(
     extra: Annotated[
         str,
         typer.Option(
-            metavar="COLUMNS", help="Kept columns as inputs, standardised.", rich_help_panel=WINDOWS
+            metavar="COLUMNS", help="Kept columns to use as inputs, standardised.", rich_help_panel=WINDOWS
         ),
     ] = "",
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="Of the forward pass.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16", help="Precision of the forward pass.")
+    ] = "auto",
     settings: Settings = None,
     output: Annotated[
         str | None,
@@ -155,11 +157,11 @@ def pretrain(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run stopped, to the bit.", rich_help_panel=RUN)
+        bool, typer.Option("--resume", help="Continue a stopped run, to the same bits.", rich_help_panel=RUN)
     ] = False,
     init: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="A run whose weights to start from.", rich_help_panel=RUN),
+        typer.Option(metavar="RUN", help="A run to take the initial weights from.", rich_help_panel=RUN),
     ] = None,
     checkpoint_every: Annotated[
         int | None,
@@ -171,7 +173,7 @@ def pretrain(
     from moola.training.pretraining import pretrain
 
     if resume and output is None:
-        raise ConfigError("output", "is missing; --resume needs to know which run to go on with")
+        raise ConfigError("output", "is missing; give the run directory that --resume continues")
     given = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -186,7 +188,7 @@ def pretrain(
     first_rank = os.environ.get("RANK", "0") == "0"
     stores = _stores(feature_dir, data, json or not first_rank)
     started = time.perf_counter()
-    with _TrainingProgress(json or not first_rank) as progress:
+    with ShownTraining(json or not first_rank) as progress:
         result = pretrain(
             stores,
             output,
@@ -207,7 +209,7 @@ def pretrain(
     if json:
         return print_json(asdict(result) | {"verdict": result.verdict, "seconds": round(took, 4)})
     if result.resumed:
-        print("this run is finished already")
+        print("this run has finished already")
     print_facts(
         [
             (
@@ -229,7 +231,7 @@ def embed(
     run: Annotated[str, typer.Option(metavar="RUN", help="A run, or a weights file.")],
     output: Annotated[str, typer.Option(metavar="FILE", help="The Parquet file to write.")],
     feature_dir: Store = None,
-    split: Annotated[str, typer.Option(metavar="train|val|test|all", help="Which windows.")] = "all",
+    split: Annotated[str, typer.Option(metavar="train|val|test|all", help="The windows to use.")] = "all",
     stride: Annotated[int, typer.Option(help="Bars from one window to the next.")] = 1,
     window_length: Annotated[
         int | None, typer.Option(help="Bars in a window.", show_default="as trained")
@@ -238,7 +240,7 @@ def embed(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Write one vector a window, from a trained encoder."""
+    """Write one vector per window, from a trained encoder."""
     from moola.prediction.embedding import embed
 
     started = time.perf_counter()
@@ -271,7 +273,7 @@ def embed(
 
 
 class _Against(TyperCommand):
-    """Takes all that follows `--against` as runs of the other side, as a shell's `*` gives them."""
+    """Takes every argument after `--against` as a run of the other side, so that a shell's `*` works."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         expanded: list[str] = []
@@ -289,7 +291,7 @@ def compare(
     against: Annotated[list[str], typer.Option(metavar="RUN…", help="The other side: one or more runs.")],
     json: Json = False,
 ) -> None:
-    """Compare runs: their settings, how their losses ended, speed and memory."""
+    """Compare runs: settings, final losses, speed and memory."""
     from moola.runs.compare import compare_runs
 
     comparison = compare_runs(runs, against)
@@ -300,10 +302,10 @@ def compare(
 
 
 def _stores(feature_dir: list[str] | None, data: list[str] | None, silent: bool) -> Any:
-    """The stores that were named, or the one of these bars in the cache."""
+    """The named stores, or the cached store of these bars."""
     if bool(feature_dir) == bool(data):
         if feature_dir:
-            raise ConfigError("data", "goes with no --feature-dir; give bars or a store, not both")
+            raise ConfigError("data", "cannot be combined with --feature-dir; give bars or a store, not both")
         raise ConfigError("feature_dir", "is missing; give a store that moola build-features made")
     if feature_dir:
         return feature_dir
@@ -328,7 +330,7 @@ def _print_comparison(comparison: Comparison) -> None:
     if rows:
         print_table("Settings that differ", ["setting", "first", "second"], rows)
     else:
-        print("\nno setting differs, but for seeds")
+        print("\nNo setting differs, except for seeds.")
 
     def cell(figure: Any, side: int) -> str:
         if not figure.runs[side]:
@@ -345,76 +347,3 @@ def _print_comparison(comparison: Comparison) -> None:
         ([figure.name, cell(figure, 0), cell(figure, 1)] for figure in comparison.figures),
     )
     print(f"\n{comparison.verdict}")
-
-
-class _TrainingProgress:
-    """A bar with loss, speed and time left on a terminal; a line an epoch elsewhere; nothing with `--json`."""
-
-    def __init__(self, silent: bool) -> None:
-        self._silent = silent
-        self._terminal = sys.stderr.isatty()
-        self._bar: Bar | None = None
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, at: TrainingProgress) -> None:
-        if self._silent:
-            return
-        if self._terminal:
-            self._draw(at)
-        if at.finished_epoch is not None:
-            line = _epoch_line(at, at.finished_epoch)
-            if self._bar is not None:
-                self._bar.console.print(line, highlight=False, markup=False)
-            else:
-                print(line, file=sys.stderr)
-
-    def _draw(self, at: TrainingProgress) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=at.steps, facts="")
-            self._bar.start()
-        memory = " ".join(f"{name} {format_bytes(size)}" for name, size in at.memory.items())
-        facts = (
-            f"loss {at.loss:.4f}  {at.windows_per_second:,.0f} windows/s  {_duration(at.seconds_left)} left"
-        )
-        self._bar.update(
-            self._task,
-            description=f"epoch {at.epoch + 1}/{at.epochs}",
-            completed=at.step,
-            facts=f"{facts}  {memory}".rstrip(),
-        )
-
-
-def _epoch_line(at: TrainingProgress, record: Mapping[str, Any]) -> str:
-    parts = [f"epoch {at.epoch + 1:>3}/{at.epochs}", f"train {record['train_loss']:.4f}"]
-    if "val_loss" in record:
-        parts += [f"val {record['val_loss']:.4f}"]
-        parts += [f"{name} {record[name]['loss']:.4f}" for name in ("interpolation", "constant")]
-        parts += [f"beats both on {_beaten(record)} features"]
-    timing = record["timing"]
-    parts += [f"{timing['windows_per_second']:,.0f} windows/s", f"{_duration(at.seconds_left)} left"]
-    parts += [f"{name} {format_bytes(timing[name])}" for name in ("allocated", "reserved") if name in timing]
-    return "  ".join(parts)
-
-
-def _beaten(record: Mapping[str, Any]) -> str:
-    model, *rivals = (record[name]["features"] for name in ("model", "interpolation", "constant"))
-    better = [name for name in model if all(model[name] < rival[name] for rival in rivals)]
-    return f"{len(better)} of {len(model)}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
