@@ -1,9 +1,8 @@
 //! Masks against their definition, and how often positions and arrangements are masked.
 
-use moola_core::keys::{GOLDEN, fold, mix, symbol_hash};
+use moola_core::keys::{GOLDEN, mix, symbol_hash};
 use moola_core::simd::Level;
-use moola_core::windows::masks::{Scratch, TOGETHER, draw};
-use moola_core::windows::{Masking, Strategy};
+use moola_core::windows::{Batch, Masking, Piece, Shape, Store, Strategy, Windows};
 use proptest::prelude::{Just, Strategy as _, prop_assert_eq, prop_oneof, proptest};
 
 /// The hash of item `j`.
@@ -11,20 +10,44 @@ fn item_hash(key: u64, j: usize) -> u64 {
     mix(key.wrapping_add(GOLDEN.wrapping_mul(j as u64 + 1)))
 }
 
-fn drawn(level: Level, key: u64, ratio: f64, strategy: Strategy, valid: &[u8]) -> Vec<u8> {
-    // Drawn twice: what the first draw leaves in the scratch must not show.
-    let mut scratch = Scratch::new(valid.len());
-    let masking = Masking { seed: 0, epoch: 0, ratio, strategy };
-    let mut draw = |keys: &[u64], strategy, valid: &[u8]| {
-        let mut out = vec![7; valid.len()];
-        draw(level, keys, &Masking { strategy, ..masking }, valid, &mut scratch, &mut out);
-        out
+/// The keys and the masks of windows.
+struct Drawn {
+    keys: Vec<u64>,
+    masks: Vec<Vec<u8>>,
+}
+
+/// Draws the masks of the windows `chosen`, which lie `stride` bars apart in a store with these valid bars.
+fn drawn(
+    level: Level,
+    masking: &Masking,
+    valid: &[u8],
+    length: usize,
+    stride: usize,
+    chosen: &[u64],
+) -> Drawn {
+    let features = vec![0.0; valid.len()];
+    let timestamps: Vec<i64> = (0..valid.len() as i64).map(|i| i * 60_000_000_000).collect();
+    let store = Store {
+        features: &features,
+        valid,
+        timestamps: &timestamps,
+        extra: &[],
+        extra_width: 0,
+        dense: false,
     };
-    let (full, beside) = (vec![1; valid.len()], valid.iter().rev().copied().collect());
-    draw(&[!key; TOGETHER], Strategy::Random, &full.repeat(TOGETHER));
-    // Between two other windows, whose masks must not show either.
-    let out = draw(&[!key, key, key], strategy, &[beside, valid.to_vec(), full].concat());
-    out[valid.len()..2 * valid.len()].to_vec()
+    let count = (valid.len() - length) / stride + 1;
+    let piece = Piece { count: count as u64, row: 0, place: 0, store: 0, symbol: symbol_hash("ES") };
+    let shape = Shape { length, stride: stride as u64, width: 1, extra: &[vec![]] };
+    let windows = Windows::new(vec![store], vec![piece], shape).unwrap().at_level(level).unwrap();
+    let positions = chosen.len() * length;
+    let (mut x, mut mask, mut flags) = (vec![0.0; positions], vec![7; positions], vec![7; positions]);
+    let batch = Batch { x: &mut x, mask: &mut mask, valid: &mut flags };
+    windows.fill(chosen, vec![batch], masking).unwrap();
+    let key = |&window: &u64| windows.key(&windows.place(window).unwrap(), masking.seed, masking.epoch);
+    Drawn {
+        keys: chosen.iter().map(key).collect(),
+        masks: mask.chunks_exact(length).map(<[u8]>::to_vec).collect(),
+    }
 }
 
 /// The definition, step by step.
@@ -60,7 +83,8 @@ fn expected(key: u64, ratio: f64, strategy: Strategy, valid: &[u8]) -> Vec<u8> {
 proptest! {
     #[test]
     fn masks_are_as_defined_at_every_level(
-        key: u64,
+        seed: u64,
+        epoch: u64,
         ratio in prop_oneof![Just(0.0), Just(1.0), Just(0.15), 0.0..=1.0],
         size in prop_oneof![Just(None), (1_usize..20).prop_map(Some)],
         valid in prop_oneof![
@@ -70,9 +94,18 @@ proptest! {
         ],
     ) {
         let strategy = size.map_or(Strategy::Random, Strategy::Patch);
-        let expected = expected(key, ratio, strategy, &valid);
+        let masking = Masking { seed, epoch, ratio, strategy };
+        // The window under test stands between two others, and after full ones: neither what its neighbours have nor
+        // what earlier windows leave in memory may show.
+        let full = vec![1; valid.len()];
+        let beside: Vec<u8> = valid.iter().rev().copied().collect();
+        let windows = [beside, valid.clone(), full];
+        let chosen = [2, 2, 2, 2, 0, 1, 1, 2, 1];
         for level in Level::available() {
-            prop_assert_eq!(&drawn(level, key, ratio, strategy, &valid), &expected);
+            let drawn = drawn(level, &masking, &windows.concat(), valid.len(), valid.len(), &chosen);
+            for ((window, key), mask) in chosen.into_iter().zip(drawn.keys).zip(drawn.masks) {
+                prop_assert_eq!(mask, expected(key, ratio, strategy, &windows[window as usize]));
+            }
         }
     }
 }
@@ -108,11 +141,13 @@ fn chi_square(counts: &[u64]) -> f64 {
 #[test]
 fn positions_and_pairs_are_masked_equally_often() {
     const K: usize = 20;
-    // Keys of windows one minute apart, as in training.
-    let keys = (0..100_000_u64).map(|i| fold(1, i * 60_000_000_000));
+    const N: usize = 100_000;
+    // Windows one minute apart, as in training.
+    let masking = Masking { seed: 0, epoch: 0, ratio: 0.15, strategy: Strategy::Random };
+    let chosen: Vec<u64> = (0..N as u64).collect();
+    let drawn = drawn(Level::best(), &masking, &[1; N + K - 1], K, 1, &chosen);
     let (mut positions, mut pairs) = ([0; K], vec![0; K * (K - 1) / 2]);
-    for key in keys {
-        let mask = drawn(Level::best(), key, 0.15, Strategy::Random, &[1; K]);
+    for mask in drawn.masks {
         let at: Vec<usize> = (0..K).filter(|&t| mask[t] == 1).collect();
         assert_eq!(at.len(), 3);
         at.iter().for_each(|&t| positions[t] += 1);
@@ -129,8 +164,9 @@ fn arrangements_of_patches_are_equally_frequent() {
     // Five of nine in runs of two, two and one: 4 + 3 items make 35 choices of runs, times which one is short.
     let mut arrangements = std::collections::BTreeMap::<Vec<u8>, u64>::new();
     let mut short_first = 0;
-    for i in 0..70_000_u64 {
-        let mask = drawn(Level::best(), mix(i), 0.6, Strategy::Patch(2), &[1; 9]);
+    let masking = Masking { seed: 0, epoch: 0, ratio: 0.6, strategy: Strategy::Patch(2) };
+    let chosen: Vec<u64> = (0..70_000).collect();
+    for mask in drawn(Level::best(), &masking, &[1; 70_008], 9, 1, &chosen).masks {
         assert_eq!(mask.iter().sum::<u8>(), 5);
         short_first += u64::from(mask.starts_with(&[1, 0]));
         *arrangements.entry(mask).or_default() += 1;

@@ -2,8 +2,6 @@
 
 use moola_core::Error;
 use moola_core::keys::symbol_hash;
-use moola_core::simd::Level;
-use moola_core::windows::masks::{Scratch, draw};
 use moola_core::windows::{Batch, Masking, Piece, Shape, Store, Strategy, Windows};
 
 #[test]
@@ -75,9 +73,11 @@ fn a_batch_holds_slices_of_its_stores_and_the_masks_of_its_windows() {
 
             let key = windows.key(&place, masking.seed, masking.epoch);
             assert_eq!(key, masking.key(symbol, K, timestamps[row + K - 1]));
-            let mut alone = [9; K];
-            let mut scratch = Scratch::new(K);
-            draw(Level::best(), &[key], &masking, &flags[row..row + K], &mut scratch, &mut alone);
+
+            // The mask belongs to the window: it is the same in a batch of its own.
+            let (mut x, mut alone, mut valid) = (vec![0.0; K * width], [9; K], [9; K]);
+            let batch = Batch { x: &mut x, mask: &mut alone, valid: &mut valid };
+            windows.fill(&[window], vec![batch], &masking).unwrap();
             assert_eq!(mask[i * K..][..K], alone, "window {window}");
         }
     }

@@ -65,15 +65,14 @@ impl Masking {
 at_level! {
     /// Draws the masks of up to [`TOGETHER`] windows into `out`. `valid` says which positions are valid; `keys` has one
     /// key a window.
-    pub fn draw(keys: &[u64], masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) = draw_body;
+    pub(super) fn draw(keys: &[u64], masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) = draw_body;
 }
 
 /// How many windows' masks are drawn side by side. While one of them waits for memory, the others have work.
-pub const TOGETHER: usize = 4;
+pub(super) const TOGETHER: usize = 4;
 
 /// Memory for drawing masks of one length.
-#[derive(Debug)]
-pub struct Scratch {
+pub(super) struct Scratch {
     /// `G·(j + 1)` for every item. A table is quicker than a 64-bit product.
     steps: Vec<u64>,
     /// Each window's item hashes, padded with the largest number to a whole number of vectors.
@@ -82,7 +81,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Memory for windows of `length` positions.
-    pub fn new(length: usize) -> Self {
+    pub(super) fn new(length: usize) -> Self {
         let steps = (1..=length as u64).map(|j| GOLDEN.wrapping_mul(j)).collect();
         // One turn of the counting loop takes four of the widest vectors.
         Scratch { steps, hashes: vec![u64::MAX; TOGETHER * length.next_multiple_of(32)] }

@@ -1,7 +1,7 @@
 //! Windows for training: their numbers in a split, their masks, and batches of them.
 
 mod batch;
-pub mod masks;
+mod masks;
 mod split;
 
 pub use batch::Batch;

@@ -117,6 +117,15 @@ impl<'a> Windows<'a> {
         Ok(Windows { stores, extra, pieces, firsts, count, length, stride, width, row_width, level })
     }
 
+    /// The same windows, with masks drawn by the vector instructions of `level`. The processor must have them. Tests
+    /// compare the levels.
+    pub fn at_level(self, level: Level) -> Result<Self, Error> {
+        if !Level::available().contains(&level) {
+            return Err(Error::Windows("this processor lacks the vector instructions of this level"));
+        }
+        Ok(Windows { level, ..self })
+    }
+
     /// Number of windows.
     pub fn count(&self) -> u64 {
         self.count
