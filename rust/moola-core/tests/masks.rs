@@ -89,14 +89,15 @@ proptest! {
         size in prop_oneof![Just(None), (1_usize..20).prop_map(Some)],
         valid in prop_oneof![
             (1_usize..300).prop_map(|n| vec![1_u8; n]),
-            (0_usize..200, 0_usize..200).prop_map(|(a, b)| [vec![0; a], vec![1; b]].concat()),
+            (0_usize..200, 1_usize..200).prop_map(|(a, b)| [vec![0; a], vec![1; b]].concat()),
+            (1_usize..200).prop_map(|n| vec![0; n]),
             proptest::collection::vec(0_u8..=1, 1..200),
         ],
     ) {
         let strategy = size.map_or(Strategy::Random, Strategy::Patch);
         let masking = Masking { seed, epoch, ratio, strategy };
-        // The window under test stands between two others, and after full ones: neither what its neighbours have nor
-        // what earlier windows leave in memory may show.
+        // The window under test stands between two others and comes after full ones. Neither its neighbours nor what
+        // earlier windows leave in memory may change its mask.
         let full = vec![1; valid.len()];
         let beside: Vec<u8> = valid.iter().rev().copied().collect();
         let windows = [beside, valid.clone(), full];
