@@ -24,6 +24,7 @@ __all__ = [
     "compute_swings",
     "default_parameters",
     "describe_features",
+    "feature_set_depends_on",
     "feature_sets",
     "first_outlier",
     "fit_dates",
@@ -31,6 +32,7 @@ __all__ = [
     "load_numpy",
     "localize",
     "npy_header",
+    "parameter_names",
     "parse_epochs",
     "parse_times",
     "permutation_key",
@@ -51,6 +53,8 @@ _Float64: TypeAlias = NDArray[np.float64]
 _Spans: TypeAlias = Sequence[tuple[int, int]]
 
 def feature_sets() -> list[str]: ...
+def parameter_names() -> list[str]: ...
+def feature_set_depends_on(feature_set: str) -> list[str]: ...
 def default_parameters() -> _Parameters: ...
 def describe_features(
     feature_set: str, parameters: _Parameters | None = None

@@ -430,8 +430,39 @@ class TestFeatureStream:
             assert getattr(again, name) == getattr(stream, name)
 
 
-def test_the_defaults_of_python_and_engine_are_the_same() -> None:
-    assert moola.FeatureConfig().astuple() == _core.default_parameters()
+def test_a_bar_without_a_time_does_not_make_a_stream_forget_the_last_time() -> None:
+    stream = moola.FeatureStream()
+    stream.push(100.0, 101.0, 99.0, 100.5, 60)
+    stream.push(100.0, 101.0, 99.0, 100.5)
+    for again in (stream, moola.FeatureStream.from_state(stream.state())):
+        assert again.last_timestamp == 60
+        with pytest.raises(moola.errors.BarError, match="timestamp earlier than the one before it"):
+            again.push(100.0, 101.0, 99.0, 100.5, 59)
+
+
+@pytest.mark.parametrize("feature_set", SETS)
+def test_a_pushed_row_is_as_wide_as_its_set(feature_set: str) -> None:
+    stream = moola.FeatureStream(feature_set)
+    first = stream.push(100.0, 101.0, 99.0, 100.5)
+    kept = first.copy()
+    second = stream.push(100.5, 103.0, 100.0, 102.0)
+    assert first.shape == second.shape == (len(_core.describe_features(feature_set)),)
+    assert np.array_equal(first, kept), "a row stays what it was"
+
+
+def test_python_and_engine_name_the_same_parameters_with_the_same_defaults() -> None:
+    defaults = moola.FeatureConfig()
+    assert list(type(defaults).model_fields) == _core.parameter_names()
+    assert defaults.astuple() == _core.default_parameters()
+
+
+def test_a_set_depends_on_parameters_that_exist() -> None:
+    assert _core.feature_set_depends_on("ohlc4") == ["atr_period"]
+    for feature_set in SETS:
+        named = _core.feature_set_depends_on(feature_set)
+        assert named == [name for name in _core.parameter_names() if name in named]
+    with pytest.raises(ConfigError, match="there is no 'ohlc5'"):
+        _core.feature_set_depends_on("ohlc5")
 
 
 def test_the_engine_refuses_what_python_does() -> None:

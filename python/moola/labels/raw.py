@@ -20,7 +20,7 @@ from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable
 from moola.labels.windows import LabelledWindows, check_length
-from moola.settings.feature_sets import PARAMETERS, describe_features
+from moola.settings.feature_sets import describe_features
 
 if TYPE_CHECKING:
     from moola.settings.features import FeatureConfig
@@ -131,7 +131,7 @@ def read_raw_windows(
         splits=None,
         feature_names=tuple(name for name, _, _ in described),
         feature_set=feature_set,
-        parameters=dict(zip(PARAMETERS, settings, strict=True)),
+        parameters=dict(zip(_core.parameter_names(), settings, strict=True)),
         window_length=window_length,
         store_id="",
         notices=(

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from moola import _core
 from moola.errors import FeatureMismatchError, WeightsError
 from moola.files.publishing import write_file
 from moola.models.bar_identity import BarIdentity
@@ -36,15 +37,6 @@ __all__ = [
 ]
 
 _FORMAT = 1
-
-_SWINGS = ("range_ema_period", "atr_period", "zigzag_k", "swing_time_scale")
-_DEPENDS_ON: Mapping[str, Sequence[str]] = {
-    "relativity10": _SWINGS,
-    "relativity12": _SWINGS,
-    "relative_transform11": ("zscore_period",),
-    "ohlc4": ("atr_period",),
-}
-"""The parameters that the numbers of a feature set depend on."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +132,9 @@ class FeatureIdentity:
     def _depends_on(self) -> Sequence[str]:
         """The names of the parameters that make numbers what they are."""
         every = [name for name in self.parameters if name != "warmup_bars"]
-        return _DEPENDS_ON.get(self.feature_set, every)
+        # A set of another version of moola may depend on any of them.
+        known = self.feature_set in _core.feature_sets()
+        return _core.feature_set_depends_on(self.feature_set) if known else every
 
     def notes(self, given: FeatureIdentity, source: str) -> Iterator[str]:
         """What a person should know where `given`, the features of `source`, do for these but differ."""

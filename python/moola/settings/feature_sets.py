@@ -13,17 +13,7 @@ from moola.settings.engine import parameters
 if TYPE_CHECKING:
     from moola.settings.features import FeatureConfig
 
-__all__ = ["PARAMETERS", "check_set_name", "describe_features"]
-
-
-PARAMETERS = (
-    "range_ema_period",
-    "atr_period",
-    "zigzag_k",
-    "swing_time_scale",
-    "zscore_period",
-    "warmup_bars",
-)
+__all__ = ["check_set_name", "describe_features"]
 
 
 def describe_features(

@@ -19,7 +19,7 @@ from moola.errors import ConfigError
 from moola.files.cores import usable_cores
 from moola.files.publishing import publishing
 from moola.settings.engine import parameters
-from moola.settings.feature_sets import PARAMETERS, check_set_name, describe_features
+from moola.settings.feature_sets import check_set_name, describe_features
 from moola.store.ingest import IngestOptions, Progress, check_room_for_a_window, ingest
 from moola.store.known_after import known_after
 from moola.store.layout import (
@@ -192,7 +192,9 @@ def build_features(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "feature_set": feature_set,
             "features": [{"name": name, "low": low, "high": high} for name, low, high in features],
-            "parameters": dict(zip(PARAMETERS, engine_parameters or _core.default_parameters(), strict=True)),
+            "parameters": dict(
+                zip(_core.parameter_names(), engine_parameters or _core.default_parameters(), strict=True)
+            ),
             "layout": layout,
             "window_length": window_length,
             "files": {name: array.record() for name, array in arrays.items()}

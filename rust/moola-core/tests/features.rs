@@ -6,7 +6,7 @@ use moola_core::features::atr::Atr;
 use moola_core::features::swings::{Swings, swings};
 use moola_core::features::zigzag::{Leg, Zigzag, least_move};
 use moola_core::features::{Engine, FeatureSet, Level, Parameters, Stream, compute};
-use moola_core::{Bar, Bars, Cancel};
+use moola_core::{Bar, Bars, Cancel, Error};
 use proptest::prelude::*;
 
 /// Columns that own their prices.
@@ -319,6 +319,68 @@ fn literal_swings(bars: Bars<'_>, p: &Parameters) -> Swings {
         all.atr.push(atr(i));
     }
     all
+}
+
+#[test]
+fn what_a_set_is_said_to_depend_on_is_what_it_depends_on() {
+    let (mut columns, mut close) = (Columns::default(), 100.0_f64);
+    for i in 0..600_i32 {
+        let next = close + f64::from((i * 7919) % 13 - 6) * 0.25;
+        columns.push(Bar {
+            open: close,
+            high: close.max(next) + 0.25,
+            low: close.min(next) - 0.5,
+            close: next,
+        });
+        close = next;
+    }
+    let usual = Parameters::default();
+    let changed = [
+        Parameters { range_ema_period: 7, ..usual },
+        Parameters { atr_period: 7, ..usual },
+        Parameters { zigzag_k: 2.5, ..usual },
+        Parameters { swing_time_scale: 50.0, ..usual },
+        Parameters { zscore_period: 7, ..usual },
+        Parameters { warmup_bars: 7, ..usual },
+    ];
+    for set in FeatureSet::ALL {
+        let rows = bits(&run(set, usual, &columns));
+        assert_eq!(set.features(&usual).len(), set.width());
+        let named = Parameters::NAMES.into_iter().zip(changed);
+        let found: Vec<_> =
+            named.filter(|(_, p)| bits(&run(set, *p, &columns)) != rows).map(|(name, _)| name).collect();
+        assert_eq!(found, set.depends_on(), "{}", set.name());
+    }
+}
+
+#[test]
+fn a_bar_without_a_time_does_not_make_the_stream_forget_the_last_time() {
+    let bar = Bar { open: 2.0, high: 3.0, low: 1.0, close: 2.5 };
+    let columns = [bar.open, bar.high, bar.low, bar.close];
+    let [o, h, l, c] = columns.each_ref().map(std::slice::from_ref);
+    let bars = Bars::new(o, h, l, c).unwrap();
+    let mut row = [0.0; 10];
+    for whole_columns in [false, true] {
+        let mut stream = Stream::new(FeatureSet::Relativity10, Parameters::default(), None).unwrap();
+        stream.push(&bar, Some(60), &mut row).unwrap();
+        if whole_columns {
+            stream.push_many(bars, None, &mut row).unwrap();
+        } else {
+            stream.push(&bar, None, &mut row).unwrap();
+        }
+        assert_eq!(stream.last_timestamp(), Some(60));
+        let mut restored = Stream::from_state(&stream.state()).unwrap();
+        for stream in [&mut stream, &mut restored] {
+            for time in [60, 59] {
+                let Err(Error::Bars(refusals)) = stream.push(&bar, Some(time), &mut row) else {
+                    panic!("{time} is not after 60")
+                };
+                assert_eq!(refusals.samples()[0].previous, Some(60));
+                assert!(stream.push_many(bars, Some(&[time]), &mut row).is_err());
+            }
+            stream.push(&bar, Some(61), &mut row).unwrap();
+        }
+    }
 }
 
 #[test]

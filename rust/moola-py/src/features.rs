@@ -22,9 +22,6 @@ type SwingArrays<'py> = (
 /// Name, lowest and highest value.
 type Described = (&'static str, Option<f64>, Option<f64>);
 
-/// Widest row of any feature set.
-const MAX_WIDTH: usize = 12;
-
 pub fn parameters(tuple: Option<ParameterTuple>) -> Parameters {
     let Some((range_ema_period, atr_period, zigzag_k, swing_time_scale, zscore_period, warmup_bars)) = tuple
     else {
@@ -61,7 +58,19 @@ pub fn describe_features(
     Ok(features.into_iter().map(|f| (f.name, f.range.map(|r| r.0), f.range.map(|r| r.1))).collect())
 }
 
-/// The defaults of the engine.
+/// The names of the parameters, in the order of every tuple of them.
+#[pyfunction]
+pub fn parameter_names() -> Vec<&'static str> {
+    Parameters::NAMES.to_vec()
+}
+
+/// The names of the parameters that the values of a set depend on, in the order of `parameter_names`.
+#[pyfunction]
+pub fn feature_set_depends_on(py: Python<'_>, feature_set: &str) -> PyResult<Vec<&'static str>> {
+    Ok(self::feature_set(py, feature_set)?.depends_on().to_vec())
+}
+
+/// The default parameters.
 #[pyfunction]
 pub fn default_parameters() -> ParameterTuple {
     as_tuple(&Parameters::default())
@@ -157,9 +166,7 @@ impl FeatureStream {
         close: f64,
         timestamp: Option<i64>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let mut row = [0.0; MAX_WIDTH];
-        let row = &mut row[..self.0.engine().width()];
-        self.0.push(&Bar { open, high, low, close }, timestamp, row).map_err(|e| to_py(py, e))?;
+        let row = self.0.push_row(&Bar { open, high, low, close }, timestamp).map_err(|e| to_py(py, e))?;
         Ok(PyArray1::from_slice(py, row))
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from moola import _core
-from moola.settings.feature_sets import PARAMETERS
 from moola.store.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums, dump_json, parse_json
 from moola.store.reader import FeatureStore
 from moola.store.verify.rows import FindingError, options_of, parameters_of
@@ -41,9 +40,10 @@ def check_json(store: FeatureStore) -> str:
 
 def check_identity(store: FeatureStore) -> str:
     metadata = store.metadata
-    if set(store.config) != set(PARAMETERS):
+    parameters = _core.parameter_names()
+    if set(store.config) != set(parameters):
         raise FindingError(
-            f"parameters are {', '.join(store.config)}; there should be {', '.join(PARAMETERS)}"
+            f"parameters are {', '.join(store.config)}; there should be {', '.join(parameters)}"
         )
     described = _core.describe_features(store.feature_set, parameters_of(store))
     recorded = [(f["name"], f["low"], f["high"]) for f in metadata["features"]]

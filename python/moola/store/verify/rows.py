@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from moola import _core
 from moola.bars.options import ReadOptions
 from moola.errors.base import format_time
-from moola.settings.feature_sets import PARAMETERS
 from moola.store.ingest import IngestOptions
 from moola.store.layout import dump_json
 from moola.store.reader import FeatureStore
@@ -47,7 +46,7 @@ Parameters: TypeAlias = tuple[int, int, float, float, int, int]
 
 def parameters_of(store: FeatureStore) -> Parameters:
     values = store.config
-    return tuple(values[name] for name in PARAMETERS)
+    return tuple(values[name] for name in _core.parameter_names())
 
 
 def options_of(store: FeatureStore) -> tuple[ReadOptions, IngestOptions]:

@@ -1,5 +1,8 @@
-//! The feature sets. Each is defined once, as what one more bar makes of its state ([`Features::push`]); the batch
-//! path ([`Features::push_blocks`]) does the same operations on vectors of bars and gives the same bits.
+//! The feature sets. Each is defined once, by how one bar changes its state ([`Features::push`]). The batch path
+//! ([`Features::push_blocks`]) does the same operations on vectors of bars and gives the same bits.
+//!
+//! A set's file also says what there is to know about it ([`Definition`]): its name, width, columns and the parameters
+//! it depends on. The binding, the command line and the metadata read them from here.
 
 mod arithmetic;
 pub mod atr;
@@ -24,12 +27,12 @@ use crate::bars::Bars;
 use crate::error::Error;
 use state::{Reader, Writer};
 
-/// A feature's name and the range of its values; `None` where it has no bound.
+/// A feature's name and the range of its values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Feature {
     /// The name, as metadata and tables give it.
     pub name: &'static str,
-    /// Lowest and highest value, both attained.
+    /// Lowest and highest value, both attained; `None` where there is no bound.
     pub range: Option<(f64, f64)>,
 }
 
@@ -43,6 +46,20 @@ impl Feature {
     }
 }
 
+/// What there is to know about a feature set.
+struct Definition {
+    /// The name under which users ask for it.
+    name: &'static str,
+    /// How many features a row has. There is no largest width.
+    width: usize,
+    /// The names of the parameters that its values depend on. The warm-up changes no value, only which rows are valid.
+    depends_on: &'static [&'static str],
+    /// The features in the order of their columns.
+    features: fn(&Parameters) -> Vec<Feature>,
+    /// Its state before the first bar.
+    start: fn(&Parameters) -> Box<dyn Features>,
+}
+
 /// What a feature set does with bars that have passed [`Bars::check`].
 trait Features: Send + Sync {
     /// The definition: takes the next bar, writes its row.
@@ -54,13 +71,13 @@ trait Features: Send + Sync {
     /// The same as pushing the bars, a whole number of blocks, one by one.
     fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]);
 
-    /// Whether everything the rows speak of exists by now.
+    /// Whether everything that the rows refer to exists by now.
     fn is_known(&self) -> bool;
 
     /// Writes the state.
     fn save(&self, writer: &mut Writer);
 
-    /// Goes on from written state; called on a new object with the same parameters.
+    /// Continues from written state; called on a new object with the same parameters.
     fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error>;
 }
 
@@ -94,11 +111,15 @@ impl Default for Parameters {
     }
 }
 
-/// The longest period: windows are summed afresh at every bar, so that a long one costs.
+/// The longest period. Windows are summed afresh at every bar, so a long one costs time.
 pub const MAX_PERIOD: u32 = 10_000;
 
 impl Parameters {
-    /// Passes the parameters, or says which one is out of its range.
+    /// The names of the fields, in order: as configurations, metadata and the binding have them.
+    pub const NAMES: [&'static str; 6] =
+        ["range_ema_period", "atr_period", "zigzag_k", "swing_time_scale", "zscore_period", "warmup_bars"];
+
+    /// Accepts the parameters, or says which one is out of its range.
     pub fn check(&self) -> Result<(), Error> {
         for (name, period) in [
             ("range_ema_period", self.range_ema_period),
@@ -144,7 +165,7 @@ impl Parameters {
     }
 }
 
-/// The sets that there are.
+/// Every feature set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeatureSet {
     /// Ten features: candle, range and swings. The default.
@@ -155,6 +176,9 @@ pub enum FeatureSet {
     RelativeTransform11,
     /// The four prices in units of the ATR.
     Ohlc4,
+    /// Wider than any set that ships.
+    #[cfg(test)]
+    Wide,
 }
 
 impl FeatureSet {
@@ -166,17 +190,23 @@ impl FeatureSet {
         FeatureSet::Ohlc4,
     ];
 
-    /// The name under which users ask for it.
-    pub fn name(self) -> &'static str {
+    fn definition(self) -> &'static Definition {
         match self {
-            FeatureSet::Relativity10 => "relativity10",
-            FeatureSet::Relativity12 => "relativity12",
-            FeatureSet::RelativeTransform11 => "relative_transform11",
-            FeatureSet::Ohlc4 => "ohlc4",
+            FeatureSet::Relativity10 => &relativity::RELATIVITY10,
+            FeatureSet::Relativity12 => &relativity::RELATIVITY12,
+            FeatureSet::RelativeTransform11 => &relative_transform::RELATIVE_TRANSFORM11,
+            FeatureSet::Ohlc4 => &ohlc4::OHLC4,
+            #[cfg(test)]
+            FeatureSet::Wide => &wide::WIDE,
         }
     }
 
-    /// The set of that name; a name that is nearly right is answered with the right one.
+    /// The name under which users ask for it.
+    pub fn name(self) -> &'static str {
+        self.definition().name
+    }
+
+    /// The set of that name. The error for an unknown name lists the known ones.
     pub fn from_name(name: &str) -> Result<Self, Error> {
         FeatureSet::ALL.into_iter().find(|set| set.name() == name).ok_or_else(|| {
             let known = FeatureSet::ALL.map(FeatureSet::name).join(", ");
@@ -189,32 +219,58 @@ impl FeatureSet {
 
     /// How many features a row has.
     pub fn width(self) -> usize {
-        match self {
-            FeatureSet::Relativity10 => 10,
-            FeatureSet::Relativity12 => 12,
-            FeatureSet::RelativeTransform11 => 11,
-            FeatureSet::Ohlc4 => 4,
-        }
+        self.definition().width
+    }
+
+    /// The names of the parameters that its values depend on, in the order of [`Parameters::NAMES`].
+    pub fn depends_on(self) -> &'static [&'static str] {
+        self.definition().depends_on
     }
 
     /// The features in the order of their columns.
     pub fn features(self, parameters: &Parameters) -> Vec<Feature> {
-        match self {
-            FeatureSet::Relativity10 => relativity::FEATURES[..10].to_vec(),
-            FeatureSet::Relativity12 => relativity::FEATURES.to_vec(),
-            FeatureSet::RelativeTransform11 => relative_transform::features(parameters),
-            FeatureSet::Ohlc4 => ohlc4::FEATURES.to_vec(),
-        }
+        (self.definition().features)(parameters)
     }
 
     fn start(self, parameters: &Parameters) -> Box<dyn Features> {
-        match self {
-            FeatureSet::Relativity10 => Box::new(relativity::Relativity::<10>::new(parameters)),
-            FeatureSet::Relativity12 => Box::new(relativity::Relativity::<12>::new(parameters)),
-            FeatureSet::RelativeTransform11 => {
-                Box::new(relative_transform::RelativeTransform::new(parameters))
-            }
-            FeatureSet::Ohlc4 => Box::new(ohlc4::Ohlc4::new(parameters)),
+        (self.definition().start)(parameters)
+    }
+}
+
+/// A set of 40 features: no width is written down outside the definitions.
+#[cfg(test)]
+mod wide {
+    use super::*;
+
+    pub(super) const WIDE: Definition = Definition {
+        name: "wide",
+        width: 40,
+        depends_on: &[],
+        features: |_| vec![Feature::unbounded("close"); 40],
+        start: |_| Box::new(Wide),
+    };
+
+    struct Wide;
+
+    impl Features for Wide {
+        fn push(&mut self, bar: &Bar, out: &mut [f32]) {
+            out.fill(bar.close as f32);
+        }
+
+        fn has_block_path(&self) -> bool {
+            false
+        }
+
+        fn push_blocks(&mut self, _level: Level, _bars: Bars<'_>, _out: &mut [f32]) {}
+
+        fn is_known(&self) -> bool {
+            true
+        }
+
+        fn save(&self, _writer: &mut Writer) {}
+
+        fn load(&mut self, _reader: &mut Reader<'_>) -> Result<(), Error> {
+            Ok(())
         }
     }
 }

@@ -1,10 +1,10 @@
-//! `ohlc4`, the plain baseline: the four prices, from the close before, in units of the ATR.
+//! `ohlc4`, the plain baseline: the four prices relative to the previous close, in units of the ATR.
 
 use super::arithmetic::{clip, ratio};
 use super::atr::Atr;
 use super::block::{BLOCK, blocks, transpose};
 use super::state::{Reader, Writer};
-use super::{Feature, Features, Parameters};
+use super::{Definition, Feature, Features, Parameters};
 use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::error::Error;
@@ -13,8 +13,16 @@ use crate::simd::{Level, at_level};
 const D: usize = 4;
 const BOUND: f64 = 10.0;
 
-/// The features.
-pub const FEATURES: [Feature; D] = [
+/// What there is to know about `ohlc4`.
+pub(super) const OHLC4: Definition = Definition {
+    name: "ohlc4",
+    width: D,
+    depends_on: &["atr_period"],
+    features: |_| FEATURES.to_vec(),
+    start: |parameters| Box::new(Ohlc4::new(parameters)),
+};
+
+const FEATURES: [Feature; D] = [
     Feature::bounded("open", -BOUND, BOUND),
     Feature::bounded("high", -BOUND, BOUND),
     Feature::bounded("low", -BOUND, BOUND),

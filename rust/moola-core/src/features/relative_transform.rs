@@ -4,7 +4,7 @@ use super::arithmetic::{clip, ratio};
 use super::block::{BLOCK, Column, blocks, transpose};
 use super::state::{Reader, Writer};
 use super::window::Window;
-use super::{Feature, Features, Parameters};
+use super::{Definition, Feature, Features, Parameters};
 use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::error::Error;
@@ -12,8 +12,17 @@ use crate::simd::{Level, at_level};
 
 const D: usize = 11;
 
-/// The features, whose z-scores are bounded by the window they are taken over.
-pub fn features(parameters: &Parameters) -> Vec<Feature> {
+/// What there is to know about `relative_transform11`.
+pub(super) const RELATIVE_TRANSFORM11: Definition = Definition {
+    name: "relative_transform11",
+    width: D,
+    depends_on: &["zscore_period"],
+    features,
+    start: |parameters| Box::new(RelativeTransform::new(parameters)),
+};
+
+/// The features. The z-scores are bounded by the length of their window.
+fn features(parameters: &Parameters) -> Vec<Feature> {
     let bound = zscore_bound(parameters.zscore_period);
     let mut features = Vec::with_capacity(D);
     for name in ["log_return_open", "log_return_high", "log_return_low", "log_return_close"] {

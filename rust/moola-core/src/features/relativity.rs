@@ -1,5 +1,5 @@
 //! `relativity10` and `relativity12`: where a bar's prices stand within the bar, the recent range and the last
-//! swings. Twelve is ten and two products of them.
+//! swings. `relativity12` adds two products of the ten.
 
 use super::arithmetic::{clip, product, ratio, reciprocal};
 use super::atr::Atr;
@@ -7,14 +7,34 @@ use super::block::{BLOCK, Block, Column, GROUP, blocks, groups, prefetch_ahead, 
 use super::ema::Ema;
 use super::state::{Reader, Writer};
 use super::zigzag::{Point, SwingColumns, Zigzag, least_move};
-use super::{Feature, Features, Parameters};
+use super::{Definition, Feature, Features, Parameters};
 use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::error::Error;
 use crate::simd::{Level, at_level};
 
+/// What there is to know about `relativity10`.
+pub(super) const RELATIVITY10: Definition = Definition {
+    name: "relativity10",
+    width: 10,
+    depends_on: DEPENDS_ON,
+    features: |_| FEATURES[..10].to_vec(),
+    start: |parameters| Box::new(Relativity::<10>::new(parameters)),
+};
+
+/// What there is to know about `relativity12`.
+pub(super) const RELATIVITY12: Definition = Definition {
+    name: "relativity12",
+    width: 12,
+    depends_on: DEPENDS_ON,
+    features: |_| FEATURES.to_vec(),
+    start: |parameters| Box::new(Relativity::<12>::new(parameters)),
+};
+
+const DEPENDS_ON: &[&str] = &["range_ema_period", "atr_period", "zigzag_k", "swing_time_scale"];
+
 /// The features of `relativity12`; the first ten are those of `relativity10`.
-pub const FEATURES: [Feature; 12] = [
+const FEATURES: [Feature; 12] = [
     Feature::bounded("open_norm", 0.0, 1.0),
     Feature::bounded("close_norm", 0.0, 1.0),
     Feature::bounded("body_pct", -1.0, 1.0),

@@ -1,4 +1,4 @@
-//! Features live, bar by bar: an engine, the store's gap rule, and state that can be saved.
+//! Live features, bar by bar: an engine, the store's gap rule, and state that can be saved.
 
 use super::state::{Reader, Writer};
 use super::{Engine, FeatureSet, Parameters};
@@ -14,7 +14,10 @@ const MAGIC: [u8; 12] = *b"moola-state1";
 pub struct Stream {
     engine: Engine,
     reset_on_gap: Option<i64>,
+    /// The latest time seen. A bar without a time leaves it as it is.
     last_timestamp: Option<i64>,
+    /// The last row that [`Stream::push_row`] returned.
+    row: Vec<f32>,
 }
 
 impl Stream {
@@ -26,7 +29,12 @@ impl Stream {
                 problem: format!("must be above 0, not {gap} ns"),
             });
         }
-        Ok(Stream { engine: Engine::new(set, parameters)?, reset_on_gap, last_timestamp: None })
+        Ok(Stream::with(Engine::new(set, parameters)?, reset_on_gap, None))
+    }
+
+    fn with(engine: Engine, reset_on_gap: Option<i64>, last_timestamp: Option<i64>) -> Self {
+        let row = vec![0.0; engine.width()];
+        Stream { engine, reset_on_gap, last_timestamp, row }
     }
 
     /// The segment so far.
@@ -34,7 +42,7 @@ impl Stream {
         &self.engine
     }
 
-    /// The time of the last bar, where bars come with times.
+    /// The latest time seen; `None` before the first bar that has a time. The next time must be later.
     pub fn last_timestamp(&self) -> Option<i64> {
         self.last_timestamp
     }
@@ -44,7 +52,7 @@ impl Stream {
         self.reset_on_gap
     }
 
-    /// Begins a new segment. Time goes on: the next bar must still be later than the last.
+    /// Begins a new segment. The next bar must still be later than the last.
     pub fn reset(&mut self) {
         self.engine.reset();
     }
@@ -63,6 +71,16 @@ impl Stream {
         self.take_time(timestamp)?;
         self.engine.push(bar, out);
         Ok(())
+    }
+
+    /// Takes a closed bar and returns its row, in memory that the next call uses again. On an error the stream is as it
+    /// was.
+    #[inline]
+    pub fn push_row(&mut self, bar: &Bar, timestamp: Option<i64>) -> Result<&[f32], Error> {
+        let mut row = std::mem::take(&mut self.row);
+        let outcome = self.push(bar, timestamp, &mut row);
+        self.row = row;
+        outcome.map(|()| &self.row[..])
     }
 
     /// Takes closed bars and writes their rows. On an error the stream is as it was.
@@ -115,7 +133,7 @@ impl Stream {
                 self.engine.reset();
             }
         }
-        self.last_timestamp = timestamp;
+        self.last_timestamp = timestamp.or(self.last_timestamp);
         Ok(())
     }
 
@@ -160,7 +178,7 @@ impl Stream {
         writer.finish()
     }
 
-    /// A stream that goes on where the saved one stood.
+    /// A stream that continues where the saved one stopped.
     pub fn from_state(state: &[u8]) -> Result<Self, Error> {
         let (name, version) = MAGIC.split_at(MAGIC.len() - 1);
         if !state.starts_with(name) {
@@ -179,6 +197,20 @@ impl Stream {
         let last_timestamp = reader.option(Reader::i64)?;
         let engine = Engine::load(&mut reader)?;
         reader.finish()?;
-        Ok(Stream { engine, reset_on_gap, last_timestamp })
+        Ok(Stream::with(engine, reset_on_gap, last_timestamp))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_as_wide_as_its_set() {
+        let mut stream = Stream::new(FeatureSet::Wide, Parameters::default(), None).unwrap();
+        let bar = |close| Bar { open: 2.0, high: 3.0, low: 1.0, close };
+        assert_eq!(stream.push_row(&bar(2.5), Some(60)).unwrap(), [2.5; 40]);
+        assert!(stream.push_row(&bar(2.5), Some(60)).is_err());
+        assert_eq!(stream.push_row(&bar(1.5), Some(120)).unwrap(), [1.5; 40]);
     }
 }
