@@ -461,7 +461,7 @@ def test_a_set_depends_on_parameters_that_exist() -> None:
     for feature_set in SETS:
         named = _core.feature_set_depends_on(feature_set)
         assert named == [name for name in _core.parameter_names() if name in named]
-    with pytest.raises(ConfigError, match="there is no 'ohlc5'"):
+    with pytest.raises(ConfigError, match='there is no "ohlc5"'):
         _core.feature_set_depends_on("ohlc5")
 
 
