@@ -1,126 +1,125 @@
-//! Removing large files for someone who may be in a hurry.
+//! Removing a directory with large files in it, without making anyone wait who is in a hurry.
 //!
-//! To give a file's pages and blocks back takes the kernel a third of a second for each gigabyte, and whoever lets go
-//! of it last waits for that, in a call that no signal ends. Nor does another thread help: a process ends when the
-//! last of its threads does. So the names go at once, and another process, which does nothing else, is the last to
-//! let go. Files are not emptied first, in steps: a reader may have mapped what was a store.
+//! The kernel takes from a twentieth to a third of a second to free a gigabyte of a file's pages and blocks. Whoever
+//! closes the file last waits for that, in a call that no signal ends. So every name is removed at once, while the
+//! large files are held open, and a thread closes them. A caller who is cancelled leaves that thread behind; only
+//! the end of the process still waits for it. Files are not emptied first, in pieces: a reader may have mapped
+//! what was a store.
+//!
+//! Nothing is removed by name alone. The files are reached through an open handle of their directory, and the
+//! directory's own name is removed only while it still means that directory.
 
-use std::fs::{self, File};
-use std::io::{self, PipeReader};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
 use crate::cancel::Cancel;
 
-/// Files of at least this many bytes are left to another process.
-const LARGE: u64 = 32 << 20;
+/// Files of at least this many bytes are closed by another thread.
+const LARGE: i64 = 32 << 20;
 
 /// How often `cancel` is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Removes a directory and the files in it: first every name, at once; then it waits until the space is free, too,
-/// but no longer than until it is cancelled. The space becomes free in any case, even when this process has ended.
+/// How files and directories are opened: never through a symbolic link, and without waiting for the writer of a FIFO.
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+/// Whether `name` in `parent` means this very file or directory.
 ///
 /// # Errors
-/// What the system says when a name cannot be removed.
-pub fn remove(directory: &Path, cancel: &Cancel) -> io::Result<()> {
-    let Ok((until, go)) = io::pipe() else { return fs::remove_dir_all(directory) };
-    let mut holders = Vec::new();
-    for entry in fs::read_dir(directory)?.flatten() {
-        let large = entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() >= LARGE);
-        // Where no process can be started, this one is the last to let go, and takes its time.
-        if large && let Ok(holder) = hold(&entry.path(), &until) {
-            holders.push(holder);
-        }
+/// What the system says when it cannot tell.
+pub fn is_called(file: impl AsFd, parent: impl AsFd, name: &OsStr) -> Result<bool, Errno> {
+    let ours = rustix::fs::fstat(file)?;
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(named) => Ok((named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
     }
-    let outcome = fs::remove_dir_all(directory);
-    drop(go);
-    if !holders.is_empty() {
-        wait(holders, cancel);
+}
+
+/// Removes a directory, which is open and called `name` in `parent`, with everything in it. It removes every name at
+/// once, then waits until the space is free or it is cancelled. The space becomes free in either case.
+///
+/// # Errors
+/// `NotFound` when `name` means something else, and then nothing is removed. Otherwise what the system says when a
+/// name cannot be removed.
+pub fn remove(parent: impl AsFd, name: &OsStr, directory: impl AsFd, cancel: &Cancel) -> io::Result<()> {
+    let elsewhere = || io::Error::new(io::ErrorKind::NotFound, "the name means another directory");
+    let (parent, directory) = (parent.as_fd(), directory.as_fd());
+    if !is_called(directory, parent, name)? {
+        return Err(elsewhere());
+    }
+    let mut held = Vec::new();
+    let emptied = empty(directory, &mut held);
+    let outcome = emptied.and_then(|()| {
+        if !is_called(directory, parent, name)? {
+            return Err(elsewhere());
+        }
+        // Should the name change its meaning just here, this still removes no more than an empty directory.
+        Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    });
+    if !held.is_empty() {
+        close(held, cancel);
     }
     outcome
 }
 
-/// Starts a process that has a file open until the pipe is closed at its other end.
-fn hold(path: &Path, until: &PipeReader) -> io::Result<Child> {
-    // It copies what comes through the pipe, which is nothing, into the file, which is open for reading only.
-    Command::new("cat")
-        .stdin(Stdio::from(until.try_clone()?))
-        .stdout(Stdio::from(File::open(path)?))
-        .stderr(Stdio::null())
-        // Neither a second Ctrl-C nor a disk that is to be unmounted is its business.
-        .process_group(0)
-        .current_dir("/")
-        .spawn()
+/// Removes everything in a directory. Large files are left open in `held`.
+fn empty(directory: BorrowedFd<'_>, held: &mut Vec<File>) -> io::Result<()> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    for name in names {
+        let name = OsStr::from_bytes(&name);
+        let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            outcome => outcome?,
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let flags = if kind == FileType::Directory {
+            let inner = rustix::fs::openat(directory, name, OPEN | OFlags::DIRECTORY, Mode::empty())?;
+            empty(inner.as_fd(), held)?;
+            AtFlags::REMOVEDIR
+        } else {
+            // A file that cannot be opened is freed right here, and takes its time.
+            if kind == FileType::RegularFile
+                && stat.st_size >= LARGE
+                && let Ok(file) = rustix::fs::openat(directory, name, OPEN, Mode::empty())
+            {
+                held.push(file.into());
+            }
+            AtFlags::empty()
+        };
+        match rustix::fs::unlinkat(directory, name, flags) {
+            Err(Errno::NOENT) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
 }
 
-/// Waits for the end of processes, which is somebody's duty even when the caller has been cancelled.
-fn wait(holders: Vec<Child>, cancel: &Cancel) {
-    let (sender, ended) = mpsc::channel::<()>();
+/// Closes files on another thread, and waits for it until cancelled.
+fn close(files: Vec<File>, cancel: &Cancel) {
+    let (sender, closed) = mpsc::channel::<()>();
     let started = std::thread::Builder::new().name("moola-removal".into()).spawn(move || {
-        for mut holder in holders {
-            let _ = holder.wait();
-        }
+        drop(files);
         drop(sender);
     });
+    // Where no thread can be started, the files have been closed already.
     while started.is_ok() && cancel.check().is_ok() {
-        if ended.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
+        if closed.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
             break;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    fn filled(folder: &Path) -> std::path::PathBuf {
-        let directory = folder.join("directory");
-        fs::create_dir_all(directory.join("deeper")).unwrap();
-        fs::write(directory.join("deeper/small"), "small").unwrap();
-        for name in ["one", "two"] {
-            fs::write(directory.join(name), vec![1; LARGE as usize]).unwrap();
-        }
-        directory
-    }
-
-    #[test]
-    fn who_waits_finds_the_space_free() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = filled(folder.path());
-        remove(&directory, &Cancel::new()).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert!(!is_open(&directory));
-    }
-
-    #[test]
-    fn who_does_not_finds_no_name_and_the_space_free_soon() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = filled(folder.path());
-        remove(&directory, &Cancel::raised()).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        let patience = Instant::now();
-        while is_open(&directory) {
-            assert!(patience.elapsed() < Duration::from_secs(20), "some process never lets go");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Whether any process has a file that was in this directory open.
-    fn is_open(directory: &Path) -> bool {
-        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let open = processes.filter_map(|process| fs::read_dir(process.path().join("fd")).ok()).flatten();
-        open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path.starts_with(directory)))
-    }
-
-    #[test]
-    fn a_directory_that_is_not_there_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(remove(&folder.path().join("none"), &Cancel::new()).is_err());
     }
 }

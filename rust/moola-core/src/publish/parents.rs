@@ -1,0 +1,71 @@
+//! The directories above a store.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// Directories made so that the store has a place. They are removed again, if still empty, when no store is published.
+#[derive(Debug)]
+pub(super) struct Parents {
+    /// Outermost first.
+    made: Vec<Made>,
+}
+
+/// A directory, and which one it was when it was made.
+#[derive(Debug)]
+struct Made {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let meta = fs::symlink_metadata(path)?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+impl Parents {
+    /// Makes those that are missing above and including `folder`.
+    pub(super) fn make(folder: &Path) -> Result<Parents, Error> {
+        let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
+        let mut parents = Parents { made: Vec::new() };
+        for path in missing.into_iter().rev() {
+            match fs::create_dir(path) {
+                Ok(()) => {
+                    let identity = identity(path).map_err(Error::io(path))?;
+                    parents.made.push(Made { path: path.into(), identity });
+                }
+                // Another builder was first.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io(path)(error)),
+            }
+        }
+        Ok(parents)
+    }
+
+    /// Keeps them, and brings their names to disk.
+    pub(super) fn keep(&mut self) -> Result<(), Error> {
+        for Made { path, .. } in std::mem::take(&mut self.made) {
+            let above = path.parent().expect("a directory that was made has one");
+            File::open(above).and_then(|directory| directory.sync_all()).map_err(Error::io(above))?;
+        }
+        Ok(())
+    }
+
+    /// Removes those that are still empty and still the ones that were made.
+    pub(super) fn remove(&mut self) {
+        for made in std::mem::take(&mut self.made).iter().rev() {
+            if identity(&made.path).is_ok_and(|now| now == made.identity) {
+                let _ = fs::remove_dir(&made.path);
+            }
+        }
+    }
+}
+
+impl Drop for Parents {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
