@@ -1,4 +1,4 @@
-//! The passes that write and verify a store's rows, against the engine over whole segments.
+//! Writing and verifying a store's rows, compared with the engine over whole segments.
 
 use std::fs;
 use std::path::Path;
@@ -12,10 +12,10 @@ use moola_core::store::{
 use moola_core::synth::SampleMarket;
 use moola_core::{Bars, Cancel, Error};
 
-/// Segments that fall inside, across and onto the boundaries of pieces, some shorter than the warm-up.
+/// Segments that lie inside, across and at the boundaries of pieces. Some are shorter than the warm-up.
 const SEGMENTS: [u64; 9] = [1, 300, 65_235, 20, 70_000, 104, 106, 70_000, 500];
 
-/// Bars, the same in every test.
+/// The same bars for every test.
 fn bars() -> &'static [f64] {
     static BARS: OnceLock<Vec<f64>> = OnceLock::new();
     BARS.get_or_init(|| {
@@ -43,7 +43,7 @@ fn read<T: moola_core::npy::Element + Default>(path: &Path, shape: &[u64]) -> Ve
     values
 }
 
-/// Features, masks and first valid rows, one segment after the other.
+/// Features, masks and first valid rows, computed one segment after the other.
 fn expected(plan: &Plan) -> (Vec<f32>, Vec<u8>, Vec<Option<u64>>) {
     let bars = read::<f64>(&plan.folder.join("bars.npy"), &[plan.rows, 4]);
     let (mut features, mut valid, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
@@ -63,7 +63,7 @@ fn expected(plan: &Plan) -> (Vec<f32>, Vec<u8>, Vec<Option<u64>>) {
 }
 
 #[test]
-fn rows_are_those_of_the_engine_whatever_the_threads() {
+fn rows_equal_the_engine_for_any_number_of_threads() {
     for set in FeatureSet::ALL {
         for threads in [1, 2] {
             let folder = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ fn rows_are_those_of_the_engine_whatever_the_threads() {
 
 #[test]
 fn windows_are_slices_of_the_rows() {
-    // The last is longer than a piece of the pass.
+    // The window of the last case is longer than a piece.
     let cases: [(&[u64], u64, usize); 4] = [
         (&[1, 300, 65_235, 20, 900, 104, 106, 500], 1, 1),
         (&[1, 300, 65_235, 20, 900, 104, 106, 500], 25, 2),
@@ -158,7 +158,7 @@ fn a_changed_value_is_found_and_named() {
 #[test]
 fn windows_stream_to_the_same_bits() {
     let (length, width) = (105, 12);
-    // The first and the last windows of segments, some that overlap, and one beyond the first piece.
+    // First and last windows of segments, windows that overlap, and one beyond the first piece.
     let offsets = [(4, 0), (4, 1), (4, 60), (4, 69_800), (7, 0), (7, 66_000)];
     for dense in [false, true] {
         let folder = tempfile::tempdir().unwrap();
@@ -188,7 +188,7 @@ fn windows_stream_to_the_same_bits() {
         assert_eq!(verify(&samples), (0, None));
         assert_eq!(verify(&[]), (0, None));
 
-        // One bit in the last row of the second window.
+        // Flip one bit in the last row of the second window.
         let path = folder.path().join(if dense { "features_12d.npy" } else { "features.npy" });
         let mut bytes = fs::read(&path).unwrap();
         let row = samples[1].place + length - 1;
@@ -249,7 +249,7 @@ fn cancelled_work_stops() {
 }
 
 #[test]
-fn bars_that_are_none_are_an_error_not_features() {
+fn a_bar_of_nan_is_an_error_not_a_feature() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path(), &SEGMENTS, FeatureSet::Relativity10, 1);
     let path = folder.path().join("bars.npy");

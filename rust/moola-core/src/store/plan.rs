@@ -1,11 +1,11 @@
-//! What a pass over a store needs to know, and what it says of the files it wrote.
+//! The plan of a pass over a store, and the record of a file that it wrote.
 
 use std::path::PathBuf;
 
 use crate::features::{FeatureSet, Parameters};
 use crate::npy::{Element, HEADER};
 
-/// What the rows of a store are computed with.
+/// Everything that determines the rows of a store.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The folder of the store, finished or in the making.

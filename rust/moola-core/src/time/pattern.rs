@@ -48,8 +48,8 @@ enum Token {
     ZoneName,
 }
 
-/// A compiled `strptime` pattern. It means what it means in Python, except that of the names of zones only those of UTC
-/// are read. Numbers may lack leading zeros; `%Y` has four digits; `%f` has up to nine.
+/// A compiled `strptime` pattern, with the meaning that Python gives it. Of the names of zones, only those of UTC are
+/// read. Numbers may lack leading zeros; `%Y` has four digits; `%f` has up to nine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     tokens: Vec<Token>,
