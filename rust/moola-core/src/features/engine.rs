@@ -1,12 +1,15 @@
 //! One segment's features from its first bar on: the state of a set, and which bars are valid.
 
 use super::block::BLOCK;
+use super::definition::Features;
+use super::parameters::Parameters;
+use super::set::FeatureSet;
 use super::state::{Reader, Writer};
-use super::{FeatureSet, Features, Level, Parameters};
 use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::simd::Level;
 
 /// Bars between two looks at the cancel flag, and between two checks of the input: the columns of so many bars fit
 /// into the second-level cache, so that checking them and then computing on them reads memory once.

@@ -3,8 +3,9 @@
 use super::arithmetic::{clip, ratio};
 use super::atr::Atr;
 use super::block::{BLOCK, blocks, transpose};
+use super::definition::{Definition, Feature, Features};
+use super::parameters::Parameters;
 use super::state::{Reader, Writer};
-use super::{Definition, Feature, Features, Parameters};
 use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::error::Error;

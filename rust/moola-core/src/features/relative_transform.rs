@@ -2,9 +2,10 @@
 
 use super::arithmetic::{clip, ratio};
 use super::block::{BLOCK, Column, blocks, transpose};
+use super::definition::{Definition, Feature, Features};
+use super::parameters::Parameters;
 use super::state::{Reader, Writer};
 use super::window::Window;
-use super::{Definition, Feature, Features, Parameters};
 use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::error::Error;

@@ -4,10 +4,11 @@
 use super::arithmetic::{clip, product, ratio, reciprocal};
 use super::atr::Atr;
 use super::block::{BLOCK, Block, Column, GROUP, blocks, groups, prefetch_ahead, transpose};
+use super::definition::{Definition, Feature, Features};
 use super::ema::Ema;
+use super::parameters::Parameters;
 use super::state::{Reader, Writer};
 use super::zigzag::{Point, SwingColumns, Zigzag, least_move};
-use super::{Definition, Feature, Features, Parameters};
 use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::error::Error;

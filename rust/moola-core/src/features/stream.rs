@@ -1,7 +1,9 @@
 //! Live features, bar by bar: an engine, the store's gap rule, and state that can be saved.
 
+use super::engine::Engine;
+use super::parameters::Parameters;
+use super::set::FeatureSet;
 use super::state::{Reader, Writer};
-use super::{Engine, FeatureSet, Parameters};
 use crate::bar::{Bar, Fault};
 use crate::bars::Bars;
 use crate::error::Error;

@@ -1,7 +1,7 @@
 //! The zigzag and the ATR beneath the features, bar by bar: for checks and pictures.
 
-use super::Parameters;
 use super::atr::Atr;
+use super::parameters::Parameters;
 use super::zigzag::{Zigzag, least_move};
 use crate::bars::Bars;
 use crate::cancel::Cancel;
