@@ -15,7 +15,7 @@ const D: usize = 4;
 const BOUND: f64 = 10.0;
 
 /// What there is to know about `ohlc4`.
-pub(super) const OHLC4: Definition = Definition {
+pub(super) static OHLC4: Definition = Definition {
     name: "ohlc4",
     width: D,
     depends_on: &["atr_period"],

@@ -14,7 +14,7 @@ use crate::simd::{Level, at_level};
 const D: usize = 11;
 
 /// What there is to know about `relative_transform11`.
-pub(super) const RELATIVE_TRANSFORM11: Definition = Definition {
+pub(super) static RELATIVE_TRANSFORM11: Definition = Definition {
     name: "relative_transform11",
     width: D,
     depends_on: &["zscore_period"],

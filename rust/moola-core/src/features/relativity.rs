@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::simd::{Level, at_level};
 
 /// What there is to know about `relativity10`.
-pub(super) const RELATIVITY10: Definition = Definition {
+pub(super) static RELATIVITY10: Definition = Definition {
     name: "relativity10",
     width: 10,
     depends_on: DEPENDS_ON,
@@ -24,7 +24,7 @@ pub(super) const RELATIVITY10: Definition = Definition {
 };
 
 /// What there is to know about `relativity12`.
-pub(super) const RELATIVITY12: Definition = Definition {
+pub(super) static RELATIVITY12: Definition = Definition {
     name: "relativity12",
     width: 12,
     depends_on: DEPENDS_ON,

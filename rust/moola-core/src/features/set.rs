@@ -86,7 +86,7 @@ mod wide {
     use crate::bars::Bars;
     use crate::simd::Level;
 
-    pub(super) const WIDE: Definition = Definition {
+    pub(super) static WIDE: Definition = Definition {
         name: "wide",
         width: 40,
         depends_on: &[],
