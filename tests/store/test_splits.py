@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -16,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_store import MINUTE, START, make_segments, times_of
 
+from moola import _core
 from moola.errors import ConfigError, InputError
 from moola.splits import NAMES, Segment, SplitOptions, count_windows, make_splits, window_starts
+from moola.store.split_options import midnight_after
 from moola.store.splits import parse_splits
 
 
@@ -251,6 +256,59 @@ def test_a_bar_belongs_to_the_split_of_its_day(zone, year, month, day, embargo):
     for boundary, end in zip(record["boundaries"], ends, strict=True):
         assert [t < boundary for t in times] == [d <= end for d in days]
     check(times, segments, record, warnings, embargo, 4)
+
+
+@given(
+    zone=st.sampled_from(_core.time_zones()),
+    # Databases of other years and other makers agree on these.
+    day=st.dates(date(2000, 1, 1), date(2024, 12, 31)),
+)
+def test_midnights_are_those_of_zoneinfo(zone, day):
+    following = day + timedelta(days=1)
+    # Fold 0: of two midnights the first; one that clocks skip is read with the offset before.
+    midnight = datetime(following.year, following.month, following.day, tzinfo=ZoneInfo(zone))
+    assert midnight_after("train_end", day, zone) == int(midnight.timestamp()) * 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "midnight"),
+    [
+        ("Asia/Beirut", date(2024, 3, 30), "2024-03-30T22:00"),  # skipped: 24:00 is 1:00 of the 31st
+        ("America/Havana", date(2024, 11, 2), "2024-11-03T04:00"),  # comes twice: the first
+        ("Pacific/Apia", date(2011, 12, 29), "2011-12-30T10:00"),  # there was no 30th
+        ("Africa/Monrovia", date(1970, 6, 1), "1970-06-02T00:44:30"),
+        ("Europe/London", date(2099, 7, 1), "2099-07-01T23:00"),
+        ("UTC", date(2262, 4, 10), "2262-04-11T00:00"),
+    ],
+)
+def test_midnights_that_clocks_skip_or_show_twice(zone, day, midnight):
+    assert midnight_after("train_end", day, zone) == int(np.datetime64(midnight, "ns").view(np.int64))
+
+
+def test_zones_need_no_database_of_the_system():
+    program = """
+import sys
+sys.modules["tzdata"] = None
+import zoneinfo
+try:
+    zoneinfo.ZoneInfo("America/New_York")
+except zoneinfo.ZoneInfoNotFoundError:
+    pass
+else:
+    raise SystemExit("this process still has a database")
+from datetime import date
+from moola.splits import SplitOptions
+from moola.store.split_options import midnight_after
+SplitOptions(tz="America/New_York")
+SplitOptions(fractions=(0.5, 0.25, 0.25), tz="Europe/Berlin")
+print(midnight_after("train_end", date(2024, 6, 30), "America/New_York"))
+"""
+    environment = os.environ | {"PYTHONTZPATH": ""}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    assert int(said.stdout) == int(datetime(2024, 7, 1, 4, tzinfo=UTC).timestamp()) * 1_000_000_000
 
 
 def test_bars_after_the_last_day_belong_to_no_split():

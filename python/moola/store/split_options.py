@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta
 
+from moola import _core
 from moola.errors import ConfigError
 
-__all__ = ["DEFAULT_FRACTIONS", "NAMES", "SplitOptions", "midnight_after", "zone_of"]
+__all__ = ["DEFAULT_FRACTIONS", "NAMES", "SplitOptions", "check_zone", "midnight_after"]
 
 NAMES = ("train", "val", "test")
 """The splits, in the order of time."""
@@ -55,7 +56,7 @@ class SplitOptions:
                     raise ConfigError(later, f"{problem}; exchange them")
         elif self.fractions is not None:
             object.__setattr__(self, "fractions", _fractions(self.fractions))
-        zone_of(self.tz)
+        check_zone(self.tz)
 
 
 def _day(name: str, day: object) -> date:
@@ -90,30 +91,21 @@ def _fractions(given: Sequence[float]) -> tuple[float, ...]:
     return fractions
 
 
-def zone_of(name: str) -> tzinfo:
-    if name == "UTC":
-        return UTC
-    import zoneinfo
-
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError, TypeError):
+def check_zone(name: str) -> None:
+    """Refuses a name that is no time zone. The zones are those that ship with the engine, the same on every machine."""
+    if name not in _core.time_zones():
         problem = f"no time zone is called {name!r}; give an IANA name such as America/New_York"
-        raise ConfigError("tz", problem) from None
+        raise ConfigError("tz", problem)
 
 
-def midnight_after(name: str, day: date, zone: tzinfo) -> int:
-    """The first instant of the day after `day`, UTC nanoseconds."""
-    try:
-        # Where clocks skip midnight, fold 0 reads it with the offset from before: that is the moment they
-        # skip it. Where midnight comes twice, fold 0 is the first.
-        following = day + timedelta(days=1)
-        midnight = datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
-        seconds = (midnight - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
-    except OverflowError:
-        seconds = 1 << 62
-    nanoseconds = seconds * 1_000_000_000
-    if not -(1 << 63) <= nanoseconds < 1 << 63:
+def midnight_after(name: str, day: date, tz: str) -> int:
+    """The first instant of the day after `day`, UTC nanoseconds.
+
+    Where clocks skip midnight, that is the moment at which they skip it. Where midnight comes twice, it is the first.
+    """
+    midnight = (day - date(1970, 1, 1) + timedelta(days=1)) // timedelta(seconds=1)
+    nanoseconds = _core.first_instant(midnight, tz)
+    if nanoseconds is None:
         raise ConfigError(
             name, f"{day} lies outside the years that nanoseconds can count; give one from 1678 to 2261"
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moola.errors import InputError
 from moola.store.segments import Bounds, Rows, Segment, segment_bounds
-from moola.store.split_options import DEFAULT_FRACTIONS, NAMES, SplitOptions, midnight_after, zone_of
+from moola.store.split_options import DEFAULT_FRACTIONS, NAMES, SplitOptions, midnight_after
 from moola.store.windows import count_in
 
 __all__ = ["Split", "Splits", "make_splits", "parse_splits"]
@@ -58,9 +58,10 @@ def make_splits(
     bounds = segment_bounds(segments)
     runs = _runs(timestamps, segments, bounds)
     if options.train_end is not None:
-        zone = zone_of(options.tz)
         days = [getattr(options, f"{name}_end") for name in NAMES]
-        boundaries = [midnight_after(f"{name}_end", day, zone) for name, day in zip(NAMES, days, strict=True)]
+        boundaries = [
+            midnight_after(f"{name}_end", day, options.tz) for name, day in zip(NAMES, days, strict=True)
+        ]
         method: dict[str, Any] = {"method": "dates"}
         method |= {f"{name}_end": day.isoformat() for name, day in zip(NAMES, days, strict=True)}
         method["tz"] = options.tz

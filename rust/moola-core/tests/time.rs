@@ -1,9 +1,9 @@
 //! Times in every notation: what is read, what is refused, and that nothing panics.
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use moola_core::time::{
-    AMBIGUOUS, Fit, LOCAL, NONEXISTENT, NULL, Notation, Order, Pattern, Texts, Tz, UNREADABLE, fit_dates,
-    localize, notation, parse, parse_epochs,
+    AMBIGUOUS, Fit, LOCAL, NONEXISTENT, NULL, Notation, Order, Pattern, Texts, Tz, UNREADABLE, first_instant,
+    fit_dates, localize, notation, parse, parse_epochs,
 };
 
 fn column(texts: &[&str]) -> (Vec<i64>, Vec<u8>) {
@@ -259,4 +259,22 @@ proptest::proptest! {
             let _ = (notation(text), fit(&[text]), read(&[text], &pattern("%Y-%m-%d %H:%M:%S.%f%z"), None));
         }
     }
+}
+
+#[test]
+fn the_first_instant_of_a_local_time() {
+    let day = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+    for (zone, local, utc) in [
+        ("America/New_York", "2024-07-01T00:00:00Z", "2024-07-01T04:00:00Z"),
+        ("Asia/Beirut", "2024-03-31T00:00:00Z", "2024-03-30T22:00:00Z"),
+        ("America/Havana", "2024-11-03T00:00:00Z", "2024-11-03T04:00:00Z"),
+        ("UTC", "2262-04-11T00:00:00Z", "2262-04-11T00:00:00Z"),
+    ] {
+        let found = first_instant(day(local).timestamp(), zone.parse().unwrap());
+        assert_eq!(found, day(utc).timestamp_nanos_opt(), "{zone} {local}");
+    }
+    for beyond in ["1677-09-20T00:00:00Z", "2262-04-12T00:00:00Z"] {
+        assert_eq!(first_instant(day(beyond).timestamp(), Tz::UTC), None);
+    }
+    assert_eq!(first_instant(i64::MAX, Tz::UTC), None);
 }

@@ -82,6 +82,13 @@ pub fn localize<'py>(py: Python<'py>, local: Longs<'py>, tz: &str) -> PyResult<B
     Ok(py.detach(|| time::localize(local, zone)).into_pyarray(py))
 }
 
+/// The first instant at which clocks of a zone show a local time, given in seconds; None beyond what int64 nanoseconds
+/// can count.
+#[pyfunction]
+pub fn first_instant(py: Python<'_>, local: i64, tz: &str) -> PyResult<Option<i64>> {
+    Ok(time::first_instant(local, zone(py, tz)?))
+}
+
 /// `"iso"`, `"slashed"`, `"epoch"`, or None for a text that is a time in none of these notations.
 #[pyfunction]
 pub fn time_notation(text: &str) -> Option<&'static str> {

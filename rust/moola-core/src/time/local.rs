@@ -1,7 +1,7 @@
 //! From the clock on the wall to UTC, and the reasons why a time cannot be given.
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
-use chrono_tz::Tz;
+use chrono_tz::{GapInfo, Tz};
 
 /// The value is missing.
 pub const NULL: i64 = i64::MIN;
@@ -45,6 +45,20 @@ pub(super) fn to_utc(wall: NaiveDateTime, offset: i32) -> i64 {
         // A time at the very start of the range would look like one of the reasons above.
         .filter(|&ns| ns > LOCAL)
         .unwrap_or(UNREADABLE)
+}
+
+/// The first instant at which the clock on the wall shows this time, in UTC nanoseconds. `local` is in seconds since
+/// 1970-01-01T00:00 on that clock. Of a time that comes twice it is the first. A time that the clocks skip is read with
+/// the offset from before the change, so that a skipped midnight is the instant of the change. `None` beyond what
+/// nanoseconds can count. The zones' rules reach to the year 2099.
+pub fn first_instant(local: i64, zone: Tz) -> Option<i64> {
+    let wall = DateTime::from_timestamp(local, 0)?.naive_utc();
+    let offset = match zone.offset_from_local_datetime(&wall) {
+        MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => offset,
+        MappedLocalTime::None => GapInfo::new(&wall, &zone)?.begin?.1,
+    };
+    let offset = TimeDelta::seconds(offset.fix().local_minus_utc().into());
+    wall.checked_sub_signed(offset)?.and_utc().timestamp_nanos_opt()
 }
 
 /// The names of all zones.

@@ -15,7 +15,7 @@ mod slashed;
 pub use chrono_tz::Tz;
 
 pub use column::Texts;
-pub use local::{AMBIGUOUS, LOCAL, NONEXISTENT, NULL, UNREADABLE, localize, zones};
+pub use local::{AMBIGUOUS, LOCAL, NONEXISTENT, NULL, UNREADABLE, first_instant, localize, zones};
 pub use parse::{Notation, notation, parse, parse_epochs};
 pub use pattern::Pattern;
 pub use slashed::{Fit, Order, fit_dates};
