@@ -25,7 +25,7 @@ _MOVED: Mapping[str, tuple[str, ...]] = {
     "moola.cache": ("moola.store.cache",),
     "moola.classifier": ("moola.estimators.jade",),
     "moola.clocks": ("moola.bars.times",),
-    "moola.columns": ("moola.bars.columns",),
+    "moola.columns": ("moola.bars.columns", "moola.bars.roles"),
     "moola.config": (
         "moola.settings.features",
         "moola.settings.sections",
@@ -63,7 +63,6 @@ _MOVED: Mapping[str, tuple[str, ...]] = {
     "moola.members.trees": ("moola.estimators.boosted_trees",),
     "moola.members.windows": ("moola.estimators.windows",),
     "moola.models.config": ("moola.settings.models", "moola.settings.training", "moola.settings.gates"),
-    "moola.prediction": ("moola.prediction.windows", "moola.prediction.models"),
     "moola.publish": ("moola.files.publishing",),
     "moola.splitters": (
         "moola.folds.base",
@@ -108,6 +107,9 @@ _MOVED: Mapping[str, tuple[str, ...]] = {
     "moola.window_table": ("moola.prediction.rows",),
 }
 
+# Names that were renamed on the way: by old path, the name that the homes have now.
+_RENAMED: Mapping[str, str] = {}
+
 
 class _MovedModule(ModuleType):
     """Stands for a module that has moved: each name is looked up where it lives now.
@@ -121,6 +123,7 @@ class _MovedModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__"):
+            name = _RENAMED.get(f"{self.__name__}.{name}", name)
             for home in _MOVED[self.__name__]:
                 module = importlib.import_module(home)
                 if hasattr(module, name):
