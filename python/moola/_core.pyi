@@ -22,6 +22,7 @@ __all__ = [
     "__version__",
     "compute_features",
     "compute_swings",
+    "count_steps",
     "default_parameters",
     "describe_features",
     "feature_set_depends_on",
@@ -163,6 +164,9 @@ def verify_streamed(
     length: int,
     windows: tuple[int, int] | None = None,
 ) -> tuple[int, tuple[int, int, float, float] | None]: ...
+def count_steps(
+    path: str | os.PathLike[str], rows: int, firsts: Sequence[int]
+) -> list[tuple[int, int, int, int]]: ...
 def first_outlier(
     path: str | os.PathLike[str], shape: Sequence[int], ranges: Sequence[tuple[float, float]]
 ) -> tuple[int, float] | None: ...

@@ -1,7 +1,7 @@
 //! From batches of rows, in whatever order a source gives them, to the per-bar files of a store.
 //!
 //! Every row is checked here. What passes is appended to `bars.npy`, `timestamps.npy` and `extra.npy` at once, so
-//! that memory stays bounded; where the symbols of a panel turn out to be interleaved, [`Ingest::finish`] brings the
+//! that memory stays bounded. Where the symbols of a panel turn out to be interleaved, [`Ingest::finish`] brings the
 //! rows into the order of the store, symbol by symbol, with one more pass over the files.
 
 use std::cmp::Reverse;
@@ -16,6 +16,7 @@ use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::npy::{NpyPlaces, NpyReader, NpyWriter};
 use crate::refusals::{Refusals, Sample};
+use crate::steps::{self, Tally};
 
 /// Rows that are brought into order at a time.
 const CHUNK: usize = 1 << 18;
@@ -129,38 +130,7 @@ struct Symbol {
     rows: u64,
     /// First row (counted within the symbol), rows, first and last time.
     segments: Vec<(u64, u64, i64, i64)>,
-    steps: Steps,
-}
-
-/// How often each step between consecutive bars occurs; nearly all are one and the same.
-#[derive(Default)]
-struct Steps {
-    counts: HashMap<i64, u64>,
-    current: i64,
-    run: u64,
-}
-
-impl Steps {
-    #[inline]
-    fn add(&mut self, step: i64) {
-        if step != self.current {
-            self.flush();
-            self.current = step;
-        }
-        self.run += 1;
-    }
-
-    fn flush(&mut self) {
-        if self.run > 0 {
-            *self.counts.entry(self.current).or_default() += self.run;
-            self.run = 0;
-        }
-    }
-
-    /// The commonest step, the smallest on ties; 0 where there is but one bar.
-    fn commonest(&self) -> i64 {
-        self.counts.iter().max_by_key(|&(&step, &count)| (count, -step)).map_or(0, |(&step, _)| step)
-    }
+    steps: Tally,
 }
 
 /// Takes batches and writes the per-bar files.
@@ -183,6 +153,8 @@ pub struct Ingest {
     held_extra: Vec<f32>,
     refusals: Refusals,
     quality: Quality,
+    /// Distinct steps that the symbols may still count.
+    room: usize,
     /// Scratch for one batch.
     rows: Buffers,
 }
@@ -216,6 +188,7 @@ impl Ingest {
             held_extra: Vec::new(),
             refusals: Refusals::default(),
             quality: Quality::default(),
+            room: steps::SHARED,
             rows: Buffers::default(),
             folder,
             options,
@@ -301,9 +274,8 @@ impl Ingest {
                 self.refusals.add(sample(row, fault, "timestamp".to_owned(), timestamp as f64, previous));
                 return;
             }
-            // Two times may lie further apart than an int64 of nanoseconds can say.
-            let step = timestamp.saturating_sub(state.last);
-            state.steps.add(step);
+            let step = steps::step(state.last, timestamp);
+            state.steps.add(step, &mut self.room);
             self.quality.jumps += u64::from((bar.close / state.last_bar.close - 1.0).abs() > 0.5);
             let rolled = contract != state.contract;
             let gap = self.options.reset_on_gap.is_some_and(|longest| step > longest);
@@ -323,7 +295,7 @@ impl Ingest {
                 contract,
                 rows: 0,
                 segments: vec![(0, 0, timestamp, timestamp)],
-                steps: Steps::default(),
+                steps: Tally::default(),
             });
         }
         if let Some(state) = &mut self.symbols[symbol as usize]
@@ -397,33 +369,11 @@ impl Ingest {
             file.finish(&[rows])?;
         }
 
-        let mut segments = Vec::new();
-        let mut shifts = Vec::new();
-        let mut first_row = 0;
         let mut starts = vec![0; self.symbols.len()];
-        let mut quality = Quality { bars: rows, ..self.quality };
+        let mut first_row = 0;
         for &symbol in order {
-            let Some(Some(state)) = self.symbols.get_mut(symbol as usize) else { continue };
-            state.steps.flush();
-            let bar_interval = state.steps.commonest();
-            let shift = if self.options.stamped_at_close { bar_interval } else { 0 };
-            for &(first, rows, first_timestamp, last_timestamp) in &state.segments {
-                segments.push(Segment {
-                    symbol,
-                    first_row: first_row + first,
-                    rows,
-                    first_timestamp: first_timestamp - shift,
-                    last_timestamp: last_timestamp - shift,
-                    bar_interval,
-                });
-            }
-            for (&step, &count) in &state.steps.counts {
-                quality.gaps += if step > bar_interval { count } else { 0 };
-                quality.short_steps += if step < bar_interval { count } else { 0 };
-                quality.longest_step = quality.longest_step.max(step);
-            }
+            let Some(Some(state)) = self.symbols.get(symbol as usize) else { continue };
             starts[symbol as usize] = first_row;
-            shifts.push((first_row, state.rows, shift));
             first_row += state.rows;
         }
         // Symbols of which no row was taken have no place in either order.
@@ -439,6 +389,35 @@ impl Ingest {
         let codes = folder.join("codes.npy");
         if codes.exists() {
             fs::remove_file(&codes).map_err(Error::io(&codes))?;
+        }
+
+        let times = NpyReader::<i64>::open(folder.join("timestamps.npy"), &[rows])?;
+        let mut segments = Vec::new();
+        let mut shifts = Vec::new();
+        let mut quality = Quality { bars: rows, ..self.quality };
+        for &symbol in order {
+            let Some(state) = self.symbols.get_mut(symbol as usize).and_then(Option::take) else { continue };
+            let first_row = starts[symbol as usize];
+            let steps = match state.steps.finish(&mut self.room) {
+                Some(steps) => steps,
+                None => steps::recount(&times, first_row..first_row + state.rows, cancel)?,
+            };
+            let bar_interval = steps.commonest;
+            let shift = if self.options.stamped_at_close { bar_interval } else { 0 };
+            for &(first, rows, first_timestamp, last_timestamp) in &state.segments {
+                segments.push(Segment {
+                    symbol,
+                    first_row: first_row + first,
+                    rows,
+                    first_timestamp: first_timestamp - shift,
+                    last_timestamp: last_timestamp - shift,
+                    bar_interval,
+                });
+            }
+            quality.gaps += steps.longer;
+            quality.short_steps += steps.shorter;
+            quality.longest_step = quality.longest_step.max(steps.longest);
+            shifts.push((first_row, state.rows, shift));
         }
         if self.options.stamped_at_close {
             shift_times(&folder, rows, &shifts, cancel)?;

@@ -18,6 +18,7 @@ pub mod publish;
 pub mod refusals;
 pub mod removal;
 pub mod simd;
+pub mod steps;
 pub mod store;
 pub mod synth;
 pub mod time;

@@ -33,7 +33,9 @@ mod _core {
     #[pymodule_export]
     use super::publish::Staging;
     #[pymodule_export]
-    use super::store::{Ingest, first_outlier, verify_features, verify_streamed, write_features};
+    use super::store::{
+        Ingest, count_steps, first_outlier, verify_features, verify_streamed, write_features,
+    };
     #[pymodule_export]
     use super::synth::SampleBars;
     #[pymodule_export]

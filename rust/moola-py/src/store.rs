@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use moola_core::Bars;
 use moola_core::ingest::{self, Batch, Options};
+use moola_core::steps;
 use moola_core::store::{self, Difference, Plan, Sample, Written};
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
@@ -237,6 +238,24 @@ pub fn verify_streamed(
         samples.into_iter().map(|(segment, start, place)| Sample { segment, start, place }).collect();
     worker::run(py, |cancel| store::verify_streamed(&plan, windows, length, &samples, cancel))
         .map(differences)
+}
+
+/// Of every symbol of a store its commonest step, how many are longer and shorter, and its longest. Symbol `i` has the
+/// rows from `firsts[i]` up to the next symbol's first.
+#[pyfunction]
+pub fn count_steps(
+    py: Python<'_>,
+    path: PathBuf,
+    rows: u64,
+    firsts: Vec<u64>,
+) -> PyResult<Vec<(i64, u64, u64, i64)>> {
+    if firsts.iter().chain([&rows]).is_sorted() {
+        let steps =
+            worker::run_over(py, rows as usize, |cancel| steps::of_symbols(&path, rows, &firsts, cancel))?;
+        Ok(steps.into_iter().map(|s| (s.commonest, s.longer, s.shorter, s.longest)).collect())
+    } else {
+        Err(PyValueError::new_err("firsts must ascend, and lie within the rows"))
+    }
 }
 
 /// The place and value of the first float32 of the array in a file that lies outside its column's range, or is not

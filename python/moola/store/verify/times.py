@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from moola import _core
 from moola.errors.base import format_time
 from moola.store.reader import FeatureStore
 from moola.store.segments import Rows
@@ -114,44 +115,36 @@ def check_quality(store: FeatureStore) -> str:
     """Counts again what the quality report counts, and which step is each symbol's commonest."""
     read_options, options = options_of(store)
     symbols = symbols_of(store)
-    usual = np.zeros(len(symbols.first_row), dtype=np.int64)
-    others: dict[tuple[int, int], int] = {}
     zero_range = jumps = short_cuts = 0
-    symbol_before, close_before = -1, np.ones(1)
+    close_before = np.ones(1)
     for steps in steps_of(store, symbols):
         within = ~steps.begins_symbol
-        symbol = symbol_before + np.cumsum(steps.begins_symbol)
-        is_usual = steps.length == symbols.interval[symbol].view(np.uint64)
-        usual += np.bincount(symbol[within & is_usual], minlength=len(usual))
-        unusual = np.flatnonzero(within & ~is_usual)
-        _count(others, symbol[unusual], steps.length[unusual])
         if options.reset_on_gap is not None:
             short_cuts += int((within & steps.begins_segment & (steps.length <= options.reset_on_gap)).sum())
         _, high, low, close = store.read_rows("bars.npy", steps.rows.start, steps.rows.stop).T
         zero_range += int((high == low).sum())
         change = np.abs(close / np.concatenate([close_before, close[:-1]]) - 1)
         jumps += int((within & (change > 0.5)).sum())
-        symbol_before, close_before = int(symbol[-1]), close[-1:]
+        close_before = close[-1:]
 
-    commonest = list(zip(usual.tolist(), (-symbols.interval).tolist(), strict=True))
-    for (number, step), count in others.items():
-        commonest[number] = max(commonest[number], (count, -step))
-    for number, (_, step) in enumerate(commonest):
-        if -step != symbols.interval[number]:
+    # By the engine, in bounded memory: bars at irregular times have as many distinct steps as bars.
+    counted = _core.count_steps(store.path / "timestamps.npy", len(store), symbols.first_row.tolist())
+    for number, (commonest, _, _, _) in enumerate(counted):
+        if commonest != symbols.interval[number]:
             name = store.segments[int(np.searchsorted(symbols.of_segment, number))].symbol
             which = f" of symbol {name!r}" if name else ""
             raise FindingError(
-                f"bar_interval{which} is {symbols.interval[number]} ns, but its commonest step is {-step} ns"
+                f"bar_interval{which} is {symbols.interval[number]} ns, "
+                f"but its commonest step is {commonest} ns"
             )
-    lengths = [step for _, step in others] + [int(symbols.interval[i]) for i in np.flatnonzero(usual)]
     shorter = store.bounds.end - store.bounds.first < store.window_length
     quality = store.metadata["quality"]
     recounted = {
         "bars": len(store),
         "zero_range_bars": zero_range,
-        "gaps": sum(n for (s, step), n in others.items() if step > symbols.interval[s]),
-        "short_steps": sum(n for (s, step), n in others.items() if step < symbols.interval[s]),
-        "longest_step": max(lengths, default=0),
+        "gaps": sum(longer for _, longer, _, _ in counted),
+        "short_steps": sum(shorter for _, _, shorter, _ in counted),
+        "longest_step": max((longest for _, _, _, longest in counted), default=0),
         "jumps_over_50_percent": jumps,
         "segments_shorter_than_window": int(shorter.sum()),
     }
@@ -171,18 +164,3 @@ def check_quality(store: FeatureStore) -> str:
             f"quality: {by_contract} and {by_gap} segments of contracts and gaps without such a rule"
         )
     return f"{recounted['gaps']:,} gaps, {zero_range:,} zero-range bars and {jumps:,} jumps counted again"
-
-
-def _count(counts: dict[tuple[int, int], int], symbol: Rows, step: NDArray[np.uint64]) -> None:
-    """Adds how often each step occurs in each symbol."""
-    if len(step) == 0:
-        return
-    order = np.lexsort((step, symbol))
-    symbol, step = symbol[order], step[order]
-    new = np.flatnonzero((symbol[1:] != symbol[:-1]) | (step[1:] != step[:-1])) + 1
-    firsts = np.concatenate([[0], new])
-    times = np.diff(firsts, append=len(step))
-    for key, n in zip(
-        zip(symbol[firsts].tolist(), step[firsts].tolist(), strict=True), times.tolist(), strict=True
-    ):
-        counts[key] = counts.get(key, 0) + n
