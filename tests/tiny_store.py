@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from moola import _core
+from moola.files.json import write_json
 from moola.files.publishing import publishing
 from moola.splits import Segment, SplitOptions, make_splits, window_starts
 from moola.store import FeatureStore
-from moola.store.layout import METADATA, SPLITS, arrays_of, dump_checksums, write_json
+from moola.store.layout import METADATA, SPLITS, arrays_of, dump_checksums
 
 MINUTE = 60_000_000_000
 START = 1_700_000_040_000_000_000

@@ -54,7 +54,7 @@ _MOVED: Mapping[str, tuple[str, ...]] = {
         "moola.store.inspect.suggestion",
         "moola.store.inspect.durations",
     ),
-    "moola.layout": ("moola.store.layout",),
+    "moola.layout": ("moola.store.layout", "moola.files.json"),
     "moola.lazy": ("moola.files.lazy",),
     "moola.members": ("moola.estimators",),
     "moola.members.convolutional": ("moola.estimators.convolutional",),

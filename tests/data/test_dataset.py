@@ -24,9 +24,9 @@ import moola.errors
 from moola import FastWindowedDataset
 from moola.data.dataset import WindowBatch
 from moola.errors import ConfigError, DamagedStoreError, StaleStoreError, StoreMissingError
+from moola.files.json import write_json
 from moola.splits import window_starts
 from moola.store import FeatureStore
-from moola.store.layout import write_json
 
 LENGTHS = (300, 9, 150)
 K = 10

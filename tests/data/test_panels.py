@@ -26,9 +26,10 @@ import moola
 from moola import FastWindowedDataset, _core
 from moola.data.fast_windowed_loader import create_fast_dataloaders
 from moola.errors import ConfigError, InputError
+from moola.files.json import write_json
 from moola.splits import NAMES, Segment, assert_no_shared_bars
 from moola.store import FeatureStore
-from moola.store.layout import METADATA, SPLITS, arrays_of, write_json
+from moola.store.layout import METADATA, SPLITS, arrays_of
 
 K = 30
 SIZES = {"SIM1": 3_000, "SIM2": 1_000, "SIM3": 2_000}

@@ -20,8 +20,9 @@ from tiny_store import build, make_segments, write_hashes
 
 import moola
 from moola.errors import ConfigError, DamagedStoreError, StaleStoreError, StoreError, StoreMissingError
+from moola.files.json import write_json
 from moola.store import FeatureStore
-from moola.store.layout import dump_checksums, dump_json, parse_checksums, parse_json, write_json
+from moola.store.layout import dump_checksums, parse_checksums
 
 
 @pytest.fixture
@@ -432,80 +433,6 @@ def test_a_list_of_hashes_names_every_other_file(path):
 
 
 # The text files
-
-
-def test_json_is_canonical():
-    value = {
-        "name": "späße\n",
-        "empty": [{}, []],
-        "numbers": [1, -2.5, 1e300, 0.1],
-        "segments": [{"symbol": "A", "rows": [1, 2]}, {"symbol": "B", "rows": []}],
-        "deep": {"a": {"b": {"c": None}}, "t": True},
-    }
-    data = dump_json(value)
-    assert parse_json(data, canonical=True) == value
-    assert (
-        data.decode()
-        == """{
- "name": "späße\\n",
- "empty": [
-  {},
-  []
- ],
- "numbers": [
-  1,
-  -2.5,
-  1e+300,
-  0.1
- ],
- "segments": [
-  {"symbol": "A", "rows": [1, 2]},
-  {"symbol": "B", "rows": []}
- ],
- "deep": {
-  "a": {"b": {"c": null}},
-  "t": true
- }
-}
-"""
-    )
-    for value in (float("nan"), [float("inf")], {"a": {"b": [float("-inf")]}}):
-        with pytest.raises(ValueError, match="JSON compliant"):
-            dump_json(value)
-    with pytest.raises(TypeError):
-        dump_json({"a": np.float32(1)})
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "Expecting value"),
-        (b"{} {}", "Extra data"),
-        (b'{"a": 1, "b": 2, "a": 3}', "'a' occurs twice"),
-        (b'[{"x": {"a": 1, "a": 1}}]', "'a' occurs twice"),
-        (b"[NaN]", "NaN is not JSON"),
-        (b"[-Infinity]", "-Infinity is not JSON"),
-        (b"\xff", "utf-8"),
-        (b"\xef\xbb\xbf{}", "BOM"),
-        (b"[" * 100_000, "nested too deeply"),
-    ],
-)
-def test_what_is_not_json_is_refused(data, message):
-    with pytest.raises(ValueError, match=message):
-        parse_json(data)
-
-
-@pytest.mark.parametrize("data", [b"{}", b"{ }\n", b"{}\r\n", b'{"a": 1}\n', b"[1.0e2]\n", b'"\\u00e4"\n'])
-def test_other_spellings_are_told_apart(data):
-    parse_json(data)
-    with pytest.raises(ValueError, match="not written as moola writes it"):
-        parse_json(data, canonical=True)
-
-
-def test_json_is_written_once(tmp_path):
-    assert write_json(tmp_path / "x.json", {"a": 1}) == (tmp_path / "x.json").stat().st_size
-    with pytest.raises(FileExistsError):
-        write_json(tmp_path / "x.json", {})
 
 
 def test_checksums_are_strict():

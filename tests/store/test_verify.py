@@ -21,9 +21,10 @@ import pytest
 import moola
 from moola import _core
 from moola.errors import ConfigError, InputError, InputMissingError, StaleStoreError, StoreMissingError
+from moola.files.json import dump_json
 from moola.splits import count_windows
 from moola.store import FeatureStore
-from moola.store.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums, dump_json
+from moola.store.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums
 from moola.store.verify.report import VerificationReport, verify_features
 
 MINUTE = 60_000_000_000

@@ -14,7 +14,7 @@ from pathlib import Path
 from moola import _core
 from moola.errors import MoolaError, StoreWriteError
 
-__all__ = ["UNFINISHED", "publishing", "replacing_file", "write_file"]
+__all__ = ["UNFINISHED", "publishing", "replacing_file", "write_file", "write_new_file"]
 
 UNFINISHED = ".moola-tmp"
 """How the names of files end that are not whole yet, or never will be."""
@@ -99,6 +99,19 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file as :func:`replacing_file` does."""
     with replacing_file(path) as beside:
         beside.write_bytes(data)
+
+
+def write_new_file(path: str | os.PathLike[str], data: bytes) -> int:
+    """Writes a file that must not exist yet, such as one of a store that is being built. Returns its size in bytes."""
+    with open(path, "xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+        except OSError as error:
+            # A failed write does not know its file.
+            error.filename = os.fspath(path)
+            raise
+    return len(data)
 
 
 def explain(error: BaseException, staging: Path, store: Path) -> BaseException:

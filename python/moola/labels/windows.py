@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError, InputError, InputMissingError
+from moola.files.json import json_line, parse_json
 from moola.files.publishing import write_file
 from moola.labels.overlaps import join_groups
-from moola.store.layout import parse_json
 from moola.store.split_options import NAMES
 
 __all__ = ["LabelledWindows", "check_length", "together"]
@@ -181,7 +180,7 @@ class LabelledWindows:
             "reach": self.reach,
         }
         tensors = {name: np.ascontiguousarray(array, _DTYPES[name]) for name, array in arrays.items()}
-        data = save(tensors, {_KEY: json.dumps(record, ensure_ascii=False, allow_nan=False)})
+        data = save(tensors, {_KEY: json_line(record)})
         write_file(path, data)
 
     @classmethod

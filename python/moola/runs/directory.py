@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import json
 import os
 import platform
 import subprocess
@@ -18,6 +17,7 @@ import torch
 from moola._core import __version__
 from moola.devices.placement import Placement
 from moola.errors import RunError
+from moola.files.json import as_json, json_line, parse_json, replace_json
 from moola.files.publishing import UNFINISHED, write_file
 from moola.runs.seen_bars import LearnedBars
 
@@ -91,7 +91,7 @@ class Run:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Adds a line to `metrics.jsonl`."""
-        self._metrics.write(json.dumps(dict(record), allow_nan=False).encode() + b"\n")
+        self._metrics.write(json_line(dict(record)).encode() + b"\n")
         self._metrics.flush()
 
     @property
@@ -130,14 +130,13 @@ def new_directory(path: str | os.PathLike[str]) -> Path:
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Writes a JSON file that a person can read, whole or not at all."""
-    text = json.dumps(dict(record), indent=1, ensure_ascii=False, allow_nan=False)
-    write_file(path, text.encode() + b"\n")
+    replace_json(path, record)
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """A JSON file of a run. Raises `RunError`, naming it, when it is missing or damaged."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except FileNotFoundError:
         problem = f"is not a run: there is no {path.name}"
         raise RunError(path.parent, problem, "Give the directory that moola trained in") from None
@@ -150,7 +149,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_metrics(directory: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Writes `metrics.jsonl` of what was not logged as it came."""
-    text = "".join(f"{json.dumps(dict(line), allow_nan=False)}\n" for line in lines)
+    text = "".join(f"{json_line(dict(line))}\n" for line in lines)
     write_file(directory / METRICS, text.encode())
 
 
@@ -158,7 +157,7 @@ def read_metrics(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]
     """The lines of a run's `metrics.jsonl` of one kind, such as `step`, `epoch` or `fold`. Raises `RunError`."""
     try:
         lines = (Path(path) / METRICS).read_bytes().splitlines()
-        records = [json.loads(line) for line in lines]
+        records = [parse_json(line) for line in lines]
     except FileNotFoundError:
         raise RunError(
             Path(path), f"there is no {METRICS}", "Give the directory that moola trained in"
@@ -213,7 +212,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def _require_same(path: Path, begun: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     # By way of JSON, in which a tuple is a list.
-    old, new = dict(flat(begun)), dict(flat(json.loads(json.dumps(given))))
+    old, new = dict(flat(begun)), dict(flat(as_json(given)))
     differ = [
         f"{name} {old.get(name)!r}, not {new.get(name)!r}"
         for name in sorted({*old, *new})

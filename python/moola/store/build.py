@@ -17,20 +17,13 @@ from moola.bars.options import ReadOptions
 from moola.bars.source import open_bars
 from moola.errors import ConfigError
 from moola.files.cores import usable_cores
+from moola.files.json import write_json
 from moola.files.publishing import publishing
 from moola.settings.engine import parameters
 from moola.settings.feature_sets import check_set_name, describe_features
 from moola.store.ingest import IngestOptions, Progress, check_room_for_a_window, ingest
 from moola.store.known_after import known_after
-from moola.store.layout import (
-    CHECKSUMS,
-    FORMAT_VERSION,
-    METADATA,
-    SPLITS,
-    arrays_of,
-    write_checksums,
-    write_json,
-)
+from moola.store.layout import CHECKSUMS, FORMAT_VERSION, METADATA, SPLITS, arrays_of, write_checksums
 from moola.store.reader import FeatureStore
 from moola.store.split_options import SplitOptions
 from moola.store.splits import make_splits

@@ -7,9 +7,10 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from moola import _core
+from moola.files.publishing import write_new_file
 from moola.store.segments import Segment
 
 __all__ = [
@@ -22,12 +23,9 @@ __all__ = [
     "arrays_of",
     "describe",
     "dump_checksums",
-    "dump_json",
     "features_file",
     "parse_checksums",
-    "parse_json",
     "write_checksums",
-    "write_json",
 ]
 
 FORMAT_VERSION = 1
@@ -38,72 +36,6 @@ CHECKSUMS = "checksums.b3"
 
 _HEADER = 128
 _LARGEST = (1 << 63) - 1
-
-
-# JSON, canonical: one value has one text, so that a file can be compared with what it says, to the byte.
-
-
-def dump_json(value: Any) -> bytes:
-    """UTF-8 JSON with one line an item down to the second level, ending in a newline. Keys must be strings.
-
-    Raises `ValueError` for NaN and infinities, `TypeError` for what JSON does not have.
-    """
-    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
-    def block(value: Any, depth: int) -> str:
-        if depth < 2 and value and isinstance(value, dict):
-            items, brackets = [f"{encode(str(k))}: {block(v, depth + 1)}" for k, v in value.items()], "{}"
-        elif depth < 2 and value and isinstance(value, list | tuple):
-            items, brackets = [block(v, depth + 1) for v in value], "[]"
-        else:
-            return encode(value)
-        newline = "\n" + " " * depth
-        return brackets[0] + ",".join(f"{newline} {item}" for item in items) + newline + brackets[1]
-
-    return (block(value, 0) + "\n").encode()
-
-
-def parse_json(data: bytes, *, canonical: bool = False) -> Any:
-    """The value of a JSON text; with `canonical`, only if it is to the byte what :func:`dump_json` writes.
-
-    Raises `ValueError` for what is not JSON, for duplicate keys, NaN and infinities.
-    """
-    try:
-        value = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
-        if canonical and dump_json(value) != data:
-            raise ValueError("it is not written as moola writes it")
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def write_json(path: str | os.PathLike[str], value: Any) -> int:
-    """Writes :func:`dump_json` into a new file and returns its size in bytes."""
-    return _write(path, dump_json(value))
-
-
-def _write(path: str | os.PathLike[str], data: bytes) -> int:
-    with open(path, "xb") as file:
-        try:
-            file.write(data)
-            file.flush()
-        except OSError as error:
-            # A failed write does not know its file.
-            error.filename = os.fspath(path)
-            raise
-    return len(data)
 
 
 # Checksums, as `b3sum` prints and checks them.
@@ -129,7 +61,7 @@ def parse_checksums(data: bytes) -> dict[str, str]:
 
 def write_checksums(path: str | os.PathLike[str], hashes: Mapping[str, str]) -> int:
     """Writes :func:`dump_checksums` into a new file and returns its size in bytes."""
-    return _write(path, dump_checksums(hashes))
+    return write_new_file(path, dump_checksums(hashes))
 
 
 # The arrays.

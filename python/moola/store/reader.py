@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from moola import _core
 from moola.errors import ConfigError, DamagedStoreError, StaleStoreError, StoreError, StoreMissingError
+from moola.files.json import parse_json
 from moola.store.layout import (
     CHECKSUMS,
     METADATA,
@@ -27,7 +28,6 @@ from moola.store.layout import (
     describe,
     features_file,
     parse_checksums,
-    parse_json,
 )
 from moola.store.segments import Bounds, Segment, segment_bounds
 from moola.store.splits import Split, parse_splits

@@ -38,6 +38,7 @@ from moola.evaluation.metrics import METRICS, scores
 from moola.evaluation.outcomes import Numbers, Predictions, Truth
 from moola.evaluation.permutation import PERMUTATIONS, Null, permutation_null
 from moola.evaluation.report import Evaluation, evaluate
+from moola.files.json import as_json
 from moola.files.publishing import UNFINISHED
 from moola.finetuning.permutation import told
 from moola.folds.dealing import StorePath, TrainTest, purged_folds
@@ -427,7 +428,7 @@ def _begin(output: Path, identity: Mapping[str, Any]) -> None:
         if not (output / SWEEP).exists():
             write_record(output / SWEEP, identity)
             return
-    old, new = dict(flat(read_record(output / SWEEP))), dict(flat(json.loads(json.dumps(identity))))
+    old, new = dict(flat(read_record(output / SWEEP))), dict(flat(as_json(identity)))
     differ = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     if differ:
         said = "; ".join(f"{name} {old.get(name)!r}, not {new.get(name)!r}" for name in differ)

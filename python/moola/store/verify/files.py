@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from moola import _core
-from moola.store.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums, dump_json, parse_json
+from moola.files.json import dump_json, parse_json
+from moola.store.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums
 from moola.store.reader import FeatureStore
 from moola.store.verify.rows import FindingError, options_of, parameters_of
 

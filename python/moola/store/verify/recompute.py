@@ -6,8 +6,9 @@ import numpy as np
 
 from moola import _core
 from moola.files.cores import usable_cores
+from moola.files.json import dump_json
 from moola.store.known_after import known_after
-from moola.store.layout import dump_json, features_file
+from moola.store.layout import features_file
 from moola.store.reader import FeatureStore
 from moola.store.verify.rows import (
     NEAR,

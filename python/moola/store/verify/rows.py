@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from moola import _core
 from moola.bars.options import ReadOptions
 from moola.errors.base import format_time
+from moola.files.json import dump_json
 from moola.store.ingest import IngestOptions
-from moola.store.layout import dump_json
 from moola.store.reader import FeatureStore
 from moola.store.segments import Rows
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from moola.errors.base import format_time
-from moola.store.layout import SPLITS, dump_json, parse_json
+from moola.files.json import dump_json, parse_json
+from moola.store.layout import SPLITS
 from moola.store.reader import FeatureStore
 from moola.store.segments import Rows
 from moola.store.split_options import SplitOptions
