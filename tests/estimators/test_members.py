@@ -230,7 +230,7 @@ def test_what_cannot_be_is_refused(kind: str, wrong: Callable[[Any], object], me
         ),
         (
             lambda: TemporalConvolution(epochs=0).fit(W.X, W.y),
-            "epochs: 0 is not a whole number; give 1 or more",
+            "epochs: 0 is out of range; give a whole number from 1 to",
         ),
     ],
 )

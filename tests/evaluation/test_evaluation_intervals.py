@@ -236,7 +236,7 @@ def test_an_interval_holds_its_score():
             "groups: has one, of all 3 windows; an interval needs at least 2, so say more finely which windows "
             "belong together",
         ),
-        ({"resamples": 0}, "resamples: 0 is too few; give 1 or more"),
+        ({"resamples": 0}, "resamples: 0 is out of range; give a whole number from 1 to"),
         ({"predictions": []}, "predictions: has no repeat; give the predictions of at least one"),
     ],
 )

@@ -794,7 +794,7 @@ TIMES = START + np.arange(20, dtype=np.int64) * MINUTE
         ({"embargo": -1}, r"embargo: -1 is not a number of bars; give 0 or more"),
         ({"embargo": True}, r"embargo: True is not a number of bars"),
         ({"embargo": 0.01}, r"embargo: 0\.01 is not a number of bars"),
-        ({"embargo": 2**63}, r"embargo: 9223372036854775808 is not a number of bars"),
+        ({"embargo": 2**63}, r"embargo: 9223372036854775808 is out of range"),
         (
             {"symbols": ["A", "A", "B"]},
             r"times: is missing; give the time of each bar with symbols, such as store",

@@ -697,7 +697,7 @@ def test_dropout_spread(windows: LabelledWindows) -> None:
     assert np.array_equal(spreads[0].deviation, spreads[1].deviation)
     assert not np.array_equal(spreads[0].deviation, spreads[2].deviation)
     assert np.array_equal(classifier.predict_proba(windows.X, windows.valid_mask), before)
-    with pytest.raises(ConfigError, match="draws: 1 is too few to have a spread; give 2 or more"):
+    with pytest.raises(ConfigError, match="draws: 1 is out of range; give a whole number from 2 to"):
         dropout_spread(classifier, windows.X, seed=0, draws=1)
     trees = make_member("trees").fit(windows.X, windows.y)
     with pytest.raises(

@@ -17,6 +17,7 @@ from moola import _core
 from moola._core import SampleBars
 from moola.errors import ConfigError
 from moola.files.publishing import replacing_file
+from moola.settings.whole_numbers import whole_number
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,9 +94,9 @@ def make_bars(
         ConfigError: An argument of the wrong type or out of range, or a path that cannot be written to.
         StoreWriteError: The file system refused, for instance because the disk is full; nothing was left behind.
     """
-    bars = _whole("bars", bars, 1, SampleBars.MAX_BARS)
-    seed = _whole("seed", seed, 0, 2**64 - 1)
-    count = 1 if symbols is None else _whole("symbols", symbols, 1, 2**31 - 1)
+    bars = whole_number("bars", bars, 1, SampleBars.MAX_BARS)
+    seed = whole_number("seed", seed, 0, 2**64 - 1)
+    count = 1 if symbols is None else whole_number("symbols", symbols, 1, 2**31 - 1)
     output = _target("output", output)
     if expansions is not None:
         expansions = _target("expansions", expansions)
@@ -161,17 +162,6 @@ def _label_schema(pa: Any) -> pa.Schema:
     time = pa.timestamp("ns", "UTC")
     columns = {"symbol": pa.string(), "window_end": time, "class": pa.string(), "start": time, "end": time}
     return pa.schema(list(columns.items()))
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    """A whole number in range; numpy's count, True does not."""
-    try:
-        number = value.__index__() if not isinstance(value, bool) else None  # type: ignore[attr-defined]
-    except AttributeError:
-        number = None
-    if number is None or not low <= number <= high:
-        raise ConfigError(name, f"{value!r} is not a whole number from {low:,} to {high:,}. Give one that is")
-    return int(number)
 
 
 def _kind(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from moola.estimators.windows import check_training, check_windows
 from moola.evaluation.baselines import pool_features
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["PooledTrees"]
 
@@ -51,12 +52,12 @@ class PooledTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = x.shape[2]
         # A leaf of fewer than ten windows remembers them.
         self._trees = HistGradientBoostingClassifier(
-            max_iter=self.trees,
+            max_iter=whole_number("trees", self.trees, 1),
             learning_rate=self.lr,
-            max_leaf_nodes=self.leaves,
+            max_leaf_nodes=whole_number("leaves", self.leaves, 2),
             min_samples_leaf=10,
             early_stopping=False,
-            random_state=self.seed,
+            random_state=whole_number("seed", self.seed, 0, 2**32 - 1),
         )
         with threadpool_limits(1):
             self._trees.fit(pool_features(x, valid), codes, sample_weight=weight)

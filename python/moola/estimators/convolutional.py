@@ -18,9 +18,9 @@ from torch.nn.utils import skip_init
 from moola.data.order import WindowOrder
 from moola.devices.placement import forget_peak_memory, peak_memory
 from moola.devices.threads import one_thread
-from moola.errors import ConfigError
 from moola.estimators.windows import Standardiser, check_training, check_windows
 from moola.models.dropout import Dropout, seed_dropout
+from moola.settings.whole_numbers import whole_number
 from moola.training.fitting import EpochRecord, FitResult
 
 __all__ = ["TemporalConvolution"]
@@ -82,18 +82,19 @@ class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Trains a new network on `[n, K, D]`; spans are not used. Raises `ConfigError`, naming the argument."""
-        for name in ("channels", "blocks", "epochs", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(name, f"{value!r} is not a whole number; give 1 or more")
+        channels, blocks, epochs, batch_size = (
+            whole_number(name, getattr(self, name), 1)
+            for name in ("channels", "blocks", "epochs", "batch_size")
+        )
+        seed = whole_number("seed", self.seed, 0)
         windows, valid = check_windows(X, valid_mask)
         self.classes_, codes, weight = check_training(y, sample_weight, len(windows))
         self.n_features_in_ = windows.shape[2]
         self._standardise = Standardiser(windows, valid)
         device = torch.device(self.device)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(seed)
         self.model_ = _Network(
-            self.n_features_in_, self.channels, self.blocks, len(self.classes_), self.dropout, generator
+            self.n_features_in_, channels, blocks, len(self.classes_), self.dropout, generator
         ).to(device)
         forget_peak_memory(device)
         x = torch.from_numpy(self._standardise(windows, valid)).to(device)
@@ -101,17 +102,17 @@ class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         target = torch.from_numpy(codes).to(device)
         weights = torch.tensor(weight / weight.mean(), dtype=torch.float32, device=device)
         optimizer = torch.optim.AdamW(self.model_.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        order = WindowOrder(len(x), self.batch_size, shuffle=True, drop_last=False)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs * order.batches)
+        order = WindowOrder(len(x), batch_size, shuffle=True, drop_last=False)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * order.batches)
         records = []
         self.model_.train()
         with one_thread():
-            for epoch in range(self.epochs):
+            for epoch in range(epochs):
                 started, lr = perf_counter(), float(schedule.get_last_lr()[0])
                 total = torch.zeros((), device=device)
-                numbers = torch.from_numpy(order.numbers(self.seed, epoch, 0, order.batches)).to(device)
-                for step, batch in enumerate(torch.split(numbers, self.batch_size)):
-                    seed_dropout(self.model_, self.seed, epoch, step)
+                numbers = torch.from_numpy(order.numbers(seed, epoch, 0, order.batches)).to(device)
+                for step, batch in enumerate(torch.split(numbers, batch_size)):
+                    seed_dropout(self.model_, seed, epoch, step)
                     logits = self.model_(x[batch], mask[batch])
                     losses = F.cross_entropy(logits, target[batch], reduction="none")
                     optimizer.zero_grad()
@@ -124,7 +125,7 @@ class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 trained = {"type": float(total) / len(x)}
                 records.append(EpochRecord(epoch, lr, 0, trained, None, None, None, perf_counter() - started))
         self.model_.eval()
-        self.result_ = FitResult(tuple(records), self.epochs - 1, False, {}, memory=peak_memory(device))
+        self.result_ = FitResult(tuple(records), epochs - 1, False, {}, memory=peak_memory(device))
         return self
 
     @torch.no_grad()

@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from moola.errors import ConfigError
 from moola.estimators.windows import Flags, Standardiser, Windows, check_training, check_windows
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["RandomKernels"]
 
@@ -66,13 +66,13 @@ class RandomKernels(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises `ConfigError`, naming the argument.
         """
-        if isinstance(self.kernels, bool) or not isinstance(self.kernels, int) or self.kernels < 1:
-            raise ConfigError("kernels", f"{self.kernels!r} is not a number of kernels; give 1 or more")
+        kernels = whole_number("kernels", self.kernels, 1, of="kernels")
+        seed = whole_number("seed", self.seed, 0)
         x, valid = check_windows(X, valid_mask)
         self.classes_, codes, weight = check_training(y, sample_weight, len(x))
         self.n_features_in_ = x.shape[2]
         self._standardise = Standardiser(x, valid)
-        self._kernels = _draw(self.kernels, x.shape[1], x.shape[2], np.random.default_rng(self.seed))
+        self._kernels = _draw(kernels, x.shape[1], x.shape[2], np.random.default_rng(seed))
         with threadpool_limits(1):
             found = self._transform(x, valid)
             self._scaler = StandardScaler().fit(found, sample_weight=weight)

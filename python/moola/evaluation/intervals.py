@@ -17,6 +17,7 @@ from scipy.special import ndtr, stdtrit
 from moola.errors import ConfigError
 from moola.evaluation.metrics import METRICS, Metric
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth, as_repeats
+from moola.settings.whole_numbers import whole_number
 
 __all__ = [
     "LEVEL",
@@ -172,8 +173,7 @@ class Resamples:
                 f"has one, of all {len(truth):,} windows; an interval needs at least 2, so say more finely which "
                 "windows belong together",
             )
-        if resamples < 1:
-            raise ConfigError("resamples", f"{resamples} is too few; give 1 or more")
+        resamples = whole_number("resamples", resamples, 1)
         self._truth = truth
         self._seed = seed
         self._level = level

@@ -14,13 +14,14 @@ from moola.errors.base import format_time
 from moola.folds.windows import (
     AFTER_ALL,
     BEFORE_ALL,
+    MOST,
     Flags,
     Numbers,
-    count_of,
     ranges_of,
     times_of,
     windows_of,
 )
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["Splitter"]
 
@@ -52,7 +53,7 @@ class Splitter:
         symbols: ArrayLike | None,
         embargo: int,
     ) -> None:
-        self.embargo = count_of("embargo", embargo, 0, "bars")
+        self.embargo = whole_number("embargo", embargo, 0, MOST, of="bars")
         self._windows = windows_of(starts, ends, label_ends)
         if times is None:
             if symbols is not None:

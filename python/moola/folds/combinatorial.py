@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError
 from moola.folds.base import Splitter
-from moola.folds.windows import Numbers, TrainTest, count_of, even_blocks
+from moola.folds.windows import MOST, Numbers, TrainTest, even_blocks
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["CombinatorialPurgedKFold"]
 
@@ -76,10 +77,10 @@ class CombinatorialPurgedKFold(Splitter):
         symbols: ArrayLike | None = None,
     ) -> None:
         super().__init__(starts, ends, label_ends, times, symbols, embargo)
-        self.n_folds = count_of("n_folds", n_folds, 2, "folds")
+        self.n_folds = whole_number("n_folds", n_folds, 2, MOST, of="folds")
         if self.n_folds > 62:
             raise ConfigError("n_folds", f"{n_folds} folds have too many combinations; give 62 or fewer")
-        self.n_test_folds = count_of("n_test_folds", n_test_folds, 1, "folds")
+        self.n_test_folds = whole_number("n_test_folds", n_test_folds, 1, MOST, of="folds")
         if self.n_test_folds >= self.n_folds:
             raise ConfigError(
                 "n_test_folds",

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from moola.errors import ConfigError
 from moola.folds.base import Splitter
-from moola.folds.windows import Flags, Numbers, TrainTest, count_of, even_blocks, per_window
+from moola.folds.windows import MOST, Flags, Numbers, TrainTest, even_blocks, per_window
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["PurgedKFold"]
 
@@ -80,9 +81,11 @@ class PurgedKFold(Splitter):
         n_group_folds: int | None = None,
     ) -> None:
         super().__init__(starts, ends, label_ends, times, symbols, embargo)
-        self.n_splits = count_of("n_splits", n_splits, 2, "folds")
+        self.n_splits = whole_number("n_splits", n_splits, 2, MOST, of="folds")
         self.n_group_folds = (
-            None if n_group_folds is None else count_of("n_group_folds", n_group_folds, 2, "folds")
+            None
+            if n_group_folds is None
+            else whole_number("n_group_folds", n_group_folds, 2, MOST, of="folds")
         )
         self._tested = self._blocks("n_splits", even_blocks(len(self), self.n_splits))
         self._held = None if groups is None else self._group_folds(groups)

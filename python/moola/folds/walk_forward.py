@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from moola.folds.base import Splitter
-from moola.folds.windows import Flags, TrainTest, count_of
+from moola.folds.windows import MOST, Flags, TrainTest
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["WalkForward"]
 
@@ -69,8 +70,10 @@ class WalkForward(Splitter):
         symbols: ArrayLike | None = None,
     ) -> None:
         super().__init__(starts, ends, label_ends, times, symbols, embargo)
-        self.n_splits = count_of("n_splits", n_splits, 1, "splits")
-        self.train_size = None if train_size is None else count_of("train_size", train_size, 1, "bars")
+        self.n_splits = whole_number("n_splits", n_splits, 1, MOST, of="splits")
+        self.train_size = (
+            None if train_size is None else whole_number("train_size", train_size, 1, MOST, of="bars")
+        )
         size = len(self) // (self.n_splits + 1)
         self._tested = self._blocks("n_splits", [len(self) - size * self.n_splits] + [size] * self.n_splits)
 

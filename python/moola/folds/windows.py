@@ -12,10 +12,10 @@ from moola.errors import ConfigError
 __all__ = [
     "AFTER_ALL",
     "BEFORE_ALL",
+    "MOST",
     "Flags",
     "Numbers",
     "TrainTest",
-    "count_of",
     "even_blocks",
     "indices_of",
     "per_window",
@@ -35,14 +35,6 @@ TrainTest: TypeAlias = tuple[NDArray[np.intp], NDArray[np.intp]]
 MOST = 1 << 60
 
 BEFORE_ALL, AFTER_ALL = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-
-
-def count_of(name: str, value: object, least: int, what: str) -> int:
-    if isinstance(value, np.integer):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
-        raise ConfigError(name, f"{value!r} is not a number of {what}; give {least} or more")
-    return value
 
 
 def per_window(name: str, given: ArrayLike, n: int | None) -> NDArray[Any]:

@@ -19,8 +19,9 @@ from moola.labels.refusals import Refusals
 from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable
-from moola.labels.windows import LabelledWindows, check_length
+from moola.labels.windows import LabelledWindows
 from moola.settings.feature_sets import describe_features
+from moola.settings.whole_numbers import whole_number
 
 if TYPE_CHECKING:
     from moola.settings.features import FeatureConfig
@@ -78,7 +79,7 @@ def read_raw_windows(
         InputError: no table of windows.
         ConfigError: an option that makes no sense.
     """
-    window_length = check_length("window_length", window_length)
+    window_length = whole_number("window_length", window_length, 1, of="bars")
     interval = _nanoseconds(bar_interval)
     described = describe_features(feature_set, config)
     settings = _settings(config)

@@ -20,7 +20,8 @@ from moola.labels.refusals import Refusals
 from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable, are_times
-from moola.labels.windows import LabelledWindows, check_length
+from moola.labels.windows import LabelledWindows
+from moola.settings.whole_numbers import whole_number
 from moola.store.reader import FeatureStore
 from moola.store.split_options import NAMES
 
@@ -81,12 +82,14 @@ def read_labels(
     """
     if not isinstance(store, FeatureStore):
         store = FeatureStore.open(store)
-    length = store.window_length if window_length is None else check_length("window_length", window_length)
+    length = store.window_length
+    if window_length is not None:
+        length = whole_number("window_length", window_length, 1, of="bars")
     if store.layout == "windows" and length != store.window_length:
         problem = f"{store.path} holds windows of {store.window_length} bars, not {length}"
         raise ConfigError("window_length", f"{problem}; build with --layout bars to have every length")
     if labelled_length is not None:
-        check_length("labelled_length", labelled_length)
+        labelled_length = whole_number("labelled_length", labelled_length, 1, of="bars")
     extra = parse_names("extra", extra)
     kept = store.extra_columns(extra)
     if span_kind is not None and span_kind not in SPAN_KINDS:

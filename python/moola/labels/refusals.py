@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from moola.bars.formats.csv import CsvInput, LineFinder
 from moola.bars.formats.inputs import Input
 from moola.bars.source import MAX_SAMPLES
-from moola.errors import ConfigError, LabelError, LabelProblem
+from moola.errors import LabelError, LabelProblem
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["Refusals", "check_folds"]
 
@@ -77,8 +78,7 @@ def check_folds(y: ArrayLike, classes: Sequence[str], folds: int) -> None:
 
     Raises `LabelError` that names every class with fewer windows than folds, `ConfigError` for fewer than 2 folds.
     """
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise ConfigError("folds", f"{folds!r} is not a number of folds; give 2 or more")
+    folds = whole_number("folds", folds, 2, of="folds")
     counts = np.bincount(np.asarray(y, np.int64), minlength=len(classes))
     few = [(name, int(count)) for name, count in zip(classes, counts, strict=True) if count < folds]
     if few:

@@ -16,7 +16,7 @@ from moola.files.publishing import write_file
 from moola.labels.overlaps import join_groups
 from moola.store.split_options import NAMES
 
-__all__ = ["LabelledWindows", "check_length", "together"]
+__all__ = ["LabelledWindows", "together"]
 
 FORMAT_VERSION = 2
 _KEY = "moola_labels"
@@ -339,10 +339,3 @@ def _difference(windows: LabelledWindows, other: LabelledWindows) -> str | None:
             "stores of the same bars"
         )
     return None
-
-
-def check_length(name: str, given: object) -> int:
-    """A length of windows, in bars. Raises `ConfigError` for what is none."""
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ConfigError(name, f"{given!r} is not a number of bars; give 1 or more")
-    return given

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from moola.settings.sections import Section
 
 __all__ = ["AugmentationConfig", "JitterConfig", "MagnitudeWarpConfig", "TimeWarpConfig"]
 
@@ -13,11 +15,7 @@ _Sigma = Annotated[float, Field(ge=0, le=1, strict=True)]
 _Knots = Annotated[int, Field(ge=2, le=64, strict=True)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class JitterConfig(_Section):
+class JitterConfig(Section):
     """Normal noise on every value."""
 
     sigma: _Sigma = 0.04
@@ -26,7 +24,7 @@ class JitterConfig(_Section):
     """The share of windows that get it."""
 
 
-class MagnitudeWarpConfig(_Section):
+class MagnitudeWarpConfig(Section):
     """A smooth random curve around 1 that multiplies a feature."""
 
     sigma: _Sigma = 0.25
@@ -37,7 +35,7 @@ class MagnitudeWarpConfig(_Section):
     """The share of windows that get it."""
 
 
-class TimeWarpConfig(_Section):
+class TimeWarpConfig(Section):
     """A smooth random map of time."""
 
     sigma: _Sigma = 0.1
@@ -48,7 +46,7 @@ class TimeWarpConfig(_Section):
     """The share of windows that get it."""
 
 
-class AugmentationConfig(_Section):
+class AugmentationConfig(Section):
     """How training windows are augmented. Unknown names, wrong types and values out of range are refused."""
 
     copies: Annotated[int, Field(ge=1, le=1000, strict=True)] = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from numbers import Integral
 
 from moola.errors import ConfigError
 
@@ -19,8 +20,8 @@ def parse_duration(duration: str | int | timedelta, name: str = "reset_on_gap") 
     """Nanoseconds of `'4h'`, `'90m'`, `'1d 12h'`, a timedelta, or nanoseconds; `name` is what an error blames."""
     if isinstance(duration, timedelta):
         nanoseconds = (duration.days * 86_400 + duration.seconds) * 10**9 + duration.microseconds * 1000
-    elif isinstance(duration, int) and not isinstance(duration, bool):
-        nanoseconds = duration
+    elif isinstance(duration, Integral) and not isinstance(duration, bool):
+        nanoseconds = int(duration)
     else:
         parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", str(duration).lower())
         rest = re.sub(r"\d+(?:\.\d+)?\s*[a-z]+|\s", "", str(duration).lower())
@@ -28,5 +29,5 @@ def parse_duration(duration: str | int | timedelta, name: str = "reset_on_gap") 
             raise ConfigError(name, f"{duration!r} is not a duration; write for example '4h', '90m' or '1d'")
         nanoseconds = sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
     if not 0 < nanoseconds < 2**63:
-        raise ConfigError(name, f"must be longer than nothing and shorter than 292 years, not {duration!r}")
+        raise ConfigError(name, f"must be positive and shorter than 292 years, not {duration!r}")
     return nanoseconds

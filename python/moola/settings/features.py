@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from moola.settings.sections import parse_config
+from moola.settings.sections import Section, parse_config
 
 __all__ = ["FeatureConfig", "feature_config"]
 
@@ -17,13 +17,11 @@ _Period = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 _Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
-class FeatureConfig(BaseModel):
+class FeatureConfig(Section):
     """Parameters of the feature sets; each set reads those it needs.
 
     Unknown names, wrong types and values out of range are refused.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     range_ema_period: _Period = 20
     """Bars of the EMA of the range: α = 2/(period + 1)."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from moola.settings.fields import Section
+from moola.settings.sections import Section
 from moola.settings.training import Positive, Share
 
 __all__ = ["GatesConfig"]

@@ -12,13 +12,14 @@ from pydantic import Field
 
 from moola.errors import ConfigError
 from moola.settings.augmentation import AugmentationConfig
-from moola.settings.fields import Section, _Dropout
 from moola.settings.gates import GatesConfig
-from moola.settings.sections import parse_config
+from moola.settings.sections import Section, parse_config
 from moola.settings.training import FinetuneConfig, PretrainConfig
 from moola.settings.yaml import read_yaml
 
 __all__ = ["Architecture", "Config", "ModelConfig", "TrainingConfig", "load_config", "shipped_models"]
+
+_Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class Architecture(Section):

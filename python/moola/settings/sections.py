@@ -1,18 +1,34 @@
-"""Checks a mapping against a pydantic model and names the wrong key in full."""
+"""The base of every section of a configuration, and the check of a mapping against one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar, get_args
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from moola.errors import ConfigError
 
-__all__ = ["parse_config"]
-
+__all__ = ["Section", "parse_config"]
 
 _Config = TypeVar("_Config", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys. NumPy's integers are whole numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_integers(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            name: int(value) if isinstance(value, Integral) and not isinstance(value, int) else value
+            for name, value in values.items()
+        }
 
 
 def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:

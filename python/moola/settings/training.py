@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from moola.settings.fields import Section
+from moola.settings.sections import Section
 
 __all__ = ["FinetuneConfig", "Positive", "PretrainConfig", "Share"]
 

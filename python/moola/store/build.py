@@ -15,12 +15,12 @@ import numpy as np
 from moola import _core
 from moola.bars.options import ReadOptions
 from moola.bars.source import open_bars
-from moola.errors import ConfigError
 from moola.files.cores import usable_cores
 from moola.files.json import write_json
 from moola.files.publishing import publishing
 from moola.settings.engine import parameters
 from moola.settings.feature_sets import check_set_name, describe_features
+from moola.settings.whole_numbers import whole_number
 from moola.store.ingest import IngestOptions, Progress, check_room_for_a_window, ingest
 from moola.store.known_after import known_after
 from moola.store.layout import CHECKSUMS, FORMAT_VERSION, METADATA, SPLITS, arrays_of, write_checksums
@@ -97,8 +97,7 @@ def build_features(
     report = progress or (lambda stage, done, total: None)
     features = describe_features(feature_set, config)
     check_set_name("layout", layout, ("bars", "windows"))
-    if isinstance(window_length, bool) or not isinstance(window_length, int) or window_length < 1:
-        raise ConfigError("window_length", f"{window_length!r} is not a number of bars; give 1 or more")
+    window_length = whole_number("window_length", window_length, 1, of="bars")
     read_options = ReadOptions(
         columns=columns,  # type: ignore[arg-type]
         keep=keep,  # type: ignore[arg-type]

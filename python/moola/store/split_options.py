@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 
 from moola import _core
 from moola.errors import ConfigError
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["DEFAULT_FRACTIONS", "NAMES", "SplitOptions", "check_zone", "midnight_after"]
 
@@ -39,8 +40,7 @@ class SplitOptions:
     """Bars of each symbol that are dropped after each boundary."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.embargo, bool) or not isinstance(self.embargo, int) or self.embargo < 0:
-            raise ConfigError("embargo", f"{self.embargo!r} is not a number of bars; give 0 or more")
+        object.__setattr__(self, "embargo", whole_number("embargo", self.embargo, 0, of="bars"))
         days = {name: getattr(self, name) for name in ("train_end", "val_end", "test_end")}
         given = [name for name, day in days.items() if day is not None]
         if given:

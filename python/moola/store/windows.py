@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from moola.errors import ConfigError
+from moola.settings.whole_numbers import whole_number
 from moola.store.segments import Bounds, Rows, Segment, segment_bounds
 
 __all__ = ["Pieces", "count_in", "count_windows", "window_pieces", "window_starts"]
@@ -39,8 +39,7 @@ def window_pieces(
 
 def pieces_in(bounds: Bounds, ranges: Rows | Sequence[Sequence[int]], length: int, stride: int) -> Pieces:
     for name, value in (("window_length", length), ("stride", stride)):
-        if value < 1:
-            raise ConfigError(name, f"{value} is not a number of bars; give 1 or more")
+        whole_number(name, value, 1, of="bars")
     spans = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
     # The rows are cut where a segment or a range begins or ends; each piece lies in one segment, or in none.
     # (Not np.unique, which imports numpy.ma: a quarter of the time in which a store is opened and serves a batch.)

@@ -12,6 +12,7 @@ from torch import nn
 from moola.devices.threads import one_thread
 from moola.errors import ConfigError
 from moola.models.dropout import Dropout, seed_dropout
+from moola.settings.whole_numbers import whole_number
 
 __all__ = ["DRAWS", "DropoutSpread", "dropout_spread", "has_dropout"]
 
@@ -50,8 +51,7 @@ def dropout_spread(
 
     Raises `ConfigError` for fewer draws, and for a model without dropout.
     """
-    if draws < 2:
-        raise ConfigError("draws", f"{draws} is too few to have a spread; give 2 or more")
+    draws = whole_number("draws", draws, 2)
     check_is_fitted(classifier)
     if not has_dropout(classifier):
         raise ConfigError(

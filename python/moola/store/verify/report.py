@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from moola.errors import ConfigError, MoolaError, StaleStoreError
+from moola.errors import MoolaError, StaleStoreError
+from moola.settings.whole_numbers import whole_number
 from moola.store.ingest import Progress
 from moola.store.reader import FeatureStore
 from moola.store.verify.files import check_hashes, check_identity, check_json
@@ -75,8 +76,7 @@ def verify_features(
         InputError: `data` cannot be read as bars.
         ConfigError: `samples` is not a number of windows.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
-        raise ConfigError("samples", f"{samples!r} is not a number of windows; give 0 or more")
+    samples = whole_number("samples", samples, 0, of="windows")
     report = progress or (lambda stage, done, total: None)
     path = Path(path)
     try:
