@@ -23,6 +23,7 @@ from moola.errors import ConfigError, DamagedStoreError, StaleStoreError, StoreE
 from moola.files.json import write_json
 from moola.store import FeatureStore
 from moola.store.layout import dump_checksums, parse_checksums
+from moola.store.verify.files import check_hashes
 
 
 @pytest.fixture
@@ -278,10 +279,28 @@ def test_a_file_of_another_size_is_named(path, name):
     FeatureStore.open(path).close()
 
 
-@pytest.mark.parametrize("extra", ["notes.txt", ".DS_Store", "features_3d.npy", "metadata.json~"])
+@pytest.mark.parametrize("extra", ["notes.txt", "DS_Store", ".hidden", "features_3d.npy", "metadata.json~"])
 def test_a_foreign_file_is_named(path, extra):
     (path / extra).write_text("")
     refused(path, extra, "does not belong to the store. Move it away")
+
+
+@pytest.mark.parametrize(
+    "dropping",
+    [
+        ".DS_Store",
+        ".directory",
+        "Thumbs.db",
+        "desktop.ini",
+        "._metadata.json",
+        ".nfs00000000012ab3c400000001",
+    ],
+)
+def test_files_that_operating_systems_leave_are_ignored(path, dropping):
+    (path / dropping).write_bytes(b"\0")
+    with FeatureStore.open(path) as store:
+        assert dropping not in store.files()
+        assert check_hashes(store) == "BLAKE3 of 7 files as written"
 
 
 @pytest.mark.parametrize("name", FILES)

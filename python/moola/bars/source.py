@@ -22,6 +22,7 @@ from moola.bars.formats.stream import StreamInput
 from moola.bars.options import ReadOptions
 from moola.bars.times import Clock, DateOrder
 from moola.errors import InputError, Problem
+from moola.files.identity import FileIdentity, identity_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +76,15 @@ class SourceFile:
     """Rows read so far, those left out included."""
     timestamp: str = ""
     """How its times were read, such as ``epoch ms`` or ``%m/%d/%Y %H:%M in America/New_York``."""
+    identity: FileIdentity | None = None
+    """The file before it was opened; None for a stream."""
+
+    def check_unchanged(self) -> None:
+        """Raises `InputError` when the file was replaced or written since it was opened."""
+        if self.path is not None and identity_of(self.path) != self.identity:
+            raise InputError(
+                "changed while it was read", "Wait until it is written, then start again", source=self.name
+            )
 
 
 def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
@@ -125,7 +135,7 @@ class BarSource:
         self._options = options
         self._layouts = [find_layout(source, options) for source in inputs]
         self._check_agreement()
-        self.files = [SourceFile(source.name, source.path) for source in inputs]
+        self.files = [SourceFile(source.name, source.path, identity=source.identity) for source in inputs]
         self.symbols: list[str] = []
         self.contracts: list[str] = []
         self.keep = list(options.keep)

@@ -14,7 +14,7 @@ import numpy as np
 
 from moola import _core
 from moola.bars.options import ReadOptions
-from moola.bars.source import open_bars
+from moola.bars.source import SourceFile, open_bars
 from moola.files.cores import usable_cores
 from moola.files.json import write_json
 from moola.files.publishing import publishing
@@ -167,15 +167,7 @@ def build_features(
             window_length=window_length,
         )
         splits_bytes = write_json(folder / SPLITS, splits.record)
-        sources = [
-            {
-                "name": file.name,
-                "rows": file.rows,
-                "blake3": None if file.path is None else _core.hash_file(file.path),
-                "timestamp": file.timestamp,
-            }
-            for file in source.files
-        ]
+        sources = [_source_record(file) for file in source.files]
         timed("check", clock)
         metadata = {
             "format_version": FORMAT_VERSION,
@@ -206,6 +198,19 @@ def build_features(
     store = FeatureStore.open(output)
     store.notices = _notices(stamp, splits.warnings, quality, len(segments), window_length)
     return store
+
+
+def _source_record(file: SourceFile) -> dict[str, Any]:
+    """What the metadata say about a file that was read.
+
+    The file is hashed after it was read. Its identity from before both shows that the hash is that of the bars read.
+    """
+    hashed = None
+    if file.path is not None:
+        file.check_unchanged()
+        hashed = _core.hash_file(file.path)
+        file.check_unchanged()
+    return {"name": file.name, "rows": file.rows, "blake3": hashed, "timestamp": file.timestamp}
 
 
 def _notices(

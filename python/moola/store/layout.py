@@ -15,6 +15,8 @@ from moola.store.segments import Segment
 
 __all__ = [
     "CHECKSUMS",
+    "DROPPINGS",
+    "DROPPING_PREFIXES",
     "FORMAT_VERSION",
     "METADATA",
     "SPLITS",
@@ -24,6 +26,7 @@ __all__ = [
     "describe",
     "dump_checksums",
     "features_file",
+    "is_dropping",
     "parse_checksums",
     "write_checksums",
 ]
@@ -34,8 +37,19 @@ METADATA = "metadata.json"
 SPLITS = "splits.json"
 CHECKSUMS = "checksums.b3"
 
+DROPPINGS = (".DS_Store", ".directory", "Thumbs.db", "desktop.ini")
+"""Files that desktops leave in every directory they show. A store may hold them; nothing reads them."""
+
+DROPPING_PREFIXES = ("._", ".nfs")
+"""The same for macOS on foreign disks (`._NAME`), and for NFS, which keeps a file that is removed while it is open."""
+
 _HEADER = 128
 _LARGEST = (1 << 63) - 1
+
+
+def is_dropping(name: str) -> bool:
+    """Whether an operating system left this file in the store, so that it says nothing about the store."""
+    return name in DROPPINGS or name.startswith(DROPPING_PREFIXES)
 
 
 # Checksums, as `b3sum` prints and checks them.

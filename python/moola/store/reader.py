@@ -27,6 +27,7 @@ from moola.store.layout import (
     NewerFormatError,
     describe,
     features_file,
+    is_dropping,
     parse_checksums,
 )
 from moola.store.segments import Bounds, Segment, segment_bounds
@@ -59,7 +60,7 @@ class FeatureStore:
         self.notices: list[str] = []
         """What its builder wants a person to read; empty for a store that was opened, not built."""
 
-        names = set(os.listdir(directory))
+        names = {name for name in os.listdir(directory) if not is_dropping(name)}
         if METADATA not in names:
             if CHECKSUMS in names:
                 self._damaged(METADATA, "is missing")

@@ -12,8 +12,9 @@ from typing import Any
 
 from moola.bars.formats.inputs import Input, brief
 from moola.errors import InputDeniedError, InputError, InputMissingError, MoolaError
+from moola.files.identity import identity_of
 
-__all__ = ["FileInput", "denied_file", "missing_file"]
+__all__ = ["FileInput", "denied_file", "missing_file", "partitions_of"]
 
 
 class FileInput(Input):
@@ -24,6 +25,8 @@ class FileInput(Input):
     def __init__(self, path: Path, contents: str = "bars") -> None:
         super().__init__(str(path), contents)
         self.path = path
+        # Before anything is read: a file that changes later has another identity.
+        self.identity = identity_of(path)
         self.partitions = partitions_of(path)
         with self.errors():
             self.prepare()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moola.errors import InputError
+from moola.files.identity import FileIdentity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +36,8 @@ class Input:
     """One file or stream: its columns, and record batches of some of them."""
 
     path: Path | None = None
+    identity: FileIdentity | None = None
+    """The file before it was opened; None for a stream."""
     batch_rows = BATCH_ROWS
     """About how many rows a batch holds, where that can be chosen."""
     rereadable = True
