@@ -6,8 +6,6 @@ import gc
 import json
 import math
 import pickle
-import subprocess
-import sys
 import threading
 from itertools import islice
 from pathlib import Path
@@ -429,23 +427,3 @@ def test_symbols_of_a_panel_are_weighed(tmp_path):
         wanted = expected_mask(arrays.valid[rows], time=int(arrays.times[rows][-1]), **options)
         assert np.array_equal(batch[1][i].astype(bool), wanted)
         assert np.array_equal(batch[0][i], arrays.features[rows])
-
-
-# The command
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "moola.data.fast_windowed_loader", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_the_command_says_what_is_served_and_how_fast(stores, tmp_path):
-    result = run("--feature-dir", stores["bars"], "--batch-size", 16, "--stride", 3, "--seconds", 0.1)
-    assert result.returncode == 0, result.stderr
-    assert "windows of 10 bars, 3 features: f0, f1, f2" in result.stdout
-    windows = len(FastWindowedDataset(stores["bars"], stride=3))
-    assert f"train: {windows:>13,} windows, {windows // 16:>11,} batches of 16" in result.stdout
-    assert "windows/s" in result.stdout
-    result = run("--feature-dir", tmp_path / "none")
-    assert result.returncode == 1
-    assert result.stderr.startswith(f"error: {tmp_path / 'none'}: there is no feature store")

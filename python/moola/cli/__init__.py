@@ -8,6 +8,7 @@ from moola.cli import gates as gates
 from moola.cli import inspection as inspection
 from moola.cli import labels as labels
 from moola.cli import models as models
+from moola.cli import serving as serving
 from moola.cli import sweep as sweep
 from moola.cli import validation as validation
 from moola.cli.app import app, run

@@ -1,17 +1,15 @@
 """Loaders over a feature store, for training scripts: train, val and test in one call.
 
-`python -m moola.data.fast_windowed_loader --feature-dir DIR --batch-size 256` prints what they serve, and how fast.
+`python -m moola.data.fast_windowed_loader` is another name of `moola serve-windows`, which measures their speed.
 """
 
 from __future__ import annotations
 
-import argparse
+import runpy
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
-from time import perf_counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
-
-from moola.errors import MoolaError
 
 if TYPE_CHECKING:
     import torch
@@ -131,72 +129,26 @@ def create_strided_dataloaders(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints what the loaders of a store serve, and how fast."""
-    parser = argparse.ArgumentParser(
-        prog="python -m moola.data.fast_windowed_loader",
-        description="Serve the windows of a feature store, and say how fast.",
-    )
-    parser.add_argument(
-        "--feature-dir", required=True, nargs="+", metavar="DIR", help="a feature store, or several"
-    )
-    parser.add_argument("--batch-size", type=int, default=256, help="windows in a batch (default: 256)")
-    parser.add_argument("--stride", type=int, default=1, help="bars from one window to the next (default: 1)")
-    parser.add_argument("--window-length", type=int, help="bars in a window (default: the store's)")
-    parser.add_argument("--mask-ratio", type=float, default=0.15, help="share of bars masked (default: 0.15)")
-    parser.add_argument("--seed", type=int, default=0, help="of masks and shuffling (default: 0)")
-    parser.add_argument("--device", default="cpu", help="where batches are to be (default: cpu)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long to serve train for (default: 2)")
-    options = parser.parse_args(arguments)
-    import torch
+    """Runs `moola serve-windows`, which measures how fast the loaders of a store serve. It ends the process.
 
-    try:
-        # Not counting the import of torch.
-        started = perf_counter()
-        loaders = create_fast_dataloaders(
-            options.feature_dir,
-            options.batch_size,
-            options.mask_ratio,
-            seed=options.seed,
-            window_length=options.window_length,
-            stride=options.stride,
-            device=options.device,
-        )
-        first = next(iter(loaders.train), None)
-        took = perf_counter() - started
-    except (MoolaError, OSError) as error:
-        parser.exit(1, f"error: {error}\n")
+    The command line stands above this package, so it is run as a program and not imported.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.argv = ["moola", "serve-windows", *_one_store_an_option(given)]
+    runpy.run_module("moola", run_name="__main__", alter_sys=True)
 
-    def synchronize() -> None:
-        if loaders.train.device.type == "cuda":
-            torch.cuda.synchronize()
 
-    dataset = loaders.train.dataset
-    print(f"windows of {dataset.window_length} bars, {len(dataset.feature_names)} features: ", end="")
-    print(", ".join(dataset.feature_names))
-    for name, loader in loaders._asdict().items():
-        print(
-            f"{name:>5}: {len(loader.dataset):>13,} windows, {len(loader):>11,} batches of {loader.batch_size}"
-        )
-    if first is None:
-        print("train has no full batch: nothing to serve")
-        return
-    print(f"opened, and the first batch served, in {1000 * took:.1f} ms")
-    batches = masked = valid = 0
-    started = perf_counter()
-    while perf_counter() - started < options.seconds:
-        for _, mask, valid_mask in loaders.train:
-            batches += 1
-            if batches % 16 == 1:
-                masked, valid = masked + int(mask.sum()), valid + int(valid_mask.sum())
-            if perf_counter() - started >= options.seconds:
-                break
-    synchronize()
-    took = perf_counter() - started
-    size = sum(tensor.nbytes for tensor in first)
-    print(
-        f"served {batches:,} shuffled batches with {100 * masked / valid:.1f} % of bars masked in {took:.2f} s: "
-        f"{batches * loaders.train.batch_size / took:,.0f} windows/s, {batches * size / took / 1e9:.2f} GB/s"
-    )
+def _one_store_an_option(arguments: Sequence[str]) -> list[str]:
+    """Repeats `--feature-dir` before each of the several directories that may follow it here."""
+    words: list[str] = []
+    in_list = False
+    for word in arguments:
+        if in_list and not word.startswith("-") and words[-1] != "--feature-dir":
+            words.append("--feature-dir")
+        elif word.startswith("-"):
+            in_list = word == "--feature-dir"
+        words.append(word)
+    return words
 
 
 if __name__ == "__main__":
