@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import resource
@@ -28,7 +27,7 @@ from moola.errors import (
     StoreMissingError,
     StoreWriteError,
 )
-from moola.files.publishing import publishing, replacing_file, write_file
+from moola.files.publishing import publishing
 from moola.store import FeatureStore
 
 HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -553,35 +552,3 @@ def test_no_descriptor_is_left_open(tmp_path):
         with pytest.raises(StoreExistsError):
             publishing(tmp_path / "store")
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_files_of_several_writers_are_each_whole(tmp_path):
-    path = tmp_path / "file"
-    with replacing_file(path) as one:
-        one.write_bytes(b"one")
-        with replacing_file(path) as other:
-            assert other != one
-            other.write_bytes(b"other")
-        assert path.read_bytes() == b"other"
-    assert path.read_bytes() == b"one"
-    assert os.listdir(tmp_path) == ["file"]
-
-
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
-    left, foreign = tmp_path / ".file.0123abcd.moola-tmp", tmp_path / ".file2.0123abcd.moola-tmp"
-    for path in (left, foreign):
-        path.touch()
-    with left.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        write_file(tmp_path / "file", b"x")
-        assert left.exists(), "somebody is at work on it"
-    write_file(tmp_path / "file", b"y")
-    assert sorted(os.listdir(tmp_path)) == [foreign.name, "file"]
-
-
-def test_a_file_that_another_process_removed_is_an_error(tmp_path):
-    (tmp_path / "file").write_bytes(b"before")
-    with pytest.raises(StoreWriteError, match="cannot be written: No such file"):  # noqa: SIM117
-        with replacing_file(tmp_path / "file") as beside:
-            beside.unlink()
-    assert (tmp_path / "file").read_bytes() == b"before"

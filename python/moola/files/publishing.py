@@ -54,32 +54,37 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new file beside `path`, to be written by the block: at its end it is fsynced and takes that name.
 
     A reader sees a whole file, or what stood there before. When the block ends in an exception the new file is
-    removed. Of several writers of a name each has a file of its own, and the last to end is read. The file is locked
-    meanwhile, and a lock ends with its process: one that can be locked was left by a killed process, and is removed.
+    removed. Several writers of one name each have a file of their own; readers see that of the last to end. A writer
+    locks its file, and a lock ends with its process: a file that can be locked was left by a killed process, and the
+    next writer removes it.
 
     Raises `StoreWriteError` when the system refuses, for instance because the disk is full.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    beside = path
     try:
         _clear_left(path)
-        with beside.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield beside
-            if not os.path.samestat(os.fstat(file.fileno()), beside.stat()):
-                # Another process took it for left in the moment before it was locked.
-                raise FileNotFoundError(errno.ENOENT, "Another process removed it; try again", str(beside))
-            os.fsync(file.fileno())
-            beside.replace(path)
+        while True:
+            beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+            with beside.open("xb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not beside.exists():
+                    # Another writer took it for left, and removed it, in the moment before it was locked.
+                    continue
+                yield beside
+                os.fsync(file.fileno())
+                beside.replace(path)
+            break
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
     except BaseException as error:
-        beside.unlink(missing_ok=True)
+        if beside != path:
+            beside.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, MoolaError):
-            # Its passing name tells nobody anything.
+            # The name of the temporary file would mean nothing to the user.
             raise _explained(error, path, str(path) if error.filename == str(beside) else None) from error
         raise
 
