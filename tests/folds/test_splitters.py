@@ -807,7 +807,7 @@ TIMES = START + np.arange(20, dtype=np.int64) * MINUTE
         ({"times": [0.5] * 20}, r"times: is of type float64; give UTC nanoseconds such as store\.timestamps"),
         (
             {"times": np.array(["NaT"] * 20, "datetime64[ns]")},
-            r"times: has missing times; give each bar's time",
+            r"times: has a missing time at 0; give every time",
         ),
         (
             {"times": TIMES[::-1]},

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.builds import SMALL, table
-from tests.labelled import make_windows
+from builds import SMALL, table
+from labelled import make_windows
 
 from moola.bars import make_bars
 from moola.data import FastWindowedDataset

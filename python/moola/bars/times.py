@@ -191,6 +191,8 @@ def whole_numbers(column: Any) -> NDArray[np.int64]:
     values, null = values_of(column), nulls_of(column)
     if is_type("integer", column.type):
         whole = values.astype(np.int64, copy=False)
+        if values.dtype == np.uint64 and (beyond := values > np.iinfo(np.int64).max).any():
+            whole = np.where(beyond, _core.TIME_UNREADABLE, whole)
     else:
         floats = values.astype(np.float64, copy=False)
         fits = (np.floor(floats) == floats) & (np.abs(floats) < 2.0**63)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError
+from moola.settings.times import nanoseconds_of_all
 
 __all__ = [
     "AFTER_ALL",
@@ -92,9 +93,7 @@ def _forward(name: str, first: Numbers, last: Numbers) -> None:
 def times_of(times: ArrayLike, windows: WindowBars) -> Numbers:
     array = np.asarray(times)
     if array.dtype.kind == "M":
-        if np.isnat(array).any():
-            raise ConfigError("times", "has missing times; give each bar's time")
-        array = array.astype("datetime64[ns]")
+        array = nanoseconds_of_all("times", array)
     elif array.dtype.kind not in "iu":
         raise ConfigError(
             "times",

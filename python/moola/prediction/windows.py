@@ -7,9 +7,8 @@ import moola.models  # noqa: F401
 
 # isort: split
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +20,13 @@ from moola.errors import ConfigError
 from moola.errors.base import format_time
 from moola.prediction.models import FinetunedModels, RunPath, paths_of
 from moola.prediction.rows import TIME, TableWindows, WindowTable, times, write_parquet
+from moola.settings.times import Time, nanoseconds_of
 from moola.settings.whole_numbers import whole_number
 from moola.store.cache import cached_store
 from moola.store.inspect.durations import format_duration
 from moola.store.reader import FeatureStore
 
 __all__ = ["predict"]
-
-
-Time: TypeAlias = str | date | datetime | np.datetime64
 
 
 @overload
@@ -127,7 +124,8 @@ def predict(
     """
     if split is not None and (from_ is not None or to is not None):
         raise ConfigError("split", "goes with neither --from nor --to; give one or the other")
-    begin, end = _nanoseconds("from", from_), _nanoseconds("to", to)
+    begin = None if from_ is None else nanoseconds_of("from", from_)
+    end = None if to is None else nanoseconds_of("to", to)
     if begin is not None and end is not None and begin >= end:
         raise ConfigError("to", f"{to} is not after {from_}; windows end from --from on, and before --to")
     batch_size = whole_number("batch_size", batch_size, 1)
@@ -312,31 +310,6 @@ def _parted_anew(dataset: FastWindowedDataset, split: str) -> str:
         "bars that the run was trained on may be parted otherwise. Go by the column seen, or give --from and --to "
         "(from_=, to=)"
     )
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _nanoseconds(name: str, given: Time | None) -> int | None:
-    """UTC nanoseconds. Raises `ConfigError` for what is no time, or one of an unknown zone."""
-    if given is None:
-        return None
-    problem = f"{given!r} is no time; write 2020-06-10, or 2020-06-10T14:30:00Z"
-    if isinstance(given, np.datetime64):
-        if np.isnat(given):
-            raise ConfigError(name, problem)
-        return int(given.astype("datetime64[ns]").astype(np.int64))
-    try:
-        time = datetime.fromisoformat(given) if isinstance(given, str) else given
-    except ValueError:
-        raise ConfigError(name, problem) from None
-    if not isinstance(time, date):
-        raise ConfigError(name, problem)
-    if not isinstance(time, datetime) or (isinstance(given, str) and len(given) == 10):
-        time = datetime(time.year, time.month, time.day, tzinfo=UTC)
-    if time.tzinfo is None:
-        raise ConfigError(name, f"{given!r} has no offset; write Z after it for UTC, or +02:00")
-    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def _rows_of(store: FeatureStore, begin: int | None, end: int | None, length: int) -> NDArray[np.int64]:
