@@ -147,6 +147,22 @@ def test_symbols_without_weight_are_named(panel):
         create_fast_dataloaders(panel.path, weights={"SIM1": 1, "SIM2": 1})
 
 
+@pytest.mark.parametrize("scale", [1e308, 5e-324])
+def test_only_the_ratio_of_weights_matters(panel, scale):
+    def served(weights):
+        loader = create_fast_dataloaders(panel.path, 64, seed=3, weights=weights).train
+        return loader._order.numbers(0, 0, 0, 4)
+
+    plain = served({"SIM1": 1, "SIM2": 1, "SIM3": 1})
+    assert served({"SIM1": scale, "SIM2": scale, "SIM3": scale}).tolist() == plain.tolist()
+
+
+@pytest.mark.parametrize("weight", [10**400, "2", None, float("inf"), float("nan"), -1])
+def test_weights_that_are_no_numbers_are_refused(panel, weight):
+    with pytest.raises(ConfigError, match=r"weights: 'SIM2' has .*; give finite numbers from 0 on"):
+        create_fast_dataloaders(panel.path, weights={"SIM1": 1, "SIM2": weight, "SIM3": 1})
+
+
 def test_a_panel_and_a_store_a_symbol_serve_the_same(table, panel, tmp_path):
     """A mask belongs to symbol and time, whatever store the window comes from."""
     whole = FastWindowedDataset(panel.path, mask_ratio=0.3, seed=8)

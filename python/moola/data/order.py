@@ -46,7 +46,7 @@ class Shares:
             if name not in weights:
                 raise ConfigError("weights", f"symbol {name!r} has none; give 0 to leave its windows out")
             weight = weights[name]
-            if not (math.isfinite(weight) and weight >= 0):
+            if not _is_weight(weight):
                 raise ConfigError("weights", f"{name!r} has {weight!r}; give finite numbers from 0 on")
             if name not in there:
                 raise ConfigError(
@@ -57,6 +57,9 @@ class Shares:
             raise ConfigError("weights", "are all 0; give at least one symbol a share")
         # Whole windows, by largest remainders, the earlier name on ties.
         exact = np.array([weights[name] for name in names], np.float64)
+        if not 1e-250 < exact.max() < 1e250:
+            # Neither their sum nor what they are multiplied by would be a float64.
+            exact /= exact.max()
         exact *= total / exact.sum()
         quota = np.floor(exact).astype(np.int64)
         most = np.argsort(-(exact - quota), kind="stable")[: total - int(quota.sum())]
@@ -97,6 +100,13 @@ class Shares:
         into = before + within - np.where(piece > 0, self.piece_ends[piece - 1], 0)
         numbers: Numbers = self.piece_first[piece] + into
         return numbers
+
+
+def _is_weight(given: float) -> bool:
+    try:
+        return math.isfinite(given) and given >= 0
+    except (TypeError, OverflowError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)
