@@ -448,6 +448,21 @@ def test_headerless_dumps(tmp_path: Path) -> None:
     assert result.close.tolist() == [2, 3, 2, 3]
 
 
+@pytest.mark.parametrize("name", ["nan", "NaN", "inf", "Infinity"])
+def test_columns_may_be_called_as_what_is_no_number(tmp_path: Path, name: str) -> None:
+    content = csv_bars("2024-05-06T13:30:00Z", header=f"timestamp,open,high,low,close,{name}").replace(
+        "2\n", "2,7\n"
+    )
+    result = read(text(tmp_path / "a.csv", content), keep=(name,))
+    assert result.extra[0].tolist() == [7]
+
+
+def test_a_headerless_dump_may_begin_with_a_missing_price(tmp_path: Path) -> None:
+    path = text(tmp_path / "a.csv", "2024-05-06T13:30:00Z,nan,3,1,2\n2024-05-06T13:31:00Z,1,3,1,2\n")
+    columns = {str(i): role for i, role in enumerate(("timestamp", "open", "high", "low", "close"))}
+    assert np.isnan(read(path, columns=columns).open).tolist() == [True, False]
+
+
 def test_headerless_dumps_say_what_to_do(tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", HEADERLESS)
     refused(
@@ -1087,6 +1102,41 @@ def test_damaged_content(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(write(table(50_000), tmp_path / "a.csv").read_bytes()))
     packed[len(packed) // 2] ^= 0xFF
     refused(text(tmp_path / "b.csv.gz", bytes(packed)), "b.csv.gz")
+
+
+def _with_open_quote(path: Path, rows: int, row: int, column: int) -> Path:
+    """Minute bars with volumes; a quote opens a value of a row (from 1), and nothing closes it."""
+    lines = [f"2024-05-06T{i // 60 % 24:02}:{i % 60:02}:00Z,100.25,101,99,100.5,{i}" for i in range(rows)]
+    cells = lines[row - 1].split(",")
+    cells[column] = f'"{cells[column]}'
+    lines[row - 1] = ",".join(cells)
+    header = "timestamp,open,high,low,close,volume"
+    return text(path, "\n".join([header, *lines]) + "\n")
+
+
+@pytest.mark.parametrize("column", [0, 2, 5])
+@pytest.mark.parametrize(
+    ("rows", "row"), [(300, 5), (300, 300), (6_000, 1), (6_000, 5), (60_000, 5), (60_000, 59_000)]
+)
+def test_quotes_that_are_not_closed(tmp_path: Path, rows: int, row: int, column: int) -> None:
+    """The rest of a large file in one value is more than Python's csv takes, and Arrow loses it without a word."""
+    path = _with_open_quote(tmp_path / "a.csv", rows, row, column)
+    refused(path, "a.csv: ", f"line {row + 1:,}", "quote", "download")
+
+
+def test_quotes_that_are_not_closed_in_a_header(tmp_path: Path) -> None:
+    header = 'timestamp,open,high,low,close,"volume\n'
+    path = text(tmp_path / "a.csv", header + "2024-05-06T13:30:00Z,1,3,1,2,5\n" * 9_000)
+    refused(path, "a.csv: line 1 opens a quote that is not closed", "Close the quote")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+def test_a_quote_within_an_unquoted_value_is_none(tmp_path: Path, suffix: str) -> None:
+    content = csv_bars("2024-05-06T13:30:00Z", "2024-05-06T13:31:00Z").replace("2\n", '2,5" pipe\n', 1)
+    content = content.replace("close\n", "close,note\n").replace("3\n", "3,\n")
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(gzip.compress(content.encode()) if suffix == "csv.gz" else content.encode())
+    assert len(read(path).close) == 2
 
 
 def test_rows_with_too_few_or_many_fields(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,12 +54,15 @@ class CsvInput(FileInput):
         if not text.strip():
             raise self.refusal("is empty", "Leave it out, or check how it was made")
         first = next(line for line in text.splitlines() if line.strip())
-        self.delimiter = _delimiter(first)
-        self.first_line = first if len(first) <= 80 else f"{first[:80]}…"
         lines = _Lines(io.StringIO(text, newline=""))
-        rows = csv.reader(lines, delimiter=self.delimiter)
-        cells = next(row for row in rows if row)
-        self.headerless = any(_is_number(cell.replace(",", ".")) for cell in cells)
+        try:
+            self.delimiter = _delimiter(first)
+            rows = csv.reader(lines, delimiter=self.delimiter)
+            cells = next(row for row in rows if row)
+        except csv.Error as error:
+            raise self._open_quote(1) from error
+        self.first_line = first if len(first) <= 80 else f"{first[:80]}…"
+        self.headerless = any(_is_number(cell.replace(",", ".")) for cell in cells if _has_digit(cell))
         if self.headerless:
             self.names = [str(i) for i in range(len(cells))]
             self.header_bytes = 3 if sample.startswith(b"\xef\xbb\xbf") else 0
@@ -69,8 +71,15 @@ class CsvInput(FileInput):
             self.header_bytes = _bytes_of_lines(sample, lines.taken)
         self.header_lines = 0 if self.headerless else lines.taken
         first_rows = [cells] if self.headerless else []
-        with suppress(csv.Error):
-            first_rows += islice(rows, 1000)
+        begins = lines.taken + 1
+        try:
+            for row in islice(rows, 1000):
+                first_rows.append(row)
+                begins = lines.taken + 1
+        except csv.Error as error:
+            # After some good rows reading finds the fault again, and can say more.
+            if not any(first_rows):
+                raise self._open_quote(begins) from error
         if not any(first_rows):
             raise self.refusal(
                 f"holds no {self.contents}, only a header", "Leave it out, or check how it was made"
@@ -92,13 +101,14 @@ class CsvInput(FileInput):
 
         stream = self.open()
         stream.read(self.header_bytes)
+        counted = _CountedQuotes(stream)
         # Every column is known by its number: names may be absent, or occur twice.
         wanted = [str(column) for column in columns]
         types = dict.fromkeys(wanted, pa.binary())
         types |= {str(column): pa.float64() for column in numbers}
         types |= {str(column): pa.dictionary(pa.int32(), pa.binary()) for column in names}
         yield from arrow_csv.open_csv(
-            stream,
+            pa.PythonFile(counted, mode="r"),
             read_options=arrow_csv.ReadOptions(
                 column_names=[str(i) for i in range(len(self.names))], block_size=_CSV_BLOCK
             ),
@@ -106,6 +116,31 @@ class CsvInput(FileInput):
             convert_options=arrow_csv.ConvertOptions(
                 column_types=types, include_columns=wanted, decimal_point="," if self._decimal_comma else "."
             ),
+        )
+        if counted.quotes % 2:
+            self._refuse_open_quote()
+
+    def _refuse_open_quote(self) -> None:
+        """Refuses a quote that is not closed: Arrow takes all that follows it for one value, which may be unread.
+
+        A single quote within an unquoted value is none.
+        """
+        with self.open() as stream:
+            lines = self._lines_of(stream)
+            rows = csv.reader(lines, delimiter=self.delimiter, strict=True)
+            begins = self.header_lines + 1
+            try:
+                for _ in rows:
+                    if self.stopped():
+                        return
+                    begins = lines.taken + 1
+            except csv.Error as error:
+                raise self._open_quote(begins) from error
+
+    def _open_quote(self, line: int) -> InputError:
+        return self.refusal(
+            f"line {line:,} opens a quote that is not closed where its field ends",
+            "Close the quote or remove it; or fetch the file again, if the download was cut short",
         )
 
     def batches(
@@ -148,17 +183,26 @@ class CsvInput(FileInput):
     def rows_with_lines(self) -> Iterator[tuple[list[str], int]]:
         """Every row, the header excepted, with the line on which it starts, counted from 1."""
         with self.open() as stream:
-            lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline=""))
-            for _ in range(self.header_lines):
-                next(lines)
+            lines = self._lines_of(stream)
             rows = csv.reader(lines, delimiter=self.delimiter)
             while True:
                 before = lines.taken
-                row = next(rows, None)
+                try:
+                    row = next(rows, None)
+                except csv.Error as error:
+                    # A field of more than 131,072 characters.
+                    raise self._open_quote(before + 1) from error
                 if row is None:
                     return
                 if row:
                     yield row, before + 1
+
+    def _lines_of(self, stream: Any) -> _Lines:
+        """The lines of a stream after its header."""
+        lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline=""))
+        for _ in range(self.header_lines):
+            next(lines)
+        return lines
 
     def damage(self, error: Exception) -> InputError:
         if "CSV parse error" in str(error) or "straddling" in str(error):
@@ -201,6 +245,11 @@ def _is_number(text: str) -> bool:
     return "_" not in text
 
 
+def _has_digit(text: str) -> bool:
+    """Whether a number may be written there; `nan` and `inf` are names of columns too."""
+    return any(sign.isdecimal() for sign in text)
+
+
 def _delimiter(line: str) -> str:
     """Tab or semicolon where they make enough columns for a bar (the comma may then be a decimal one)."""
     counts = {delimiter: len(next(csv.reader([line], delimiter=delimiter))) for delimiter in "\t;,"}
@@ -208,6 +257,26 @@ def _delimiter(line: str) -> str:
         if count >= _MIN_COLUMNS:
             return delimiter
     return max(counts, key=counts.__getitem__)
+
+
+class _CountedQuotes:
+    """A stream of bytes that counts the quotes in what it gives."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.quotes = 0
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._stream.closed)
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._stream.read(size)
+        self.quotes += data.count(b'"')
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class _Lines:
