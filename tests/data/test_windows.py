@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -274,3 +275,39 @@ def test_threads_fill_side_by_side():
         list(executor.map(lambda batch: windows.fill(numbers, [batch], 0, 0, 0.15, 0), batches))
     for batch in batches:
         assert all(np.array_equal(one, other) for one, other in zip(batch, wanted, strict=True))
+
+
+def test_a_frozen_array_that_python_thaws_changes_no_window():
+    arrays, length = Arrays(), 30
+    windows = arrays.windows(length)
+    numbers = np.arange(len(windows))
+    before = [part.copy() for part in windows.batches(numbers, len(numbers), 1, 0, 0.15, 0)[0]]
+    times = windows.locate(numbers)[3]
+    for array in (arrays.features, arrays.valid.base, arrays.valid, arrays.times, arrays.extra):
+        # NumPy allows it: the array owns its memory.
+        array.flags.writeable = True
+        array[:] = 0
+    after = windows.batches(numbers, len(numbers), 1, 0, 0.15, 0)[0]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert np.array_equal(windows.locate(numbers)[3], times)
+
+
+def test_mapped_and_immutable_memory_is_read_in_place(tmp_path):
+    arrays, length = Arrays(), 30
+    names = ("features", "valid", "times", "extra")
+    for name in names:
+        array = getattr(arrays, name)
+        array.tofile(tmp_path / name)
+        setattr(arrays, name, np.memmap(tmp_path / name, array.dtype, "r", shape=array.shape))
+    before = [sys.getrefcount(getattr(arrays, name)) for name in names]
+    mapped = arrays.windows(length)
+    assert [sys.getrefcount(getattr(arrays, name)) for name in names] == [n + 1 for n in before], "not copied"
+    numbers = np.arange(len(mapped))
+    expected = mapped.batches(numbers, len(numbers), 1, 0, 0.15, 0)[0]
+    for name in names:
+        array = getattr(arrays, name)
+        setattr(arrays, name, np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape))
+    found = arrays.windows(length).batches(numbers, len(numbers), 1, 0, 0.15, 0)[0]
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+        arrays.times.flags.writeable = True

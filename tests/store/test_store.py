@@ -489,6 +489,20 @@ def test_headers_are_numpys(tmp_path):
     for descr, shape in [("<f4", (1, 2, 3, 4)), ("object", (1,))]:
         with pytest.raises(ValueError, match="plain numbers and at most three dimensions"):
             moola._core.npy_header(descr, shape)
+    with pytest.raises(moola.errors.ConfigError, match="larger than any file"):
+        moola._core.npy_header("<f4", ((1 << 64) - 1,) * 3)
+
+
+def test_rows_that_a_file_does_not_have_are_an_error(tmp_path):
+    (tmp_path / "bars.npy").write_bytes(moola._core.npy_header("<f8", (10, 4)) + bytes(320))
+    for segments in ([(5, 10)], [(0, 5), (6, 5)], [(0, 5), (4, 5)], [(0, 1), (1, (1 << 64) - 1)]):
+        with pytest.raises(ValueError, match="segments must follow one another from row 0 on"):
+            moola._core.verify_features(tmp_path, segments, "ohlc4", None, 1)
+    (tmp_path / "timestamps.npy").write_bytes(moola._core.npy_header("<i8", (10,)) + bytes(80))
+    assert moola._core.count_steps(tmp_path / "timestamps.npy", 10, [0, 5]) == [(0, 0, 0, 0)] * 2
+    for firsts in ([5, 0], [0, 11]):
+        with pytest.raises(ValueError, match="firsts must ascend"):
+            moola._core.count_steps(tmp_path / "timestamps.npy", 10, firsts)
 
 
 def test_hash_file_takes_paths_and_handles(tmp_path):

@@ -54,19 +54,21 @@ const _: () = assert!(cfg!(target_endian = "little"), "stores are little-endian"
 
 /// The header that `np.save` writes for a C-ordered array (format 1.0), to the byte: a store accepts no other.
 ///
-/// # Panics
-/// When `shape` has more digits than fit; no array of three dimensions that a file can hold does.
-pub fn header(descr: &str, shape: &[u64]) -> [u8; HEADER] {
+/// # Errors
+/// [`Error::Config`] when `shape` has more digits than fit. Every array of three dimensions that a file can hold fits.
+pub fn header(descr: &str, shape: &[u64]) -> Result<[u8; HEADER], Error> {
     let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
     let tuple = if let [one] = &sizes[..] { format!("({one},)") } else { format!("({})", sizes.join(", ")) };
     let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {tuple}, }}");
     let mut bytes = [b' '; HEADER];
     bytes[..8].copy_from_slice(b"\x93NUMPY\x01\x00");
     bytes[8..10].copy_from_slice(&(HEADER as u16 - 10).to_le_bytes());
-    assert!(text.len() < HEADER - 10, "no room for {text}");
+    if text.len() >= HEADER - 10 {
+        return Err(Error::Config { name: "shape", problem: format!("{shape:?} is larger than any file") });
+    }
     bytes[10..10 + text.len()].copy_from_slice(text.as_bytes());
     bytes[HEADER - 1] = b'\n';
-    bytes
+    Ok(bytes)
 }
 
 /// Writes an array whose length is known only at the end.
@@ -120,12 +122,17 @@ impl<T: Element> NpyWriter<T> {
 
     /// Writes the header for `shape` and returns the file's size. The data is not yet on disk: publishing sees to it.
     ///
-    /// # Panics
-    /// When `shape` does not have as many values as were appended.
+    /// # Errors
+    /// [`Error::Damaged`] when `shape` does not have as many values as were appended; [`Error::Io`].
     pub fn finish(mut self, shape: &[u64]) -> Result<u64, Error> {
-        assert_eq!(shape.iter().product::<u64>(), self.len(), "{}: shape {shape:?}", self.path.display());
+        let wanted = shape.iter().try_fold(1_u64, |product, &n| product.checked_mul(n));
+        if wanted != Some(self.len()) {
+            let problem =
+                format!("{} values were written, which are no array of shape {shape:?}", self.len());
+            return Err(Error::Damaged { path: self.path, problem });
+        }
         self.flush()?;
-        self.file.write_all_at(&header(T::DESCR, shape), 0).map_err(Error::io(&self.path))?;
+        self.file.write_all_at(&header(T::DESCR, shape)?, 0).map_err(Error::io(&self.path))?;
         Ok(self.written)
     }
 
@@ -165,7 +172,7 @@ impl<T: Element> NpyPlaces<T> {
     pub fn create(path: impl Into<PathBuf>, shape: &[u64]) -> Result<Self, Error> {
         let path = path.into();
         let file = File::create_new(&path).map_err(Error::io(&path))?;
-        file.write_all_at(&header(T::DESCR, shape), 0).map_err(Error::io(&path))?;
+        file.write_all_at(&header(T::DESCR, shape)?, 0).map_err(Error::io(&path))?;
         Ok(NpyPlaces { path, file, element: PhantomData })
     }
 
@@ -217,7 +224,7 @@ impl<T: Element> NpyReader<T> {
         let reader = NpyReader { path, file, len, element: PhantomData };
         let mut found = [0; HEADER];
         reader.read_bytes(&mut found, 0)?;
-        if found != header(T::DESCR, shape) {
+        if found != header(T::DESCR, shape)? {
             return Err(
                 reader.damaged(format!("its header is not that of a {} array of shape {shape:?}", T::DESCR))
             );
@@ -227,11 +234,13 @@ impl<T: Element> NpyReader<T> {
 
     /// Fills `out` with the values from number `first` on.
     ///
-    /// # Panics
-    /// When the array has no such values.
+    /// # Errors
+    /// [`Error::Damaged`] when the array has no such values, or they are not of its type; [`Error::Io`].
     pub fn read(&self, first: u64, out: &mut [T]) -> Result<(), Error> {
-        let end = first.checked_add(out.len() as u64);
-        assert!(end.is_some_and(|end| end <= self.len), "{first} + {} of {} values", out.len(), self.len);
+        if first.checked_add(out.len() as u64).is_none_or(|end| end > self.len) {
+            let (n, all) = (out.len(), self.len);
+            return Err(self.damaged(format!("has {all} values; {n} from number {first} on were asked for")));
+        }
         self.read_bytes(bytemuck::cast_slice_mut(out), HEADER as u64 + first * size_of::<T>() as u64)?;
         match T::unsound(out) {
             None => Ok(()),
@@ -282,13 +291,14 @@ mod tests {
         // What numpy 2.4 saves.
         let saved: &[u8] =
             b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 10), }";
-        let header = super::header("<f4", &[3, 10]);
+        let header = super::header("<f4", &[3, 10]).unwrap();
         assert_eq!(&header[..saved.len()], saved);
         assert!(header[saved.len()..HEADER - 1].iter().all(|&b| b == b' '));
         assert_eq!(header[HEADER - 1], b'\n');
-        assert!(super::header("|b1", &[7]).windows(6).any(|w| w == b"(7,), "));
-        assert!(super::header("<i8", &[]).windows(4).any(|w| w == b"(), "));
-        super::header("<f4", &[u64::MAX, 99_999, 9_999]);
+        assert!(super::header("|b1", &[7]).unwrap().windows(6).any(|w| w == b"(7,), "));
+        assert!(super::header("<i8", &[]).unwrap().windows(4).any(|w| w == b"(), "));
+        super::header("<f4", &[u64::MAX, 99_999, 9_999]).unwrap();
+        assert!(matches!(super::header("<f4", &[u64::MAX; 3]), Err(Error::Config { .. })));
     }
 
     #[test]
@@ -328,6 +338,27 @@ mod tests {
                 reader.read(total as u64 - 2, &mut two).unwrap();
                 assert_eq!(two, values[total - 2..]);
             }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_and_no_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
+        let mut writer = NpyWriter::<f32>::create(&path).unwrap();
+        writer.append(&[1.0, 2.0]).unwrap();
+        assert!(damage(writer.finish(&[3])).contains("2 values were written"));
+        std::fs::remove_file(&path).unwrap();
+        let mut writer = NpyWriter::<f32>::create(&path).unwrap();
+        writer.append(&[1.0, 2.0]).unwrap();
+        assert!(damage(writer.finish(&[u64::MAX, 2, 2])).contains("2 values were written"));
+        std::fs::remove_file(&path).unwrap();
+        let mut writer = NpyWriter::<f32>::create(&path).unwrap();
+        writer.append(&[1.0, 2.0]).unwrap();
+        writer.finish(&[2]).unwrap();
+        let reader = NpyReader::<f32>::open(&path, &[2]).unwrap();
+        for first in [1, 2, u64::MAX] {
+            assert!(damage(reader.read(first, &mut [0.0; 2])).contains("has 2 values; 2 from"));
         }
     }
 

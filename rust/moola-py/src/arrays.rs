@@ -1,4 +1,6 @@
 //! NumPy's own functions, which rust-numpy asks for when an array is first seen.
+//!
+//! Without a GIL: an atomic flag says that they are there. Two threads that both find it unset do the same work twice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

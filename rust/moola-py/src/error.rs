@@ -1,4 +1,6 @@
 //! The one place where the engine's errors become Python's: the classes of `moola.errors`.
+//!
+//! Without a GIL: there is no state.
 
 use moola_core::error::Refusal;
 use moola_core::refusals::{Refusals, Sample};

@@ -1,4 +1,6 @@
 //! Hashes and headers of a store's files.
+//!
+//! Without a GIL: there is no state.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -35,5 +37,6 @@ pub fn npy_header<'py>(py: Python<'py>, descr: &str, shape: Vec<u64>) -> PyResul
             "stores have arrays of plain numbers and at most three dimensions",
         ));
     }
-    Ok(PyBytes::new(py, &npy::header(descr, &shape)))
+    let header = npy::header(descr, &shape).map_err(|e| to_py(py, e))?;
+    Ok(PyBytes::new(py, &header))
 }

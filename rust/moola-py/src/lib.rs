@@ -1,10 +1,14 @@
-//! `moola._core`: the engine as Python sees it. Thin by intent: convert, release the GIL, map errors.
+//! `moola._core`: the engine as Python sees it. It is thin: it converts, releases the GIL and maps errors.
+//!
+//! No module here relies on the GIL for its own state, and each says why. What callers must see to is the same with and
+//! without it: while the engine reads or fills an array that they have passed, no other thread may write to it. The wheel
+//! is built for the stable ABI of Python 3.11, which free-threaded Python does not load; there it must be built from source.
 
 mod arrays;
+mod batch_memory;
 mod error;
 mod features;
 mod files;
-mod lease;
 mod permutation;
 mod publish;
 mod store;
@@ -15,7 +19,7 @@ mod worker;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+#[pymodule(gil_used = false)]
 mod _core {
     use super::*;
 

@@ -1,4 +1,6 @@
 //! Shuffling without a list.
+//!
+//! Without a GIL: there is no state.
 
 use moola_core::permutation;
 use numpy::{PyArray1, PyReadonlyArray1};

@@ -1,4 +1,6 @@
 //! The context manager under which a store is built.
+//!
+//! Without a GIL: a call while another thread is in the object is refused with a `RuntimeError`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,6 @@
 //! From batches of bars to the files of a store, and back: what `moola.build` and `moola.verify` are made of.
+//!
+//! Without a GIL: a call while another thread is in an `Ingest` is refused with a `RuntimeError`. There is no other state.
 
 use std::path::PathBuf;
 
@@ -153,7 +155,11 @@ fn plan(
     threads: usize,
 ) -> PyResult<Plan> {
     let set = self::feature_set(py, feature_set)?;
-    let rows = segments.iter().map(|&(_, rows)| rows).sum();
+    let mut rows = 0_u64;
+    for &(first, n) in &segments {
+        let end = rows.checked_add(n).filter(|_| first == rows);
+        rows = end.ok_or_else(|| PyValueError::new_err("segments must follow one another from row 0 on"))?;
+    }
     Ok(Plan { folder, rows, segments, set, parameters: self::parameters(parameters), threads })
 }
 

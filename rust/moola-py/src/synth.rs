@@ -1,4 +1,6 @@
 //! The sample market, handed over as columns.
+//!
+//! Without a GIL: a call while another thread is in the object is refused with a `RuntimeError`.
 
 use moola_core::synth::{MAX_BARS, SampleMarket};
 use numpy::{IntoPyArray, PyArray1};

@@ -1,4 +1,6 @@
 //! Reading columns of times. Texts come in Arrow's layout, without a copy.
+//!
+//! Without a GIL: there is no state.
 
 use moola_core::Error;
 use moola_core::time::{self, Notation, Order, Pattern, Texts, Tz};

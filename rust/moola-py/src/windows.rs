@@ -1,4 +1,8 @@
 //! Windows of one or more stores: batches into arrays that the caller made, or into memory that is used again.
+//!
+//! Nothing here relies on the GIL: windows are frozen, and read only memory that nobody can write.
+
+use std::any::Any;
 
 use moola_core::keys;
 use moola_core::windows::{self, Batch, Masking, Piece, Shape, Store, Strategy};
@@ -8,9 +12,10 @@ use numpy::{
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView};
 
+use crate::batch_memory::{BatchArrays, BatchPool};
 use crate::error::to_py;
-use crate::lease::{BatchArrays, Leases};
 
 /// The hash of a symbol's name that goes into the keys of its masks.
 #[pyfunction]
@@ -47,34 +52,71 @@ type PlaceArrays<'py> = (
     Bound<'py, PyArray1<i64>>,
 );
 
-/// All windows of a split. Keeps the arrays it is made from alive.
+/// All windows of a split. It keeps the memory that it reads alive.
 #[pyclass(frozen, module = "moola._core")]
 pub struct Windows {
     // Borrows from `owners`, and so is dropped first.
     inner: windows::Windows<'static>,
     #[expect(dead_code, reason = "keeps the memory that `inner` reads")]
-    owners: Vec<Py<PyAny>>,
-    leases: Leases,
+    owners: Owners,
+    pool: BatchPool,
 }
 
-/// The values of an array, for as long as its owner lives.
-///
-/// # Safety
-///
-/// The caller keeps the array alive for as long as the slice is in use.
-unsafe fn values<T: numpy::Element, D: numpy::ndarray::Dimension>(
-    array: &PyReadonlyArray<'_, T, D>,
-    owners: &mut Vec<Py<PyAny>>,
-) -> PyResult<&'static [T]> {
-    // Nobody may write where other threads read without the GIL.
-    let writeable: bool = array.getattr("flags")?.getattr("writeable")?.extract()?;
-    if writeable {
-        return Err(PyValueError::new_err("arrays of windows must be read-only"));
+/// What keeps slices of arrays valid: the arrays that nobody can write to, and copies of the others.
+#[derive(Default)]
+struct Owners {
+    arrays: Vec<Py<PyAny>>,
+    copies: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl Owners {
+    /// The values of an array, which other threads will read without the GIL. So nobody may ever write to them. The
+    /// array's flag says that it is read-only now, but Python can switch the flag back on where the array, or one that it
+    /// is a view of, owns its memory. Only memory that Python itself cannot write is read in place; what is in
+    /// other memory is copied.
+    ///
+    /// # Safety
+    ///
+    /// The caller keeps these owners alive for as long as the slice is in use.
+    unsafe fn values<T: numpy::Element + Copy + Sync, D: numpy::ndarray::Dimension>(
+        &mut self,
+        array: &PyReadonlyArray<'_, T, D>,
+    ) -> PyResult<&'static [T]> {
+        let writeable: bool = array.getattr("flags")?.getattr("writeable")?.extract()?;
+        if writeable {
+            return Err(PyValueError::new_err("arrays of windows must be read-only"));
+        }
+        let slice = array.as_slice()?;
+        if is_never_written(array.as_any())? {
+            self.arrays.push(array.as_any().clone().unbind());
+            // SAFETY: a contiguous array's memory does not move while the array lives, which the caller sees to.
+            return Ok(unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) });
+        }
+        let copy: Box<[T]> = slice.into();
+        // SAFETY: a box's memory does not move when the box does, and lives as long as the owners.
+        let values = unsafe { std::slice::from_raw_parts(copy.as_ptr(), copy.len()) };
+        self.copies.push(Box::new(copy));
+        Ok(values)
     }
-    let slice = array.as_slice()?;
-    owners.push(array.as_any().clone().unbind());
-    // SAFETY: a contiguous array's memory does not move while the array lives, which the caller sees to.
-    Ok(unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) })
+}
+
+/// Whether an array shows memory that Python can never write: that of a `bytes`, or of a file mapped for reading. Another
+/// program can still write to the file; that no program does is a rule for stores.
+fn is_never_written(array: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = array.py();
+    let (ndarray, map) = (py.import("numpy")?.getattr("ndarray")?, py.import("mmap")?.getattr("mmap")?);
+    let mut object = array.clone();
+    loop {
+        object = if object.is_instance(&ndarray)? {
+            object.getattr("base")?
+        } else if object.is_exact_instance_of::<PyMemoryView>() {
+            object.getattr("obj")?
+        } else if object.is_exact_instance(&map) {
+            return PyMemoryView::from(&object)?.getattr("readonly")?.extract();
+        } else {
+            return Ok(object.is_exact_instance_of::<PyBytes>());
+        }
+    }
 }
 
 #[pymethods]
@@ -88,19 +130,14 @@ impl Windows {
         stride: u64,
         width: usize,
     ) -> PyResult<Self> {
-        let (mut owners, mut slices, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut owners, mut slices, mut columns) = (Owners::default(), Vec::new(), Vec::new());
         for (features, valid, timestamps, extra, served, dense) in &stores {
             // SAFETY: the owners live as long as the windows made of these slices, which nobody else gets to see.
-            let (features, valid, timestamps) = unsafe {
-                (
-                    values(features, &mut owners)?,
-                    values(valid, &mut owners)?,
-                    values(timestamps, &mut owners)?,
-                )
-            };
+            let (features, valid, timestamps) =
+                unsafe { (owners.values(features)?, owners.values(valid)?, owners.values(timestamps)?) };
             let (extra, extra_width) = match extra {
                 // SAFETY: as above.
-                Some(extra) => (unsafe { values(extra, &mut owners)? }, extra.shape()[1]),
+                Some(extra) => (unsafe { owners.values(extra)? }, extra.shape()[1]),
                 None => (&[][..], 0),
             };
             slices.push(Store { features, valid, timestamps, extra, extra_width, dense: *dense });
@@ -123,7 +160,7 @@ impl Windows {
             .collect();
         let shape = Shape { length, stride, width, extra: &columns };
         let inner = windows::Windows::new(slices, pieces, shape).map_err(|e| to_py(py, e))?;
-        Ok(Windows { inner, owners, leases: Leases::default() })
+        Ok(Windows { inner, owners, pool: BatchPool::default() })
     }
 
     fn __len__(&self) -> usize {
@@ -210,11 +247,11 @@ impl Windows {
         let numbers = self.numbers(py, &windows)?;
         let shape = |size| [size, self.inner.length(), self.inner.row_width()];
         let sizes = numbers.chunks(batch_size.max(1)).map(<[u64]>::len);
-        let mut leases = sizes.map(|size| self.leases.lend(shape(size))).collect::<PyResult<Vec<_>>>()?;
-        let batches = leases.iter_mut().map(|lease| lease.as_batch()).collect();
+        let mut memories = sizes.map(|size| self.pool.lend(shape(size))).collect::<PyResult<Vec<_>>>()?;
+        let batches = memories.iter_mut().map(|memory| memory.as_batch()).collect();
         let masking = masking(seed, epoch, ratio, patch);
         py.detach(|| self.inner.fill(&numbers, batches, &masking)).map_err(|e| to_py(py, e))?;
-        leases.into_iter().map(|lease| lease.into_arrays(py)).collect()
+        memories.into_iter().map(|memory| memory.into_arrays(py)).collect()
     }
 }
 

@@ -1,4 +1,6 @@
-//! Long work runs on a thread of its own while the calling one, GIL released, watches for Ctrl-C.
+//! Long work runs on a thread of its own, while the calling thread releases the GIL and watches for Ctrl-C.
+//!
+//! Without a GIL: there is no state beyond the call.
 
 use std::sync::mpsc;
 use std::time::Duration;

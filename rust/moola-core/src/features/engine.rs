@@ -1,5 +1,7 @@
 //! One segment's features from its first bar on: the state of a set, and which bars are valid.
 
+use std::mem::MaybeUninit;
+
 use super::block::BLOCK;
 use super::definition::Features;
 use super::parameters::Parameters;
@@ -13,7 +15,7 @@ use crate::simd::Level;
 
 /// Bars between two looks at the cancel flag, and between two checks of the input: the columns of so many bars fit
 /// into the second-level cache, so that checking them and then computing on them reads memory once.
-const STEP: usize = 4 * 1024;
+pub(super) const STEP: usize = 4 * 1024;
 
 /// The features of a growing segment.
 pub struct Engine {
@@ -135,12 +137,41 @@ impl Engine {
     }
 }
 
-/// Checks the bars of one segment and writes their rows. On an error the content of `out` means nothing.
+/// Checks the bars of one segment and writes their rows. After an error the content of `out` means nothing.
 pub fn compute(engine: &mut Engine, bars: Bars<'_>, out: &mut [f32], cancel: &Cancel) -> Result<(), Error> {
     let width = engine.width();
     assert_eq!(out.len(), bars.len() * width, "a row for every bar");
+    compute_pieces(engine, bars, out.chunks_mut(STEP * width), cancel)
+}
+
+/// As [`compute`], into memory that nobody has written yet.
+pub fn compute_new(
+    engine: &mut Engine,
+    bars: Bars<'_>,
+    out: &mut [MaybeUninit<f32>],
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let width = engine.width();
+    assert_eq!(out.len(), bars.len() * width, "a row for every bar");
+    compute_pieces(engine, bars, out.chunks_mut(STEP * width).map(zeroed), cancel)
+}
+
+/// Writes zeros. A piece of rows is zeroed just before its rows are computed, so that it is still in the cache.
+pub(super) fn zeroed(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    out.fill(MaybeUninit::new(0.0));
+    // SAFETY: every value has just been written, and both types have the same layout.
+    unsafe { &mut *(std::ptr::from_mut(out) as *mut [f32]) }
+}
+
+fn compute_pieces<'a>(
+    engine: &mut Engine,
+    bars: Bars<'_>,
+    out: impl Iterator<Item = &'a mut [f32]>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let width = engine.width();
     let mut start = 0;
-    for out in out.chunks_mut(STEP * width) {
+    for out in out {
         cancel.check()?;
         let step = bars.slice(start..start + out.len() / width);
         if step.check().is_err() {

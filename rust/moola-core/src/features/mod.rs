@@ -23,7 +23,7 @@ pub mod zigzag;
 
 pub use crate::simd::Level;
 pub use definition::Feature;
-pub use engine::{Engine, compute};
+pub use engine::{Engine, compute, compute_new};
 pub use parameters::{MAX_PERIOD, Parameters};
 pub use set::FeatureSet;
 pub use stream::Stream;

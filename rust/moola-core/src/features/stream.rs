@@ -3,6 +3,9 @@
 use super::engine::Engine;
 use super::parameters::Parameters;
 use super::set::FeatureSet;
+use std::mem::MaybeUninit;
+
+use super::engine::{STEP, zeroed};
 use super::state::{Reader, Writer};
 use crate::bar::{Bar, Fault};
 use crate::bars::Bars;
@@ -92,10 +95,41 @@ impl Stream {
         timestamps: Option<&[i64]>,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let refusals = self.refusals(bars, timestamps.unwrap_or_default());
-        if !refusals.is_empty() {
-            return Err(Error::Bars(refusals));
+        self.check(bars, timestamps)?;
+        self.take_many(bars, timestamps, out)
+    }
+
+    /// As [`Stream::push_many`], into memory that nobody has written yet.
+    pub fn push_many_new(
+        &mut self,
+        bars: Bars<'_>,
+        timestamps: Option<&[i64]>,
+        out: &mut [MaybeUninit<f32>],
+    ) -> Result<(), Error> {
+        let width = self.engine.width();
+        assert_eq!(out.len(), bars.len() * width, "a row for every bar");
+        self.check(bars, timestamps)?;
+        for (i, out) in out.chunks_mut(STEP * width).enumerate() {
+            let rows = i * STEP..i * STEP + out.len() / width;
+            let timestamps = timestamps.map(|timestamps| &timestamps[rows.clone()]);
+            self.take_many(bars.slice(rows), timestamps, zeroed(out))?;
         }
+        Ok(())
+    }
+
+    /// Refuses bars before any of them is taken.
+    fn check(&self, bars: Bars<'_>, timestamps: Option<&[i64]>) -> Result<(), Error> {
+        let refusals = self.refusals(bars, timestamps.unwrap_or_default());
+        if refusals.is_empty() { Ok(()) } else { Err(Error::Bars(refusals)) }
+    }
+
+    /// Takes bars that have been checked.
+    fn take_many(
+        &mut self,
+        bars: Bars<'_>,
+        timestamps: Option<&[i64]>,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
         let width = self.engine.width();
         let Some(timestamps) = timestamps.filter(|t| !t.is_empty()) else {
             if !bars.is_empty() {

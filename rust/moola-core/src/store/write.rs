@@ -39,7 +39,7 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
         let (name, shape) = (name.to_owned(), shape.to_vec());
         let writer = scope.spawn(move || {
             let mut hasher = blake3::Hasher::new();
-            hasher.update(&header(T::DESCR, &shape));
+            hasher.update(&header(T::DESCR, &shape)?);
             let (mut written, mut in_order) = (0, true);
             for (first, values) in filled {
                 file.write(first, &values)?;
@@ -108,10 +108,10 @@ fn bars_written(plan: &Plan, hasher: Option<blake3::Hasher>, cancel: &Cancel) ->
     Ok(Written::array::<f64>("bars.npy", &[plan.rows, 4], hash))
 }
 
-fn bars_hasher(rows: u64) -> blake3::Hasher {
+fn bars_hasher(rows: u64) -> Result<blake3::Hasher, Error> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&header(f64::DESCR, &[rows, 4]));
-    hasher
+    hasher.update(&header(f64::DESCR, &[rows, 4])?);
+    Ok(hasher)
 }
 
 /// Writes `features.npy` and `valid.npy`. Returns the first valid row of every segment, and the records of the files
@@ -122,7 +122,7 @@ pub fn write_rows(plan: &Plan, cancel: &Cancel) -> Result<(Vec<Option<u64>>, Vec
     std::thread::scope(|scope| {
         let features = Sink::<f32>::start(scope, &plan.folder, "features.npy", &[plan.rows, width], cancel)?;
         let valid = Sink::<u8>::start(scope, &plan.folder, "valid.npy", &[plan.rows], cancel)?;
-        let mut hasher = (lanes == 1).then(|| bars_hasher(plan.rows));
+        let mut hasher = (lanes == 1).then(|| bars_hasher(plan.rows)).transpose()?;
         let outcome = each_piece(plan, lanes, cancel, |piece| {
             if let Some(hasher) = &mut hasher {
                 hasher.update(bytemuck::cast_slice(piece.bars));
@@ -155,7 +155,7 @@ impl<'scope, T: Element> Appender<'scope, T> {
         cancel: &'scope Cancel,
     ) -> Result<Self, Error> {
         let mut writer = DirectWriter::create(scope, &folder.join(name), cancel)?;
-        writer.append(&header(T::DESCR, shape))?;
+        writer.append(&header(T::DESCR, shape)?)?;
         Ok(Appender { writer, name: name.to_owned(), shape: shape.to_vec(), element: PhantomData })
     }
 
@@ -190,7 +190,7 @@ pub fn write_windows(
         let mut features = Appender::<f32>::start(scope, &plan.folder, &features_name, &shape, cancel)?;
         let mut masks = Appender::<u8>::start(scope, &plan.folder, &mask_name, &shape[..2], cancel)?;
         let mut starts = Appender::<i64>::start(scope, &plan.folder, &starts_name, &shape[..1], cancel)?;
-        let mut hasher = bars_hasher(plan.rows);
+        let mut hasher = bars_hasher(plan.rows)?;
         let (mut rows, mut valid) = (Recent::new(width, length, 0), Recent::new(1, length, 0));
         // One lane: writing takes longer than computing, and values that come in order are hashed on the way.
         let outcome = each_piece(plan, 1, cancel, |piece| {

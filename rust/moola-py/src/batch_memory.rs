@@ -1,4 +1,8 @@
-//! Memory for batches, used again once nobody has the batch any more.
+//! Memory for batches, which is used again once no array shows any part of it.
+//!
+//! Nothing here relies on the GIL. The list of free memory is behind a mutex that is only tried, never waited for: where
+//! another thread has it, or had it when this process was forked, new memory is made, or memory is given back to the
+//! system.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,18 +19,18 @@ pub type BatchArrays<'py> =
 /// How many batches' memory is kept.
 const KEPT: usize = 64;
 
-/// Memory that is free. Locked by those alone who hold the GIL, so that no fork finds it locked.
+/// Memory that is free.
 #[derive(Clone, Default)]
-pub struct Leases(Arc<Mutex<Vec<Vec<f32>>>>);
+pub struct BatchPool(Arc<Mutex<Vec<Vec<f32>>>>);
 
-impl Leases {
+impl BatchPool {
     /// Memory for a batch of this shape, `[B, K, D]`.
-    pub fn lend(&self, shape: [usize; 3]) -> PyResult<Lease> {
+    pub fn lend(&self, shape: [usize; 3]) -> PyResult<BatchMemory> {
         let [size, length, width] = shape;
         let positions = size * length;
         // The values, then a byte each for mask and valid.
         let values = positions.saturating_mul(width).saturating_add(positions.div_ceil(2));
-        let free = self.0.lock().ok().and_then(|mut free| free.pop());
+        let free = self.0.try_lock().ok().and_then(|mut free| free.pop());
         let memory = match free.filter(|memory| memory.len() == values) {
             Some(memory) => memory,
             None => {
@@ -38,19 +42,19 @@ impl Leases {
                 memory
             }
         };
-        Ok(Lease { memory, shape, leases: self.clone() })
+        Ok(BatchMemory { memory, shape, pool: self.clone() })
     }
 }
 
-/// The memory of one batch, which goes back when the last array that shows any of it is gone.
+/// The memory of one batch. It returns to the pool when the last array that shows any of it is gone.
 #[pyclass(frozen)]
-pub struct Lease {
+pub struct BatchMemory {
     memory: Vec<f32>,
     shape: [usize; 3],
-    leases: Leases,
+    pool: BatchPool,
 }
 
-impl Lease {
+impl BatchMemory {
     /// For the engine to fill.
     pub fn as_batch(&mut self) -> Batch<'_> {
         let [size, length, width] = self.shape;
@@ -66,24 +70,24 @@ impl Lease {
         let [size, length, width] = self.shape;
         let Batch { x, mask, valid } = self.as_batch();
         let (x, mask, valid) = (x.as_mut_ptr(), mask.as_mut_ptr().cast(), valid.as_mut_ptr().cast());
-        let lease = Bound::new(py, self)?.into_any();
-        // SAFETY: the memory does not move while the lease lives, which each array holds on to and nobody else looks
-        // into; the engine writes 0 and 1 for bool.
+        let owner = Bound::new(py, self)?.into_any();
+        // SAFETY: the memory does not move while its owner lives. Each array holds on to the owner, and nobody else reads
+        // or writes the memory. The engine writes 0 and 1 for bool.
         unsafe {
             let flags = |values| ArrayView2::from_shape_ptr((size, length), values);
             let x = ArrayView3::from_shape_ptr((size, length, width), x);
             Ok((
-                PyArray3::borrow_from_array(&x, lease.clone()),
-                PyArray2::borrow_from_array(&flags(mask), lease.clone()),
-                PyArray2::borrow_from_array(&flags(valid), lease),
+                PyArray3::borrow_from_array(&x, owner.clone()),
+                PyArray2::borrow_from_array(&flags(mask), owner.clone()),
+                PyArray2::borrow_from_array(&flags(valid), owner),
             ))
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for BatchMemory {
     fn drop(&mut self) {
-        if let Ok(mut free) = self.leases.0.lock()
+        if let Ok(mut free) = self.pool.0.try_lock()
             && free.len() < KEPT
         {
             free.push(std::mem::take(&mut self.memory));
