@@ -133,8 +133,8 @@ pub fn compute_swings<'py>(
     ))
 }
 
-/// A new array, and its memory, which is not initialised: zeroing it here, before the rows are computed, costs up to a
-/// sixth of the whole. The engine zeroes it piece by piece. After an error the array must be dropped.
+/// A new array, and its memory, which is not initialised: zeroing it before the rows are computed would cost up to a sixth
+/// of the whole. After an error the array must be dropped.
 fn new_rows<'py>(
     py: Python<'py>,
     rows: usize,

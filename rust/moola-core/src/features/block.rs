@@ -1,11 +1,16 @@
 //! The block path's unit of work: so many bars, as arrays whose length the compiler knows.
 
+use std::mem::MaybeUninit;
+
 use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::simd::{Level, Purpose, prefetch};
 
 /// Bars a block: few enough that all its columns stay in the first-level cache.
 pub const BLOCK: usize = 256;
+
+/// A place for a value of a row, which nobody need have written before.
+pub type Slot = MaybeUninit<f32>;
 
 /// One value a bar of the block.
 pub type Column<T = f64> = [T; BLOCK];
@@ -30,8 +35,8 @@ impl Block<'_> {
 /// Cuts bars, a whole number of blocks, into blocks, each with the rows of width `D` that it is to fill.
 pub fn blocks<'a, const D: usize>(
     bars: Bars<'a>,
-    out: &'a mut [f32],
-) -> impl Iterator<Item = (Block<'a>, &'a mut [[f32; D]; BLOCK])> {
+    out: &'a mut [Slot],
+) -> impl Iterator<Item = (Block<'a>, &'a mut [[Slot; D]; BLOCK])> {
     let column = |x: &'a [f64]| x.as_chunks::<BLOCK>().0.iter();
     let rows = out.as_chunks_mut::<D>().0.as_chunks_mut::<BLOCK>().0;
     column(bars.open)
@@ -47,8 +52,8 @@ pub const GROUP: usize = 8;
 /// Cuts the rows of a block into groups, each with the number of its first bar.
 #[inline(always)]
 pub fn groups<const D: usize>(
-    rows: &mut [[f32; D]; BLOCK],
-) -> impl Iterator<Item = (usize, &mut [[f32; D]; GROUP])> {
+    rows: &mut [[Slot; D]; BLOCK],
+) -> impl Iterator<Item = (usize, &mut [[Slot; D]; GROUP])> {
     rows.as_chunks_mut::<GROUP>().0.iter_mut().enumerate().map(|(g, rows)| (g * GROUP, rows))
 }
 
@@ -57,7 +62,7 @@ pub fn groups<const D: usize>(
 pub fn transpose<const D: usize, const N: usize>(
     level: Level,
     columns: &[[f32; N]; D],
-    rows: &mut [[f32; D]; N],
+    rows: &mut [[Slot; D]; N],
 ) {
     #[cfg(target_arch = "x86_64")]
     let done = if level >= Level::Avx2 {
@@ -71,7 +76,7 @@ pub fn transpose<const D: usize, const N: usize>(
     let done = transpose_tiles(columns, rows, done, turned_4);
     for (i, row) in rows.iter_mut().enumerate() {
         for (value, column) in row[done..].iter_mut().zip(&columns[done..]) {
-            *value = column[i];
+            value.write(column[i]);
         }
     }
 }
@@ -80,7 +85,7 @@ pub fn transpose<const D: usize, const N: usize>(
 #[inline(always)]
 fn transpose_tiles<const D: usize, const N: usize, const T: usize>(
     columns: &[[f32; N]; D],
-    rows: &mut [[f32; D]; N],
+    rows: &mut [[Slot; D]; N],
     first: usize,
     turned: impl Fn(&[[f32; T]; T]) -> [[f32; T]; T],
 ) -> usize {
@@ -89,7 +94,7 @@ fn transpose_tiles<const D: usize, const N: usize, const T: usize>(
         for (k, columns) in tiles.iter().enumerate() {
             let tile = turned(&columns.each_ref().map(|column| column.as_chunks::<T>().0[i]));
             for (row, values) in rows.iter_mut().zip(tile) {
-                row[first + k * T..][..T].copy_from_slice(&values);
+                row[first + k * T..][..T].copy_from_slice(&values.map(Slot::new));
             }
         }
     }
@@ -171,7 +176,7 @@ const BARS_IN_LINE: usize = 64 / size_of::<f64>();
 /// line of the rows, which are shorter than a line. Rows are not wanted in the first-level cache: there they would take
 /// the place of what the block is computed from.
 #[inline(always)]
-pub fn prefetch_ahead<const D: usize>(block: &Block<'_>, rows: &[[f32; D]; BLOCK], i: usize) {
+pub fn prefetch_ahead<const D: usize>(block: &Block<'_>, rows: &[[Slot; D]; BLOCK], i: usize) {
     prefetch(rows.as_ptr().wrapping_add(i + ROWS_AHEAD), Purpose::Later);
     if i.is_multiple_of(BARS_IN_LINE) {
         for column in [block.open, block.high, block.low, block.close] {

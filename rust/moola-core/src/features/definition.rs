@@ -1,5 +1,6 @@
 //! What every feature set has: its features, its definition, and what it does with bars.
 
+use super::block::Slot;
 use super::parameters::Parameters;
 use super::state::{Reader, Writer};
 use crate::bar::Bar;
@@ -49,7 +50,7 @@ pub(super) trait Features: Send + Sync {
     fn has_block_path(&self) -> bool;
 
     /// The same as pushing the bars, a whole number of blocks, one by one.
-    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]);
+    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [Slot]);
 
     /// Whether everything that the rows refer to exists by now.
     fn is_known(&self) -> bool;

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::block::BLOCK;
+use super::block::{BLOCK, Slot};
 use super::definition::Features;
 use super::parameters::Parameters;
 use super::set::FeatureSet;
@@ -15,7 +15,7 @@ use crate::simd::Level;
 
 /// Bars between two looks at the cancel flag, and between two checks of the input: the columns of so many bars fit
 /// into the second-level cache, so that checking them and then computing on them reads memory once.
-pub(super) const STEP: usize = 4 * 1024;
+const STEP: usize = 4 * 1024;
 
 /// The features of a growing segment.
 pub struct Engine {
@@ -79,6 +79,11 @@ impl Engine {
 
     /// Takes bars that [`Bars::check`] has passed; `out` gets as many rows.
     pub fn push_many(&mut self, bars: Bars<'_>, out: &mut [f32]) {
+        self.push_many_new(bars, slots(out));
+    }
+
+    /// As [`Engine::push_many`], into memory that nobody need have written before.
+    pub fn push_many_new(&mut self, bars: Bars<'_>, out: &mut [MaybeUninit<f32>]) {
         let (n, width) = (bars.len(), self.width());
         assert_eq!(out.len(), n * width, "a row for every bar");
         let mut done = 0;
@@ -90,7 +95,7 @@ impl Engine {
                 self.bars += whole as u64;
                 whole
             } else {
-                self.push(&bars.bar(done), &mut out[done * width..(done + 1) * width]);
+                self.push(&bars.bar(done), zeroed(&mut out[done * width..(done + 1) * width]));
                 1
             };
             done += step;
@@ -137,14 +142,25 @@ impl Engine {
     }
 }
 
-/// Checks the bars of one segment and writes their rows. After an error the content of `out` means nothing.
-pub fn compute(engine: &mut Engine, bars: Bars<'_>, out: &mut [f32], cancel: &Cancel) -> Result<(), Error> {
-    let width = engine.width();
-    assert_eq!(out.len(), bars.len() * width, "a row for every bar");
-    compute_pieces(engine, bars, out.chunks_mut(STEP * width), cancel)
+/// Numbers as places to write numbers to.
+pub(super) fn slots(out: &mut [f32]) -> &mut [Slot] {
+    // SAFETY: both types have the same layout, and the engine writes nothing but numbers to slots.
+    unsafe { &mut *(std::ptr::from_mut(out) as *mut [Slot]) }
 }
 
-/// As [`compute`], into memory that nobody has written yet.
+/// Writes zeros.
+fn zeroed(out: &mut [Slot]) -> &mut [f32] {
+    out.fill(Slot::new(0.0));
+    // SAFETY: every value has just been written, and both types have the same layout.
+    unsafe { &mut *(std::ptr::from_mut(out) as *mut [f32]) }
+}
+
+/// Checks the bars of one segment and writes their rows. After an error the content of `out` means nothing.
+pub fn compute(engine: &mut Engine, bars: Bars<'_>, out: &mut [f32], cancel: &Cancel) -> Result<(), Error> {
+    compute_new(engine, bars, slots(out), cancel)
+}
+
+/// As [`compute`], into memory that nobody need have written before. After success every value is written.
 pub fn compute_new(
     engine: &mut Engine,
     bars: Bars<'_>,
@@ -153,32 +169,15 @@ pub fn compute_new(
 ) -> Result<(), Error> {
     let width = engine.width();
     assert_eq!(out.len(), bars.len() * width, "a row for every bar");
-    compute_pieces(engine, bars, out.chunks_mut(STEP * width).map(zeroed), cancel)
-}
-
-/// Writes zeros. A piece of rows is zeroed just before its rows are computed, so that it is still in the cache.
-pub(super) fn zeroed(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
-    out.fill(MaybeUninit::new(0.0));
-    // SAFETY: every value has just been written, and both types have the same layout.
-    unsafe { &mut *(std::ptr::from_mut(out) as *mut [f32]) }
-}
-
-fn compute_pieces<'a>(
-    engine: &mut Engine,
-    bars: Bars<'_>,
-    out: impl Iterator<Item = &'a mut [f32]>,
-    cancel: &Cancel,
-) -> Result<(), Error> {
-    let width = engine.width();
     let mut start = 0;
-    for out in out {
+    for out in out.chunks_mut(STEP * width) {
         cancel.check()?;
         let step = bars.slice(start..start + out.len() / width);
         if step.check().is_err() {
             // Once more over everything, so that every refusal is counted.
             return bars.check();
         }
-        engine.push_many(step, out);
+        engine.push_many_new(step, out);
         start += step.len();
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::arithmetic::{clip, ratio};
 use super::atr::Atr;
-use super::block::{BLOCK, blocks, transpose};
+use super::block::{BLOCK, Slot, blocks, transpose};
 use super::definition::{Definition, Feature, Features};
 use super::parameters::Parameters;
 use super::state::{Reader, Writer};
@@ -61,7 +61,7 @@ impl Features for Ohlc4 {
         self.atr.is_full()
     }
 
-    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]) {
+    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [Slot]) {
         push_blocks(level, self, level, bars, out);
     }
 
@@ -79,11 +79,11 @@ impl Features for Ohlc4 {
 }
 
 at_level! {
-    fn push_blocks(set: &mut Ohlc4, tiles: Level, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
+    fn push_blocks(set: &mut Ohlc4, tiles: Level, bars: Bars<'_>, out: &mut [Slot]) = all_blocks;
 }
 
 #[inline(always)]
-fn all_blocks(set: &mut Ohlc4, tiles: Level, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks(set: &mut Ohlc4, tiles: Level, bars: Bars<'_>, out: &mut [Slot]) {
     let mut true_ranges = Vec::new();
     let (mut atr, mut previous) = ([0.0; BLOCK], [0.0; BLOCK]);
     let mut columns = [[0.0; BLOCK]; D];

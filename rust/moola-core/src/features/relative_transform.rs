@@ -1,7 +1,7 @@
 //! `relative_transform11`: log returns, the candle's shape, and z-scores over a short window.
 
 use super::arithmetic::{clip, ratio};
-use super::block::{BLOCK, Column, blocks, transpose};
+use super::block::{BLOCK, Column, Slot, blocks, transpose};
 use super::definition::{Definition, Feature, Features};
 use super::parameters::Parameters;
 use super::state::{Reader, Writer};
@@ -115,7 +115,7 @@ impl Features for RelativeTransform {
         self.prices[0].is_full()
     }
 
-    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]) {
+    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [Slot]) {
         push_blocks(level, self, level, bars, out);
     }
 
@@ -146,11 +146,11 @@ struct Scratch {
 }
 
 at_level! {
-    fn push_blocks(set: &mut RelativeTransform, tiles: Level, bars: Bars<'_>, out: &mut [f32]) = all_blocks;
+    fn push_blocks(set: &mut RelativeTransform, tiles: Level, bars: Bars<'_>, out: &mut [Slot]) = all_blocks;
 }
 
 #[inline(always)]
-fn all_blocks(set: &mut RelativeTransform, tiles: Level, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks(set: &mut RelativeTransform, tiles: Level, bars: Bars<'_>, out: &mut [Slot]) {
     let mut scratch = Scratch {
         prices: Vec::new(),
         mean: [0.0; BLOCK],

@@ -3,7 +3,7 @@
 
 use super::arithmetic::{clip, product, ratio, reciprocal};
 use super::atr::Atr;
-use super::block::{BLOCK, Block, Column, GROUP, blocks, groups, prefetch_ahead, transpose};
+use super::block::{BLOCK, Block, Column, GROUP, Slot, blocks, groups, prefetch_ahead, transpose};
 use super::definition::{Definition, Feature, Features};
 use super::ema::Ema;
 use super::parameters::Parameters;
@@ -148,7 +148,7 @@ impl<const D: usize> Features for Relativity<D> {
         self.atr.is_full() && self.zigzag.swing_high.is_some() && self.zigzag.swing_low.is_some()
     }
 
-    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [f32]) {
+    fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [Slot]) {
         push_blocks(level, self, level, bars, out);
     }
 
@@ -182,12 +182,12 @@ struct Scratch {
 
 at_level! {
     fn push_blocks<const D: usize>(
-        set: &mut Relativity<D>, tiles: Level, bars: Bars<'_>, out: &mut [f32],
+        set: &mut Relativity<D>, tiles: Level, bars: Bars<'_>, out: &mut [Slot],
     ) = all_blocks;
 }
 
 #[inline(always)]
-fn all_blocks<const D: usize>(set: &mut Relativity<D>, tiles: Level, bars: Bars<'_>, out: &mut [f32]) {
+fn all_blocks<const D: usize>(set: &mut Relativity<D>, tiles: Level, bars: Bars<'_>, out: &mut [Slot]) {
     let mut scratch = Scratch {
         true_ranges: Vec::new(),
         atr: [0.0; BLOCK],
@@ -213,7 +213,7 @@ fn sequential<const D: usize>(
     set: &mut Relativity<D>,
     block: Block<'_>,
     scratch: &mut Scratch,
-    rows: &[[f32; D]; BLOCK],
+    rows: &[[Slot; D]; BLOCK],
 ) {
     let Scratch { turns, range_ema, swings, .. } = scratch;
     let (ema, Some(mut average)) = (&set.range_ema, set.range_ema.value) else { return };
@@ -232,7 +232,7 @@ fn parallel<const D: usize>(
     tiles: Level,
     block: Block<'_>,
     scratch: &Scratch,
-    rows: &mut [[f32; D]; BLOCK],
+    rows: &mut [[Slot; D]; BLOCK],
 ) {
     let Scratch { atr, range_ema, swings, .. } = scratch;
     for (first, rows) in groups(rows) {

@@ -80,6 +80,7 @@ impl FeatureSet {
 /// A set of 40 features: no width is written down outside the definitions.
 #[cfg(test)]
 mod wide {
+    use super::super::block::Slot;
     use super::super::state::{Reader, Writer};
     use super::*;
     use crate::bar::Bar;
@@ -105,7 +106,7 @@ mod wide {
             false
         }
 
-        fn push_blocks(&mut self, _level: Level, _bars: Bars<'_>, _out: &mut [f32]) {}
+        fn push_blocks(&mut self, _level: Level, _bars: Bars<'_>, _out: &mut [Slot]) {}
 
         fn is_known(&self) -> bool {
             true

@@ -5,7 +5,7 @@ use super::parameters::Parameters;
 use super::set::FeatureSet;
 use std::mem::MaybeUninit;
 
-use super::engine::{STEP, zeroed};
+use super::engine::slots;
 use super::state::{Reader, Writer};
 use crate::bar::{Bar, Fault};
 use crate::bars::Bars;
@@ -95,26 +95,18 @@ impl Stream {
         timestamps: Option<&[i64]>,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        self.check(bars, timestamps)?;
-        self.take_many(bars, timestamps, out)
+        self.push_many_new(bars, timestamps, slots(out))
     }
 
-    /// As [`Stream::push_many`], into memory that nobody has written yet.
+    /// As [`Stream::push_many`], into memory that nobody need have written before. After success every value is written.
     pub fn push_many_new(
         &mut self,
         bars: Bars<'_>,
         timestamps: Option<&[i64]>,
         out: &mut [MaybeUninit<f32>],
     ) -> Result<(), Error> {
-        let width = self.engine.width();
-        assert_eq!(out.len(), bars.len() * width, "a row for every bar");
         self.check(bars, timestamps)?;
-        for (i, out) in out.chunks_mut(STEP * width).enumerate() {
-            let rows = i * STEP..i * STEP + out.len() / width;
-            let timestamps = timestamps.map(|timestamps| &timestamps[rows.clone()]);
-            self.take_many(bars.slice(rows), timestamps, zeroed(out))?;
-        }
-        Ok(())
+        self.take_many(bars, timestamps, out)
     }
 
     /// Refuses bars before any of them is taken.
@@ -128,14 +120,14 @@ impl Stream {
         &mut self,
         bars: Bars<'_>,
         timestamps: Option<&[i64]>,
-        out: &mut [f32],
+        out: &mut [MaybeUninit<f32>],
     ) -> Result<(), Error> {
         let width = self.engine.width();
         let Some(timestamps) = timestamps.filter(|t| !t.is_empty()) else {
             if !bars.is_empty() {
                 self.take_time(None)?;
             }
-            self.engine.push_many(bars, out);
+            self.engine.push_many_new(bars, out);
             return Ok(());
         };
         let mut start = 0;
@@ -149,7 +141,7 @@ impl Stream {
                     .map_or(bars.len() - start, |i| i + 1),
             };
             let end = start + run;
-            self.engine.push_many(bars.slice(start..end), &mut out[start * width..end * width]);
+            self.engine.push_many_new(bars.slice(start..end), &mut out[start * width..end * width]);
             self.last_timestamp = Some(timestamps[end - 1]);
             start = end;
         }
