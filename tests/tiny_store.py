@@ -117,3 +117,18 @@ def build(path: Path, *, overwrite: bool = False, **options: Any) -> FeatureStor
     with publishing(path, overwrite=overwrite) as staging:
         write_files(staging.path, **options)
     return FeatureStore.open(path)
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a directory, sorted."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def value(path: Path) -> float:
+    """The one value that fills the store at `path`, once its hashes and all values are checked."""
+    with FeatureStore.open(path) as store:
+        for name, known in store.checksums().items():
+            assert store.hash(name) == known
+        first = float(store.features[0, 0])
+        assert (store.features == first).all()
+        return first

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_store import build, write_files
+from tiny_store import build, names, value, write_files
 
 from moola.errors import (
     BuildConflictError,
@@ -29,88 +29,6 @@ from moola.errors import (
 )
 from moola.files.publishing import publishing
 from moola.store import FeatureStore
-
-HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-
-# A builder in a process of its own: says when it is ready, waits for a line, builds, says how it went.
-BUILDER = """
-import os, sys, time
-sys.path[:0] = {here!r}
-from pathlib import Path
-from moola.publish import publishing
-from tiny_store import write_files
-
-path, overwrite, fill = Path(sys.argv[1]), sys.argv[2] == "overwrite", float(sys.argv[3])
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    with publishing(path, overwrite=overwrite) as staging:
-        print("building", flush=True)
-        if len(sys.argv) > 4:
-            write_files(staging.path, fill=fill, lengths=[int(sys.argv[4])])
-            print("written", flush=True)
-            sys.stdin.readline()
-        else:
-            write_files(staging.path, fill=fill)
-    print("published", flush=True)
-except Exception as error:
-    print(type(error).__name__, flush=True)
-except KeyboardInterrupt:
-    print(time.monotonic(), "KeyboardInterrupt", flush=True)
-""".replace("{here!r}", repr(HERE))
-
-
-class Builder:
-    """A builder, to be told when to go on and to be killed."""
-
-    def __init__(self, path: Path, fill: float, *bars: int, overwrite: bool = False) -> None:
-        arguments = [str(path), "overwrite" if overwrite else "new", str(fill), *map(str, bars)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", BUILDER, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-
-    def expect(self, *words: str) -> None:
-        assert self.process.stdout is not None
-        assert [self.process.stdout.readline().strip() for _ in words] == list(words)
-
-    def go(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def end(self) -> str:
-        """Waits for its end; its last word."""
-        return (self.process.communicate()[0].split() or [""])[-1]
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def interrupt(self) -> tuple[float, str]:
-        """Ctrl-C: the seconds it took, and the last word."""
-        begin = time.monotonic()
-        self.process.send_signal(signal.SIGINT)
-        *_, at, word = "0", *self.process.communicate()[0].split()
-        return (float(at) - begin if word == "KeyboardInterrupt" else 0.0), word
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
-
-
-def value(path: Path) -> float:
-    """The one value that fills the store, which is looked at as a whole."""
-    with FeatureStore.open(path) as store:
-        for name, known in store.checksums().items():
-            assert store.hash(name) == known
-        first = float(store.features[0, 0])
-        assert (store.features == first).all()
-        return first
-
 
 # One builder
 
@@ -259,54 +177,18 @@ def test_errors_about_other_files_are_left_alone(tmp_path):
 # Full disks
 
 
-def test_a_limit_on_file_sizes_is_an_error(tmp_path):
+def test_a_limit_on_file_sizes_is_an_error(tmp_path, scripts, environment):
     path = tmp_path / "store"
     build(path, fill=1).close()
-    script = f"""
-import resource, sys
-sys.path[:0] = {HERE!r}
-from moola.errors import StoreWriteError
-from tiny_store import build
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-try:
-    build(Path({str(path)!r}), overwrite=True)
-except StoreWriteError as error:
-    print(error)
-"""
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    command = [sys.executable, scripts / "exceed_file_size.py", path]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "cannot be written: File too large" in result.stdout
     assert "Raise the limit on file sizes" in result.stdout
     assert names(tmp_path) == ["store"]
     assert value(path) == 1
 
 
-FULL_DISK = """
-import sys
-sys.path[:0] = {here!r}
-from pathlib import Path
-import pytest
-from moola.errors import StoreWriteError
-from tiny_store import build
-from test_publish import names, value
-
-disk = Path(sys.argv[1])
-build(disk / "store", fill=1, lengths=(500,)).close()
-for name, overwrite in [("other", False), ("store", True), ("other", False)]:
-    with pytest.raises(StoreWriteError) as caught:
-        build(disk / name, overwrite=overwrite, lengths=(9000,))
-    assert caught.value.errno == 28
-    assert "cannot be written: No space left on device" in str(caught.value)
-    assert str(caught.value).endswith("nothing was left behind. Free some space, or build on another disk")
-    assert names(disk) == ["store"]
-    assert value(disk / "store") == 1
-build(disk / "store", overwrite=True, fill=2, lengths=(500,)).close()
-assert value(disk / "store") == 2
-assert names(disk) == ["store"]
-""".replace("{here!r}", repr(HERE))
-
-
-def test_a_full_disk_is_an_error(tmp_path):
+def test_a_full_disk_is_an_error(tmp_path, scripts, environment):
     # A small file system that only this process sees, and that ends with it.
     alone = ["unshare", "--mount", "--user", "--map-root-user", "sh", "-ec"]
     mount = "mount -t tmpfs -o size=256k tmpfs $1"
@@ -315,19 +197,19 @@ def test_a_full_disk_is_an_error(tmp_path):
         or subprocess.run([*alone, mount, "-", tmp_path], check=False).returncode
     ):
         pytest.skip("no file system can be mounted here; the limit on file sizes is tested above")
-    script = f'{mount}; exec "$2" -c "$3" "$1"'
-    command = [*alone, script, "-", str(tmp_path), sys.executable, FULL_DISK]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    script = f'{mount}; exec "$2" "$3" "$1"'
+    command = [*alone, script, "-", str(tmp_path), sys.executable, scripts / "fill_disk.py"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr
 
 
 # Killed and interrupted builders
 
 
-def test_what_killed_builders_leave_is_cleared(tmp_path):
+def test_what_killed_builders_leave_is_cleared(tmp_path, start_builder):
     path = tmp_path / "store"
     for attempt in range(3):
-        builder = Builder(path, 1, 500)
+        builder = start_builder(path, 1, 500)
         builder.go()
         builder.expect("ready", "building", "written")
         builder.kill()
@@ -337,9 +219,9 @@ def test_what_killed_builders_leave_is_cleared(tmp_path):
     assert names(tmp_path) == ["store"]
 
 
-def test_a_live_builder_is_not_touched(tmp_path):
+def test_a_live_builder_is_not_touched(tmp_path, start_builder):
     path = tmp_path / "store"
-    builder = Builder(path, 1, 500)
+    builder = start_builder(path, 1, 500)
     builder.go()
     builder.expect("ready", "building", "written")
     build(path, fill=2).close()
@@ -350,7 +232,7 @@ def test_a_live_builder_is_not_touched(tmp_path):
     assert value(path) == 2
 
 
-def test_killed_at_any_moment_a_build_leaves_the_old_store_or_the_new(tmp_path):
+def test_killed_at_any_moment_a_build_leaves_the_old_store_or_the_new(tmp_path, start_builder):
     path = tmp_path / "store"
     build(path, fill=0).close()
     begin = time.perf_counter()
@@ -361,7 +243,7 @@ def test_killed_at_any_moment_a_build_leaves_the_old_store_or_the_new(tmp_path):
     # On a machine that is busier than a moment ago a build takes longer: the last ones are given time.
     waits = [whole * (k % 20) / 8 for k in range(38)] + [20 * whole, max(2.0, 60 * whole)]
     for k, wait in enumerate(waits, 1):
-        builder = Builder(path, k, overwrite=True)
+        builder = start_builder(path, k, overwrite=True)
         builder.expect("ready")
         builder.go()
         # From the first steps of the build to after its end.
@@ -392,10 +274,10 @@ def test_a_kill_between_exchange_and_removal_is_mended(tmp_path):
     assert names(tmp_path) == ["store"], "even a refused build clears it"
 
 
-def test_ctrl_c_stops_a_builder_and_leaves_nothing(tmp_path):
+def test_ctrl_c_stops_a_builder_and_leaves_nothing(tmp_path, start_builder):
     path = tmp_path / "store"
     for k in range(12):
-        builder = Builder(path, 1, 20_000)
+        builder = start_builder(path, 1, 20_000)
         builder.go()
         builder.expect("ready", "building")
         if k % 3:
@@ -452,9 +334,9 @@ def test_a_lock_ends_with_the_build_though_a_child_lives_on(tmp_path):
 
 
 @pytest.mark.parametrize("parent", [".", "new/parents"])
-def test_of_32_builders_of_one_name_one_wins(tmp_path, parent):
+def test_of_32_builders_of_one_name_one_wins(tmp_path, parent, start_builder):
     path = tmp_path / parent / "store"
-    builders = [Builder(path, k) for k in range(32)]
+    builders = [start_builder(path, k) for k in range(32)]
     for builder in builders:
         builder.expect("ready")
     for builder in builders:
@@ -467,10 +349,10 @@ def test_of_32_builders_of_one_name_one_wins(tmp_path, parent):
     assert names(path.parent) == ["store"]
 
 
-def test_of_many_that_start_together_one_wins(tmp_path):
+def test_of_many_that_start_together_one_wins(tmp_path, start_builder):
     """All are under way when the first publishes: nobody is refused at the start."""
     path = tmp_path / "store"
-    builders = [Builder(path, k, 100) for k in range(8)]
+    builders = [start_builder(path, k, 100) for k in range(8)]
     for builder in builders:
         builder.go()
         builder.expect("ready", "building", "written")

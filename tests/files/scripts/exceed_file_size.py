@@ -1,0 +1,17 @@
+"""Replaces a store where no file may be larger than 2,000 bytes, and prints the error."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+from tiny_store import build
+
+from moola.errors import StoreWriteError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    build(Path(sys.argv[1]), overwrite=True)
+except StoreWriteError as error:
+    print(error)
