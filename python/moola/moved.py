@@ -96,7 +96,10 @@ _MOVED: Mapping[str, tuple[str, ...]] = {
     "moola.validation.seen": ("moola.validation.seen_bars",),
     "moola.verify": (
         "moola.store.verify.report",
+        "moola.store.verify.findings",
+        "moola.store.verify.recorded",
         "moola.store.verify.rows",
+        "moola.store.verify.windows",
         "moola.store.verify.files",
         "moola.store.verify.values",
         "moola.store.verify.times",

@@ -14,9 +14,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mask_oracle import GOLDEN, MASK64, fnv1a, fold, mix
 from scipy.interpolate import CubicSpline
 from scipy.stats import binomtest, kstest
-from test_windows import GOLDEN, MASK64, fnv1a, fold, mix
 from tiny_store import build
 from torch import Tensor
 

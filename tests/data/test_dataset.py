@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mask_oracle import expected_mask
 from scipy.stats import chi2
-from test_windows import expected_mask
 from tiny_store import build, write_hashes
 from torch.utils.data import DataLoader
 
 import moola
 import moola.errors
 from moola import FastWindowedDataset
-from moola.data.dataset import WindowBatch
+from moola.data.batches import WindowBatch
 from moola.errors import ConfigError, DamagedStoreError, StaleStoreError, StoreMissingError
 from moola.files.json import write_json
 from moola.splits import window_starts

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_windows import Arrays, column, empty, expected_mask
+from mask_oracle import Arrays, column, empty, expected_mask
 from tiny_store import build
 
 from moola import FastWindowedDataset, _core

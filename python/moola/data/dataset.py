@@ -2,100 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, overload
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from moola import _core
-from moola.errors import ConfigError, DamagedStoreError
+from moola.data.batches import BatchArrays, Window, WindowBatch, WindowPlaces, as_arrays, shared_tensor
+from moola.data.pieces import find_pieces, fingerprint_of
+from moola.data.stores import StoreHandle, StorePath, check_alike, open_stores, window_length_of
+from moola.errors import ConfigError
 from moola.settings.whole_numbers import whole_number
-from moola.store.layout import METADATA, SPLITS
 from moola.store.reader import FeatureStore
 from moola.store.split_options import NAMES
-from moola.store.windows import window_pieces
 
 __all__ = ["FastWindowedDataset", "StorePath", "WindowBatch", "WindowPlaces", "open_stores", "whole_number"]
 
-StorePath: TypeAlias = str | os.PathLike[str] | FeatureStore
-"""Where a store is, or the store itself."""
-
-Window: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""`X`, `mask` and `valid_mask`, of one window or of a batch."""
-
-BatchArrays: TypeAlias = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]
-
 MASK_STRATEGIES = ("random", "patch")
-
-
-class WindowBatch(Sequence[Window]):
-    """A batch of windows as a sequence of items, which are views of it.
-
-    It looks like the list that torch's own collation expects, and :meth:`FastWindowedDataset.collate` takes the
-    batch out of it without a copy.
-    """
-
-    def __init__(self, tensors: Window) -> None:
-        self.tensors = tensors
-        """`X [B, K, D]` float32, `mask [B, K]` bool, `valid_mask [B, K]` bool."""
-
-    def __len__(self) -> int:
-        return len(self.tensors[0])
-
-    @overload
-    def __getitem__(self, i: int) -> Window: ...
-    @overload
-    def __getitem__(self, i: slice) -> WindowBatch: ...
-    def __getitem__(self, i: int | slice) -> Window | WindowBatch:
-        x, mask, valid = self.tensors
-        item = (x[i], mask[i], valid[i])
-        return WindowBatch(item) if isinstance(i, slice) else item
-
-    def __iter__(self) -> Iterator[Window]:
-        return iter(zip(*(tensor.unbind() for tensor in self.tensors), strict=True))
-
-
-class WindowPlaces(NamedTuple):
-    """Where windows come from: for labels, reports and checks. Each `[B]` int64."""
-
-    store: NDArray[np.int64]
-    """Which of the stores, from 0."""
-    row: NDArray[np.int64]
-    """The row of the window's first bar."""
-    last_timestamp: NDArray[np.int64]
-    """The open time of its last bar, UTC nanoseconds: the bar it belongs to."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Handle:
-    """A store on disk, to be opened by whatever process needs it."""
-
-    path: Path
-    id: str
-
-    def open(self) -> FeatureStore:
-        return FeatureStore.open(self.path, expected_id=self.id)
-
-
-class _Pieces(NamedTuple):
-    """Stretches of windows, as columns: what the engine finds a window's place with."""
-
-    windows: NDArray[np.uint64]
-    """How many."""
-    row: NDArray[np.uint64]
-    place: NDArray[np.uint64]
-    store: NDArray[np.uint32]
-    symbol: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +104,21 @@ class FastWindowedDataset(Dataset[Window]):
         self.extra = (extra,) if isinstance(extra, str) else tuple(extra)
 
         stores = open_stores(feature_dir)
-        self._handles = [_Handle(store.path, store.id) for store in stores]
-        _check_alike(stores)
+        self._handles = [StoreHandle(store.path, store.id) for store in stores]
+        check_alike(stores)
         self.feature_names = (*stores[0].feature_names, *self.extra)
         """The names of X's columns: the features, then `extra`."""
-        self.window_length = _window_length(stores, window_length)
+        self.window_length = window_length_of(stores, window_length)
         """K."""
         self.columns = [store.extra_columns(self.extra) for store in stores]
         """For each store, which columns of its `extra` are served."""
         if ranges is None:
-            ranges = [store.splits[split].ranges if split != "all" else _whole(store) for store in stores]
-        self._pieces, self._symbols = _pieces(stores, ranges, self.window_length, self.stride)
-        self.fingerprint = _fingerprint(stores, self._pieces)
+            ranges = [
+                store.splits[split].ranges if split != "all" else np.array([[0, len(store)]], np.int64)
+                for store in stores
+            ]
+        self._pieces, self._symbols = find_pieces(stores, ranges, self.window_length, self.stride)
+        self.fingerprint = fingerprint_of(stores, self._pieces)
         """A hash of the windows: of the stores' arrays, and of where in them the windows lie. Two stores that were
         built alike from the same bars give the same."""
         # Shared with workers, who would otherwise not learn of a new epoch when they persist from one to the next.
@@ -339,9 +272,9 @@ class FastWindowedDataset(Dataset[Window]):
         if get_worker_info() is not None:
             # What a worker sends must lie in shared memory, or torch copies it there.
             return (
-                _shared((*shape, width), torch.float32),
-                _shared(shape, torch.bool),
-                _shared(shape, torch.bool),
+                shared_tensor((*shape, width), torch.float32),
+                shared_tensor(shape, torch.bool),
+                shared_tensor(shape, torch.bool),
             )
         return (
             torch.empty((*shape, width), pin_memory=pin_memory),
@@ -366,114 +299,3 @@ class FastWindowedDataset(Dataset[Window]):
         They lie in memory of earlier batches that nobody has any part of any more.
         """
         return self.engine.batches(numbers, size, self.seed, epoch, self.mask_ratio, self.patch)
-
-
-def open_stores(feature_dir: StorePath | Sequence[StorePath]) -> list[FeatureStore]:
-    """One store or several, open. Raises `ConfigError` for none, and what :meth:`FeatureStore.open` raises."""
-    given = [feature_dir] if isinstance(feature_dir, str | os.PathLike | FeatureStore) else feature_dir
-    if not (
-        isinstance(given, Sequence) and all(isinstance(p, str | os.PathLike | FeatureStore) for p in given)
-    ):
-        raise TypeError(
-            f"feature_dir must be the path of a store, a FeatureStore, or a sequence of them, not {feature_dir!r}"
-        )
-    stores = [path if isinstance(path, FeatureStore) else FeatureStore.open(path) for path in given]
-    if not stores:
-        raise ConfigError("feature_dir", "is empty; give a feature store, or several")
-    return stores
-
-
-def as_arrays(batch: Window) -> BatchArrays:
-    """The same memory as the engine wants it: bool as uint8."""
-    x, mask, valid = batch
-    return x.numpy(), mask.view(torch.uint8).numpy(), valid.view(torch.uint8).numpy()
-
-
-def _shared(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    size = torch.Size(shape).numel() * dtype.itemsize
-    storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]
-
-
-def _check_alike(stores: Sequence[FeatureStore]) -> None:
-    first = stores[0]
-    for store in stores[1:]:
-        for what in ("feature_set", "feature_names", "config"):
-            one, other = getattr(first, what), getattr(store, what)
-            if one != other:
-                problem = f"{store.path} has {what} {other}, but {first.path} has {one}"
-                raise ConfigError("feature_dir", f"{problem}; build them with the same features")
-
-
-def _window_length(stores: Sequence[FeatureStore], given: int | None) -> int:
-    lengths = sorted({store.window_length for store in stores})
-    if given is None:
-        if len(lengths) > 1:
-            listed = ", ".join(map(str, lengths))
-            raise ConfigError("window_length", f"the stores' defaults differ ({listed}); give one")
-        return lengths[0]
-    length = whole_number("window_length", given, 1)
-    for store in stores:
-        if store.layout == "windows" and store.window_length != length:
-            problem = f"{store.path} holds windows of {store.window_length} bars, not {length}"
-            raise ConfigError("window_length", f"{problem}; build with --layout bars to have every length")
-    return length
-
-
-def _fingerprint(stores: Sequence[FeatureStore], pieces: _Pieces) -> str:
-    hashed = hashlib.blake2b(digest_size=16)
-    for store in stores:
-        for name, digest in sorted(store.checksums().items()):
-            # These two also say when and by which version a store was built.
-            if name not in (METADATA, SPLITS):
-                hashed.update(f"{name} {digest}\n".encode())
-    for column in pieces:
-        hashed.update(column.data)
-    return hashed.hexdigest()
-
-
-def _whole(store: FeatureStore) -> NDArray[np.int64]:
-    return np.array([[0, len(store)]], np.int64)
-
-
-def _pieces(
-    stores: Sequence[FeatureStore], ranges: Sequence[NDArray[np.int64]], length: int, stride: int
-) -> tuple[_Pieces, list[str]]:
-    names: list[str] = []
-    hashes: dict[str, int] = {}
-    columns: list[tuple[NDArray[Any], ...]] = []
-    for number, (store, rows) in enumerate(zip(stores, ranges, strict=True)):
-        begin, last = window_pieces(store, rows, length, stride)
-        segments = store.segments
-        names += (
-            symbols := [
-                segments[i].symbol for i in np.searchsorted(store.bounds.first, begin, side="right") - 1
-            ]
-        )
-        for symbol in set(symbols) - hashes.keys():
-            hashes[symbol] = _core.symbol_hash(symbol)
-        place = begin
-        if store.window_starts is not None:
-            # All windows of a segment are there, so that those of a piece stand one after the other.
-            starts = store.window_starts
-            place = np.searchsorted(starts, begin)
-            end = place + (last - begin)
-            if len(begin) and not (
-                end.max() < len(starts) and (starts[place] == begin).all() and (starts[end] == last).all()
-            ):
-                problem = "its windows are not those of the segments"
-                raise DamagedStoreError(store.path, "window_starts.npy", problem)
-        of_store = np.full(len(begin), number)
-        symbol_column = np.array([hashes[symbol] for symbol in symbols], np.uint64)
-        columns.append(((last - begin) // stride + 1, begin, place, of_store, symbol_column))
-    count, row, place, store_column, symbol_column = (
-        np.concatenate(parts) for parts in zip(*columns, strict=True)
-    )
-    pieces = _Pieces(
-        count.astype(np.uint64),
-        row.astype(np.uint64),
-        place.astype(np.uint64),
-        store_column.astype(np.uint32),
-        symbol_column,
-    )
-    return pieces, names

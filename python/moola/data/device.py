@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moola.data.dataset import FastWindowedDataset, as_arrays
+from moola.data.batches import as_arrays
+from moola.data.dataset import FastWindowedDataset
 from moola.data.masks import draw_masks
 from moola.data.order import Shares, WindowOrder
 from moola.errors import ConfigError, StateError

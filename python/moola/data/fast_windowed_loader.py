@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     import torch
 
-    from moola.data.dataset import StorePath
     from moola.data.device import DeviceWindowLoader
+    from moola.data.stores import StorePath
 
 __all__ = ["Loaders", "create_fast_dataloaders", "create_strided_dataloaders", "main"]
 
@@ -59,8 +59,9 @@ def create_fast_dataloaders(
 
     The other arguments are those of `moola.FastWindowedDataset`, and so are the errors.
     """
-    from moola.data.dataset import FastWindowedDataset, open_stores
+    from moola.data.dataset import FastWindowedDataset
     from moola.data.device import DeviceWindowLoader
+    from moola.data.stores import open_stores
     from moola.settings.whole_numbers import whole_number
 
     whole_number("num_workers", num_workers, 0)

@@ -14,8 +14,8 @@ from moola.data.fast_windowed_loader import Loaders, create_fast_dataloaders
 from moola.errors import ConfigError
 
 if TYPE_CHECKING:
-    from moola.data.dataset import StorePath
     from moola.data.device import DeviceWindowLoader
+    from moola.data.stores import StorePath
 
 __all__ = ["OpenedLoaders", "Throughput", "check_seconds", "measure_throughput", "open_loaders"]
 

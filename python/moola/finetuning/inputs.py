@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from moola.data.dataset import StorePath, open_stores
+from moola.data.stores import StorePath, open_stores
 from moola.errors import ConfigError
 from moola.labels.windows import LabelledWindows
 from moola.models.encoder import Encoder

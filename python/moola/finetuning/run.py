@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from moola.data.dataset import StorePath
+from moola.data.stores import StorePath
 from moola.devices.placement import Placement, place
 from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions

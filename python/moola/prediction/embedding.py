@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moola.data.dataset import FastWindowedDataset, StorePath, open_stores
+from moola.data.dataset import FastWindowedDataset
+from moola.data.stores import StorePath, open_stores
 from moola.devices.placement import place
 from moola.models.encoder import pool
 from moola.models.loading import load_encoder

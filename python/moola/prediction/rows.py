@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moola.data.dataset import FastWindowedDataset, WindowPlaces
+from moola.data.batches import WindowPlaces
+from moola.data.dataset import FastWindowedDataset
 from moola.data.device import DeviceWindowLoader
 from moola.devices.threads import one_thread
 from moola.files.cores import usable_cores

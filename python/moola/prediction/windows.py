@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from moola.data.dataset import FastWindowedDataset, StorePath, open_stores
+from moola.data.dataset import FastWindowedDataset
+from moola.data.stores import StorePath, open_stores
 from moola.devices.placement import place
 from moola.errors import ConfigError
 from moola.errors.base import format_time

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from moola.data.dataset import StorePath, open_stores
 from moola.data.device import DeviceWindowLoader
 from moola.data.fast_windowed_loader import create_fast_dataloaders
+from moola.data.stores import StorePath, open_stores
 from moola.devices.placement import Placement
 from moola.errors import ConfigError, NotFiniteError, WeightsError
 from moola.models.encoder import Encoder

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from moola.data.dataset import StorePath
+from moola.data.stores import StorePath
 from moola.devices.placement import place, ranks
 from moola.models.weights import save_weights
 from moola.runs.directory import RESULT, Run, read_record

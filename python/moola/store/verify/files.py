@@ -6,7 +6,8 @@ from moola import _core
 from moola.files.json import dump_json, parse_json
 from moola.store.layout import CHECKSUMS, METADATA, SPLITS, dump_checksums
 from moola.store.reader import FeatureStore
-from moola.store.verify.rows import FindingError, options_of, parameters_of
+from moola.store.verify.findings import FindingError
+from moola.store.verify.recorded import options_of, parameters_of
 
 __all__ = ["check_hashes", "check_identity", "check_json"]
 

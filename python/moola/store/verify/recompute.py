@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moola import _core
 from moola.files.cores import usable_cores
@@ -10,22 +11,15 @@ from moola.files.json import dump_json
 from moola.store.known_after import known_after
 from moola.store.layout import features_file
 from moola.store.reader import FeatureStore
-from moola.store.verify.rows import (
-    NEAR,
-    FindingError,
-    bar_at,
-    dense_rows,
-    difference,
-    made_up_future,
-    parameters_of,
-    planned_parameters,
-    price_columns,
-    restored_stream,
-    row_pieces,
-    sample_windows,
-)
+from moola.store.verify.findings import FindingError, bar_at, difference
+from moola.store.verify.recorded import dense_rows, parameters_of, planned_parameters
+from moola.store.verify.rows import price_columns, row_pieces
+from moola.store.verify.windows import sample_windows
 
 __all__ = ["check_causal", "check_recomputed", "check_streamed"]
+
+# Rows compared before each cut, and bars of the made-up future after it.
+_NEAR, _FUTURE = 1 << 13, 5_000
 
 
 def check_recomputed(store: FeatureStore) -> str:
@@ -97,15 +91,15 @@ def check_causal(store: FeatureStore, samples: int) -> str:
             stream, row = _core.FeatureStream(store.feature_set, parameters_of(store)), segment.first_row
             last_segment = index
         # In large steps to some way before the cut. The bars from there on are pushed in one call, across the cut.
-        near = max(row, cut - max(NEAR, length))
+        near = max(row, cut - max(_NEAR, length))
         for rows in row_pieces(near - row):
             stream.push_many(*price_columns(store, row + rows.start, row + rows.stop))
         row = near
         before = price_columns(store, near, cut)
         state = stream.state()
-        removed = restored_stream(store, state).push_many(*before)
-        future = made_up_future(float(before[3, -1]), rng)
-        rewritten = restored_stream(store, state).push_many(*np.concatenate([before, future], axis=1))[
+        removed = _restored_stream(store, state).push_many(*before)
+        future = _made_up_future(float(before[3, -1]), rng)
+        rewritten = _restored_stream(store, state).push_many(*np.concatenate([before, future], axis=1))[
             : cut - near
         ]
         if removed.tobytes() != rewritten.tobytes():
@@ -124,3 +118,16 @@ def check_causal(store: FeatureStore, samples: int) -> str:
             )
         checked += len(stored)
     return f"{checked:,} rows before {len(drawn):,} cuts are the same with the future removed and rewritten"
+
+
+def _restored_stream(store: FeatureStore, state: bytes) -> _core.FeatureStream:
+    stream = _core.FeatureStream(store.feature_set, parameters_of(store))
+    stream.restore(state)
+    return stream
+
+
+def _made_up_future(close: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Bars that might have followed a close: a random walk of 1 % a bar, within the prices that a store accepts."""
+    walk = np.clip(close * np.exp(np.cumsum(rng.normal(0, 0.01, _FUTURE))), 2.4e-38, 1.7e38)
+    spread = walk * rng.uniform(0, 0.01, _FUTURE)
+    return np.stack([walk, walk + spread, walk - spread, walk])

@@ -15,8 +15,8 @@ from moola.settings.whole_numbers import whole_number
 from moola.store.ingest import Progress
 from moola.store.reader import FeatureStore
 from moola.store.verify.files import check_hashes, check_identity, check_json
+from moola.store.verify.findings import FindingError
 from moola.store.verify.recompute import check_causal, check_recomputed, check_streamed
-from moola.store.verify.rows import FindingError
 from moola.store.verify.source import source_check
 from moola.store.verify.splits import check_splits
 from moola.store.verify.times import check_quality, check_times

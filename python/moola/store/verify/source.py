@@ -14,7 +14,9 @@ from moola.bars.source import BarSource, open_bars
 from moola.errors.base import format_time
 from moola.store.ingest import IngestOptions, SegmentRows, ingest
 from moola.store.reader import FeatureStore
-from moola.store.verify.rows import FindingError, bar_at, difference, options_of, row_pieces
+from moola.store.verify.findings import FindingError, bar_at, difference
+from moola.store.verify.recorded import options_of
+from moola.store.verify.rows import row_pieces
 
 __all__ = ["source_check"]
 

@@ -14,7 +14,7 @@ from moola.store.reader import FeatureStore
 from moola.store.segments import Rows
 from moola.store.split_options import SplitOptions
 from moola.store.splits import make_splits
-from moola.store.verify.rows import FindingError, bar_at, difference
+from moola.store.verify.findings import FindingError, bar_at, difference
 from moola.store.windows import count_windows
 
 __all__ = ["check_splits"]

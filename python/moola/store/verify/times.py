@@ -12,7 +12,9 @@ from moola import _core
 from moola.errors.base import format_time
 from moola.store.reader import FeatureStore
 from moola.store.segments import Rows
-from moola.store.verify.rows import FindingError, bar_at, options_of, row_pieces
+from moola.store.verify.findings import FindingError, bar_at
+from moola.store.verify.recorded import options_of
+from moola.store.verify.rows import row_pieces
 
 __all__ = ["check_quality", "check_times"]
 

@@ -7,7 +7,10 @@ import numpy as np
 from moola import _core
 from moola.store.layout import features_file
 from moola.store.reader import FeatureStore
-from moola.store.verify.rows import PIECE, FindingError, bar_at, parameters_of, row_pieces, windows_of
+from moola.store.verify.findings import FindingError, bar_at
+from moola.store.verify.recorded import parameters_of
+from moola.store.verify.rows import PIECE, row_pieces
+from moola.store.verify.windows import windows_of
 
 __all__ = ["check_masks", "check_ranges"]
 
