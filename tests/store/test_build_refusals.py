@@ -357,7 +357,7 @@ def test_what_is_only_worth_a_look_is_accepted_and_counted(tmp_path: Path, form:
         }
         assert len(result["segments"]) == segments
     with build_features(bars, tmp_path / "s", **SMALL) as store:
-        assert any("1 close lies more than 50 % from the close before" in line for line in store.notices)
+        assert any("1 close moves more than 50 % from the close before" in line for line in store.notices)
         assert store.extra is None
 
 
@@ -475,7 +475,7 @@ def test_times_at_the_ends_of_what_nanoseconds_can_count(tmp_path: Path) -> None
     assert result["quality"]["longest_step"] == 2**63 - 1
 
 
-# Options that make no sense, and places that cannot be
+# Options that are not valid, and places that cannot hold a store
 
 
 @pytest.mark.parametrize(
@@ -500,7 +500,7 @@ def test_times_at_the_ends_of_what_nanoseconds_can_count(tmp_path: Path) -> None
         ({"config": {"atr_period": 0}}, "atr_period: input should be greater than or equal to 1, not 0"),
         ({"columns": "close"}, "columns: must be FILE_COLUMN=ROLE,… but 'close' has no '='"),
         ({"split": (1, 1, 1)}, "split: (1, 1, 1) sum to 3; give shares that sum to 1 or less"),
-        ({"split": (0.7, 0.15, 0.15), "train_end": "2024-05-06"}, "split: goes with no train_end"),
+        ({"split": (0.7, 0.15, 0.15), "train_end": "2024-05-06"}, "split: cannot be combined with train_end"),
         (
             {"train_end": "2024-02-30", "val_end": "2024-03-01", "test_end": "2024-03-02"},
             "train_end: 2024-02-30 is not in the calendar",

@@ -112,7 +112,7 @@ def test_store_without_gaps(tmp_path: Path) -> None:
 def test_store_of_one_day_says_that_it_is_too_short(tmp_path: Path) -> None:
     found = inspect(tmp_path, bars_at(np.arange(600) * MINUTE))
     assert found.suggestion.reset_on_gap is None
-    assert "less than three days" in found.suggestion.why
+    assert "fewer than three days" in found.suggestion.why
 
 
 def test_missing_minutes_are_not_breaks(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_regular_hours_in_new_york_across_a_clock_change(tmp_path: Path) -> None
     assert found.suggestion.reset_on_gap == "4h"
     assert "48 daily breaks and 11 weekends" in found.suggestion.why
     assert "but not at missing bars" in found.suggestion.why
-    assert "105 go to its warm-up" in found.suggestion.why
+    assert "the warm-up takes 105 of" in found.suggestion.why
 
 
 def globex(first: str, days: int) -> np.ndarray:
@@ -237,7 +237,7 @@ def test_sessions_too_short_for_a_window_suggest_nothing(tmp_path: Path) -> None
     times = sessions("Asia/Tokyo", "2024-02-05", 28, timedelta(hours=9), timedelta(hours=10))
     found = inspect(tmp_path, bars_at(times))
     assert found.suggestion.reset_on_gap is None
-    assert "segments of about 60 bars, too short for a window" in found.suggestion.why
+    assert "about 60 bars in each, too few for a window" in found.suggestion.why
 
 
 def test_suggestion_works(tmp_path: Path) -> None:

@@ -347,7 +347,7 @@ def ends(train, val, test):
         ({"fractions": (0, 0, 0)}, r"split: .* leave no bar"),
         ({"fractions": "abc"}, r"split: .* not three numbers"),
         ({"train_end": "2024-01-01"}, "val_end: is missing; give train_end, val_end and test_end together"),
-        ({"train_end": "2024-01-01", "fractions": (1, 0, 0)}, "split: goes with no train_end"),
+        ({"train_end": "2024-01-01", "fractions": (1, 0, 0)}, "split: cannot be combined with train_end"),
         (ends("2024-01-05", "2024-01-03", "2024-02-01"), "val_end: .* lies before train_end .*; exchange"),
         (ends("2024-01-05", "2024-01-07", "2024-01-06"), "test_end: .* lies before"),
         (ends("2023-02-29", "2024-01-03", "2024-02-01"), "train_end: .* calendar"),

@@ -85,7 +85,7 @@ def test_a_split_cut_shorter(either: tuple[Path, Path]) -> None:
     edit_json(store, SPLITS, change)
     failed = found(store)
     assert set(failed) == {"splits"}
-    assert "comes out from the options that it records" in failed["splits"]
+    assert "from the options that it records" in failed["splits"]
     assert "splits.train" in failed["splits"]
 
 

@@ -1,4 +1,4 @@
-"""A map-style torch Dataset over feature stores: whole batches in one call into the engine."""
+"""A map-style torch Dataset over feature stores. The engine makes whole batches in one call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MASK_STRATEGIES = ("random", "patch")
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What belongs to one process."""
+    """The open stores and the engine of one process."""
 
     process: int
     stores: list[FeatureStore]
@@ -41,12 +41,12 @@ class FastWindowedDataset(Dataset[Window]):
     """The windows of one split of one or more feature stores, with masks for a masked autoencoder.
 
     An item is `(X [K, D] float32, mask [K] bool, valid_mask [K] bool)`. Windows are numbered store by store, by
-    segment, then by time. X is unaltered; `mask` says which positions a model is to reconstruct, `valid_mask` which
-    bars are past their segment's warm-up.
+    segment, then by time. X is unaltered. `mask` marks the positions that a model must reconstruct, `valid_mask` the
+    bars past their segment's warm-up.
 
-    Masked are exactly `math.floor(mask_ratio * valid)` of a window's valid positions. The mask is a pure function of
-    the seed, the epoch and the window, which is its symbol, its last bar's time and K; so it is the same for any
-    batch size, order and number of workers.
+    Exactly `math.floor(mask_ratio * valid)` of a window's valid positions are masked. The mask is a pure function of
+    the seed, the epoch and the window: its symbol, its last bar's time and K. So it is the same for any batch size,
+    order and number of workers.
 
     `__getitems__` fetches a batch in one call into the engine, without the GIL: give it to a `DataLoader` with
     `collate_fn=FastWindowedDataset.collate`, and nothing is copied again. The dataset can be pickled, and used in
@@ -55,19 +55,19 @@ class FastWindowedDataset(Dataset[Window]):
 
     Args:
         feature_dir: A feature store of either layout, or several with the same features; each its path, or open.
-        split: `train`, `val` or `test`, or `all` for every bar there is, whatever splits they lie in. A split without
-            windows gives a dataset of length 0.
-        window_length: K; the stores' own default if none is given. The dense layout serves that alone.
+        split: `train`, `val` or `test`, or `all` for every bar, in a split or not. A split without windows
+            gives a dataset of length 0.
+        window_length: K; the stores' own default if not given. The dense layout serves only its own.
         stride: Bars from one window to the next, counted from each segment's first window in the split.
         mask_ratio: The share of valid positions that are masked, 0 to 1.
         mask_strategy: `random` masks positions uniformly, `patch` runs of consecutive valid positions.
         patch_size: The length of a run; the last one drawn is shortened, so that the count is exact.
-        seed: Of the masks, 0 to 2⁶³ − 1. None draws one; `seed` and `repr` tell which.
+        seed: The seed of the masks, 0 to 2⁶³ − 1. None draws one, which `seed` and `repr` show.
         extra: Names of kept columns, appended to the features in this order.
         ranges: For each store `[n, 2]`, half-open ranges of rows, ascending and disjoint: in place of the split's.
 
-    Raises `ConfigError`, naming the parameter, for what makes no sense, and whatever :meth:`FeatureStore.open`
-    raises.
+    Raises `ConfigError`, which names the parameter, for a parameter that is not valid, and the errors of
+    :meth:`FeatureStore.open`.
     """
 
     def __init__(
@@ -85,10 +85,11 @@ class FastWindowedDataset(Dataset[Window]):
         ranges: Sequence[NDArray[np.int64]] | None = None,
     ) -> None:
         if split not in (*NAMES, "all"):
-            raise ConfigError("split", f"{split!r} is none; give {', '.join(NAMES)} or all")
+            raise ConfigError("split", f"{split!r} is not a split; give {', '.join(NAMES)} or all")
         if mask_strategy not in MASK_STRATEGIES:
             raise ConfigError(
-                "mask_strategy", f"{mask_strategy!r} is none; give {' or '.join(MASK_STRATEGIES)}"
+                "mask_strategy",
+                f"{mask_strategy!r} is not a way to mask; give {' or '.join(MASK_STRATEGIES)}",
             )
         if isinstance(mask_ratio, bool) or not isinstance(mask_ratio, int | float | np.number):
             raise ConfigError("mask_ratio", f"{mask_ratio!r} is not a number; give one from 0 to 1")
@@ -120,8 +121,8 @@ class FastWindowedDataset(Dataset[Window]):
         self._pieces, self._symbols = find_pieces(stores, ranges, self.window_length, self.stride)
         self.fingerprint = fingerprint_of(stores, self._pieces)
         """A hash of the windows: of the stores' arrays, and of where in them the windows lie. Two stores that were
-        built alike from the same bars give the same."""
-        # Shared with workers, who would otherwise not learn of a new epoch when they persist from one to the next.
+        built with the same options from the same bars give the same."""
+        # Shared with workers: those that persist from one epoch to the next would not see a new epoch otherwise.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._opened: _Opened | None = _Opened(os.getpid(), stores, self._engine(stores))
         self._length = len(self._opened.engine)
@@ -132,7 +133,7 @@ class FastWindowedDataset(Dataset[Window]):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Has the masks of this epoch served from now on, by workers too. Those of val and test never change."""
+        """Serves the masks of this epoch from now on, in workers too. The masks of val and test never change."""
         self._epoch.fill_(self.mask_epoch(whole_number("epoch", epoch, 0)))
 
     def mask_epoch(self, epoch: int) -> int:
@@ -151,7 +152,7 @@ class FastWindowedDataset(Dataset[Window]):
 
     @property
     def patch(self) -> int:
-        """The length of a masked run, as the engine wants to know it: 0 for single positions."""
+        """The length of a masked run as the engine takes it: 0 for single positions."""
         return self.patch_size if self.mask_strategy == "patch" else 0
 
     def stretches(self) -> list[tuple[str, int, int, int]]:
@@ -165,7 +166,7 @@ class FastWindowedDataset(Dataset[Window]):
         return list(zip(self._symbols, *columns, strict=True))
 
     def symbols_of(self, places: WindowPlaces) -> list[str]:
-        """The symbol of each of these windows, `""` where there is none."""
+        """The symbol of each of these windows; `""` when it has none."""
         of_store = [store.segments for store in self.stores]
         bounds = [store.bounds.first for store in self.stores]
         return [
@@ -205,7 +206,7 @@ class FastWindowedDataset(Dataset[Window]):
 
     @staticmethod
     def collate(batch: Sequence[Window]) -> Any:
-        """For `DataLoader(collate_fn=...)`: hands on a batch that is one already, without a copy."""
+        """For `DataLoader(collate_fn=...)`: passes a batch on without a copy."""
         return batch.tensors if isinstance(batch, WindowBatch) else default_collate(list(batch))
 
     def places(self, indices: Sequence[int] | NDArray[np.int64]) -> WindowPlaces:
@@ -223,7 +224,7 @@ class FastWindowedDataset(Dataset[Window]):
         return f"<FastWindowedDataset {paths} {self.split}: {windows}, {masks}, seed {self.seed}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        # Files are opened where they are read, so that what is wrong with them is raised there.
+        # Each process opens the files itself, so an error is raised where they are read.
         return self.__dict__ | {"_opened": None}
 
     def _open(self) -> _Opened:
@@ -260,13 +261,13 @@ class FastWindowedDataset(Dataset[Window]):
         if numbers.min() < 0:
             numbers = np.where(numbers < 0, numbers + len(self), numbers)
         if numbers.min() < 0 or numbers.max() >= len(self):
-            # Before there is memory for them, of which a window that is too long would take any amount.
+            # Checked before memory is taken for them.
             i = int(np.argmax((numbers < 0) | (numbers >= len(self))))
             raise IndexError(f"there is no window {given[i]}: there are {len(self):,}")
         return numbers
 
     def empty(self, size: int, pin_memory: bool = False) -> Window:
-        """Tensors for a batch of this size, with nothing in them yet."""
+        """Uninitialised tensors for a batch of this size."""
         shape = (size, self.window_length)
         width = len(self.feature_names)
         if get_worker_info() is not None:
@@ -296,6 +297,6 @@ class FastWindowedDataset(Dataset[Window]):
     ) -> list[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]:
         """The windows of these numbers with this epoch's masks, in batches of this size.
 
-        They lie in memory of earlier batches that nobody has any part of any more.
+        They reuse the memory of earlier batches that are no longer referenced.
         """
         return self.engine.batches(numbers, size, self.seed, epoch, self.mask_ratio, self.patch)

@@ -1,4 +1,4 @@
-"""The loader: batches of windows where the model is, with nothing else to wait for."""
+"""The loader: it makes batches ahead of the model and puts them on the model's device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["DeviceWindowLoader"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
-# Batches that a thread makes at a time: enough to pay for waking it, few enough to stay in the cache until used.
+# Batches that a thread makes at a time: enough to be worth waking it, and few enough to stay in the cache.
 _BLOCK = 4
 _BLOCK_BYTES = 16 << 20
 _STATE_VERSION = 1
@@ -49,27 +49,26 @@ class _Resident(NamedTuple):
 class DeviceWindowLoader:
     """Serves the windows of a dataset in batches: `X [B, K, D]`, `mask [B, K]`, `valid_mask [B, K]`.
 
-    On the CPU, threads have the engine fill some batches ahead of the one in use, without the GIL, each thread batches
-    of its own. On another device the per-bar arrays are copied there once, and a batch is index arithmetic and one
-    gather; its masks are drawn there, with the same bits. Where the arrays do not fit, batches come from the CPU
-    through pinned memory.
+    On the CPU, threads fill batches ahead of the one in use, without the GIL. On another device the per-bar arrays are
+    copied there once. A batch is then index arithmetic and one gather; its masks are drawn there, with the same bits.
+    If the arrays do not fit, batches come from the CPU through pinned memory.
 
-    A shuffled epoch is a permutation of the windows that follows from the seed and the epoch, by arithmetic: there is
-    no list of windows, and `load_state_dict` goes on in the middle of an epoch with the very next batch.
+    A shuffled epoch is a permutation of the windows, computed from the seed and the epoch without a list of windows.
+    `load_state_dict` continues in the middle of an epoch with the next batch.
 
     Each iteration serves the epoch after the last one; `set_epoch` chooses another.
 
     Args:
         dataset: The windows, and how they are masked.
         batch_size: B. The last batch may be smaller, unless `drop_last`.
-        device: Where batches are to be.
+        device: The device of the batches.
         shuffle: Whether windows come in a new order in each epoch, or as they are numbered.
-        drop_last: Whether the last batch is left out where it is not full.
+        drop_last: Whether to leave out a last batch that is not full.
         rank, world_size: This process serves every world_size-th window of the epoch, from window `rank` on.
-        weights: By symbol, its share of an epoch in relation to the others'. An epoch is as long as ever; a symbol
-            with more share than windows repeats them. With `shuffle` only.
+        weights: The share of an epoch for each symbol, relative to the others. The length of an epoch stays the same: a
+            symbol whose share exceeds its windows repeats them. Needs `shuffle`.
         pin_memory: Whether batches on the CPU are in pinned memory, where there is a GPU.
-        resident: Whether the arrays are kept on the device; decided by the memory there if not given.
+        resident: Whether the arrays are kept on the device. If not given, its free memory decides.
         threads: Threads that make batches; one for each processor, up to four, if not given.
     """
 
@@ -96,7 +95,7 @@ class DeviceWindowLoader:
         if weights is not None and len(dataset):
             if not shuffle:
                 raise ConfigError(
-                    "weights", "go with shuffle=True; without it windows come as they are numbered"
+                    "weights", "need shuffle=True; without it windows come in the order of their numbers"
                 )
             shares = Shares.make(weights, *dataset.windows_of_pieces(), len(dataset))
         self.dataset = dataset
@@ -130,9 +129,9 @@ class DeviceWindowLoader:
         return self._position[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Has the next iteration serve this epoch, from its beginning.
+        """Makes the next iteration serve this epoch from its beginning.
 
-        Where a state was loaded from the middle of this very epoch, the iteration still goes on from there.
+        If a state from the middle of this epoch was loaded, the iteration still continues from there.
         """
         epoch = whole_number("epoch", epoch, 0)
         if self._next[0] != epoch:
@@ -143,7 +142,7 @@ class DeviceWindowLoader:
         return self._order.numbers(self.dataset.seed, epoch, batch, batch + 1)
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
-        """Has the next iteration begin with this batch of this epoch."""
+        """Makes the next iteration begin with this batch of this epoch."""
         epoch, batch = whole_number("epoch", epoch, 0), whole_number("batch", batch, 0)
         self._next = self._position = (epoch, batch)
 
@@ -153,7 +152,7 @@ class DeviceWindowLoader:
         return self._serve(epoch, first)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands: after the batch it handed out last. Plain values, for a checkpoint."""
+        """The loader's position, after the last batch it served. Plain values, for a checkpoint."""
         epoch, batch = self._position
         if batch >= len(self) > 0:
             epoch, batch = epoch + 1, 0
@@ -165,9 +164,9 @@ class DeviceWindowLoader:
         } | self._facts()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state` was taken: the next iteration begins with the batch that would have come.
+        """Continues where `state` was taken: the next iteration begins with the batch that would have followed.
 
-        The seed is taken from the state too. Raises `StateError`, naming what differs, when the state comes from
+        The seed is taken from the state too. Raises `StateError`, which names the difference, when the state comes from
         other windows, another batch size or other masks.
         """
         mine = {"version": _STATE_VERSION} | self._facts()
@@ -176,11 +175,11 @@ class DeviceWindowLoader:
                 problem = (
                     f"loader state refused: its {name} is {state.get(name)!r}, this loader's is {fact!r}"
                 )
-                raise StateError(f"{problem}; make the loader as it was made then")
+                raise StateError(f"{problem}; make the loader with the same arguments")
         epoch, batch, seed = (state.get(name) for name in ("epoch", "batch", "seed"))
         if not all(type(value) is int and 0 <= value < 1 << 63 for value in (epoch, batch, seed)):
             raise StateError(
-                "loader state refused: epoch, batch or seed is no number; load another checkpoint"
+                "loader state refused: epoch, batch or seed is not a number; load another checkpoint"
             )
         if batch > len(self):  # type: ignore[operator]
             problem = f"it goes on with batch {batch} of an epoch that has {len(self)}"
@@ -194,7 +193,7 @@ class DeviceWindowLoader:
         return f"<DeviceWindowLoader on {self.device}: {batches}, {order}, of {self.dataset!r}>"
 
     def _facts(self) -> dict[str, Any]:
-        """What the batches depend on beside seed, epoch and number."""
+        """Everything that batches depend on, other than seed, epoch and number."""
         dataset = self.dataset
         return {
             "split": dataset.split,
@@ -208,14 +207,14 @@ class DeviceWindowLoader:
             "drop_last": self.drop_last,
             "world_size": self._order.world_size,
             "weights": self.weights,
-            # Last, for whatever else differs says more to a person.
+            # Last, because any other difference tells a person more.
             "fingerprint": dataset.fingerprint,
         }
 
     def _serve(self, epoch: int, first: int) -> Iterator[Batch]:
         make = self._stream if self._resident is None else self._gather
         blocks = self._blocks(first)
-        # One thread puts batches of the device into its stream; they would only come in each other's way.
+        # One thread feeds the device's stream. More would only block each other.
         threads = self._threads if self._resident is None else 1
         with ThreadPoolExecutor(threads, thread_name_prefix="moola-loader") as executor:
             ahead: deque[Future[list[Batch]]] = deque()
@@ -231,14 +230,14 @@ class DeviceWindowLoader:
                         epoch_, batch = self._position
                         if epoch_ == epoch:
                             self._position = (epoch, batch + 1)
-                        # Popped, not iterated over: what the caller drops can be used again.
+                        # Popped, not iterated over, so that memory which the caller drops can be reused.
                         yield batches.pop()
             finally:
                 for future in ahead:
                     future.cancel()
 
     def _blocks(self, start: int) -> Iterator[tuple[int, int]]:
-        """Which batches are made together: the first alone, for nobody likes to wait for it."""
+        """Batches that are made together. The first is made alone, so that it comes early."""
         size = 1
         while start < len(self):
             end = min(start + size, len(self))
@@ -327,7 +326,7 @@ class DeviceWindowLoader:
             )
             at = 0
             for array in arrays:
-                # A copy: torch warns of arrays that cannot be written to.
+                # A copy, because torch warns of read-only arrays.
                 out[at : at + len(array)].copy_(torch.from_numpy(np.array(array)))
                 at += len(array)
             return out

@@ -21,7 +21,7 @@ __all__ = ["Loaders", "create_fast_dataloaders", "create_strided_dataloaders", "
 
 
 class Loaders(NamedTuple):
-    """One loader a split."""
+    """One loader for each split."""
 
     train: DeviceWindowLoader
     val: DeviceWindowLoader
@@ -48,13 +48,13 @@ def create_fast_dataloaders(
 ) -> Loaders:
     """Loaders of the train, val and test windows: batches `X [B, K, D]`, `mask [B, K]`, `valid_mask [B, K]`.
 
-    Train is shuffled anew in each epoch and drops its last partial batch; val and test come in order and whole, with
-    masks that never change. Each has `state_dict()` and `load_state_dict()`.
+    Train is shuffled differently in each epoch and drops its last partial batch. Val and test are served in order and
+    completely, with masks that never change. Each has `state_dict()` and `load_state_dict()`.
 
     Args:
-        num_workers: Accepted for scripts that pass it, and of no effect: batches are made by threads.
-        pin_memory: Whether batches are in pinned memory, where there is a GPU.
-        seed: Of masks and shuffling. None draws one; `loader.dataset.seed` tells which.
+        num_workers: Accepted for scripts that pass it, without effect: threads make the batches.
+        pin_memory: Whether batches are in pinned memory, if there is a GPU.
+        seed: The seed of masks and shuffling. None draws one, which `loader.dataset.seed` shows.
         device, rank, world_size, weights: See `moola.data.device.DeviceWindowLoader`; weights are for train.
 
     The other arguments are those of `moola.FastWindowedDataset`, and so are the errors.
@@ -67,7 +67,7 @@ def create_fast_dataloaders(
     whole_number("num_workers", num_workers, 0)
     seed = secrets.randbits(63) if seed is None else seed
     loaders = []
-    # Once, so that all three splits are of one store even while another takes its place.
+    # Opened once, so that all three splits belong to one store even while another takes its place.
     stores = open_stores(feature_dir)
     splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
     for split in splits:
@@ -109,7 +109,7 @@ def create_strided_dataloaders(
     world_size: int = 1,
     weights: Mapping[str, float] | None = None,
 ) -> Loaders:
-    """:func:`create_fast_dataloaders` with every `stride`-th window alone, so that neighbours share fewer bars."""
+    """:func:`create_fast_dataloaders` with only every `stride`-th window, so that neighbours share fewer bars."""
     return create_fast_dataloaders(
         feature_dir,
         batch_size,

@@ -1,8 +1,8 @@
-"""Random bits by integer arithmetic, on any device: the engine's hashes, carried out with torch.
+"""Random bits by integer arithmetic with torch on any device: the same hashes as the engine's.
 
-The definition stands in the engine, `rust/moola-core/src/keys.rs`. Tensors have no unsigned 64-bit integers that
-every device can multiply and compare, so it is carried out in int64, whose additions and multiplications wrap to the
-same bits; shifts and comparisons are made unsigned by hand.
+The definition stands in the engine, `rust/moola-core/src/keys.rs`. Not every device can multiply and compare
+unsigned 64-bit integers, so the arithmetic is done in int64. Its additions and multiplications wrap to the same bits;
+shifts and comparisons are made unsigned by hand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["GOLDEN", "fold", "item_hashes", "mix", "shift", "signed"]
 
 
 def signed(word: int) -> int:
-    """The int64 of the same 64 bits, of a word of any size that wraps."""
+    """The int64 with the same lowest 64 bits as this word."""
     word &= (1 << 64) - 1
     return word - (1 << 64) if word >= 1 << 63 else word
 
@@ -25,7 +25,7 @@ _SECOND = signed(0x94D049BB133111EB)
 
 
 def shift(z: Tensor, bits: int) -> Tensor:
-    """To the right, with zeros coming in."""
+    """Shifts to the right and fills with zeros."""
     shifted = z >> bits
     shifted &= (1 << (64 - bits)) - 1
     return shifted
@@ -43,11 +43,11 @@ def mix(z: Tensor) -> Tensor:
 
 
 def fold(h: Tensor, x: Tensor | int) -> Tensor:
-    """`h` with one more word in it."""
+    """Adds one word to the hash `h`."""
     return mix(h + (signed(GOLDEN * x) if isinstance(x, int) else x * GOLDEN))
 
 
 def item_hashes(keys: Tensor, items: int) -> Tensor:
-    """`[B, items]` int64, the hashes of a key's items; no two items of a key have the same."""
+    """`[B, items]` int64, the hashes of a key's items. Two items of a key never share a hash."""
     numbers = torch.arange(1, items + 1, dtype=torch.int64, device=keys.device) * GOLDEN
     return mix(keys[:, None] + numbers)

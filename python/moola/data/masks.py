@@ -1,4 +1,4 @@
-"""Masks drawn with torch, on any device: the same bits as the engine's.
+"""Draws masks with torch on any device, with the same bits as the engine.
 
 The definition stands in the engine, `rust/moola-core/src/windows/masks.rs`.
 """
@@ -39,8 +39,8 @@ def draw_masks(keys: Tensor, valid: Tensor, ratio: float, patch: int = 0) -> Ten
     masked = torch.floor(count.double() * ratio).long()
     if not patch:
         hashes = _ordered_hashes(keys, length).masked_fill(~valid, _HIGHEST)
-        # The sort is stable, so a valid hash of the highest value is beaten by invalid ones before it; of 2⁶⁴
-        # hashes one has that value.
+        # The sort is stable, so a valid hash of the highest value would come after invalid ones before it. Only one
+        # of 2⁶⁴ hashes has that value.
         return (_ranks(hashes) < masked[:, None]) & valid
 
     runs = (masked + (patch - 1)) // patch
@@ -52,7 +52,7 @@ def draw_masks(keys: Tensor, valid: Tensor, ratio: float, patch: int = 0) -> Ten
     short = (masked - (runs - 1) * patch)[:, None]
     covers = torch.where(is_run, torch.where(rank == runs[:, None] - 1, short, patch), 1) * there
     begins = covers.cumsum(1) - covers
-    # Along the valid positions: one more run is under way from where it begins, one less from where it ends.
+    # Along the valid positions, +1 where a run begins and −1 where it ends.
     edges = torch.zeros((len(valid), length + 1), dtype=torch.int64, device=valid.device)
     edges.scatter_add_(1, begins, is_run.long())
     edges.scatter_add_(1, begins + covers * is_run, -is_run.long())

@@ -1,4 +1,4 @@
-"""The order in which an epoch's windows are served: by arithmetic, without a list of them."""
+"""The order in which an epoch's windows are served, computed without a list of windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Shares", "WindowOrder"]
 
 Numbers = NDArray[np.int64]
 
-# What a permutation is for; each has a key of its own.
+# The purposes of permutations. Each has a key of its own.
 _EPOCH, _SYMBOL = 0, 1
 
 
@@ -26,12 +26,12 @@ class Shares:
 
     names: tuple[str, ...]
     ends: Numbers
-    """How many of the epoch's windows the symbols up to this one have."""
+    """The number of the epoch's windows up to and including this symbol."""
     counts: Numbers
-    """How many different windows the symbol has."""
+    """The number of different windows of the symbol."""
     first_piece: Numbers
     piece_ends: Numbers
-    """How many windows the pieces up to this one have."""
+    """The number of windows up to and including this piece."""
     piece_first: Numbers
     """The number in the dataset of the piece's first window."""
 
@@ -39,12 +39,14 @@ class Shares:
     def make(cls, weights: Mapping[str, float], symbols: list[str], counts: Numbers, total: int) -> Shares:
         """Shares of `total` windows in proportion to the weights; `symbols` and `counts` are those of pieces.
 
-        Raises `ConfigError` when a symbol has no weight, or a weight makes no sense.
+        Raises `ConfigError` when a symbol has no weight, or a weight is negative or not finite.
         """
         there = sorted(set(symbols))
         for name in (*there, *weights):
             if name not in weights:
-                raise ConfigError("weights", f"symbol {name!r} has none; give 0 to leave its windows out")
+                raise ConfigError(
+                    "weights", f"symbol {name!r} has no weight; give 0 to leave its windows out"
+                )
             weight = weights[name]
             if not _is_weight(weight):
                 raise ConfigError("weights", f"{name!r} has {weight!r}; give finite numbers from 0 on")
@@ -79,7 +81,7 @@ class Shares:
     def windows(self, slots: Numbers, seed: int, epoch: int) -> Numbers:
         """The dataset's number of the window in each slot of the epoch.
 
-        A symbol with more slots than windows goes through all of them before it begins again, in another order.
+        A symbol with more slots than windows serves all of them, then all again in another order.
         """
         symbol = np.searchsorted(self.ends, slots, side="right")
         offset = slots - np.where(symbol > 0, self.ends[symbol - 1], 0)
@@ -111,10 +113,10 @@ def _is_weight(given: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WindowOrder:
-    """Which windows each batch of each epoch has, for one rank of several.
+    """The windows of each batch of each epoch, for one rank of several.
 
-    Rank r has the places r, r + world_size, r + 2·world_size, … of the epoch. Where the last partial batch is
-    dropped, all ranks have equally many batches.
+    Rank r has the places r, r + world_size, r + 2·world_size, … of the epoch. With `drop_last`, all
+    ranks have the same number of batches.
     """
 
     windows: int
@@ -127,14 +129,14 @@ class WindowOrder:
 
     @property
     def size(self) -> int:
-        """How many windows this rank serves in an epoch."""
+        """The number of windows that this rank serves in an epoch."""
         if self.drop_last:
             return self.windows // self.world_size // self.batch_size * self.batch_size
         return (self.windows - self.rank + self.world_size - 1) // self.world_size
 
     @property
     def batches(self) -> int:
-        """How many batches this rank serves in an epoch."""
+        """The number of batches that this rank serves in an epoch."""
         return -(-self.size // self.batch_size)
 
     def numbers(self, seed: int, epoch: int, first: int, last: int) -> Numbers:

@@ -1,7 +1,7 @@
 """Loaders over bars in memory, for training scripts that have a DataFrame and no feature store.
 
-The way from the bars to the batches is that of a store, so everything is the same to the bit: which bars are refused,
-the features, the splits, the masks of a seed, the order of an epoch.
+Bars become batches in the same way as with a store, so the result is the same to the bit: the refused bars, the
+features, the splits, the masks of a seed, the order of an epoch.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["WindowedConfig", "create_dataloaders"]
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)]
-# Days are checked together, by what splits with them.
+# `SplitOptions` checks the days together.
 _Day = Annotated[date | str | None, SkipValidation]
 _Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class WindowedConfig(FeatureConfig):
-    """How windows are made from bars: the parameters of the features, and what follows.
+    """How windows are made from bars: the parameters of the features, and those below.
 
     Unknown names, wrong types and values out of range are refused. Days and shares are those of `build_features`.
     """
@@ -69,7 +69,7 @@ class WindowedConfig(FeatureConfig):
         if self.feature_set not in _core.feature_sets():
             known = ", ".join(_core.feature_sets())
             raise ConfigError("feature_set", f"there is no {self.feature_set!r}. Choose one of {known}")
-        # Refuses what makes no sense together.
+        # Refuses options that contradict each other.
         SplitOptions(
             fractions=self.split,
             train_end=self.train_end,
@@ -111,11 +111,11 @@ def create_dataloaders(
     """Loaders of the train, val and test windows of bars: `X [B, K, D]`, `mask [B, K]`, `valid_mask [B, K]`.
 
     They serve what `create_fast_dataloaders` would serve of a store built from these bars, batch by batch and bit by
-    bit, and a state of the one can be loaded into the other. Whoever trains on the same bars again builds a store
-    once instead, and saves the time of computing.
+    bit, and a state of one can be loaded into the other. To train on the same bars again, build a store once: it
+    saves the time of computing.
 
-    The arrays stand in a temporary directory, of `TMPDIR` where that is set, and leave it when the loaders and their
-    datasets are gone, or the process ends. They take 4·(D + E) + 41 bytes a bar, with E columns of `extra`.
+    The arrays lie in a temporary directory (below `TMPDIR` if set). It is removed when the loaders and their datasets
+    are gone, or the process ends. They take 4·(D + E) + 41 bytes a bar, with E columns of `extra`.
 
     Args:
         df: Bars as pandas, polars or pyarrow hold them, or anything else with `__arrow_c_stream__`.
@@ -123,13 +123,13 @@ def create_dataloaders(
         batch_size, num_workers, pin_memory, seed, device, rank, world_size, weights: As for
             `moola.data.fast_windowed_loader.create_fast_dataloaders`.
         extra: Columns of `df` that are appended to the features, in this order.
-        columns, tz, time_format, stamp, segment_by, reset_on_gap, drop_bad_bars, dedup, sort: How the bars are to be
-            read: as for `moola.build_features`. What that would want a person to read is given as a `UserWarning`.
+        columns, tz, time_format, stamp, segment_by, reset_on_gap, drop_bad_bars, dedup, sort: How to read the
+            bars: as for `moola.build_features`. Its notices are given as `UserWarning`.
 
     Raises:
-        ConfigError: a parameter that makes no sense, by name.
-        BarError, InputError: bars that must not become features, or none; as `moola.build_features` raises them.
-        TypeError: `df` is no table.
+        ConfigError: a parameter is not valid; the error names it.
+        BarError, InputError: as `moola.build_features` raises them.
+        TypeError: `df` is not a table.
     """
     settings = config
     if not isinstance(settings, WindowedConfig):
@@ -190,7 +190,7 @@ def create_dataloaders(
 
 
 class _Scratch:
-    """A temporary directory, removed when nobody has this object any more, or the process ends."""
+    """A temporary directory, removed when this object is gone or the process ends."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="moola-"))

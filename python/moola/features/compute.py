@@ -40,7 +40,7 @@ def compute_features(
 
     Returns:
         float32 array of shape [N, D], one row a bar; `out` where it was given. A row depends on its own and earlier
-        bars only, and has the same bits whatever follows it, and whatever processor computes it. The first
+        bars only. Its bits do not depend on later bars or on the processor. The first
         `warmup_bars` rows, and those before the first swings, are not yet meaningful: see `FeatureStore.valid`.
 
     Raises:

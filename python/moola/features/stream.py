@@ -20,13 +20,13 @@ __all__ = ["FeatureStream"]
 
 
 class FeatureStream(_core.FeatureStream):
-    """Features live: closed bars in, one row each, with the same bits as `compute_features` over all of them.
+    """Features of a live feed: push closed bars, get one row each, with the same bits as `compute_features`.
 
-    Push a bar when it is closed, never while it forms: its high, low and close would still change.
+    Push a bar when it is closed. While it forms, its high, low and close still change.
 
     Args:
         feature_set, config: as for `compute_features`.
-        reset_on_gap: a duration such as `'4h'`; a bar that comes later than that after the one before it begins a new
+        reset_on_gap: a duration such as `'4h'`. A bar that comes later than this after the bar before begins a new
             segment, as in a store built with it. Every bar then needs its timestamp.
 
     >>> stream = FeatureStream()
@@ -50,16 +50,16 @@ class FeatureStream(_core.FeatureStream):
 
     @classmethod
     def from_state(cls, state: bytes) -> Self:
-        """The stream whose `state()` this is. Raises `StateError` for one that is foreign, old or damaged."""
+        """The stream whose `state()` this is. Raises `StateError` when the state is foreign, old or damaged."""
         stream = cls()
         stream.restore(state)
         return stream
 
     @classmethod
     def from_store(cls, store: FeatureStore | str | os.PathLike[str], symbol: str | None = None) -> Self:
-        """A stream that goes on after the last bar that a store has of a symbol, to the bit.
+        """A stream that continues after a store's last bar of a symbol, to the bit.
 
-        `symbol` may be left out where the store has but one. Raises `ConfigError` for a symbol that it does not have.
+        `symbol` may be left out when the store has only one. Raises `ConfigError` when the store lacks the symbol.
         """
         from moola.errors import ConfigError
         from moola.store.reader import FeatureStore

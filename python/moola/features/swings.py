@@ -19,12 +19,12 @@ __all__ = ["Swings", "compute_swings"]
 
 
 class Swings(NamedTuple):
-    """What the zigzag knew at the close of each bar; four arrays of shape [N]."""
+    """The state of the zigzag at the close of each bar: four arrays of shape [N]."""
 
     high_index: npt.NDArray[np.int64]
-    """The bar of the last confirmed swing high, −1 before there is one."""
+    """The bar of the last confirmed swing high; −1 before the first."""
     low_index: npt.NDArray[np.int64]
-    """The bar of the last confirmed swing low, −1 before there is one."""
+    """The bar of the last confirmed swing low; −1 before the first."""
     leg: npt.NDArray[np.int8]
     """+1 while the leg runs up, −1 while it runs down, 0 before the first."""
     atr: npt.NDArray[np.float64]

@@ -65,33 +65,33 @@ def build_features(
     Args:
         bars: a path (Parquet, CSV, Arrow IPC, or a directory of them), several paths, or any object with
             `__arrow_c_stream__` (pyarrow, polars, pandas, DuckDB).
-        output: the directory to make. Nothing may stand there, but with `overwrite` an older store.
+        output: the directory to make. It must not exist yet; with `overwrite` it may be an older store.
         feature_set, config: as for `compute_features`.
-        layout: `bars` serves windows of any length; `windows` writes every window of `window_length` out, in W·K·D·4
-            bytes, for programs that want that array.
+        layout: `bars` serves windows of any length. `windows` writes out every window of `window_length`, in W·K·D·4
+            bytes, for programs that need that array.
         window_length: K, the default length of windows.
         train_end, val_end, test_end: last days of the splits, inclusive; in `tz` where it is given, else UTC.
         split: shares of train, val and test instead; 0.7, 0.15, 0.15 unless dates are given.
         embargo: bars of each symbol dropped after each boundary.
         reset_on_gap: a duration such as `'4h'`; a longer step between bars begins a new segment.
         segment_by: `symbol`, or `symbol,contract` to begin a new segment at each roll of a continuous future.
-        columns, keep, tz, time_format, stamp: how the source is to be read: see `moola.bars.options.ReadOptions`.
+        columns, keep, tz, time_format, stamp: how to read the source: see `moola.bars.options.ReadOptions`.
         overwrite: replace an existing store, atomically.
-        drop_bad_bars: leave bars with a NaN or infinite value out; each becomes a gap.
-        dedup: `identical` drops exact repeats of the bar before.
-        sort: bring rows into order; all of them are held in memory.
+        drop_bad_bars: leave out bars with a NaN or infinite value; each becomes a gap.
+        dedup: `identical` drops bars that repeat the one before exactly.
+        sort: sort rows by time. All rows are held in memory.
         progress: see `Progress`.
 
     Returns:
-        The store; its `notices` are lines that a person should read.
+        The store. Its `notices` are lines that a person should read.
 
     Raises:
-        BarError: bars that must not become features, each with its file, row, time and value.
-        InputError: a source that cannot be read as bars, or too few bars for one window.
-        ConfigError: an option that makes no sense.
-        StoreError: something stands at `output`, or the file system refuses.
+        BarError: bars cannot become features; each is named with its file, row, time and value.
+        InputError: a source cannot be read as bars or changes while it is read, or it has too few bars for one window.
+        ConfigError: an option is not valid.
+        StoreError: `output` exists already, or the file system refuses.
 
-    Whatever is raised, nothing is left behind and an existing store is as it was.
+    After an error nothing is left behind, and an existing store is unchanged.
     """
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
@@ -219,8 +219,8 @@ def _notices(
     notices = []
     if stamp is None:
         notices.append(
-            "timestamps are taken as the open of each bar; if your feed stamps the close, every decision would move "
-            "by a bar: build again with --stamp close (stamp='close')"
+            "timestamps are taken as the open of each bar; if your feed stamps the close, every decision moves by a "
+            "bar: build again with --stamp close (stamp='close')"
         )
     notices += warnings
     if short := quality["segments_shorter_than_window"]:
@@ -228,6 +228,8 @@ def _notices(
             f"{short:,} of {segments:,} segments are shorter than {window_length} bars and give no window"
         )
     if jumps := quality["jumps_over_50_percent"]:
-        lie = "close lies" if jumps == 1 else "closes lie"
-        notices.append(f"{jumps:,} {lie} more than 50 % from the close before: splits, rolls or bad prints?")
+        move = "close moves" if jumps == 1 else "closes move"
+        notices.append(
+            f"{jumps:,} {move} more than 50 % from the close before; look for splits, rolls or bad prints"
+        )
     return notices

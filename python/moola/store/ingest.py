@@ -18,12 +18,12 @@ __all__ = ["IngestOptions", "Progress", "check_room_for_a_window", "ingest"]
 
 
 Progress: TypeAlias = Callable[[str, int | None, int | None], None]
-"""Called with the stage (`read`, `features`, `publish`), and how much is done of how much, where that is known."""
+"""Called with the stage (`read`, `features`, `publish`), the amount done, and the total; None where unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IngestOptions:
-    """How rows are judged and cut into segments; part of what the metadata record."""
+    """How rows are checked and cut into segments. The metadata record it."""
 
     drop_bad_bars: bool = False
     dedup: Literal["identical"] | None = None
@@ -38,7 +38,7 @@ class IngestOptions:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRows:
-    """A segment as ingest gives it, before its features say from where on it is valid."""
+    """A segment from ingest, before its features are computed and its first valid row is known."""
 
     symbol: str
     first_row: int
@@ -59,7 +59,7 @@ def ingest(
 ) -> tuple[list[SegmentRows], dict[str, Any]]:
     """Reads and checks all bars into `bars.npy`, `timestamps.npy` and `extra.npy` in `folder`.
 
-    Returns the segments, in the order of the store, and the quality report. Raises `BarError` with everything wrong.
+    Returns the segments, in the order of the store, and the quality report. Raises one `BarError` with every problem.
     """
     engine = _core.Ingest(
         folder,
@@ -106,7 +106,7 @@ def ingest(
 def refuse(
     source: BarSource, counts: dict[str, int], samples: list[tuple[int, int | None, dict[str, Any]]]
 ) -> None:
-    """Raises one error for all that the reader and the engine found wrong, with at most 20 samples."""
+    """Raises one error for every problem that the reader and the engine found, with at most 20 samples."""
     counts = {**source.counts, **counts}
     if not counts:
         return
@@ -115,7 +115,7 @@ def refuse(
         symbol = source.symbols[code] if code is not None and source.symbols else None
         problem = Problem(**facts, file=source.label(file), symbol=symbol)
         found.append((file, replace(problem, row=problem.row + 1)))
-    # The first of every kind comes before the second of any: many of one kind do not hide where another is.
+    # The first sample of each kind comes before the second of any, so that many of one kind do not hide another.
     met: dict[str, int] = {}
     ranked = []
     for file, problem in found:

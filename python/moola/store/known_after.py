@@ -13,7 +13,7 @@ from moola.store.segments import Segment
 __all__ = ["known_after"]
 
 
-# How `known_after` is measured: so many restarts, each compared over so many bars with what more history gives.
+# Restarts, bars of extra history, bars compared after each restart, and the tolerance of the comparison.
 _RESTARTS, _HISTORY, _COMPARED, _TOLERANCE = 8, 2_000, 1_000, 1e-3
 
 
@@ -25,8 +25,8 @@ def known_after(
 ) -> dict[str, Any]:
     """Measures after how many bars each feature no longer depends on where the series began.
 
-    The features are computed afresh from several places in the longest segment, and compared with those that
-    2,000 bars more of history give: a feature counts as known from the bar on after which the two agree within 1e-3.
+    The features are computed from several places in the longest segment, once from there on and once with 2,000 more
+    bars of history. A feature is known from the bar after which the two agree within 1e-3.
     """
     options: dict[str, Any] = {"feature_set": feature_set, "parameters": engine_parameters}
     names = [name for name, _, _ in _core.describe_features(feature_set, engine_parameters)]

@@ -141,7 +141,7 @@ def arrays_of(
 
 
 class Description(NamedTuple):
-    """What the metadata say, checked."""
+    """The metadata, checked."""
 
     store_id: str
     layout: str
@@ -160,7 +160,7 @@ class NewerFormatError(ValueError):
 
 
 def describe(metadata: object) -> Description:
-    """Checks metadata as far as opening a store depends on them. Raises `ValueError`, saying where."""
+    """Checks the metadata that opening a store depends on. Raises `ValueError`, which names the place."""
     meta = _typed(metadata, dict, "it")
     version = _number(meta.get("format_version"), "format_version", 1)
     if version > FORMAT_VERSION:
@@ -194,9 +194,11 @@ def describe(metadata: object) -> Description:
     if set(files) != wanted:
         raise ValueError(f"files lists {_names(set(files))}; this layout has {_names(wanted)}")
     for name, array in arrays.items():
-        # As text, for to Python 1, 1.0 and True are equal.
+        # Compared as text, because 1, 1.0 and True are equal in Python.
         if array.nbytes > _LARGEST or _text(files[name]) != _text(array.record()):
-            raise ValueError(f"files[{name!r}] is {files[name]}; by the rest it should be {array.record()}")
+            raise ValueError(
+                f"files[{name!r}] is {files[name]}; the rest of the metadata give {array.record()}"
+            )
     splits = _typed(files[SPLITS], dict, f"files[{SPLITS!r}]")
     splits_bytes = _number(splits.get("bytes"), f"files[{SPLITS!r}].bytes", 1)
     segments = _segments(meta["segments"], bars)

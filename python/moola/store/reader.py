@@ -1,4 +1,4 @@
-"""The feature store, opened: arrays are mapped, nothing is copied, nothing is run."""
+"""The open feature store: its arrays are mapped, nothing is copied, and no code from it is run."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ _CANONICAL = 1 << 20
 class FeatureStore:
     """A feature store on disk, open for reading. Many processes may read one store at once.
 
-    Made by :meth:`open`. Arrays are read-only maps of the files. When the store is replaced on disk, an open
-    one goes on reading the old bytes. Pickling keeps the path and the id: another process opens it again, and
-    gets a `StaleStoreError` when another store is there by then.
+    Made by :meth:`open`. Arrays are read-only maps of the files. When the store is replaced on disk, an open store
+    still reads the old bytes. Pickling keeps the path and the id. Another process opens the path again, and gets a
+    `StaleStoreError` when it holds another store by then.
     """
 
     def __init__(self, path: str, directory: int) -> None:
@@ -58,7 +58,7 @@ class FeatureStore:
         self.path = Path(path)
         """Where the store was opened; absolute."""
         self.notices: list[str] = []
-        """What its builder wants a person to read; empty for a store that was opened, not built."""
+        """Lines of the build that a person should read. Empty for a store that was opened, not built."""
 
         names = {name for name in os.listdir(directory) if not is_dropping(name)}
         if METADATA not in names:
@@ -67,7 +67,7 @@ class FeatureStore:
             advice = "Give the directory that `moola build-features --output` made"
             raise StoreMissingError(path, "is a directory, but not a feature store", advice)
         self.metadata: dict[str, Any] = self._json(METADATA)
-        """What `metadata.json` says."""
+        """The content of `metadata.json`."""
         try:
             description = describe(self.metadata)
         except NewerFormatError as error:
@@ -98,16 +98,16 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, expected_id: str | None = None) -> Self:
-        """Opens the store at `path`, in a few milliseconds whatever its size.
+        """Opens the store at `path`. This takes a few milliseconds for a store of any size.
 
-        With `expected_id` it must be the store of this id.
+        With `expected_id` the store must have this id.
 
-        Checked are the files' names, sizes and headers against the metadata; `verify_features` checks the
-        rest.
+        Opening compares the files' names, sizes and headers with the metadata. `verify_features` checks the rest. Files
+        that operating systems leave in directories are ignored: see `moola.store.layout.DROPPINGS`.
 
-        Raises `StoreMissingError` when there is no store, `DamagedStoreError`, naming the file, when one is
-        missing, truncated, altered or foreign, or of a format that this version does not know, and
-        `StaleStoreError` when it is not the expected one.
+        Raises `StoreMissingError` when there is no store. Raises `DamagedStoreError`, which names the file, when one is
+        missing, truncated, altered or foreign, or when the format is newer than this version. Raises
+        `StaleStoreError` when the store has another id.
         """
         _core.load_numpy()
         path = os.path.abspath(path)
@@ -125,16 +125,16 @@ class FeatureStore:
         if expected_id is not None and store.id != expected_id:
             store.close()
             problem = f"another store has been published here (its id is {store.id}, not {expected_id})"
-            advice = "Open the new one with FeatureStore.open, and start its readers anew"
+            advice = "Open the new one with FeatureStore.open, and restart its readers"
             raise StaleStoreError(path, problem, advice)
         return store
 
     def reopen(self) -> FeatureStore:
-        """Opens the same store again. Raises `StaleStoreError` when another one is there by now."""
+        """Opens the same store again. Raises `StaleStoreError` when another store has taken its place."""
         return FeatureStore.open(self.path, expected_id=self.id)
 
     def close(self) -> None:
-        """Lets go of the files. Arrays taken from the store stay usable. Closing twice is fine."""
+        """Closes the files. Arrays taken from the store stay usable. Closing twice is allowed."""
         self._close()
         self._arrays = {}
 
@@ -150,7 +150,7 @@ class FeatureStore:
         return partial(type(self).open, expected_id=self.id), (str(self.path),)
 
     def __len__(self) -> int:
-        """How many bars there are, N."""
+        """The number of bars, N."""
         return self._description.bars
 
     def __repr__(self) -> str:
@@ -159,7 +159,7 @@ class FeatureStore:
 
     @property
     def id(self) -> str:
-        """32 hexadecimal digits drawn when the store was built; two builds never share one."""
+        """32 hexadecimal digits, drawn when the store was built. Two builds never share an id."""
         return self._description.store_id
 
     @property
@@ -195,7 +195,7 @@ class FeatureStore:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Every parameter that the features were computed with."""
+        """Every parameter of the features."""
         return dict(self.metadata["parameters"])
 
     @property
@@ -220,26 +220,22 @@ class FeatureStore:
 
     @property
     def timestamps(self) -> NDArray[np.int64]:
-        """`[N]` int64, each bar's open time in UTC nanoseconds; it is known one bar interval later. Read-
-        only.
-        """
+        """`[N]` int64, each bar's open time in UTC nanoseconds. The bar is known one bar interval later. Read-only."""
         return self._array("timestamps.npy")
 
     @property
     def bars(self) -> NDArray[np.float64]:
-        """`[N, 4]` float64: open, high, low, close. For labels, reports and checks, not for models. Read-
-        only.
-        """
+        """`[N, 4]` float64: open, high, low, close. For labels, reports and checks, not for models. Read-only."""
         return self._array("bars.npy")
 
     @property
     def extra(self) -> NDArray[np.float32] | None:
-        """`[N, E]` float32, the columns that were kept; none when there are none. Read-only."""
+        """`[N, E]` float32, the columns that were kept; None when no column was kept. Read-only."""
         return self._array("extra.npy") if "extra.npy" in self._description.arrays else None
 
     @property
     def window_starts(self) -> NDArray[np.int64] | None:
-        """`[W]` int64, the row at which each dense window starts; none in the other layout. Read-only."""
+        """`[W]` int64, the row at which each dense window starts; None in the layout `bars`. Read-only."""
         return self._array("window_starts.npy") if self.layout == "windows" else None
 
     @property
@@ -262,7 +258,7 @@ class FeatureStore:
     def bar_features(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Features `[n, D]` and validity `[n]` of the bars of rows `first` to `last`, in either layout.
 
-        In the dense layout a bar is taken from the windows it lies in; one that lies in none is left out.
+        In the dense layout a bar is taken from a window that holds it. A bar that no window holds is left out.
         """
         starts = self.window_starts
         if starts is None:
@@ -275,7 +271,7 @@ class FeatureStore:
         return self.features[place], self.valid[place]
 
     def window(self, i: int, length: int) -> NDArray[np.float32]:
-        """Rows `i` to `i + length - 1` of the features, `[length, D]`, as a view. Segments are not looked at.
+        """Rows `i` to `i + length - 1` of the features, `[length, D]`, as a view, also across the end of a segment.
 
         Raises `IndexError` when there are no such rows; in the dense layout also when no window starts at row
         `i`, and `ConfigError` when `length` is not the length of its windows.
@@ -319,12 +315,12 @@ class FeatureStore:
     def _stale(self) -> StaleStoreError:
         problem = "another store has been published here, or this one was moved away, and its files are gone"
         return StaleStoreError(
-            self.path, problem, "Open the new one with FeatureStore.open, and start its readers anew"
+            self.path, problem, "Open the new one with FeatureStore.open, and restart its readers"
         )
 
     @property
     def is_stale(self) -> bool:
-        """Whether the store's path holds another directory by now, or none."""
+        """Whether the store's path now holds another directory, or none."""
         return _replaced(str(self.path), self._open_handle())
 
     def read_rows(self, name: str, first: int, end: int) -> NDArray[Any]:
@@ -346,7 +342,7 @@ class FeatureStore:
         return rows
 
     def read_bytes(self, name: str) -> bytes:
-        """A file's bytes: for the small ones."""
+        """The bytes of a small file."""
         with os.fdopen(self._open(name, None), "rb") as file:
             return file.read()
 
@@ -419,7 +415,7 @@ def _open_directory(path: str) -> int:
 
 
 def _replaced(path: str, directory: int) -> bool:
-    """Whether the path means another directory by now, or none."""
+    """Whether the path now means another directory, or none."""
     try:
         there = os.stat(path)
     except OSError:

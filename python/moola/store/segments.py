@@ -18,7 +18,7 @@ class Segment(NamedTuple):
     """A run of bars of one symbol, at whose start all state is reset. No window crosses its end."""
 
     symbol: str
-    """`""` where the bars have no symbols."""
+    """`""` when the bars have no symbols."""
     first_row: int
     last_row: int
     """Inclusive."""
@@ -26,9 +26,9 @@ class Segment(NamedTuple):
     """UTC nanoseconds."""
     last_timestamp: int
     bar_interval: int
-    """The symbol's commonest step, nanoseconds."""
+    """The symbol's most common step, in nanoseconds."""
     first_valid: int | None
-    """The first row past the warm-up; none where the segment ends before it."""
+    """The first row past the warm-up; None when the segment ends before it."""
 
 
 class Bounds(NamedTuple):
@@ -38,7 +38,7 @@ class Bounds(NamedTuple):
     end: Rows
     """Half-open."""
     first_valid: Rows
-    """The segment's end where no bar is valid."""
+    """The segment's end when no bar is valid."""
 
 
 def segment_bounds(segments: Iterable[Segment]) -> Bounds:

@@ -1,4 +1,4 @@
-"""How bars are to be split: by fractions or by days of a zone."""
+"""The options of splitting bars: by fractions, or by days of a time zone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_FRACTIONS = (0.7, 0.15, 0.15)
 class SplitOptions:
     """How bars are split: by fractions (0.7, 0.15, 0.15 unless given) or by the last days of each split.
 
-    Raises `ConfigError`, naming the option, when they make no sense.
+    Raises `ConfigError`, which names the option, when the options contradict each other or are not valid.
     """
 
     fractions: Sequence[float] | None = None
@@ -45,7 +45,9 @@ class SplitOptions:
         given = [name for name, day in days.items() if day is not None]
         if given:
             if self.fractions is not None:
-                raise ConfigError("split", f"goes with no {given[0]}; give fractions or dates, not both")
+                raise ConfigError(
+                    "split", f"cannot be combined with {given[0]}; give fractions or dates, not both"
+                )
             for name, day in days.items():
                 if day is None:
                     raise ConfigError(name, "is missing; give train_end, val_end and test_end together")

@@ -1,4 +1,4 @@
-"""Splits bars in time into train, val and test: one cut for all symbols."""
+"""Splits bars in time into train, val and test, with the same cuts for all symbols."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Split(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """What :func:`make_splits` gives."""
+    """The result of :func:`make_splits`."""
 
     record: dict[str, Any]
-    """What goes into `splits.json`."""
+    """The content of `splits.json`."""
     warnings: list[str]
     """Splits without windows, for the user to see."""
 
@@ -40,7 +40,7 @@ class Splits(NamedTuple):
 def make_splits(
     timestamps: NDArray[np.int64], segments: Sequence[Segment], options: SplitOptions, window_length: int
 ) -> Splits:
-    """Splits bars in time: one cut for all symbols.
+    """Splits bars in time, with the same cuts for all symbols.
 
     Args:
         timestamps: `[N]`, UTC nanoseconds, ascending within each segment.
@@ -88,8 +88,10 @@ def make_splits(
             problem += f" ({short:,} of {len(segments):,} segments are shorter than a window)"
         advice = "Give more bars, a smaller --window-length, or other dates or fractions"
         if all(segment.first_valid is None for segment in segments):
-            problem += "; no bar is past its segment's warm-up, which swings up and down are part of"
-            advice = "Give more bars; where there are enough, look whether their prices move at all"
+            problem += (
+                "; no bar is past its segment's warm-up, which ends only after a swing up and a swing down"
+            )
+            advice = "Give more bars; if there are enough, check that their prices move"
         raise InputError(problem, advice)
     for name, split in splits.items():
         if not split.windows:
@@ -147,7 +149,7 @@ def _search(timestamps: NDArray[np.int64], first: Rows, end: Rows, value: int) -
 def _cuts(timestamps: NDArray[np.int64], runs: _Runs, fractions: Sequence[float]) -> list[int]:
     """For each split the time before which all its bars lie, as the first time that is no longer its own."""
     total = int((runs.end - runs.first).sum())
-    # As decimals, for 0.7 of ten bars is seven, and 0.7 + 0.15 + 0.15 is 1.
+    # As decimals: then 0.7 of ten bars is seven, and 0.7 + 0.15 + 0.15 is 1.
     shares = [Fraction(repr(share)) for share in fractions]
     cuts = []
     for i in range(len(shares)):
@@ -190,7 +192,7 @@ def _split(begin: Rows, end: Rows, bounds: Bounds, window_length: int) -> Split:
 
 
 def parse_splits(record: Mapping[str, Any], bars: int) -> dict[str, Split]:
-    """The splits of a `splits.json`. Raises `ValueError`, saying where, when it is none for `bars` bars."""
+    """The splits of a `splits.json`. Raises `ValueError`, which names the place, when it does not fit `bars` bars."""
 
     def number(value: object, where: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:

@@ -1,4 +1,4 @@
-"""Which windows lie in ranges of bars: their starts, counts and pieces."""
+"""The windows in ranges of bars: their starts, counts and pieces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def window_pieces(
     length: int,
     stride: int = 1,
 ) -> Pieces:
-    """The same windows as :func:`window_starts`, as stretches: few, however many windows there are."""
+    """The same windows as :func:`window_starts`, as stretches. There are few of them, even for many windows."""
     return pieces_in(bounds_of(segments), ranges, length, stride)
 
 
@@ -41,7 +41,7 @@ def pieces_in(bounds: Bounds, ranges: Rows | Sequence[Sequence[int]], length: in
     for name, value in (("window_length", length), ("stride", stride)):
         whole_number(name, value, 1, of="bars")
     spans = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
-    # The rows are cut where a segment or a range begins or ends; each piece lies in one segment, or in none.
+    # The rows are cut where a segment or a range begins or ends; each piece lies in one segment or outside all.
     # (Not np.unique, which imports numpy.ma: a quarter of the time in which a store is opened and serves a batch.)
     points = np.sort(np.concatenate([bounds.first, bounds.end, spans.ravel()]))
     points = points[np.append(True, points[1:] != points[:-1])] if len(points) else points
@@ -78,7 +78,7 @@ def count_windows(
     length: int,
     stride: int = 1,
 ) -> int:
-    """How many windows :func:`window_starts` gives, without making them."""
+    """The number of windows of :func:`window_starts`, without making them."""
     return count_in(bounds_of(segments), ranges, length, stride)
 
 

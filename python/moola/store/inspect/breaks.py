@@ -36,7 +36,7 @@ class GapGroup:
 
 
 class Group(NamedTuple):
-    """A kind of gap: which of the long gaps it has, and what there is to say about it."""
+    """A kind of gap: the long gaps that belong to it, and their summary."""
 
     members: NDArray[np.int64]
     summary: GapGroup
@@ -52,7 +52,7 @@ _QUARTER = 15 * MINUTE
 _SLOTS = DAY // _QUARTER
 
 _NEAR = HOUR + _QUARTER
-"""What daylight saving moves a local time by in UTC, and some more."""
+"""Daylight saving moves a local time by an hour in UTC; a quarter more is allowed."""
 
 _MOST_GROUPS = 16
 
@@ -66,12 +66,12 @@ class _Break(NamedTuple):
 
 
 def group_gaps(gaps: Gaps, symbols: Sequence[str]) -> list[Group]:
-    """Tells gaps that recur from missing bars. Zones need not be known: clocks may move them by an hour.
+    """Tells gaps that recur from missing bars. It needs no time zone: a gap may move by an hour with the clocks.
 
     A gap recurs when gaps of its symbol begin and end at the same quarters of the day on three days or more,
     in 30 % of the weeks (where there are fewer than four, of the days), and eight times as often as
-    comparable gaps would by chance. What begins near a recurring one and lasts about as long counts with it;
-    what holds one and lasts longer is a longer break.
+    comparable gaps would at random times. A gap that begins near a recurring one and lasts about as long belongs to
+    it. A gap that holds a recurring one and lasts longer is a longer break.
     """
     closed, day = gaps.closed, gaps.begin % DAY
     breaks = _recurring(gaps)
@@ -93,7 +93,7 @@ def group_gaps(gaps: Gaps, symbols: Sequence[str]) -> list[Group]:
     group[longer] = len(breaks)
 
     groups = [_describe(gaps, np.flatnonzero(group == i), symbols, None) for i in range(len(breaks))]
-    # One market's weekend and another's may differ, but are one thing to read about.
+    # The weekends of two markets may differ. A reader wants to see them side by side.
     groups.sort(key=lambda g: ("daily break", "weekly break", "weekend").index(g.summary.kind))
     if longer.any():
         groups.append(_describe(gaps, np.flatnonzero(longer), symbols, "longer break"))
@@ -104,7 +104,7 @@ def group_gaps(gaps: Gaps, symbols: Sequence[str]) -> list[Group]:
 
 
 def _recurring(gaps: Gaps) -> list[_Break]:
-    """The breaks that recur, the most frequent first; near ones of one length are one."""
+    """The breaks that recur, the most frequent first. Breaks of one length that begin near each other count as one."""
     if not len(gaps.begin):
         return []
     closed = gaps.closed
@@ -148,7 +148,7 @@ def _recurring(gaps: Gaps) -> list[_Break]:
 
 
 def _distinct(place: NDArray[np.int64], value: Times, count: int) -> NDArray[np.int64]:
-    """How many different values each of `count` places has."""
+    """The number of different values in each of `count` places."""
     order = np.lexsort((value, place))
     place, value = place[order], value[order]
     new = np.ones(len(place), dtype=bool)
@@ -162,13 +162,13 @@ def _week(day: Any) -> Any:
 
 
 def _apart(a: Any, b: int) -> Any:
-    """How far times of day lie apart, around midnight too."""
+    """The distance between times of day, also around midnight."""
     distance = (a - b) % DAY
     return np.minimum(distance, DAY - distance)
 
 
 def _tolerance(duration: int) -> int:
-    """By how much breaks of this length vary: bars missing around them, and clocks that change within."""
+    """How much breaks of this length vary, because bars are missing around them or clocks change within."""
     return min(max(duration // 4, 5 * MINUTE), 2 * HOUR)
 
 

@@ -27,14 +27,11 @@ class Gap:
     next_timestamp: int
 
 
-# Gaps
-
-
 class Gaps(NamedTuple):
     """All steps of a store that are longer than the symbol's bar interval."""
 
     symbol: NDArray[np.int64]
-    """Of each long gap: the symbol, as a number."""
+    """The symbol of each long gap, as a number."""
     last: Times
     """The open of the bar before it."""
     begin: Times
@@ -44,19 +41,19 @@ class Gaps(NamedTuple):
     span: NDArray[np.int64]
     """`[symbols, 2]`: first and last time of each symbol."""
     short: dict[int, int]
-    """Of gaps too short to be a break: how many of each duration, to the second."""
+    """The number of gaps too short to be a break, by duration to the second."""
     short_bars: int
     """Bar intervals in them."""
     short_example: Gap | None
 
     @property
     def closed(self) -> Times:
-        """How long no bar opened that should have."""
+        """The time during which bars are missing."""
         return self.end - self.begin
 
     @property
     def step(self) -> Times:
-        """From bar to bar: what `reset_on_gap` is compared with."""
+        """The time from bar to bar, which `reset_on_gap` is compared with."""
         return self.end - self.last
 
 

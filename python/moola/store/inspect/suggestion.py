@@ -23,8 +23,6 @@ class Suggestion:
     why: str
 
 
-# What to do about them
-
 _LADDER = (4 * HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 8 * HOUR, 12 * HOUR, DAY, 36 * HOUR, 90 * MINUTE, HOUR)
 """Durations to suggest, the most usual first."""
 
@@ -35,10 +33,10 @@ def suggest_reset(gaps: Gaps, groups: Sequence[Group], store: FeatureStore) -> S
     if not any(group.recurs for group in groups):
         if int((gaps.span[:, 1] - gaps.span[:, 0]).max()) < 3 * DAY:
             return Suggestion(
-                None, "there are less than three days of bars: too few to tell breaks from missing bars"
+                None, "fewer than three days of bars are too few to tell breaks from missing bars"
             )
         return Suggestion(
-            None, "no gap recurs: the market trades round the clock, and nothing needs a new start"
+            None, "no gap recurs: the market trades round the clock, so no segment needs to end"
         )
     long = [group for group in groups if group.recurs and group.summary.typical >= 3 * HOUR]
     if not long:
@@ -52,7 +50,7 @@ def suggest_reset(gaps: Gaps, groups: Sequence[Group], store: FeatureStore) -> S
         (int(step[group.members].max()) for group in missing if len(group.members)), default=0
     )
     fitting = [d for d in _LADDER if lower < d < upper]
-    # An outage of hours may end a segment too: only where there is a choice is it left inside.
+    # An outage of hours stays inside a segment if some duration allows it.
     chosen = next((d for d in fitting if d > longest_missing), fitting[0] if fitting else None)
     if chosen is None:
         return Suggestion(None, "no duration tells the long breaks from the short ones")
@@ -76,12 +74,10 @@ def suggest_reset(gaps: Gaps, groups: Sequence[Group], store: FeatureStore) -> S
     needed = max(store.window_length, store.config["warmup_bars"] + 1)
     bars = len(store) // (int(ended.sum()) + len(gaps.span))
     if bars < needed:
-        problem = (
-            f"a new start at every long break would leave segments of about {bars:,} bars, too short for"
-        )
+        problem = f"ending segments at every long break would leave about {bars:,} bars in each, too few for"
         return Suggestion(None, f"{problem} a window after {store.config['warmup_bars']:,} bars of warm-up")
     if bars < 20 * needed:
-        why += f"; of each segment's {bars:,} bars or so, {store.config['warmup_bars']:,} go to its warm-up"
+        why += f"; the warm-up takes {store.config['warmup_bars']:,} of about {bars:,} bars in each segment"
     return Suggestion(format_duration(chosen), why)
 
 

@@ -20,12 +20,12 @@ __all__ = ["FeatureSummary", "Inspection", "SplitSummary", "inspect_store"]
 
 
 _ROWS = 1 << 16
-"""Rows that statistics take at a time; memory does not grow with the store."""
+"""Rows in a piece, so that memory does not grow with the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSummary:
-    """One feature over all valid bars; what is measured is None where there is none."""
+    """One feature over all valid bars. Measures are None when no bar is valid."""
 
     name: str
     low: float | None
@@ -54,7 +54,7 @@ class SplitSummary:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What is in a store. All times are UTC nanoseconds."""
+    """The content of a store, summarised. All times are UTC nanoseconds."""
 
     path: Path
     store_id: str
@@ -85,7 +85,7 @@ class Inspection:
     known_after: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as what JSON can hold."""
+        """The same in types that JSON has."""
         plain: dict[str, Any] = _plain(self)
         return plain
 
@@ -103,12 +103,12 @@ def _plain(value: Any) -> Any:
 
 
 def inspect_store(store: FeatureStore | str | os.PathLike[str]) -> Inspection:
-    """Looks through a store: a second for two million bars, in memory that does not grow with them.
+    """Summarises a store, in about a second for two million bars.
 
-    (What is kept of the gaps does: 24 bytes for each that lasts an hour or five bars.)
+    Memory does not grow with the bars, only by 24 bytes for each gap of an hour or of five bars.
 
-    Raises `StoreMissingError` and `DamagedStoreError` as `FeatureStore.open` does. Nothing is verified here:
-    that is what `verify_features` is for.
+    Raises `StoreMissingError` and `DamagedStoreError` as `FeatureStore.open` does. Nothing is verified
+    here; use `verify_features` for that.
     """
     if not isinstance(store, FeatureStore):
         with FeatureStore.open(store) as opened:
@@ -146,9 +146,6 @@ def inspect_store(store: FeatureStore | str | os.PathLike[str]) -> Inspection:
     )
 
 
-# Features
-
-
 def _summarize_features(store: FeatureStore) -> tuple[FeatureSummary, ...]:
     """Moments by the update of Chan, Golub and LeVeque: one pass, exact where means are far from 0."""
     described = store.metadata["features"]
@@ -157,7 +154,7 @@ def _summarize_features(store: FeatureStore) -> tuple[FeatureSummary, ...]:
     mean, squares = np.zeros(width), np.zeros(width)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     zeros = np.zeros(width, dtype=np.int64)
-    # A store with NaN in it is one for `verify-features` to tell about.
+    # `verify-features` reports NaN in a store.
     with np.errstate(invalid="ignore", over="ignore"):
         for values in _valid_values(store):
             n = values.shape[1]

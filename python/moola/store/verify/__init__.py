@@ -1,4 +1,4 @@
-"""Verifying a store: every check walks back from the files and trusts nothing it can recompute."""
+"""Verifying a store: every check starts from the files and recomputes all it can."""
 
 from __future__ import annotations
 

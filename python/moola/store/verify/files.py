@@ -12,9 +12,6 @@ from moola.store.verify.recorded import options_of, parameters_of
 __all__ = ["check_hashes", "check_identity", "check_json"]
 
 
-# Files.
-
-
 def check_hashes(store: FeatureStore) -> str:
     expected = store.checksums()
     if set(expected) != set(store.files()) - {CHECKSUMS}:
@@ -24,7 +21,7 @@ def check_hashes(store: FeatureStore) -> str:
     if wrong:
         raise FindingError(f"{', '.join(wrong)}: not the BLAKE3 that {CHECKSUMS} has")
     if dump_checksums(found) != store.read_bytes(CHECKSUMS):
-        raise FindingError(f"{CHECKSUMS} is not, to the byte, what the files' hashes give")
+        raise FindingError(f"{CHECKSUMS} is not byte for byte what the files' hashes give")
     return f"BLAKE3 of {len(found)} files as written"
 
 
@@ -36,8 +33,8 @@ def check_json(store: FeatureStore) -> str:
         except ValueError as error:
             raise FindingError(f"{name}: {error}") from None
         if not same:
-            raise FindingError(f"{name} is not, to the byte, what its content is written as")
-    return "canonical to the byte"
+            raise FindingError(f"{name} is not byte for byte what moola writes for its content")
+    return "canonical, byte for byte"
 
 
 def check_identity(store: FeatureStore) -> str:

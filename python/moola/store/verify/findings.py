@@ -21,7 +21,7 @@ def bar_at(store: FeatureStore, row: int) -> str:
 
 
 def difference(stored: Any, again: Any, where: str = "") -> str:
-    """Where two values of JSON differ first: what is stored, and what comes out."""
+    """The first place at which two JSON values differ, in words: the stored value and the recomputed one."""
     if isinstance(stored, dict) and isinstance(again, dict) and list(stored) == list(again):
         for key in stored:
             if dump_json(stored[key]) != dump_json(again[key]):
@@ -31,4 +31,4 @@ def difference(stored: Any, again: Any, where: str = "") -> str:
             if dump_json(one) != dump_json(other):
                 return difference(one, other, f"{where}[{i}]")
     shown = (repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}…" for value in (stored, again))
-    return "{} is {}, but {} comes out".format(where or "it", *shown)
+    return "{} is {}, but recomputing gives {}".format(where or "it", *shown)

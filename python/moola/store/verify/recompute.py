@@ -36,7 +36,7 @@ def check_recomputed(store: FeatureStore) -> str:
     for i, (segment, first_valid) in enumerate(zip(store.segments, found["first_valid"], strict=True)):
         if segment.first_valid != first_valid:
             raise FindingError(
-                f"first_valid of segment {i:,} is {segment.first_valid}, but {first_valid} comes out of the bars"
+                f"first_valid of segment {i:,} is {segment.first_valid}, but the bars give {first_valid}"
             )
     recorded = store.metadata["known_after"]
     again = known_after(store.path, store.segments, store.feature_set, parameters_of(store))
@@ -57,7 +57,7 @@ def _recomputed_difference(
         "starts": "window_starts.npy",
     }[name]
     feature = f", {store.feature_names[column]}" if name == "features" else ""
-    return f"{file}, {where}{feature}: {stored!r} is stored, {computed!r} comes out"
+    return f"{file}, {where}{feature}: {stored!r} is stored, recomputing gives {computed!r}"
 
 
 def check_streamed(store: FeatureStore, samples: int) -> str:
@@ -72,13 +72,13 @@ def check_streamed(store: FeatureStore, samples: int) -> str:
         row, column, stored, computed = first
         raise FindingError(
             f"{count:,} of {len(places):,} windows differ when their bars are pushed one by one, the first in "
-            f"{bar_at(store, row)}, {store.feature_names[column]}: {stored!r} is stored, {computed!r} comes out"
+            f"{bar_at(store, row)}, {store.feature_names[column]}: {stored!r} is stored, recomputing gives {computed!r}"
         )
     return f"{len(places):,} windows pushed bar by bar, saved and restored on the way, to the bit"
 
 
 def check_causal(store: FeatureStore, samples: int) -> str:
-    """Computes up to a cut, once with nothing after it and once with a made-up future, and compares with the store."""
+    """Computes features up to a cut, without later bars and with made-up ones, and compares both with the store."""
     length, width = store.window_length, len(store.feature_names)
     file = features_file(store.layout, width)
     rng = np.random.default_rng()
@@ -90,7 +90,7 @@ def check_causal(store: FeatureStore, samples: int) -> str:
         if stream is None or index != last_segment:
             stream, row = _core.FeatureStream(store.feature_set, parameters_of(store)), segment.first_row
             last_segment = index
-        # In large steps to some way before the cut. The bars from there on are pushed in one call, across the cut.
+        # First in large steps, up to a little before the cut. The bars from there on are pushed in one call, across it.
         near = max(row, cut - max(_NEAR, length))
         for rows in row_pieces(near - row):
             stream.push_many(*price_columns(store, row + rows.start, row + rows.stop))
@@ -108,13 +108,12 @@ def check_causal(store: FeatureStore, samples: int) -> str:
             stored = store.read_rows(file, near, cut)
         else:
             stored = store.read_rows(file, number, number + 1)[0]
-        # As integers, so that they are compared by their bits.
+        # Compared as integers, which means by their bits.
         differ = (removed[-len(stored) :].view(np.int32) != stored.view(np.int32)).any(axis=1)
         if differ.any():
             where = bar_at(store, cut - len(stored) + int(np.argmax(differ)))
             raise FindingError(
-                f"the features of {where} differ from those that come out when no bar after {bar_at(store, cut - 1)} "
-                "is known"
+                f"the features of {where} differ from those computed without the bars after {bar_at(store, cut - 1)}"
             )
         checked += len(stored)
     return f"{checked:,} rows before {len(drawn):,} cuts are the same with the future removed and rewritten"

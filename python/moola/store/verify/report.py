@@ -27,7 +27,7 @@ __all__ = ["Check", "VerificationReport", "verify_features"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked: what came out, in a sentence."""
+    """One check and its outcome, in a sentence."""
 
     name: str
     ok: bool
@@ -36,7 +36,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """What `verify_features` found."""
+    """The result of `verify_features`."""
 
     path: Path
     checks: list[Check]
@@ -55,20 +55,20 @@ def verify_features(
     samples: int = 5,
     progress: Progress | None = None,
 ) -> VerificationReport:
-    """Verifies a store by recomputing rather than trusting. One flipped bit anywhere in it fails.
+    """Verifies a store by recomputing it. One flipped bit anywhere in it fails.
 
     Args:
         path: the store.
-        data: the bars it was built from, as for `build_features`: then they are read again, as the store says they
-            were, and compared. This takes as much temporary disk space as they have bars, 40 bytes each.
+        data: the bars it was built from, as for `build_features`. They are read again with the recorded options and
+            compared with the store. This takes 40 bytes of temporary disk space a bar.
         reproducibility: recompute every row, `samples` windows through the streaming path, and check causality.
-        samples: how many windows go through the stream, and at how many places causality is tested; all windows
-            where there are fewer.
+        samples: the number of windows that go through the stream, and of places at which causality is tested. A
+            store with fewer windows has all of them tested.
         progress: called with the name of each check before it begins.
 
     Returns:
-        The report. What is wrong with a store is in it, not raised. Each check stands on its own: that files have
-        their hashes (`hashes`) says nothing about what else is checked, for hashes can be made anew.
+        The report. It holds every fault of the store; a fault is not raised. The checks do not rely on one another:
+        matching hashes (`hashes`) prove little, because whoever altered the files could recompute the hashes.
 
     Raises:
         StoreMissingError: there is no store at `path`.
@@ -103,7 +103,7 @@ def verify_features(
             ("streamed", lambda store: check_streamed(store, samples)),
             ("causal", lambda store: check_causal(store, samples)),
         ]
-    # Values that were tampered with may be any: comparing signalling NaNs is no reason for a warning.
+    # An altered file may hold any value, and a comparison with a signalling NaN would give a warning.
     with store, np.errstate(all="ignore"):
         if data is not None:
             steps.append(("source", source_check(store, data)))
@@ -123,7 +123,7 @@ def _run(name: str, step: Callable[[FeatureStore], str], store: FeatureStore) ->
         return Check(name, False, str(error))
     except OSError as error:
         if name == "source":
-            # The bars cannot be read, or there is no space for them: that says nothing about the store.
+            # The bars cannot be read, or there is no space for them. That is no fault of the store.
             raise
         return Check(name, False, f"cannot be read: {error}")
     except Exception as error:

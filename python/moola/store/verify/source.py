@@ -21,15 +21,12 @@ from moola.store.verify.rows import row_pieces
 __all__ = ["source_check"]
 
 
-# What the source says.
-
-
 def source_check(store: FeatureStore, data: Any) -> Callable[[FeatureStore], str]:
-    """Opens the source at once: where it cannot be, that is to be known before everything else has been checked."""
+    """Opens the source now, so that an error in it is raised before the long checks run. Returns the check itself."""
     try:
         read_options, options = options_of(store)
     except Exception as error:
-        problem = f"the options that it was read with make no sense: {error}"
+        problem = f"the recorded options of reading are not valid: {error}"
 
         def fail(store: FeatureStore) -> str:
             raise FindingError(problem)
@@ -68,7 +65,7 @@ def _span(segment: Any) -> str:
 
 
 def _first_difference(store: FeatureStore, given: Path, names: list[str], bars: int) -> str:
-    """In words, the first row at which what the source gives is not what the store has."""
+    """The first row at which source and store differ, in words."""
     counts = "" if bars == len(store) else f"; it has {bars:,} bars, the store {len(store):,}"
     common = min(bars, len(store))
     arrays = {name: np.load(given / name, mmap_mode="r") for name in names}

@@ -21,11 +21,11 @@ __all__ = ["check_splits"]
 
 
 def check_splits(store: FeatureStore) -> str:
-    """Chronological, disjoint in bars, with the right counts; and what the recorded options give once more.
+    """Splits are chronological, share no bars, have the right counts, and follow from the recorded options.
 
-    Ranges that overlap within a split, or leave the store, do not open.
+    Ranges that overlap within a split, or leave the store, are refused when the store is opened.
     """
-    # The few times that are looked at are mapped; this makes sure that they are there.
+    # The few times compared below are read from a map. This read makes sure that the file has them all.
     store.read_rows("timestamps.npy", len(store) - 1, len(store))
     taken = np.zeros(0, dtype=np.int64).reshape(-1, 2)
     latest: int | None = None
@@ -56,7 +56,7 @@ def check_splits(store: FeatureStore) -> str:
     if dump_json(record) != dump_json(again):
         raise FindingError(f"{SPLITS}: {difference(record, again)} from the options that it records")
     counts = ", ".join(f"{name} {split.windows:,}" for name, split in store.splits.items())
-    return f"chronological, disjoint, and what their options give; windows: {counts}"
+    return f"chronological, disjoint, and as their options give them; windows: {counts}"
 
 
 def _inside(rows: Rows, ranges: Rows) -> Rows:

@@ -42,7 +42,9 @@ def check_ranges(store: FeatureStore) -> str:
         if not sound.all():
             row = int(np.argmin(sound))
             where = bar_at(store, rows.start + row)
-            raise FindingError(f"bars.npy: {where} is no bar: open, high, low, close = {bars[row].tolist()}")
+            raise FindingError(
+                f"bars.npy: {where} is not a bar: open, high, low, close = {bars[row].tolist()}"
+            )
         if store.extra is not None:
             sound = np.isfinite(store.read_rows("extra.npy", rows.start, rows.stop)).all(axis=1)
             if not sound.all():
@@ -52,7 +54,7 @@ def check_ranges(store: FeatureStore) -> str:
 
 
 def check_masks(store: FeatureStore) -> str:
-    """A bar is valid from its segment's first valid row on, which the warm-up comes before."""
+    """A bar is valid from its segment's first valid row on. That row lies past the warm-up."""
     bounds = store.bounds
     warmup = parameters_of(store)[-1]
     early = (bounds.first_valid < bounds.end) & (bounds.first_valid < bounds.first + warmup)
@@ -63,7 +65,7 @@ def check_masks(store: FeatureStore) -> str:
         )
     if store.layout == "bars":
         for rows in row_pieces(len(store)):
-            # As bytes: a mask that is neither 0 nor 1 is wrong too.
+            # Compared as bytes, because a mask that is neither 0 nor 1 is wrong too.
             stored = store.read_rows("valid.npy", rows.start, rows.stop).view(np.uint8)
             row = np.arange(rows.start, rows.stop)
             wrong = stored != (
