@@ -114,7 +114,7 @@ def test_segments_shorter_than_a_window(tmp_path: Path) -> None:
             bars,
             tmp_path,
             "no window of 105 bars remains; no bar is past its segment's warm-up",
-            "Give more bars; where there are enough, look whether their prices move at all",
+            "Give more bars; if there are enough, check that their prices move",
             error=InputError,
         )
 
