@@ -474,7 +474,7 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any], words: str) -> N
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"model": "jede"}, "model: 'jede' is none of jade, jade_compact, and no file either"),
+        ({"model": "jede"}, "model: 'jede' is neither a file nor one of jade, jade_compact"),
         ({"hidden_size": 1}, "model.architecture.hidden_size: input should be greater than or equal to 2"),
         ({"epochs": 0}, "training.finetune.epochs: input should be greater than or equal to 1"),
         ({"lr": -1.0}, "training.finetune.lr: input should be greater than 0"),

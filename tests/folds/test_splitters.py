@@ -329,7 +329,7 @@ def test_the_check_names_the_pair():
         assert_no_shared_bars([0, 5, 10, 12], [9, 14, 19, 19], train=[0, 1, 3], test=[2])
     assert str(caught.value) == (
         "window 1 of train (bars 5 to 14) and window 2 of test (bars 10 to 19) share bars 10 to 14; 2 training "
-        "windows share bars with the test set in all. Purge them: moola.splits has splitters that do"
+        "windows share bars with the test set in all. Purge them, for example with a splitter of moola.splits"
     )
     assert isinstance(caught.value, AssertionError)
     assert isinstance(caught.value, MoolaError)

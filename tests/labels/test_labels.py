@@ -1446,7 +1446,7 @@ def test_the_command_imports_raw_windows(tmp_path: Path) -> None:
     assert LabelledWindows.load(path).valid_mask.sum() == 4 * 27
     code, _, err = command(*where)
     assert code == 1
-    assert "window with another number of bars: 4\n" in err
+    assert "window with a wrong number of bars: 4\n" in err
 
 
 def test_the_command_does_not_write_over_what_it_reads(

@@ -325,9 +325,9 @@ def test_a_yaml_file_makes_a_model(tmp_path: Path) -> None:
         ("training.pretrain.momentum=1", "training.pretrain.momentum", "there is no such parameter"),
         ("optimiser.lr=1", "optimiser", "there is no such parameter"),
         ("model.name.first=1", "model.name.first", "name holds a value, not a section"),
-        ("lr", "set", "is no KEY=VALUE"),
-        ("=1", "set", "is no KEY=VALUE"),
-        ("training.pretrain.lr=[1", "training.pretrain.lr", "is no YAML value"),
+        ("lr", "set", "is not KEY=VALUE"),
+        ("=1", "set", "is not KEY=VALUE"),
+        ("training.pretrain.lr=[1", "training.pretrain.lr", "is not a YAML value"),
     ],
 )
 def test_wrong_keys_and_values_are_named(override: str, name: str, words: str) -> None:
@@ -357,7 +357,7 @@ def test_every_field_refuses_a_wrong_type() -> None:
 
 
 def test_configurations_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'jad' is none of jade, jade_compact, and no file either"):
+    with pytest.raises(ConfigError, match=r"'jad' is neither a file nor one of jade, jade_compact"):
         load_config("jad")
     with pytest.raises(InputError, match="cannot be read"):
         load_config(tmp_path / "none.yaml")

@@ -1,4 +1,4 @@
-"""Every error that moola raises on purpose, with its facts and its advice. This room imports no other."""
+"""Every error that moola raises on purpose, with its facts and its advice. It imports no other room."""
 
 from __future__ import annotations
 

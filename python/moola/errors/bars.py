@@ -31,7 +31,7 @@ class Problem:
     bar: tuple[float, float, float, float] | None = None
     """Open, high, low and close, where they could be read."""
     previous: int | None = None
-    """The time of the bar before it, where that is what it was judged by."""
+    """The time of the bar before it, where the fault lies in their order."""
 
     def __str__(self) -> str:
         where = f"{self.file}, row {self.row}" if self.file is not None else f"bar {self.row}"
@@ -47,7 +47,7 @@ class Problem:
         return f"{where}: {self.column} = {value}{self._judged_by()}"
 
     def _judged_by(self) -> str:
-        """What the value does not go with."""
+        """The other values that the refused one contradicts."""
         if self.kind == "out_of_order" and self.previous is not None:
             return f", after {format_time(self.previous)}"
         if self.bar is not None and self.kind in ("high_below_low", "open_outside", "close_outside"):
@@ -119,11 +119,11 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
         "",
     ),
 }
-"""What each kind of problem is, what to do about it, and what else where bars come from a source with options."""
+"""For each kind of problem: its name, what to do about it, and an option that helps where the source has options."""
 
 
 class BarError(MoolaError, ValueError):
-    """Bars that must not become features.
+    """Bars that were refused.
 
     Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them).
     """
@@ -134,7 +134,7 @@ class BarError(MoolaError, ValueError):
 
         def advice(kind: str, shown: Sequence[Problem]) -> str:
             _, advice, option = KINDS[kind]
-            # Arrays and streams know no options.
+            # Arrays and streams have no options.
             has_options = option and not any(problem.file is None for problem in shown)
             return f"{advice}, {option}" if has_options else advice
 
@@ -143,10 +143,11 @@ class BarError(MoolaError, ValueError):
 
 
 class NotFiniteError(MoolaError, ArithmeticError):
-    """Training met a loss or a gradient that is NaN or infinite, and did not take the step.
+    """A loss or a gradient in training was NaN or infinite; the step was not taken.
 
-    Attributes: `step`, `what` (loss or gradient), `windows` (symbol and last bar's time of each window of the
-    batch, those with values that are not finite first; none where they have no times), `run` (its directory, or None).
+    Attributes: `step`; `what` (loss or gradient); `windows` (symbol and last bar's time of each window of the batch,
+    windows with values that are not finite first; empty where windows have no times); `suspects` (how many windows hold
+    values that are not finite); `run` (the run directory, or None).
     """
 
     def __init__(

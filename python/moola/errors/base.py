@@ -27,8 +27,8 @@ __all__ = [
 class MoolaError(Exception):
     """The base of every error raised by moola.
 
-    All of them can be pickled, with their facts. They can also be made from their text alone, which is what torch's
-    DataLoader does with an error that a worker raised: then the facts are None.
+    Each can be pickled and keeps its facts. Each can also be made from its text alone, as torch's DataLoader does with
+    an error from a worker; its facts are None then.
     """
 
     def __init_subclass__(cls, **others: Any) -> None:
@@ -44,7 +44,7 @@ class MoolaError(Exception):
 
 
 def _or_from_text(init: Callable[..., None]) -> Callable[..., None]:
-    """An `__init__` whose arguments are the facts, and which takes the text instead."""
+    """Wraps an `__init__` that takes the facts, so that it also takes the text alone."""
     facts = list(signature(init).parameters)[1:]
 
     @wraps(init)
@@ -60,7 +60,7 @@ def _or_from_text(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def _restore(kind: type[MoolaError], args: tuple[Any, ...], facts: dict[str, Any]) -> MoolaError:
-    # Not by way of __init__, whose arguments are the facts and not the message.
+    # Not through __init__, which takes the facts and not the message.
     base = OSError if issubclass(kind, OSError) else Exception
     error: MoolaError = base.__new__(kind, *args)
     error.args = args
@@ -110,11 +110,11 @@ class StateError(MoolaError, ValueError):
 
 
 class TimestampError(MoolaError, ValueError):
-    """A stream needs a timestamp that it was not given."""
+    """A stream got no timestamp, and needs one."""
 
 
 class InputError(AdvisedError, ValueError):
-    """Something that cannot be read as bars at all: a missing column, a wrong type, an unknown format.
+    """Input that cannot be read as bars: a missing column, a wrong type, an unknown format.
 
     Attributes: `source` (the file, or None), `problem`, `advice`.
     """
@@ -126,15 +126,15 @@ class InputError(AdvisedError, ValueError):
 
 
 class InputMissingError(InputError, FileNotFoundError):
-    """There is no file where bars should be."""
+    """The file of bars does not exist."""
 
 
 class InputDeniedError(InputError, PermissionError):
-    """The file is there and may not be read."""
+    """The file exists, but this user may not read it."""
 
 
 class DeviceError(AdvisedError, RuntimeError):
-    """A device that is not there, or parameters and data on different ones.
+    """A device that does not exist, or parameters and data on different devices.
 
     Attributes: `problem`, `advice`.
     """

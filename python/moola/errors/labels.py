@@ -18,9 +18,9 @@ class LabelProblem:
     kind: str
     """One of the keys of :data:`LABEL_KINDS`."""
     what: str
-    """What is wrong with it, with the values that are."""
+    """What is wrong with it, with its values."""
     row: int | None = None
-    """Data row in the file, counted from 1; None for what concerns no single row."""
+    """Data row in the file, counted from 1; None where the problem concerns no single row."""
     file: str | None = None
     line: int | None = None
     """Line in a CSV file, counted from 1."""
@@ -40,13 +40,13 @@ class LabelProblem:
 LABEL_KINDS: Mapping[str, tuple[str, str]] = {
     "no_class": (
         "missing class",
-        "name the class of each window, or drop the row; what is no expansion is a class too, such as none",
+        "name the class of each window, or drop the row; windows without an expansion need a class too, such as none",
     ),
     "bad_class": (
-        "class that is no name",
-        "name classes by texts, whole numbers or booleans, one a window",
+        "class that is not a name",
+        "name classes by text, whole numbers or booleans, one class a window",
     ),
-    "no_window_end": ("missing window_end", "give the last bar of each window, by its time or its row"),
+    "no_window_end": ("missing window_end", "give the time or the row of each window's last bar"),
     "bad_number": ("value that is not a whole number", "repair it: rows and bar numbers are whole numbers"),
     "bad_time": (
         "time that cannot be read",
@@ -58,37 +58,37 @@ LABEL_KINDS: Mapping[str, tuple[str, str]] = {
         "check the symbols; `moola inspect` lists those of the store",
     ),
     "no_such_bar": (
-        "window_end that is no bar of the store",
-        "give the time of a bar as the store has it, or its row; is this the store that was labelled?",
+        "window_end that is not a bar of the store",
+        "give the time of a bar as the store has it, or its row; check that this is the store that was labelled",
     ),
     "crosses_segment": (
         "window that begins before its segment",
         "label windows that lie in one segment, or give a smaller --window-length",
     ),
     "in_warmup": (
-        "window whose last bar is not past the warm-up",
+        "window whose last bar lies in the warm-up",
         "build the store with more bars before the first label, or with a smaller warmup_bars",
     ),
     "half_span": ("span with only one end", "give both start and end, or neither"),
     "span_no_bar": (
-        "start or end that is no bar of the store",
-        "give the times of bars as the store has them; minutes without a trade are no bars",
+        "start or end that is not a bar of the store",
+        "give the times of bars as the store has them; a minute without a trade has no bar",
     ),
     "span_reversed": ("span that ends before it starts", "exchange its start and end"),
     "span_outside": (
         "span outside its window",
-        "correct the span, or give a --window-length in which it lies; --span-kind (of moola "
-        "import-labels) says what its numbers count",
+        "correct the span, or give a --window-length that holds it; --span-kind (of moola import-labels) "
+        "says what its numbers count",
     ),
     "bad_weight": (
-        "weight that is no finite number from 0 on",
+        "weight that is not a finite number from 0 on",
         "give each window a weight, 1 for an ordinary one, or leave the column out",
     ),
-    "different_labels": ("window with two labels that differ", "keep the one that is right"),
+    "different_labels": ("window with two different labels", "keep the right one"),
     "no_bars": ("window without bars", "drop the row, or repair the source"),
     "bar_count": (
-        "window with another number of bars",
-        "cut all windows to one length, and say which with --window-length",
+        "window with a wrong number of bars",
+        "cut all windows to one length, and give that length with --window-length",
     ),
     "number_count": ("bar that is not four numbers", "give each bar as open, high, low, close"),
     "not_finite": ("NaN, null or infinite price", "repair the source, or drop the row"),
@@ -97,19 +97,19 @@ LABEL_KINDS: Mapping[str, tuple[str, str]] = {
         "repair the source; prices are open, high, low, close, in this order, and neither scaled nor differenced",
     ),
     "never_valid": (
-        "window of which no bar is past the warm-up",
-        "give a smaller warmup_bars in --config, or --feature-set ohlc4, which waits for no swings",
+        "window that lies in the warm-up as a whole",
+        "give a smaller warmup_bars in --config, or --feature-set ohlc4, which needs no swings",
     ),
     "too_few": (
         "class with fewer windows than folds",
         "label more windows, give fewer folds, or join the class with another",
     ),
 }
-"""What each kind of problem with a label is, and what to do about it."""
+"""For each kind of problem with a label: its name, and what to do about it."""
 
 
 class LabelError(MoolaError, ValueError):
-    """Labels that nothing can be learned from.
+    """Labels that were refused.
 
     Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them), `rows`
     (of each kind, every data row in the file, counted from 1), `noun` (what was refused: label, or class).
@@ -140,14 +140,14 @@ class LabelError(MoolaError, ValueError):
 
 
 class SplitError(AdvisedError, ValueError):
-    """A cross-validation that cannot be done: a split has nothing left to train on.
+    """A cross-validation in which a split has no window left to train on.
 
     Attributes: `problem`, `advice`.
     """
 
 
 class SharedBarsError(MoolaError, ValueError, AssertionError):
-    """Train and test know the same bars: scores on this test set would flatter.
+    """Train and test share bars, so that scores on this test set would be too good.
 
     Attributes: `train` and `test` (a pair of windows, as indices), `train_bars` and `test_bars` (first and last
     bar of each, labels included), `shared` (the first and last bar that both have; times where `in_time`),
@@ -172,7 +172,7 @@ class SharedBarsError(MoolaError, ValueError, AssertionError):
         affected = f"{count:,} training window{'s share' if count != 1 else ' shares'} bars with the test set"
         super().__init__(
             f"window {train} of train ({span(train_bars)}) and window {test} of test ({span(test_bars)}) share "
-            f"{both}; {affected} in all. Purge them: moola.splits has splitters that do"
+            f"{both}; {affected} in all. Purge them, for example with a splitter of moola.splits"
         )
         self.train = train
         self.test = test
@@ -184,7 +184,7 @@ class SharedBarsError(MoolaError, ValueError, AssertionError):
 
 
 class LeakError(MoolaError, ValueError, AssertionError):
-    """Something knows the windows that it is scored on: its scores would flatter.
+    """A model was fitted on windows that it is scored on, so that its scores would be too good.
 
     Attributes: `what` (the model, scaler or pipeline), `problem`, `known` (the numbers of the windows).
     """

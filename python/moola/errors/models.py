@@ -15,14 +15,14 @@ class WeightsError(PathError, ValueError):
 
 
 class FeatureMismatchError(AdvisedError, ValueError):
-    """Weights that were trained on other features than those at hand.
+    """Weights that were trained on features other than these.
 
     Attributes: `problem` (how they differ), `advice`.
     """
 
 
 class RunError(PathError):
-    """A run directory that cannot be used as asked: it exists, differs, or is none.
+    """A run directory that cannot be used: it exists already, differs, or is not a run.
 
     Attributes: `path`, `problem`, `advice`.
     """

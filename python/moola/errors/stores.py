@@ -18,7 +18,7 @@ __all__ = [
 
 
 class StoreError(PathError):
-    """The base of what can be wrong with a feature store.
+    """The base of the errors about feature stores.
 
     Attributes: `path` (of the store), `problem`, `advice`.
     """
@@ -29,11 +29,11 @@ class StoreMissingError(StoreError, FileNotFoundError):
 
 
 class StoreExistsError(StoreError, FileExistsError):
-    """Something stands where the store should go."""
+    """Something already stands where the store should go."""
 
 
 class StoreWriteError(StoreError, OSError):
-    """The system would not let the store be written: a full disk, a missing permission, an unfit file system.
+    """The system refused to write: a full disk, a missing permission, an unfit file system.
 
     Attribute: `errno`, where the system gave one.
     """
@@ -57,8 +57,8 @@ class DamagedStoreError(StoreError):
 
 
 class StaleStoreError(StoreError):
-    """The path now holds another store than the one that was opened."""
+    """The path holds a store other than the one that was opened."""
 
 
 class BuildConflictError(StoreError):
-    """Another builder published, or is replacing, the store of this name."""
+    """Another builder has published the store of this name, or is replacing it."""

@@ -1,4 +1,4 @@
-"""How much may run at a time."""
+"""How many cores this process may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["usable_cores"]
 
 
 def usable_cores() -> int:
-    """How many threads may compute at a time."""
+    """The number of cores that this process may use: as many threads can compute at once."""
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     return len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used."""
+"""Lets a package offer names that are imported when they are first used."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["lazy_names"]
 def lazy_names(
     package: str, homes: Mapping[str, str], renamed: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Makes `__getattr__` and `__dir__` of a package whose names live in other modules.
+    """Makes the `__getattr__` and `__dir__` of a package whose names live in other modules.
 
     Args:
         package: The package's `__name__`.
-        homes: The module of each name. No name may be that of a submodule: Python would set the module in its place.
+        homes: The module of each name. No name may be that of a submodule, because Python would put the module there.
         renamed: Old names, each with the name in `homes` that replaced it. Using one gives a `DeprecationWarning`.
     """
     names = vars(sys.modules[package])

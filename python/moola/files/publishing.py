@@ -1,4 +1,4 @@
-"""Publishing a store: whatever happens to its builder, a reader sees a whole store or none."""
+"""Publishes a directory and replaces a file, so that a reader sees a whole one or none."""
 
 from __future__ import annotations
 
@@ -17,29 +17,28 @@ from moola.errors import MoolaError, StoreWriteError
 __all__ = ["UNFINISHED", "publishing", "replacing_file", "write_file", "write_new_file"]
 
 UNFINISHED = ".moola-tmp"
-"""How the names of files end that are not whole yet, or never will be."""
+"""The suffix of files and directories that are unfinished, or were left by a killed process."""
 
 
 def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _core.Staging:
-    """A context in which a store is built, and at whose end it stands under its name, whole and on disk.
+    """A context in which a store is built. At its end the whole store stands under its name, on disk.
 
     ::
 
         with publishing("stores/es") as staging:
             write_everything_into(staging.path)
 
-    `staging.path` is a temporary directory beside the store's place. When the block ends well its files are
-    fsynced and it is renamed, never onto something that exists; with `overwrite` an existing store is
-    exchanged for it, and processes that have the old one open go on reading the old bytes. When the block
-    ends in any exception, Ctrl-C included, the directory is removed, and an existing store is as it was. What
-    a killed build has left is cleared here, when the next build of that name starts. Missing parents are
-    made.
+    `staging.path` is a temporary directory beside the store's place. When the block succeeds, the files are fsynced
+    and the directory is renamed, never onto something that exists. With `overwrite` it takes the place of an existing
+    store; processes that have the old store open go on reading the old bytes. When the block ends in an exception,
+    Ctrl-C included, the directory is removed, and an existing store is unchanged. The next build of a name removes what
+    a killed build of it left. Missing parent directories are created.
 
-    Raises, before any work: `StoreExistsError` when something stands at `path` (with `overwrite`: something
-    that is not a moola store), `BuildConflictError` when another process is replacing the store,
-    `StoreWriteError` when the file system cannot rename without replacing (or exchange) or does not let us
-    write, `ConfigError` when `path` cannot be a store's name. At the end: `BuildConflictError` when another
-    builder was quicker, `StoreWriteError` when the system refuses, for instance because the disk is full.
+    Raises before any work: `StoreExistsError` when something stands at `path` (with `overwrite`: something that is not
+    a moola store), `BuildConflictError` when another process is replacing the store, `StoreWriteError` when the file
+    system cannot rename without replacing, cannot exchange or cannot be written to, and `ConfigError` when `path`
+    cannot be a store's name. Raises at the end: `BuildConflictError` when another builder was faster, and
+    `StoreWriteError` when the system refuses, for instance because the disk is full.
     """
     try:
         return _core.Staging(os.fspath(path), overwrite)
@@ -51,9 +50,9 @@ def publishing(path: str | os.PathLike[str], *, overwrite: bool = False) -> _cor
 
 @contextmanager
 def replacing_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new file beside `path`, to be written by the block: at its end it is fsynced and takes that name.
+    """Gives the block a new file beside `path` to write. At the end the file is fsynced and renamed to `path`.
 
-    A reader sees a whole file, or what stood there before. When the block ends in an exception the new file is
+    A reader sees the whole new file or what stood there before. When the block ends in an exception, the new file is
     removed. Several writers of one name each have a file of their own; readers see that of the last to end. A writer
     locks its file, and a lock ends with its process: a file that can be locked was left by a killed process, and the
     next writer removes it.
@@ -94,7 +93,7 @@ def _clear_left(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(UNFINISHED)}")
     for other in path.parent.iterdir():
         if pattern.fullmatch(other.name):
-            # What may not be opened is somebody else's.
+            # A file that may not be opened belongs to another user.
             with suppress(OSError), other.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 other.unlink()
@@ -120,10 +119,10 @@ def write_new_file(path: str | os.PathLike[str], data: bytes) -> int:
 
 
 def explain(error: BaseException, staging: Path, store: Path) -> BaseException:
-    """What to raise when building `store` in `staging` ended in `error`: that, or a `StoreWriteError`."""
+    """The error to raise when building `store` in `staging` ended in `error`: a `StoreWriteError` where it fits."""
     if not isinstance(error, OSError) or isinstance(error, MoolaError):
         return error
-    # The same kind of error about the source of the bars is none of ours.
+    # An error of the same kind about the source of the bars is left as it is.
     ours = (str(staging), str(store), str(store.parent))
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
     about_us = name in ours or name.startswith(str(staging) + os.sep)
@@ -147,7 +146,7 @@ _ADVICE = _NO_ROOM | {
 
 
 def _explained(error: OSError, store: Path, file: str | None = None) -> StoreWriteError:
-    # Arrow speaks of its own file in its message, and gives the number of the reason beside it.
+    # Arrow's message names a file of its own; errno beside it has the reason.
     reason = os.strerror(error.errno) if error.errno and not error.filename else None
     what = reason or error.strerror or str(error)
     where = file or error.filename

@@ -19,7 +19,7 @@ class JitterConfig(Section):
     """Normal noise on every value."""
 
     sigma: _Sigma = 0.04
-    """Of each feature's standard deviation over training bars; of the ATR on raw OHLC."""
+    """The noise, in standard deviations of each feature over training bars; on raw OHLC, in ATRs."""
     p: _Share = 0.9
     """The share of windows that get it."""
 
@@ -30,7 +30,7 @@ class MagnitudeWarpConfig(Section):
     sigma: _Sigma = 0.25
     """The standard deviation of the curve's logarithm at a knot."""
     knots: _Knots = 4
-    """Where the curve is drawn, evenly from the first bar to the last."""
+    """The number of places, evenly spaced from the first bar to the last, at which the curve is drawn."""
     p: _Share = 0.6
     """The share of windows that get it."""
 
@@ -39,9 +39,9 @@ class TimeWarpConfig(Section):
     """A smooth random map of time."""
 
     sigma: _Sigma = 0.1
-    """The standard deviation at a knot of the logarithm of how fast time goes."""
+    """The standard deviation, at a knot, of the logarithm of the speed of time."""
     knots: _Knots = 4
-    """Where the speed is drawn, evenly from the first bar to the last."""
+    """The number of places, evenly spaced from the first bar to the last, at which the speed is drawn."""
     p: _Share = 0.3
     """The share of windows that get it."""
 
@@ -50,7 +50,7 @@ class AugmentationConfig(Section):
     """How training windows are augmented. Unknown names, wrong types and values out of range are refused."""
 
     copies: Annotated[int, Field(ge=1, le=1000, strict=True)] = 5
-    """How many times an epoch serves each window, each time with a draw of its own."""
+    """How many times an epoch serves each window. Each copy has its own draw."""
     jitter: JitterConfig = JitterConfig()
     magnitude_warp: MagnitudeWarpConfig = MagnitudeWarpConfig()
     time_warp: TimeWarpConfig = TimeWarpConfig()

@@ -17,7 +17,14 @@ _UNITS |= {"h": 3600 * 10**9, "d": 86_400 * 10**9}
 
 
 def parse_duration(duration: str | int | timedelta, name: str = "reset_on_gap") -> int:
-    """Nanoseconds of `'4h'`, `'90m'`, `'1d 12h'`, a timedelta, or nanoseconds; `name` is what an error blames."""
+    """A duration in nanoseconds.
+
+    Args:
+        duration: A text such as `'4h'`, `'90m'` or `'1d 12h'`, a timedelta, or nanoseconds.
+        name: The parameter, which an error names.
+
+    Raises `ConfigError` for anything else, and for a duration that is not positive or too long for 64 bits.
+    """
     if isinstance(duration, timedelta):
         nanoseconds = (duration.days * 86_400 + duration.seconds) * 10**9 + duration.microseconds * 1000
     elif isinstance(duration, Integral) and not isinstance(duration, bool):

@@ -1,4 +1,4 @@
-"""The parameters of feature sets in the form that the engine takes."""
+"""Turns a feature configuration into the tuple of parameters that the engine takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["parameters"]
 def parameters(
     config: FeatureConfig | Mapping[str, Any] | None,
 ) -> tuple[int, int, float, float, int, int] | None:
-    """The engine's form of a configuration; None stands for its defaults, so that these cost no import."""
+    """The parameters as the engine takes them. None stands for the defaults, which then cost no import."""
     if config is None:
         return None
     from moola.settings.features import feature_config

@@ -1,4 +1,4 @@
-"""What feature sets there are, with their columns and parameters, as the engine describes them."""
+"""Asks the engine which feature sets exist, and for the names and ranges of their features."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ __all__ = ["check_set_name", "describe_features"]
 def describe_features(
     feature_set: str, config: FeatureConfig | Mapping[str, Any] | None
 ) -> list[tuple[str, float | None, float | None]]:
-    """Name and range of each feature. Raises `ConfigError` for a set that does not exist, naming the nearest."""
+    """The name and range of each feature. Raises `ConfigError` for an unknown set, and names the nearest one."""
     check_set_name("feature_set", feature_set, _core.feature_sets())
     return _core.describe_features(feature_set, parameters(config))
 
 
 def check_set_name(option: str, value: object, known: Sequence[str]) -> None:
+    """Raises `ConfigError`, naming the nearest name, unless `value` is one of the known ones."""
     if value not in known:
         near = get_close_matches(str(value), known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else "."

@@ -18,7 +18,7 @@ _Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 class FeatureConfig(Section):
-    """Parameters of the feature sets; each set reads those it needs.
+    """Parameters of the feature sets. Each set uses only those it needs.
 
     Unknown names, wrong types and values out of range are refused.
     """
@@ -28,13 +28,13 @@ class FeatureConfig(Section):
     atr_period: _Period = 10
     """Bars of the average true range."""
     zigzag_k: _Positive = 1.2
-    """ATRs by which a close must leave an extreme to confirm it as a swing."""
+    """How many ATRs a close must be away from an extreme to confirm it as a swing."""
     swing_time_scale: _Positive = 105.0
-    """Bars that count as 1 in the age of a swing."""
+    """The age of a swing, in bars, that counts as 1."""
     zscore_period: _Period = 20
-    """Bars of the z-scores."""
+    """Bars over which z-scores are taken."""
     warmup_bars: Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)] = 105
-    """Bars of a segment before its first valid one."""
+    """Bars at the start of a segment that are not valid yet."""
 
     def astuple(self) -> tuple[int, int, float, float, int, int]:
         """The parameters in the order in which the engine takes them."""
@@ -49,7 +49,7 @@ class FeatureConfig(Section):
 
 
 def feature_config(config: FeatureConfig | Mapping[str, Any]) -> FeatureConfig:
-    """The configuration, checked. Raises `ConfigError`, which names the parameter."""
+    """The checked configuration. Raises `ConfigError`, which names the parameter."""
     if isinstance(config, FeatureConfig):
         return config
     if not isinstance(config, Mapping):

@@ -26,20 +26,20 @@ _Score = Literal[
 
 
 class GatesConfig(Section):
-    """What a run must pass, for :func:`moola.gates.check_gates`; null takes a gate away.
+    """The limits that a run must keep, for :func:`moola.gates.check_gates`. null removes a gate.
 
     The defaults are those of `configs/gates.yaml`.
     """
 
     parameters_per_window: Positive | None = 1000.0
-    """Fewer; of a cross-validation, over the windows of all folds together."""
+    """The run has fewer. For a cross-validation, the windows of all folds count together."""
     epoch_seconds: Positive | None = 180.0
-    """Less; of the slowest epoch."""
+    """The slowest epoch takes less."""
     device_memory: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1e9
-    """More; bytes allocated on a GPU at most. A GPU that trains in less is not made use of."""
+    """The peak of bytes allocated on a GPU is more: training in less does not use the GPU."""
     validation_spread: Positive | None = 0.05
-    """Less; (highest − lowest)/lowest of the validation loss over the last epochs, five at most."""
+    """(highest − lowest)/lowest of the validation loss over the last epochs, at most five, is less."""
     calibration_error: Share | None = 0.1
-    """Less; more is let pass where luck alone gives as much."""
+    """The run has less. More passes if perfectly calibrated probabilities show as much by chance."""
     regression: tuple[_Score, ...] | None = ("macro_f1", "log_loss", "span_hits", "validation_loss")
-    """What must not be worse than in a run that is named, by more than its interval."""
+    """Scores that must not be worse than those of the run compared with, by more than the interval."""

@@ -1,4 +1,4 @@
-"""What a model is, and the whole of a model YAML file. Needs no torch."""
+"""The configuration of a model, and the whole of a model YAML file. Needs no torch."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Architecture(Section):
     """H, per direction."""
     num_layers: Annotated[int, Field(ge=1, le=16, strict=True)] = 2
     input_dropout: _Dropout = 0.25
-    """Of the features."""
+    """Dropout of the features."""
     recurrent_dropout: _Dropout = 0.65
-    """Of the sequence between two layers."""
+    """Dropout of the sequence between two layers."""
     dense_dropout: _Dropout = 0.5
-    """Within the heads."""
+    """Dropout within the heads."""
     use_position: Annotated[bool, Field(strict=True)] = False
     """Whether the model appends t/(K − 1) to its input."""
     num_classes: Annotated[int, Field(ge=2, le=10_000, strict=True)] = 2
     span_head: Annotated[bool, Field(strict=True)] = False
-    """Whether a head says for each bar how likely it lies in the span, beside the pointer."""
+    """Whether a head gives each bar's probability of lying in the span, beside the pointer."""
 
 
 class ModelConfig(Section):
@@ -49,25 +49,25 @@ class ModelConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Training, by kind."""
+    """Pre-training and fine-tuning."""
 
     pretrain: PretrainConfig = PretrainConfig()
     finetune: FinetuneConfig = FinetuneConfig()
 
 
 class Config(Section):
-    """All that a YAML file in `configs/model/` may hold."""
+    """Everything that a model YAML file may hold."""
 
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     augmentation: AugmentationConfig | None = AugmentationConfig()
-    """Of windows in fine-tuning; null has none."""
+    """How windows are augmented in fine-tuning; null switches augmentation off."""
     gates: GatesConfig = GatesConfig()
-    """What its runs must pass."""
+    """The limits that its runs must keep."""
 
 
 def shipped_models() -> list[str]:
-    """The names of the configurations that come with moola."""
+    """The names of the configurations that ship with moola."""
     folder = resources.files("moola") / "settings" / "configs" / "model"
     return sorted(
         entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
@@ -77,14 +77,14 @@ def shipped_models() -> list[str]:
 def load_config(
     model: str | os.PathLike[str] | Mapping[str, Any] = "jade", overrides: Iterable[str] = ()
 ) -> Config:
-    """The configuration of a model, checked.
+    """The checked configuration of a model.
 
     Args:
-        model: The name of one that comes with moola, the path of a YAML file, or what such a file holds.
-        overrides: Values that take the place of those there, each as `training.pretrain.lr=3e-4`.
+        model: The name of a configuration that ships with moola, the path of a YAML file, or its mapping.
+        overrides: Values that replace those of the configuration, each as `training.pretrain.lr=3e-4`.
 
-    Raises `ConfigError`, which names the key, for a key that does not exist, a wrong type or a value out of range,
-    and `InputError` for a file that cannot be read.
+    Raises `ConfigError`, which names the key, for an unknown key, a wrong type or a value out of range, and
+    `InputError` for a file that cannot be read.
     """
     values = _copy(model if isinstance(model, Mapping) else read_yaml(_path_of(model)))
     for override in overrides:
@@ -92,7 +92,7 @@ def load_config(
         path = key.strip().split(".")
         if not equals or not all(path):
             raise ConfigError(
-                "set", f"{override!r} is no KEY=VALUE; write for example training.pretrain.lr=3e-4"
+                "set", f"{override!r} is not KEY=VALUE; write for example training.pretrain.lr=3e-4"
             )
         section = values
         for part in path[:-1]:
@@ -108,9 +108,7 @@ def _path_of(model: str | os.PathLike[str]) -> str | Path:
     if isinstance(model, str) and model in (names := shipped_models()):
         return Path(str(resources.files("moola") / "settings" / "configs" / "model" / f"{model}.yaml"))
     if isinstance(model, str) and not model.endswith((".yaml", ".yml")) and not os.path.exists(model):
-        problem = (
-            f"{model!r} is none of {', '.join(names)}, and no file either; give one of them, or a YAML file"
-        )
+        problem = f"{model!r} is neither a file nor one of {', '.join(names)}; give one of these names, or a YAML file"
         raise ConfigError("model", problem)
     return Path(model)
 
@@ -126,4 +124,6 @@ def _value(key: str, text: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError:
-        raise ConfigError(key, f"{text!r} is no YAML value; quote it, or write for example {key}=3") from None
+        raise ConfigError(
+            key, f"{text!r} is not a YAML value; quote it, or write for example {key}=3"
+        ) from None

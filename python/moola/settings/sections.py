@@ -32,9 +32,14 @@ class Section(BaseModel):
 
 
 def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:
-    """The configuration of this kind, checked; `prefix` is where it stands in a larger one.
+    """The checked configuration of this kind.
 
-    Raises `ConfigError`, which names the key, in full.
+    Args:
+        kind: Its class.
+        values: A mapping.
+        prefix: The key under which it stands in a larger configuration, or an empty text.
+
+    Raises `ConfigError`, which names the wrong key in full.
     """
     try:
         return kind.model_validate(values)
@@ -42,7 +47,7 @@ def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
-            # Of several values that do not go together: it names them itself.
+            # An error about several values together names them itself.
             inner = ".".join(filter(None, (prefix, cause.name)))
             raise ConfigError(inner, cause.problem) from None
         place = _place(kind, first["loc"])
@@ -51,7 +56,7 @@ def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:
             known = ", ".join(_section(kind, place[:-1]).model_fields)
             problem = f"there is no such parameter; the parameters are {known}"
         else:
-            # A value that may be of several kinds has an error for each.
+            # A value that may have several types gives an error for each type.
             causes = [e["msg"] for e in error.errors() if _place(kind, e["loc"]) == place]
             causes = [f"{cause[0].lower()}{cause[1:]}" for cause in dict.fromkeys(causes)]
             problem = f"{', or '.join(causes)}, not {first['input']!r}"
@@ -59,7 +64,7 @@ def parse_config(kind: type[_Config], values: object, prefix: str) -> _Config:
 
 
 def _place(kind: type[BaseModel], path: Sequence[int | str]) -> tuple[int | str, ...]:
-    """The keys of a path; what pydantic says of the kinds that a value may be of is no part of them."""
+    """The keys of a path, without the types that pydantic adds where a value may have several."""
     place: list[int | str] = []
     inner: type[BaseModel] | None = kind
     for part in path:
@@ -78,7 +83,7 @@ def _section(kind: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel
 
 
 def _model(kind: type[BaseModel], name: int | str) -> type[BaseModel] | None:
-    """The section of this name, which may be optional; None for a value."""
+    """The class of the section of this name, optional or not; None for a plain value."""
     field = kind.model_fields.get(str(name))
     if field is None:
         return None

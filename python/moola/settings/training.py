@@ -1,4 +1,4 @@
-"""How a model is pre-trained and fine-tuned."""
+"""The configuration of pre-training and of fine-tuning."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class PretrainConfig(Section):
-    """How a masked autoencoder is trained."""
+    """Pre-training of a masked autoencoder."""
 
     epochs: Count = 50
     batch_size: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 256
-    """Windows a step, on each rank."""
+    """Windows of a step, on each rank."""
     lr: Positive = 1e-3
-    """Where warm-up ends and the cosine begins."""
+    """The learning rate where warm-up ends and the cosine begins."""
     min_lr_share: Share = 0.01
-    """Where the cosine ends, as a share of `lr`."""
+    """The learning rate where the cosine ends, as a share of `lr`."""
     warmup_share: Share = 0.05
     """The share of all steps in which the learning rate rises."""
     weight_decay: NotNegative = 1e-4
@@ -42,33 +42,33 @@ class PretrainConfig(Section):
     stride: Count = 52
     """Bars from one window to the next."""
     window_length: Annotated[int, Field(ge=2, le=100_000, strict=True)] | None = None
-    """K; the store's own if not given."""
+    """K; the window length of the store if not given."""
     windows_per_epoch: Count | None = None
-    """Windows in an epoch, over all ranks; all there are if not given."""
+    """Windows in an epoch, over all ranks; all windows if not given."""
     mask_ratio: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.15
     mask_strategy: Literal["random", "patch"] = "random"
     patch_size: Count = 10
     extra: tuple[str, ...] = ()
-    """Kept columns as inputs, standardised."""
+    """Kept columns that are inputs, standardised."""
     checkpoint_every: Steps = 0
-    """Steps from one checkpoint to the next; 0 has one an epoch. Each epoch ends with one."""
+    """Steps between checkpoints. Each epoch ends with a checkpoint; 0 writes no others."""
     log_every: Count = 20
-    """Steps from one reading of the device's losses to the next."""
+    """Steps between readings of the losses from the device."""
     cuda_graph: Annotated[bool, Field(strict=True)] = False
-    """Whether a whole step is captured and replayed, on a GPU."""
+    """Whether a GPU captures a whole step and replays it."""
 
 
 class FinetuneConfig(Section):
-    """How a model is fine-tuned on labelled windows. The defaults are for few of them."""
+    """Fine-tuning on labelled windows. The defaults suit few labels."""
 
     epochs: Count = 60
-    """At most; without validation windows all of them."""
+    """The most epochs; without validation windows all of them run."""
     batch_size: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 16
     lr: Positive = 1e-4
     lr_factor: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.7
-    """What the learning rate is multiplied by where the validation loss stands still."""
+    """The factor of the learning rate where the validation loss has stopped falling."""
     lr_patience: Steps = 8
-    """Epochs without a better validation loss after which it is."""
+    """Epochs without a better validation loss after which `lr_factor` applies."""
     min_lr: NotNegative = 1e-7
     weight_decay: NotNegative = 1e-4
     clip_norm: Positive = 1.5
@@ -76,13 +76,13 @@ class FinetuneConfig(Section):
     patience: Count = 15
     """Epochs without a better validation loss after which training stops."""
     class_weight: Literal["balanced"] | tuple[NotNegative, ...] | None = None
-    """`balanced` has each class weigh the same in the loss; or a factor for each class, in their order."""
+    """`balanced` gives each class the same weight in the loss. Otherwise a factor for each class, in their order."""
     freeze: Literal["none", "always"] | Count = "none"
-    """Whether a pre-trained encoder stays as it is: never, always, or for so many epochs. Others are never frozen.
+    """How long a pre-trained encoder is frozen: never, always, or for so many epochs. Other encoders are never frozen.
 
     Heads alone learn little from few labels: see the table of few labels in `benches/results`."""
     unfreeze_every: Steps = 0
-    """Epochs from one layer's thaw to the next, from the top; 0 thaws all of them at once. Of an encoder that is frozen
-    for some epochs."""
+    """Epochs between unfreezing one layer and the next, from the top; 0 unfreezes all at once. Applies to an encoder
+    that is frozen for some epochs."""
     span_edge: Positive = 3.0
-    """Bars in which the span head's targets fall from 1 to 0 around a span's end."""
+    """Over how many bars the span head's targets fall from 1 to 0 around a span's end."""

@@ -11,7 +11,10 @@ __all__ = ["read_yaml"]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML 1.2 file: `1e-3` is a number, and a key that stands twice is an error."""
+    """The mapping in a YAML 1.2 file. `1e-3` is a number, and a repeated key is an error.
+
+    Raises `InputError` for a file that cannot be read, is not YAML, or holds no mapping.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
