@@ -1041,7 +1041,7 @@ def test_what_is_no_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path:
             "feature_dir: is missing; give a store that moola build-features made, or --da",
         ),
         ({"batch_size": 0}, "batch_size: 0 is out of range"),
-        ({"split": "tset"}, "split: 'tset' is none; give train, val, test or all"),
+        ({"split": "tset"}, "split: 'tset' is not a split; give train, val, test or all"),
     ],
 )
 def test_requests_that_make_no_sense(run: Path, market: Path, given: dict[str, Any], message: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
@@ -536,3 +537,12 @@ def test_streams_that_cannot_go_on(tmp_path: Path) -> None:
         moola.FeatureStream.from_store(store, "CL")
     with pytest.raises(StoreMissingError):
         moola.FeatureStream.from_store(tmp_path / "nowhere")
+
+
+def test_a_stream_reads_any_open_store(tmp_path: Path) -> None:
+    """It needs what `OpenStore` lists, not the class."""
+    with build_features(table(), tmp_path / "store", **SMALL) as store:
+        names = ("segments", "feature_set", "config", "metadata", "bars", "timestamps")
+        like = SimpleNamespace(**{name: getattr(store, name) for name in names})
+        stream = moola.FeatureStream.from_store(like)
+        assert stream.state() == moola.FeatureStream.from_store(store.path).state()

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from moola import _core
 from moola.settings.engine import parameters
 
 if TYPE_CHECKING:
     from moola.settings.features import FeatureConfig
-    from moola.store.reader import FeatureStore
+    from moola.store.segments import Segment
 
-__all__ = ["FeatureStream"]
+__all__ = ["FeatureStream", "OpenStore"]
+
+
+class OpenStore(Protocol):
+    """An open store, as far as a stream reads it. `FeatureStore` is one."""
+
+    @property
+    def segments(self) -> Sequence[Segment]: ...
+    @property
+    def feature_set(self) -> str: ...
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+    @property
+    def bars(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def timestamps(self) -> npt.NDArray[np.int64]: ...
 
 
 class FeatureStream(_core.FeatureStream):
@@ -56,15 +74,16 @@ class FeatureStream(_core.FeatureStream):
         return stream
 
     @classmethod
-    def from_store(cls, store: FeatureStore | str | os.PathLike[str], symbol: str | None = None) -> Self:
+    def from_store(cls, store: OpenStore | str | os.PathLike[str], symbol: str | None = None) -> Self:
         """A stream that continues after a store's last bar of a symbol, to the bit.
 
         `symbol` may be left out when the store has only one. Raises `ConfigError` when the store lacks the symbol.
         """
         from moola.errors import ConfigError
-        from moola.store.reader import FeatureStore
 
-        if not isinstance(store, FeatureStore):
+        if isinstance(store, str | os.PathLike):
+            from moola.store.reader import FeatureStore
+
             store = FeatureStore.open(store)
         symbols = list(dict.fromkeys(segment.symbol for segment in store.segments))
         if symbol is None and len(symbols) == 1:
