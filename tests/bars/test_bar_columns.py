@@ -241,7 +241,7 @@ def test_other_objects_are_refused(thing: Any, name: str) -> None:
 
 
 def test_a_single_column_is_refused() -> None:
-    refused(pl.Series([1.0]), "<polars.Series>: is no table of bars", "Hand over a table")
+    refused(pl.Series([1.0]), "<polars.Series>: is not a table of bars", "Hand over a table")
 
 
 def test_streams_that_fail_say_so() -> None:

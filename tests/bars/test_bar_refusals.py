@@ -203,4 +203,4 @@ def test_prose_is_not_bars(tmp_path: Path) -> None:
 
 
 def test_special_files_are_refused() -> None:
-    refused(Path("/dev/null"), "/dev/null: is not a regular file", "Save what it gives to a file")
+    refused(Path("/dev/null"), "/dev/null: is not a regular file", "Save its output to a file")

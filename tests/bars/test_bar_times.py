@@ -140,7 +140,7 @@ def test_two_units_in_one_file_are_refused(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_dates_written_as_numbers(tmp_path: Path, suffix: str, number: int, pattern: str) -> None:
     path = write(table(2, timestamp=[number, number]), tmp_path / f"a.{suffix}")
-    refused(path, f"row 1 has the time {number}, which is no epoch time", f"--time-format '{pattern}'")
+    refused(path, f"row 1 has the time {number}, which is not an epoch time", f"--time-format '{pattern}'")
     refused(path, "has no time zone", "--tz", time_format=pattern)
     result = read(path, time_format=pattern, tz="UTC")
     assert result.timestamp[0] == utc("2024-05-06" if number < 10**8 else "2024-05-06T13:30")

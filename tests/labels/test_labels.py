@@ -781,7 +781,7 @@ def test_what_settles_two_meanings(store: FeatureStore) -> None:
         (
             {"columns": "x=klass"},
             "columns",
-            r"'klass' is no role \(window_end, class, symbol.*did you mean 'class'",
+            r"'klass' is not a role \(window_end, class, symbol.*did you mean 'class'",
         ),
         ({"extra": ["kept0", "kept0"]}, "extra", "names a column twice"),
     ],
@@ -800,7 +800,7 @@ def test_numbers_for_a_kind_of_times(store: FeatureStore) -> None:
         ConfigError, match="span_kind: is bar, but columns 'start' and 'end' are times; leave it"
     ):
         read_labels(table, store, span_kind="bar")
-    with pytest.raises(InputError, match="row 1 has the time 1, which is no epoch time"):
+    with pytest.raises(InputError, match="row 1 has the time 1, which is not an epoch time"):
         read_labels(rows(start=[1, 2], end=[3, 4]), store, span_kind="time")
 
 

@@ -1,4 +1,4 @@
-"""Bars as people have them: files and Arrow objects, their columns and times, and a sample market."""
+"""Reads bars from files and Arrow objects, and makes a sample market."""
 
 from __future__ import annotations
 

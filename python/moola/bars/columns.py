@@ -1,4 +1,4 @@
-"""Which column of a file is what."""
+"""Finds which column of a file plays which role, such as timestamp, open or symbol."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "find_column", "find_layout", "listed", "named_columns", "no_zone"]
 
+# The index that pandas writes beside the columns: a time only where no other column is one.
 _INDEX_NAMES = ("__index_level_0__", "", "unnamed:_0", "index")
 
 
 @dataclass
 class Layout:
-    """Where in a file the columns of a bar are."""
+    """The places of a bar's columns in a file."""
 
     timestamp: int
     numbers: list[int]
@@ -36,7 +37,7 @@ class Layout:
         self.columns = sorted({self.timestamp, *self.numbers, *self.name_columns.values()})
 
     def at(self, column: int) -> int:
-        """Where a column is among those read."""
+        """The place of a column among the columns that are read."""
         return self.columns.index(column)
 
     def has(self, role: str) -> bool:
@@ -44,7 +45,7 @@ class Layout:
 
 
 def plain_name(name: str) -> str:
-    """A column name as the aliases are written; MetaTrader's <CLOSE> is close."""
+    """A column name spelled as the aliases are; MetaTrader's <CLOSE> becomes close."""
     name = name.strip().lower().removeprefix("<").removesuffix(">")
     for sign in " .-":
         name = name.replace(sign, "_")
@@ -52,7 +53,7 @@ def plain_name(name: str) -> str:
 
 
 def find_column(source: Input, role: str, aliases: Iterable[str], named: Mapping[str, int]) -> int | None:
-    """The column that plays a role: the one named for it, or else the only one with the first of the usual names."""
+    """The column that plays a role: the one the user named, or else the only one with the first usual name found."""
     if role in named:
         return named[role]
     if source.headerless:
@@ -72,6 +73,7 @@ def find_column(source: Input, role: str, aliases: Iterable[str], named: Mapping
 
 
 def find_layout(source: Input, options: ReadOptions) -> Layout:
+    """The columns that are read. Raises `InputError` for columns that are missing, ambiguous or of a wrong type."""
     named = named_columns(source, options.columns)
     partitions: dict[str, str] = {}
     for key, value in source.partitions.items():
@@ -123,7 +125,7 @@ def find_layout(source: Input, options: ReadOptions) -> Layout:
 
 
 def named_columns(source: Input, columns: Mapping[str, str] | None) -> dict[str, int]:
-    """Role to column, for the columns that the user names."""
+    """From role to column, for the columns that the user named."""
     columns = columns or {}
     if source.headerless and not (columns and all(key.isdecimal() for key in columns)):
         raise source.refusal(
@@ -161,7 +163,7 @@ def named_columns(source: Input, columns: Mapping[str, str] | None) -> dict[str,
 
 
 def _index_column(source: Input, plain: Sequence[str | None]) -> int | None:
-    """The column in which pandas keeps a DatetimeIndex."""
+    """The column in which pandas has written a DatetimeIndex."""
     for i, name in enumerate(plain):
         unnamed = name in _INDEX_NAMES and (source.types is None or is_temporal(source.types[i]))
         if unnamed or source.names[i] in source.index_columns:

@@ -1,7 +1,6 @@
-"""The sample market: one-minute bars like those of an index future, to try everything without a data vendor.
+"""Makes the sample market: one-minute bars like those of an index future, for trying moola without a data vendor.
 
-The bars look like a market where features look, and are no model of one: nothing learned from them is worth
-money.
+The bars resemble a market only where features look. A model trained on them says nothing about real markets.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ BARS = 1_818_450
 """Five years: the bars from Sunday, 7 June 2020 to Monday, 30 June 2025."""
 
 ROW_GROUP = 128 * 1024
-"""Bars made and written at a time, so that memory does not grow with the run."""
+"""Bars made and written at a time, so that memory stays bounded."""
 
 WRITERS = (".parquet", ".csv", ".csv.gz")
 
 
 class SampleMarket(NamedTuple):
-    """What :func:`make_bars` has written."""
+    """A summary of what :func:`make_bars` has written."""
 
     output: Path
     bars: int
@@ -46,7 +45,7 @@ class SampleMarket(NamedTuple):
     last_timestamp: int
     """The last bar's time, UTC nanoseconds; that of the latest symbol."""
     expansions: Path | None
-    """The file of labels, if asked for."""
+    """The file of labels, where one was asked for."""
     labels: int
     """How many expansions it lists."""
 
@@ -79,7 +78,7 @@ def make_bars(
     the last bar is not listed.
 
     Args:
-        output: The file to write or replace: `.parquet`, `.csv` or `.csv.gz`. It appears once it is whole.
+        output: The file to write or replace: `.parquet`, `.csv` or `.csv.gz`. It appears when it is complete.
         bars: How many bars each symbol has, 1 to 80,000,000.
         seed: 0 to 2**64 - 1.
         symbols: How many symbols, named SIM1, SIM2, …, one after the other in the file. None: one series, and
@@ -107,7 +106,7 @@ def make_bars(
     import numpy as np
     import pyarrow as pa
 
-    # All that is imported is, before there is a file: some imports swallow an interrupt.
+    # Everything is imported before a file exists, because some imports swallow an interrupt.
     _core.load_numpy()
     import_module("pyarrow.parquet" if _kind(output) == ".parquet" else "pyarrow.csv")
     names = [] if symbols is None else [f"SIM{k + 1}" for k in range(count)]
@@ -131,7 +130,7 @@ def make_bars(
                     arrays.insert(1, pa.DictionaryArray.from_arrays(codes, [names[k]]))
                 waiting.append(pa.record_batch(arrays, schema=schema))
                 rows += n
-                # Many short series share a row group; a long one fills several.
+                # Many short series share a row group; a long series fills several.
                 if rows >= ROW_GROUP or (k == count - 1 and start + n == bars):
                     writer.write_table(pa.Table.from_batches(waiting).unify_dictionaries())
                     written += rows
@@ -193,7 +192,7 @@ def _writer(path: Path, name: Path, schema: pa.Schema) -> Iterator[_Writer]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Few prices and symbols repeat often, and times never do.
+        # A few prices and symbols repeat often; times never do.
         repeating = [field.name for field in schema if not pa.types.is_timestamp(field.type)]
         with pq.ParquetWriter(path, schema, use_dictionary=repeating) as parquet:
             yield parquet
@@ -203,7 +202,7 @@ def _writer(path: Path, name: Path, schema: pa.Schema) -> Iterator[_Writer]:
 
 
 class _CsvWriter:
-    """Times as `2020-06-07 22:00:00Z`: bars begin on whole seconds."""
+    """Writes times as `2020-06-07 22:00:00Z`, because bars begin on whole seconds."""
 
     def __init__(self, path: Path, schema: pa.Schema, *, compressed: bool) -> None:
         import pyarrow as pa

@@ -1,4 +1,4 @@
-"""How bars are to be read: columns, zone, time format, symbols."""
+"""The options of reading bars: columns, zone, time format, symbols."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ReadOptions", "parse_columns", "parse_names"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How bars are to be read. Raises ConfigError, naming the option, for what makes no sense.
+    """How bars are read. Raises `ConfigError`, which names the option, for a wrong value.
 
     Attributes:
         columns: from a file's column to its role: timestamp, open, high, low, close, volume, symbol,
@@ -42,9 +42,7 @@ class ReadOptions:
         set_field(self, "columns", parse_columns(self.columns, ROLES, self.keep))
         for name in self.keep:
             if name in ROLES and name != "volume":
-                raise ConfigError(
-                    "keep", f"{name!r} is read in any case; keep further columns, such as volume"
-                )
+                raise ConfigError("keep", f"{name!r} is always read; keep further columns, such as volume")
         if self.tz is not None:
             _check_zone(self.tz)
         if self.time_format is not None:
@@ -64,7 +62,7 @@ class ReadOptions:
         set_field(self, "segment_by", ("symbol", "contract") if "contract" in segment_by else ("symbol",))
 
     def record(self) -> dict[str, Any]:
-        """The options as what JSON can hold; :meth:`from_record` reads them back."""
+        """The options as JSON can hold them; :meth:`from_record` reads them back."""
         return {
             "columns": None if self.columns is None else dict(self.columns),
             "keep": list(self.keep),
@@ -99,9 +97,9 @@ def parse_names(option: str, value: object) -> tuple[str, ...]:
 def parse_columns(
     value: object, roles: Sequence[str], keep: tuple[str, ...] | None = None
 ) -> dict[str, str] | None:
-    """From a file's columns to their roles, as a mapping or as text. `keep` has further roles, where there may be some.
+    """From a file's columns to their roles, given as a mapping or as text. `keep` holds further roles, where allowed.
 
-    Raises ConfigError for what is no role, and for a column or a role that occurs twice.
+    Raises `ConfigError` for an unknown role, and for a column or a role that occurs twice.
     """
     if value is None:
         return None
@@ -128,7 +126,7 @@ def parse_columns(
             near = get_close_matches(role, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             kept = "" if keep is None else " and not among the columns to keep"
-            raise ConfigError("columns", f"{role!r} is no role ({', '.join(roles)}){kept}{hint}")
+            raise ConfigError("columns", f"{role!r} is not a role ({', '.join(roles)}){kept}{hint}")
         if column in columns:
             raise ConfigError("columns", f"column {column!r} is given two roles")
         if role in columns.values():

@@ -10,7 +10,7 @@ PRICES = ("open", "high", "low", "close")
 BAR_ROLES = ("timestamp", *PRICES)
 ROLES = (*BAR_ROLES, "volume", "symbol", "contract")
 
-# Usual column names, most telling first; compared in lower case, with "_" for blanks, dots and dashes.
+# Usual column names, the most specific first. They are compared in lower case, with "_" for blanks, dots and dashes.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "timestamp": (
         *("timestamp", "datetime", "date_time", "open_time", "opentime", "bar_time", "ts", "ts_event"),
@@ -24,5 +24,3 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "symbol": ("symbol", "ticker", "sym", "instrument"),
     "contract": ("contract", "contract_symbol", "contract_id"),
 }
-
-# The index that pandas writes beside the columns: a time only where nothing else is.

@@ -31,7 +31,7 @@ __all__ = ["BarSource", "Batch", "SourceFile", "open_bars"]
 
 
 MAX_SAMPLES = 20
-"""At most this many problems of each kind are kept as samples; all of them are counted."""
+"""At most this many problems of each kind are kept as samples; all are counted."""
 
 _TIME_PROBLEMS = {
     _core.TIME_UNREADABLE: "bad_timestamp",
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
     first_row: int
     """Row of the first bar in its file, counted from 0."""
     rows: NDArray[np.int64] | None
-    """[n] the row of every bar, where rows had to be left out; None where they are consecutive."""
+    """[n] the row of every bar, where some rows were left out; None where rows are consecutive."""
     timestamp: NDArray[np.int64]
     """[n] UTC nanoseconds; the smallest int64 where the file has none."""
     open: NDArray[np.float64]
@@ -57,11 +57,11 @@ class Batch(NamedTuple):
     low: NDArray[np.float64]
     close: NDArray[np.float64]
     extra: list[NDArray[np.float64]]
-    """One [n] array for every column kept, in the order of `ReadOptions.keep`."""
+    """One [n] array for each kept column, in the order of `ReadOptions.keep`."""
     symbol: NDArray[np.int32] | None
     """[n] index into `BarSource.symbols`; None where bars have no symbol."""
     contract: NDArray[np.int32] | None
-    """[n] index into `BarSource.contracts`; None unless segments are to be divided by it."""
+    """[n] index into `BarSource.contracts`; None unless segments are divided by contract."""
 
 
 @dataclass
@@ -69,13 +69,13 @@ class SourceFile:
     """A file (or stream) that bars are read from."""
 
     name: str
-    """What messages call it."""
+    """Its name in messages."""
     path: Path | None
     """None for a stream."""
     rows: int = 0
     """Rows read so far, those left out included."""
     timestamp: str = ""
-    """How its times were read, such as ``epoch ms`` or ``%m/%d/%Y %H:%M in America/New_York``."""
+    """The notation of its times, such as ``epoch ms`` or ``%m/%d/%Y %H:%M in America/New_York``."""
     identity: FileIdentity | None = None
     """The file before it was opened; None for a stream."""
 
@@ -88,7 +88,7 @@ class SourceFile:
 
 
 def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
-    """Finds out what the input is and which column is what, without reading its bars.
+    """Opens a source and finds its columns, without reading its bars.
 
     Args:
         bars: a path, several, or any object with ``__arrow_c_stream__`` (pyarrow, pandas, polars, DuckDB). A
@@ -99,7 +99,7 @@ def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
     Raises:
         InputError: there is no such file, or it cannot be read as bars; `InputMissingError` and
             `InputDeniedError` are also FileNotFoundError and PermissionError.
-        TypeError: `bars` is none of the above.
+        TypeError: `bars` is neither a path, nor several, nor such an object.
     """
     options = options or ReadOptions()
     inputs: list[Input]
@@ -119,14 +119,14 @@ def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
 
 
 class BarSource:
-    """Bars to be read; made by :func:`open_bars`.
+    """A source of bars, made by :func:`open_bars`.
 
     Attributes:
-        files: what is read, in this order.
+        files: the files, in the order in which they are read.
         symbols, contracts: the names that codes in batches stand for; they grow while batches are read.
         keep: names of the columns in `Batch.extra`.
         counts: how many rows were left out so far, by kind of problem (see `moola.errors.KINDS`).
-        samples: the first 20 of each kind, with the index of their file; without lines, which take time to find.
+        samples: the first 20 problems of each kind, with the index of their file. Lines are left out: they take time.
         rereadable: whether :meth:`batches` may be called more than once.
     """
 
@@ -147,7 +147,7 @@ class BarSource:
         self._lines = LineFinder()
 
     def _check_agreement(self) -> None:
-        """All files have a symbol (contract) or none has."""
+        """Refuses files of which only some have a symbol or a contract."""
         for role in ("symbol", "contract"):
             has = [layout.has(role) for layout in self._layouts]
             if any(has) and not all(has):
@@ -159,23 +159,23 @@ class BarSource:
 
     @property
     def problems(self) -> list[Problem]:
-        """The first rows that were left out, 20 of each kind, with their lines where the file is CSV."""
+        """The first 20 refused rows of each kind, with their lines where the file is CSV."""
         return [replace(problem, line=self.locate(file, problem.row - 1)) for file, problem in self.samples]
 
     def label(self, file: int) -> str:
-        """What messages call a file."""
+        """The name of a file in messages."""
         return self.files[file].name
 
     def locate(self, file: int, row: int) -> int | None:
         """The line (from 1) on which a row (from 0) of a CSV file starts; None for other formats.
 
-        Reads the file up to there: rows of one file are best asked for in ascending order.
+        Reads the file up to that row, so ask for rows of a file in ascending order.
         """
         source = self._inputs[file]
         return self._lines.find(source, row) if isinstance(source, CsvInput) else None
 
     def place(self, file: int, row: int) -> str:
-        """Where a row, counted from 0, stands: its file, its number from 1 and, in a text file, its line."""
+        """The place of a row (from 0) in words: its file, its number from 1 and, in a text file, its line."""
         line = self.locate(file, row)
         return f"{self.label(file)}, row {row + 1:,}" + (f" (line {line:,})" if line else "")
 
@@ -245,7 +245,7 @@ class BarSource:
             found = [(kind, layout.timestamp, times == reason) for reason, kind in _TIME_PROBLEMS.items()]
             unread = [problem for problem in found if problem[2].any()] + unread
         for kind, column, refused in unread:
-            # However much is wrong with a bar, it is one bar refused.
+            # A bar with several faults counts once.
             fresh = refused if out is None else refused & ~out
             self._refuse(file, kind, fresh, first_row, raw, layout, column, times, codes)
             out = refused if out is None else out | refused
@@ -264,7 +264,7 @@ class BarSource:
     def _names(
         self, file: int, role: str, raw: Any, layout: Layout, first_row: int
     ) -> NDArray[np.int32] | None:
-        """The codes of a batch's symbols or contracts, new names added to the list they index."""
+        """The codes of a batch's symbols or contracts. New names are added to the list that the codes index."""
         if not layout.has(role):
             return None
         codes, names = self._codes[role], self.symbols if role == "symbol" else self.contracts
@@ -328,7 +328,7 @@ class BarSource:
             self.samples.append((file, problem))
 
     def _clocks(self, stopped: Callable[[], bool]) -> list[Clock]:
-        """One for each file. Slashed dates are read twice, first to see which order fits all of them."""
+        """A clock for each file. Files with slashed dates are read twice: first to find the order of all dates."""
         clocks = [
             Clock(s, layout, self._options) for s, layout in zip(self._inputs, self._layouts, strict=True)
         ]

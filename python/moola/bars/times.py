@@ -1,4 +1,4 @@
-"""Reading the times of a file, however it writes them, as UTC nanoseconds."""
+"""Reads the times of a file, in any notation, as UTC nanoseconds."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class Clock:
         self._unit_sample = ""
         self._locals = self._read = 0
         self.style: str = ""
-        """Empty for Arrow's times and for numbers; for text iso, epoch, slashed until the order is known and
-        then that order, or a strptime pattern, which serves numbers too."""
+        """Empty for Arrow times and for numbers. For text: iso, epoch, an order of slashed dates (slashed until it is
+        known), or a strptime pattern, which also reads numbers."""
         if self._dtype is None or is_text(self._dtype):
             self.style = options.time_format or self._find_style(source.first_texts(layout.timestamp))
         elif not is_temporal(self._dtype):
@@ -87,7 +87,7 @@ class Clock:
         )
 
     def notation(self) -> str:
-        """How times were read, for the record."""
+        """The notation in which times were read, for the record."""
         zone = f" in {self._options.tz}"
         if self.style in _ORDERS:
             return _ORDER_NAMES[_ORDERS.index(self.style)] + zone
@@ -102,7 +102,7 @@ class Clock:
         return self.style + (zone if self._locals else "")
 
     def read(self, column: Any, first_row: int) -> NDArray[np.int64]:
-        """[n] UTC nanoseconds, or one of `_core`'s reasons why there are none."""
+        """[n] UTC nanoseconds, or one of `_core`'s codes for the reason why a time could not be read."""
         if is_temporal(column.type):
             return self._read_temporal(column)
         if not self.style:
@@ -156,7 +156,7 @@ class Clock:
         return np.where(there, times, values)
 
     def _find_unit(self, values: NDArray[np.int64], there: NDArray[np.bool_], first_row: int) -> bool:
-        """Settles the unit by the first value that is a time in one. False where there are no values yet."""
+        """Settles the unit by the first value that is a plausible time. False where no value has come yet."""
         first = {
             unit: int(rows[0])
             for unit in _EPOCH_FACTORS
@@ -173,10 +173,10 @@ class Clock:
         digits = str(values[row])
         formats = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
         raise self._source.refusal(
-            f"row {first_row + row + 1:,} has the time {digits}, which is no epoch time in s, ms, µs or ns "
+            f"row {first_row + row + 1:,} has the time {digits}, which is not an epoch time in s, ms, µs or ns "
             "from 1980 to 2200",
             "If it is a date, say how it is written with --time-format, for example "
-            f"--time-format '{formats.get(len(digits), '%Y%m%d%H%M')}'; if it is no time, name the right "
+            f"--time-format '{formats.get(len(digits), '%Y%m%d%H%M')}'; if it is not a time, name the right "
             "column with --columns FILE_COLUMN=timestamp",
         )
 
@@ -187,7 +187,7 @@ def _within(values: NDArray[np.int64], unit: str) -> NDArray[np.bool_]:
 
 
 def whole_numbers(column: Any) -> NDArray[np.int64]:
-    """A numeric column as int64 or reasons; a float must be whole."""
+    """A numeric column as int64. A value that is missing, not whole or too large becomes the code of its reason."""
     values, null = values_of(column), nulls_of(column)
     if is_type("integer", column.type):
         whole = values.astype(np.int64, copy=False)
@@ -203,7 +203,7 @@ def whole_numbers(column: Any) -> NDArray[np.int64]:
 
 
 def _as_texts(column: Any) -> Any:
-    """Whole numbers as texts, for a strptime pattern."""
+    """Whole numbers as text, for a strptime pattern."""
     import pyarrow as pa
 
     if is_type("floating", column.type):
@@ -222,7 +222,7 @@ class _Seen(NamedTuple):
 
 
 class DateOrder:
-    """Which order of day, month and year fits every slashed date seen."""
+    """Finds the order of day, month and year that fits every slashed date."""
 
     def __init__(self) -> None:
         self._misfits: list[_Seen | None] = [None, None, None]
@@ -241,9 +241,9 @@ class DateOrder:
             self._differs = seen(differs)
 
     def settle(self, locate: Callable[[int, int], str]) -> str:
-        """The one order that fits every date. `locate` names the place of a file and a row in it.
+        """The order that fits every date. `locate` gives the place of a row of a file in words.
 
-        Raises `InputError` where none fits, or where two do and read some date differently.
+        Raises `InputError` where no order fits, and where two fit and read some date differently.
         """
         fitting = [order for order, misfit in enumerate(self._misfits) if misfit is None]
 
@@ -279,7 +279,7 @@ def _one_text(text: str) -> _Texts:
 
 
 def _format_like(text: str, date: str) -> str:
-    """The strptime pattern for a slashed date with such a time after it."""
+    """The strptime pattern for a slashed date, followed by a time as in `text`."""
     _, _, clock = text.partition(" ")
     clock = clock.strip()
     if not clock:

@@ -1,1 +1,1 @@
-"""Inputs of bars, one file a format, all with the interface of `Input`."""
+"""Formats of bars: one module for each, all with the interface of `Input`."""

@@ -1,4 +1,4 @@
-"""Bars from Arrow IPC files and streams, also Feather."""
+"""Reads bars from Arrow IPC files and streams, Feather included."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["IpcInput"]
 class IpcInput(FileInput):
     """Arrow IPC, the file format (also called Feather) or the stream format.
 
-    The file is mapped, and a record batch is a view of it, however large. A compressed one has to be unpacked whole
-    and must not have more than `MAX_COMPRESSED_ROWS`.
+    The file is mapped, and a record batch of any size is a view of it. A compressed batch must be unpacked whole, so it
+    may have at most `MAX_COMPRESSED_ROWS`.
     """
 
     def __init__(self, path: Path, contents: str = "bars", *, stream: bool) -> None:
@@ -44,19 +44,18 @@ class IpcInput(FileInput):
         mapped = self._map()
         reader = self._reader(mapped)
         compressed = self._is_compressed(mapped)
-        # What is unpacked is better asked for by column; a reader that is asked for some columns copies them.
+        # A compressed batch is unpacked by column; for others, a reader of some columns would copy them.
         if compressed:
             reader = self._reader(mapped, list(columns))
         for raw in reader if self._stream else map(reader.get_batch, range(reader.num_record_batches)):
             wanted = raw if compressed else raw.select(list(columns))
             for start in range(0, raw.num_rows, BATCH_ROWS):
                 yield wanted.slice(start, BATCH_ROWS)
-                # What was read stays in the system's cache, where it is found by whoever looks at it again, but
-                # it is not this process's memory any more.
+                # The pages stay in the system's cache for later readers, but no longer count as memory of this process.
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def _is_compressed(self, mapped: mmap.mmap) -> bool:
-        """Whether some batch is; refuses the file when one is compressed and too large."""
+        """Whether a batch is compressed. Refuses the file when a compressed batch is too large."""
         import pyarrow as pa
 
         if self._stream:
@@ -76,7 +75,7 @@ class IpcInput(FileInput):
 
 MAX_COMPRESSED_ROWS = 1 << 23
 """Rows of a compressed Arrow record batch: 400 MB of a timestamp, four prices and one more column. Unpacking them takes
-0.2 to 0.3 s, in which no signal is heard."""
+0.2 to 0.3 s, during which signals wait."""
 
 
 class _Flatbuffer:
@@ -90,23 +89,23 @@ class _Flatbuffer:
         return int(struct.unpack_from(f"<{kind}", self._data, at)[0])
 
     def field(self, table: int, index: int) -> int | None:
-        """Where a field of a table is, if it is there at all."""
+        """The place of a field of a table; None where the table lacks it."""
         vtable = table - self.number(table, "i")
         place = 4 + 2 * index
         offset = self.number(vtable + place, "H") if place < self.number(vtable, "H") else 0
         return table + offset if offset else None
 
     def target(self, at: int) -> int:
-        """Where what is kept by reference is."""
+        """The place that a reference points to."""
         return at + self.number(at, "I")
 
 
-# pyarrow does not tell what a record batch is before it has unpacked it. The numbers of the fields are those of
+# pyarrow says nothing about a record batch before it has unpacked it. The numbers of the fields are those of
 # Message.fbs and File.fbs in https://github.com/apache/arrow/tree/main/format.
 
 
 def _rows_if_compressed(data: Any, start: int) -> int:
-    """The rows of the record batch whose message starts there, if its buffers are compressed; otherwise 0."""
+    """The rows of the record batch whose message starts at `start`; 0 unless its buffers are compressed."""
     message = _Flatbuffer(data, start)
     header = message.field(message.root, 2)
     if header is None:
@@ -117,7 +116,7 @@ def _rows_if_compressed(data: Any, start: int) -> int:
 
 
 def _batches_of_file(mapped: mmap.mmap) -> Iterator[int]:
-    """Where the message of each record batch starts; they are listed at the end of the file."""
+    """The place of each record batch's message, as the end of the file lists them."""
     (size,) = struct.unpack_from("<i", mapped, len(mapped) - 10)
     footer = _Flatbuffer(mapped, len(mapped) - 10 - size)
     blocks = footer.field(footer.root, 3)
@@ -126,5 +125,5 @@ def _batches_of_file(mapped: mmap.mmap) -> Iterator[int]:
     vector = footer.target(blocks)
     for i in range(footer.number(vector, "I")):
         at = footer.number(vector + 4 + 24 * i, "q")
-        # A length goes before it, and before that, in all but the oldest files, a mark.
+        # A length precedes the message, and in all but the oldest files a mark precedes the length.
         yield at + (8 if mapped[at : at + 4] == b"\xff\xff\xff\xff" else 4)

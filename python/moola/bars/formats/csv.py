@@ -1,4 +1,4 @@
-"""Bars from CSV and other delimited text: separator, decimal mark, header, line numbers."""
+"""Reads bars from CSV and other delimited text: decides separator, decimal mark and header, and finds lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["CsvInput"]
 
 
 class CsvInput(FileInput):
-    """Text with a column between every two commas, semicolons or tabs; perhaps compressed."""
+    """Text with columns separated by commas, semicolons or tabs, compressed or not."""
 
     def __init__(self, path: Path, compression: str | None, contents: str = "bars") -> None:
         self._compression = compression
@@ -49,7 +49,7 @@ class CsvInput(FileInput):
         try:
             text = sample.decode("utf-8-sig", errors="strict" if whole else "ignore")
         except UnicodeDecodeError:
-            # Prices and times are ASCII in any case; only names suffer.
+            # Prices and times are ASCII; only names may lose characters.
             text = sample.decode("utf-8-sig", errors="replace")
         if not text.strip():
             raise self.refusal("is empty", "Leave it out, or check how it was made")
@@ -102,7 +102,7 @@ class CsvInput(FileInput):
         stream = self.open()
         stream.read(self.header_bytes)
         counted = _CountedQuotes(stream)
-        # Every column is known by its number: names may be absent, or occur twice.
+        # Columns go by their numbers, because names may be absent or occur twice.
         wanted = [str(column) for column in columns]
         types = dict.fromkeys(wanted, pa.binary())
         types |= {str(column): pa.float64() for column in numbers}
@@ -121,9 +121,9 @@ class CsvInput(FileInput):
             self._refuse_open_quote()
 
     def _refuse_open_quote(self) -> None:
-        """Refuses a quote that is not closed: Arrow takes all that follows it for one value, which may be unread.
+        """Refuses a quote that is not closed: Arrow takes all that follows as one value, perhaps of an unread column.
 
-        A single quote within an unquoted value is none.
+        A lone quote within an unquoted value is allowed.
         """
         with self.open() as stream:
             lines = self._lines_of(stream)
@@ -157,7 +157,7 @@ class CsvInput(FileInput):
         except pa.ArrowInvalid as error:
             if "conversion error" not in str(error):
                 raise
-        # Some cell is no number. To name every such cell, the rest is read as text.
+        # Some cell is not a number. The rest is read as text, so that every such cell can be named.
         for raw in self._stream(columns, (), names):
             if done < raw.num_rows:
                 yield raw.slice(done)
@@ -181,7 +181,7 @@ class CsvInput(FileInput):
         return values, bad if bad.any() else None
 
     def rows_with_lines(self) -> Iterator[tuple[list[str], int]]:
-        """Every row, the header excepted, with the line on which it starts, counted from 1."""
+        """Every row after the header, with the line on which it starts, counted from 1."""
         with self.open() as stream:
             lines = self._lines_of(stream)
             rows = csv.reader(lines, delimiter=self.delimiter)
@@ -224,11 +224,11 @@ _MIN_COLUMNS = 5
 _SAMPLE_BYTES = 1 << 18
 
 _CSV_BLOCK = 1 << 20
-"""Bytes of text a batch; about 16,000 bars. No signal ends the call that decodes them, and Arrow holds 32 blocks."""
+"""Bytes of text of a batch: about 16,000 bars. Signals wait while a batch is decoded, and Arrow holds 32 blocks."""
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
-# What pyarrow takes for "no value" in a column of numbers.
+# The texts that pyarrow reads as "no value" in a column of numbers.
 _NO_VALUE = frozenset(
     [
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -246,12 +246,12 @@ def _is_number(text: str) -> bool:
 
 
 def _has_digit(text: str) -> bool:
-    """Whether a number may be written there; `nan` and `inf` are names of columns too."""
+    """Whether the text has a digit; `nan` and `inf` have none, and may be names of columns."""
     return any(sign.isdecimal() for sign in text)
 
 
 def _delimiter(line: str) -> str:
-    """Tab or semicolon where they make enough columns for a bar (the comma may then be a decimal one)."""
+    """The separator: tab or semicolon where it makes enough columns for a bar; a comma may then be a decimal mark."""
     counts = {delimiter: len(next(csv.reader([line], delimiter=delimiter))) for delimiter in "\t;,"}
     for delimiter, count in counts.items():
         if count >= _MIN_COLUMNS:
@@ -300,7 +300,7 @@ def _bytes_of_lines(data: bytes, count: int) -> int:
 
 
 class LineFinder:
-    """Finds the lines of rows, and goes on from where it last was where it can."""
+    """Finds the lines of rows. For ascending rows of one file it reads on from where it was."""
 
     def __init__(self) -> None:
         self._source: CsvInput | None = None

@@ -1,4 +1,4 @@
-"""What inputs from files share: path, partitions in the path, refusals."""
+"""The base of inputs from files: their path, partitions in the path, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FileInput(Input):
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What goes wrong in the libraries, as errors that name the file."""
+        """Turns errors of the libraries into errors that name the file."""
         import pyarrow as pa
 
         try:
@@ -61,7 +61,8 @@ class FileInput(Input):
             raise denied_file(self.path) from error
         except pa.ArrowNotImplementedError as error:
             raise self.refusal(
-                f"uses what this pyarrow cannot read ({brief(error)})", "Write it again with common settings"
+                f"uses a feature that this pyarrow cannot read ({brief(error)})",
+                "Write it again with common settings",
             ) from error
         except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, struct.error) as error:
             raise self.damage(error) from error
@@ -89,7 +90,7 @@ def denied_file(path: Path) -> InputError:
 
 
 def partitions_of(path: Path) -> dict[str, str]:
-    """What the directories of a path say, as in ``symbol=ES%2FNQ/2024.parquet``."""
+    """The values that the directories of a path name, as in ``symbol=ES%2FNQ/2024.parquet``."""
     from urllib.parse import unquote
 
     pairs = (part.split("=", 1) for part in path.parts[:-1] if "=" in part)

@@ -18,7 +18,7 @@ _COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2")
 
 
 def find_files(path: Path) -> list[Path]:
-    """The path itself, or the files of a directory that may be bars, sorted by name."""
+    """The path itself, or the files of bars in a directory and below, found by suffix and sorted by name."""
     try:
         if not path.is_dir():
             return [path]

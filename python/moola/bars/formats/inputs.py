@@ -1,4 +1,4 @@
-"""The interface of every input of bars, and how Arrow columns become NumPy arrays."""
+"""The interface of every input of bars, and the conversion of Arrow columns to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH_ROWS = 1 << 17
 
 
 class Input:
-    """One file or stream: its columns, and record batches of some of them."""
+    """A file or stream: it names its columns and yields record batches of some of them."""
 
     path: Path | None = None
     identity: FileIdentity | None = None
@@ -48,17 +48,17 @@ class Input:
     def __init__(self, name: str, contents: str = "bars") -> None:
         self.name = name
         self.contents = contents
-        """What messages call the rows: bars, or whatever else is read from tables."""
+        """The name of the rows in messages: bars or labels."""
         self.names: list[str] = []
         self.types: list[Any] | None = None
         """Arrow types, or None where everything is text."""
         self.partitions: dict[str, str] = {}
         self.stopped: Callable[[], bool] = lambda: False
-        """Whether nobody waits for its rows any more: for work that takes longer than a batch."""
+        """Whether the reader has stopped; asked by work that takes longer than a batch."""
 
     def refusal(self, problem: str, advice: str) -> InputError:
         if self.contents == "labels" and "--" in advice:
-            # Other commands read labels too, and take them only as they usually are.
+            # Other commands read labels without these options.
             advice += " (of moola import-labels)"
         return InputError(problem, advice, source=self.name)
 
@@ -76,8 +76,8 @@ class Input:
     def read(
         self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
     ) -> Iterator[Any]:
-        """Record batches of these columns, which must ascend; `numbers` are wanted as numbers, and `names`,
-        which repeat, as dictionaries where the format can give them so."""
+        """Record batches of these columns, in ascending order. `numbers` come as numbers, and `names`, which repeat,
+        as dictionaries where the format allows it."""
         raise NotImplementedError
 
     def first_texts(self, column: int) -> list[str]:
@@ -88,11 +88,11 @@ class Input:
         return []
 
     def floats(self, column: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-        """A column as [n] float64 (itself where it is that), NaN for null; and which cells are no number."""
+        """A column as [n] float64 with NaN for null, without a copy where possible; and which cells are not numbers."""
         if is_type("decimal", column.type):
             import pyarrow as pa
 
-            # By way of text, which is rounded once; Arrow's own cast may be off in the last bit.
+            # Through text, which is rounded once; Arrow's own cast may differ in the last bit.
             column = column.cast(pa.string()).cast(pa.float64())
         values = values_of(column).astype(np.float64, copy=False)
         if (null := nulls_of(column)) is not None:
@@ -100,10 +100,10 @@ class Input:
         return values, None
 
     def spool(self, columns: Sequence[int]) -> None:
-        """Prepares for being read twice in one go."""
+        """Prepares for being read twice."""
 
     def close(self) -> None:
-        """Lets go of what reading needed."""
+        """Frees what reading needed."""
 
 
 def is_type(kind: str, dtype: Any) -> bool:
@@ -131,14 +131,14 @@ def text_of(scalar: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-# Arrow's own to_numpy imports pandas where that is installed, is_null its compute functions: a slow start.
+# Arrow's to_numpy imports pandas where it is installed, and is_null the compute functions: both start slowly.
 _WIDTHS = {"halffloat": "f2", "float": "f4", "double": "f8", "date32[day]": "i4", "date64[ms]": "i8"}
 
 _WIDTHS |= {f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
 def values_of(column: Any) -> NDArray[Any]:
-    """[n] the values of a column of numbers, dates or timestamps, sharing its memory; anything at nulls."""
+    """[n] the values of a column of numbers, dates or timestamps, sharing its memory. Values at nulls are undefined."""
     dtype = np.dtype("i8" if is_type("timestamp", column.type) else _WIDTHS[str(column.type)])
     data = column.buffers()[1]
     if data is None or not len(column):
@@ -147,13 +147,13 @@ def values_of(column: Any) -> NDArray[Any]:
 
 
 def nulls_of(column: Any) -> NDArray[np.bool_] | None:
-    """[n] where a column is null; None where it is nowhere."""
+    """[n] where a column is null; None where no value is."""
     if not column.null_count:
         return None
     bits = column.buffers()[0]
     if bits is None:  # a column of type null
         return np.ones(len(column), np.bool_)
-    # From its own first byte on: it may be a slice far into a column that is too long to be unpacked.
+    # From the slice's own first byte: the column around it may be too long to unpack.
     first, skipped = divmod(column.offset, 8)
     count = skipped + len(column)
     data = np.frombuffer(bits, np.uint8, -(-count // 8), first)

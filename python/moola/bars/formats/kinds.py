@@ -7,7 +7,7 @@ from moola.errors import InputError
 __all__ = ["foreign_kind", "kind_of"]
 
 
-# What is clearly something else, so that the message can say what.
+# Files of other kinds, which the message can name.
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"%PDF-", "a PDF"),
     (b"PK\x03\x04", "a ZIP archive (or an Excel workbook)"),
@@ -34,7 +34,7 @@ _COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", 
 
 
 def kind_of(start: bytes) -> tuple[str, str | None]:
-    """The format that a file's first bytes tell (csv for any text), and in words what it is if not bars."""
+    """The format of a file by its first bytes, csv for any text; and where it cannot be bars, its kind in words."""
     if start.startswith(b"PAR1"):
         return "parquet", None
     if start.startswith(b"ARROW1"):
@@ -62,6 +62,7 @@ def kind_of(start: bytes) -> tuple[str, str | None]:
 
 
 def foreign_kind(name: str, what: str, contents: str) -> InputError:
+    """The refusal of a file of another kind."""
     advice = "Give Parquet, CSV (also compressed with gzip) or Arrow IPC"
     if "archive" in what:
         advice = f"Unpack it. {advice}"

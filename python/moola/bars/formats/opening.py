@@ -1,4 +1,4 @@
-"""Opens a file of bars by what its first bytes say it is."""
+"""Opens a file of bars in the format that its first bytes tell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def open_file(path: Path, contents: str = "bars") -> Input:
     try:
         if not path.is_file() and path.exists():
             raise InputError(
-                "is not a regular file", "Save what it gives to a file first, and give that", source=str(path)
+                "is not a regular file",
+                "Save its output to a file first, and give that file",
+                source=str(path),
             )
         with path.open("rb") as file:
             start = file.read(4096)

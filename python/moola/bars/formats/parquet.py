@@ -1,4 +1,4 @@
-"""Bars from Parquet files."""
+"""Reads bars from Parquet files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ParquetInput(FileInput):
 
         types = cast("list[Any]", self.types)
         wanted = [self.names[column] for column in columns]
-        # Few names, many rows: decoded as a dictionary, such a column costs next to nothing.
+        # A column of few names and many rows costs little when it is decoded as a dictionary.
         repeated = [self.names[column] for column in names if is_text(types[column])]
-        # Buffered and not fetched ahead, lest a row group's columns be held whole.
+        # Buffered and not fetched ahead, so that the columns of a row group are not held whole.
         buffering = {"buffer_size": 1 << 20, "pre_buffer": False}
         with pq.ParquetFile(self.path, read_dictionary=repeated, **buffering) as file:
             for raw in file.iter_batches(self.batch_rows, columns=wanted):

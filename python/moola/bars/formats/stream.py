@@ -1,4 +1,4 @@
-"""Bars from Arrow objects in memory: tables, batches, streams, data frames."""
+"""Reads bars from Arrow objects in memory: tables, batches, streams, data frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StreamInput(Input):
         kind = type(bars)
         super().__init__(f"<{kind.__module__.partition('.')[0]}.{kind.__name__}>", contents)
         self._bars = bars
-        # Tables can be asked again; readers cannot, and of a query nobody knows.
+        # Tables can be read again. Readers cannot, and a query may give other rows.
         self.rereadable = kind.__module__.partition(".")[0] in (
             "pandas",
             "polars",
@@ -39,7 +39,7 @@ class StreamInput(Input):
                 self._reader = pa.RecordBatchReader.from_stream(self._bars)
             except (pa.ArrowException, TypeError) as error:
                 raise self.refusal(
-                    f"is no table of {self.contents} ({brief(error)})",
+                    f"is not a table of {self.contents} ({brief(error)})",
                     "Hand over a table with columns, not a single one",
                 ) from error
         return self._reader
@@ -78,7 +78,7 @@ class StreamInput(Input):
         return []
 
     def spool(self, columns: Sequence[int]) -> None:
-        """Writes what is needed to a temporary file, which has no name and so cannot outlive the process."""
+        """Writes the columns to a temporary file. It has no name, so it ends with the process."""
         if self.rereadable:
             return
         import tempfile
@@ -100,7 +100,7 @@ class StreamInput(Input):
                 writer.close()
                 spooled.flush()
         except BaseException:
-            # What its buffer still holds may find no room either.
+            # Writing what is still buffered may fail for lack of room, too.
             with suppress(OSError):
                 spooled.close()
             raise
