@@ -119,7 +119,7 @@ def test_weights_share_out_an_epoch(symbols, weights, data):
 def test_weights_need_a_symbol_each():
     counts = np.array([5, 5])
     for weights, message in [
-        ({"a": 1}, "'b' has none"),
+        ({"a": 1}, "'b' has no weight"),
         ({"a": 1, "b": -1}, "'b' has -1"),
         ({"a": 1, "b": math.inf}, "'b' has inf"),
         ({"a": 1, "b": 1, "c": 1}, "there is no symbol 'c'"),
@@ -275,7 +275,7 @@ def test_a_foreign_state_is_refused(path, stores):
             other.load_state_dict(state)
     with pytest.raises(StateError, match="version"):
         loader.load_state_dict({})
-    with pytest.raises(StateError, match="no number"):
+    with pytest.raises(StateError, match="not a number"):
         loader.load_state_dict(state | {"batch": "3"})
     with pytest.raises(StateError, match=rf"batch 999 of an epoch that has {len(loader)}"):
         loader.load_state_dict(state | {"batch": 999})

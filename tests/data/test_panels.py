@@ -143,7 +143,7 @@ def test_a_state_of_a_weighed_panel_goes_on(panel):
 
 
 def test_symbols_without_weight_are_named(panel):
-    with pytest.raises(ConfigError, match="'SIM3' has none"):
+    with pytest.raises(ConfigError, match="'SIM3' has no weight"):
         create_fast_dataloaders(panel.path, weights={"SIM1": 1, "SIM2": 1})
 
 
