@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moola.errors.base import MoolaError, format_time
-from moola.errors.samples import listing
+from moola.errors.listing import listing
 
 __all__ = ["BarError", "NotFiniteError", "Problem"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from moola.errors.base import AdvisedError, MoolaError, format_time
-from moola.errors.samples import SHOWN, listed_rows, listing
+from moola.errors.listing import listed_rows, listing
 
 __all__ = ["LabelError", "LabelProblem", "LeakError", "SharedBarsError", "SplitError"]
 
@@ -183,6 +183,10 @@ class SharedBarsError(MoolaError, ValueError, AssertionError):
         self.count = count
 
 
+_SHOWN = 20
+"""How many windows a `LeakError` names."""
+
+
 class LeakError(MoolaError, ValueError, AssertionError):
     """A model was fitted on windows that it is scored on, so that its scores would be too good.
 
@@ -194,8 +198,8 @@ class LeakError(MoolaError, ValueError, AssertionError):
         self.problem = problem
         self.known = [int(window) for window in known]
         count = len(self.known)
-        shown = ", ".join(map(str, self.known[:SHOWN])) + (
-            f" and {count - SHOWN:,} more" if count > SHOWN else ""
+        shown = ", ".join(map(str, self.known[:_SHOWN])) + (
+            f" and {count - _SHOWN:,} more" if count > _SHOWN else ""
         )
         super().__init__(
             f"{what} {problem}: {count:,} window{'s' if count != 1 else ''}, {shown}. Fit it on the training windows "

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from moola.errors.samples import listed_rows
+from moola.errors.listing import listed_rows
 from moola.labels.refusals import Refusals
 from moola.labels.table import LabelTable
 

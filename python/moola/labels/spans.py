@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moola import _core
-from moola.errors.samples import listed_rows
+from moola.errors.listing import listed_rows
 
 if TYPE_CHECKING:
     from moola.labels.refusals import Refusals

@@ -1,36 +1,41 @@
-"""How an error lists what was refused: counts by kind, samples, and advice for each kind."""
+"""Writes the list in an error's text: counts by kind, samples of each kind, and advice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-__all__ = ["SHOWN", "Sample", "listed_rows", "listing"]
-
-
-# How many windows a `LeakError` names.
-SHOWN = 20
+__all__ = ["Sample", "listed_rows", "listing"]
 
 
 class Sample(Protocol):
-    """One thing that was refused; its text says where it stands and what it is."""
+    """A sample of what was refused. Its text gives its place and its value."""
 
     @property
     def kind(self) -> str: ...
 
 
-Refused = TypeVar("Refused", bound=Sample)
+_AnySample = TypeVar("_AnySample", bound=Sample)
 
 
 def listing(
     noun: str,
     counts: Mapping[str, int],
-    problems: Sequence[Refused],
+    problems: Sequence[_AnySample],
     names: Mapping[str, str],
-    advice: Callable[[str, Sequence[Refused]], str],
+    advice: Callable[[str, Sequence[_AnySample]], str],
     more: Callable[[str], str] = lambda kind: "",
 ) -> str:
-    """What was refused, by kind: how often, where for example, and what to do. `more` follows what is not shown."""
+    """The text that lists what was refused.
+
+    Args:
+        noun: What was refused, such as `bar`.
+        counts: How many of each kind.
+        problems: Samples of them.
+        names: The name of each kind.
+        advice: What to do about a kind, given its samples.
+        more: Text after the number of problems of a kind that are not shown.
+    """
     total = sum(counts.values())
     lines = [f"{total:,} {noun if total == 1 else _PLURALS.get(noun, noun + 's')} refused"]
     for kind, count in counts.items():
@@ -44,6 +49,7 @@ def listing(
 
 
 _PLURALS = {"class": "classes"}
+
 
 _MOST_RANGES = 100
 
