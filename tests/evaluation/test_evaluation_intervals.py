@@ -46,7 +46,13 @@ def test_bootstrap_is_that_of_resampled_windows(seed, groups, classes):
     """Sums over groups give what scoring the resampled windows, written out, would give."""
     truth, said = a_market(np.random.default_rng(seed), groups, classes=classes)
     found = bootstrap(truth, said, seed=seed, resamples=7)
-    drawn = np.random.default_rng(seed).integers(groups, size=(7, groups))
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(groups, size=(7, groups))
+    # Those that lack a class are drawn again.
+    while lacking := [
+        row for row, some in enumerate(drawn) if set(truth.y[np.isin(truth.groups, some)]) != set(truth.y)
+    ]:
+        drawn[lacking] = rng.integers(groups, size=(len(lacking), groups))
     each = []
     for groups_drawn in drawn:
         rows = np.concatenate([np.flatnonzero(truth.groups == group) for group in groups_drawn])
@@ -205,14 +211,71 @@ def test_resamples_of_normal_losses_give_students_interval(level):
 # ---- degenerate data ---------------------------------------------------------------------------------------------
 
 
-def test_resamples_that_lack_a_class_or_a_span_are_scored_as_scikit_learn_would():
-    """Two groups, one a class, one without spans: half of the resamples have one of them alone."""
-    truth = Truth([0, 0, 1, 1], groups=[0, 0, 1, 1], spans=[[1, 4], [2, 4], [-1, -1], [-1, -1]])
-    said = Predictions(np.eye(2)[[0, 0, 1, 0]], spans=[[1, 4], [2, 5], [0, 3], [0, 3]])
+def test_resamples_without_a_span_have_no_score_of_spans():
+    """Two groups, one without spans: a quarter of the resamples have that one alone."""
+    truth = Truth([0, 1, 0, 1], groups=[0, 0, 1, 1], spans=[[1, 4], [2, 4], [-1, -1], [-1, -1]])
+    said = Predictions(np.eye(2)[[0, 1, 0, 0]], spans=[[1, 4], [2, 5], [0, 3], [0, 3]])
     found = bootstrap(truth, said, seed=0, resamples=200)
     assert found["balanced_accuracy"] == Interval(0.75, 0.5, 1.0)
-    assert found["macro_f1"].low == pytest.approx(1 / 3)
     assert found["span_iou"] == Interval(0.875, 0.875, 0.875)
+
+
+# ---- rare classes ------------------------------------------------------------------------------------------------
+
+RARE = np.repeat([1, 0], [3, 397])
+
+
+def test_every_resample_has_the_rare_class():
+    """5 % of free resamples lack a class of 3 windows; there a model that never predicts it would be perfect."""
+    never = Predictions(np.tile([0.9, 0.1], (400, 1)))
+    found = bootstrap(Truth(RARE), never, seed=0)
+    assert found["macro_f1"].value == pytest.approx(0.498, abs=5e-4)
+    assert found["macro_f1"].high <= 0.5
+    assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == (0.5, 0.5)
+
+
+def test_classes_that_chance_hardly_brings_together_are_all_drawn():
+    """12 classes of one group each and two groups more: one in 100,000 free resamples has them all."""
+    y = [*range(12), 0, 0]
+    wrong = np.eye(12)[[*range(11), 0, 0, 0]]
+    found = bootstrap(Truth(y), Predictions(wrong), seed=0, resamples=300)["balanced_accuracy"]
+    assert found == Interval(pytest.approx(11 / 12), pytest.approx(11 / 12), pytest.approx(11 / 12))
+    drawn = bootstrap(Truth(y), Predictions(wrong), seed=0, resamples=300)["log_loss"]
+    assert drawn.low == drawn.value < drawn.high, (
+        "the two other groups may be drawn as windows of the wrong one"
+    )
+
+
+def coverage_of_rare(recall: float, simulations: int) -> float:
+    """How often the interval holds the macro-F1 of a model that finds this share of 3 windows against 397."""
+    false_alarms = 0.01
+    found, missed, alarms = 3 * recall, 3 * (1 - recall), 397 * false_alarms
+    rare = 2 * found / (2 * found + missed + alarms)
+    other = 2 * (397 - alarms) / (2 * (397 - alarms) + missed + alarms)
+    rng, held = np.random.default_rng(21), 0
+    for i in range(simulations):
+        said = rng.random(400) < np.where(RARE == 1, recall, false_alarms)
+        drawn = Resamples(Truth(RARE), seed=i, resamples=300)
+        interval = drawn._interval(METRICS["macro_f1"], [Predictions(np.eye(2)[said.astype(int)])])
+        held += interval.low <= (rare + other) / 2 <= interval.high
+    return held / simulations
+
+
+# Of 3 windows a model finds all or none in a quarter of the cases at a recall of one half, and none in 42 % at a
+# quarter: no resample then shows that it could have been otherwise. `evaluate` warns of such classes.
+RARE_COVERAGE = [(0.5, 0.84), (0.25, 0.56)]
+
+
+@pytest.mark.parametrize(("recall", "expected"), RARE_COVERAGE)
+def test_intervals_with_3_windows_against_397(recall, expected):
+    held = coverage_of_rare(recall, 300)
+    assert binomtest(round(held * 300), 300, expected).pvalue > 0.01
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("recall", "expected"), RARE_COVERAGE)
+def test_intervals_with_3_windows_against_397_at_length(recall, expected):
+    assert coverage_of_rare(recall, 4_000) == pytest.approx(expected, abs=0.02)
 
 
 def test_without_spans_there_is_no_interval():

@@ -295,6 +295,28 @@ def test_a_model_of_spans_alone(market):
     assert list(evaluate(everything_seen, said, model="m", baselines={}, seed=0).apart) == ["seen"]
 
 
+def test_one_class_cannot_be_evaluated():
+    truth = Truth(["up"] * 4, classes=["none", "up"])
+    said = Predictions(np.tile([0.1, 0.9], (4, 1)))
+    with pytest.raises(
+        ConfigError, match="y: has one class, up; give windows of at least two classes to score"
+    ):
+        evaluate(truth, said, model="m", baselines={}, seed=0)
+    spans = Predictions(spans=[[0, 3]] * 4)
+    of_spans = Truth(["up"] * 4, spans=[[0, 3]] * 4)
+    assert evaluate(of_spans, spans, model="m", baselines={}, seed=0).scores["span_hits"].value == 1
+
+
+def test_a_class_in_few_groups_is_warned_of():
+    y = np.repeat([1, 0], [3, 397])
+    said = Predictions(np.tile([0.9, 0.1], (400, 1)))
+    found = evaluate(Truth(y), said, model="m", baselines={}, seed=0, resamples=50)
+    assert found.notes == [
+        "class 1 is in 3 groups only: the intervals of macro-F1 and balanced accuracy may be much narrower than they "
+        "should be"
+    ]
+
+
 def test_evaluate_refusals(market):
     _, truth, _, baselines, model = market
     with pytest.raises(

@@ -236,6 +236,16 @@ def test_parameters_that_an_estimator_does_not_have_are_refused_before_anything_
     assert not (tmp_path / "sweep").exists()
 
 
+def test_one_class_is_refused_before_anything_is_tried(tmp_path: Path) -> None:
+    windows = make_windows()
+    alone = replace(windows, y=windows.y * 0)
+    with pytest.raises(
+        ConfigError, match=f"labels: '{windows.classes[0]}' is the only class; label windows of"
+    ):
+        sweep(alone, STRENGTH, tmp_path / "sweep", trials=1, estimator=PooledLogisticRegression())
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_a_metric_needs_what_it_scores(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="metric: span_iou scores what PooledLogisticRegression"):
         search(tmp_path / "sweep", space=STRENGTH | {"metric": "span_iou"})

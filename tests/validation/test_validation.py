@@ -543,6 +543,13 @@ class NoEstimator:
             "other_windows: of a end at other rows: their store holds other bars, and which they share cannot be "
             "counted; build both stores of the same bars",
         ),
+        *(
+            (
+                lambda w, run=run: run(replace(w, y=w.y * 0), {"a": Memoriser(), "b": Memoriser()}),
+                "labels: 'none' is the only class; label windows of at least two, such as none",
+            )
+            for run in (cross_validate, stack)
+        ),
         (
             lambda w: stack(w, {"a": Memoriser()}),
             "members: are 1, which leaves nothing to stack; give two or more",

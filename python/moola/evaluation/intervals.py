@@ -16,7 +16,7 @@ from scipy.special import ndtr, stdtrit
 
 from moola.errors import ConfigError
 from moola.evaluation.metrics import METRICS, Metric
-from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth, as_repeats
+from moola.evaluation.outcomes import Flags, Floats, Numbers, Predictions, Truth, as_repeats
 from moola.settings.whole_numbers import whole_number
 
 __all__ = [
@@ -35,6 +35,8 @@ LEVEL = 0.95
 _RESAMPLES = 2_000
 # Numbers of a block of resamples; memory does not grow with resamples times groups.
 _BLOCK = 1 << 20
+# How often a resample that lacks a class is drawn again. A class of one group is missing from 37 % of all draws.
+_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,14 @@ def bootstrap(
 
     Raises `ConfigError` when there is only one group: nothing can be learnt from it about others.
 
-    The interval speaks of other windows for the models that there are, which have been trained on some of these:
-    read it as the least doubt there is. On simulated markets it holds the score in 93 to 95 % of cases from 10 groups
-    on, the calibration error in 87 % with 10 groups and 96 % with 70.
+    Every resample has every class of the windows: one that lacks a class is drawn again. Otherwise a model that never
+    predicts a rare class would be perfect in the resamples without it.
+
+    The interval describes other windows for the models at hand, which were trained on some of these windows: treat it
+    as a lower bound on uncertainty. On simulated markets it holds the score in 93 to 95 % of cases from 10 groups on,
+    the calibration error in 87 % with 10 groups and 96 % with 70. A class with few groups makes it too
+    narrow: with 3 windows against 397 it holds the macro-F1 of a model that finds half of the rare ones in 84 % of
+    cases, and of one that finds a quarter in 56 %.
     """
     return Resamples(truth, seed=seed, resamples=resamples).bootstrap(predictions)
 
@@ -181,6 +188,7 @@ class Resamples:
         """How many there are."""
         # By metric and predictions, which are kept so that no other can come to have their identity.
         self._drawn: dict[tuple[str, tuple[int, ...]], tuple[Sequence[Predictions], float, Floats]] = {}
+        self._has_class = truth.groups_with_classes
 
     def bootstrap(self, predictions: Predictions | Sequence[Predictions]) -> dict[str, Interval]:
         """As :func:`bootstrap`."""
@@ -238,15 +246,45 @@ class Resamples:
         return sums
 
     def _counts(self) -> Iterator[Floats]:
-        """How often each group is drawn: `[resamples, groups]`, in blocks."""
+        """How often each group is drawn: `[resamples, groups]`, in blocks. Every class is in every resample."""
         rng = np.random.default_rng(self._seed)
         groups = self._truth.n_groups
         block = max(1, _BLOCK // groups)
         for at in range(0, self.count, block):
-            rows = min(block, self.count - at)
-            drawn: Numbers = rng.integers(groups, size=(rows, groups))
-            drawn += np.arange(rows)[:, None] * groups
-            yield np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
+            counts = _draw(rng, min(block, self.count - at), groups)
+            for _ in range(_TRIES):
+                lacking = np.flatnonzero(self._lack_a_class(counts))
+                if not len(lacking):
+                    break
+                counts[lacking] = _draw(rng, len(lacking), groups)
+            else:
+                # Many classes of one group each hardly ever come together by chance.
+                lacking = np.flatnonzero(self._lack_a_class(counts))
+                counts[lacking] = self._with_every_class(rng, len(lacking))
+            yield counts
+
+    def _lack_a_class(self, counts: Floats) -> Flags:
+        """`[resamples]`: which resamples have no group of some class."""
+        lack: Flags = (counts @ self._has_class == 0).any(axis=1)
+        return lack
+
+    def _with_every_class(self, rng: np.random.Generator, rows: int) -> Floats:
+        """`[rows, groups]`: for each class one of its groups, and as many others as make up the number of groups."""
+        groups = self._truth.n_groups
+        counts = np.zeros((rows, groups))
+        for has_class in self._has_class.T:
+            counts[np.arange(rows), rng.choice(np.flatnonzero(has_class), size=rows)] = 1
+        left = groups - counts.sum(axis=1)
+        row, _ = np.nonzero(np.arange(groups) < left[:, None])
+        np.add.at(counts, (row, rng.integers(groups, size=len(row))), 1)
+        return counts
+
+
+def _draw(rng: np.random.Generator, rows: int, groups: int) -> Floats:
+    """How often each of the groups is drawn, in `rows` draws of as many groups as there are: `[rows, groups]`."""
+    drawn: Numbers = rng.integers(groups, size=(rows, groups))
+    drawn += np.arange(rows)[:, None] * groups
+    return np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
 
 
 def _interval(metric: Metric, value: float, draws: Floats, groups: int, level: float) -> Interval:

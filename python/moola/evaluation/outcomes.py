@@ -74,6 +74,13 @@ class Truth:
         """How many groups there are."""
         return int(self.groups.max()) + 1
 
+    @property
+    def groups_with_classes(self) -> Floats:
+        """`[groups, classes]`: 1 where a group has windows of a class, else 0; of the classes that have windows."""
+        found = np.zeros((self.n_groups, len(self.classes)))
+        found[self.groups, self.y] = 1
+        return found[:, found.any(axis=0)]
+
     def take(self, windows: ArrayLike) -> Truth:
         """These windows alone, by index or mask. All classes stay classes."""
         rows = np.asarray(windows)

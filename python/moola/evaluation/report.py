@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from moola.errors import ConfigError
 from moola.evaluation.calibration import calibration_error_by_luck
 from moola.evaluation.intervals import (
     LEVEL,
@@ -175,10 +178,15 @@ def evaluate(
         seed: Of the resamples.
         resamples: How many; or those that several models of the same truth are scored on, which then saves time.
 
-    Raises `ConfigError` for predictions that do not go with the windows, for other folds, and where all
-    windows are in one group.
+    Raises `ConfigError` for predictions that do not fit the windows, for other folds, where all windows are in one
+    group, and for probabilities where all windows are of one class: every model that names it would be perfect.
     """
     repeats = as_repeats(predictions)
+    with_classes = [repeat for repeat in repeats if repeat.probabilities is not None]
+    if with_classes and len(found := np.unique(truth.y)) == 1:
+        raise ConfigError(
+            "y", f"has one class, {truth.classes[found[0]]}; give windows of at least two classes to score"
+        )
     for repeat in repeats:
         repeat.check_against(truth)
     each = [scores(truth, repeat) for repeat in repeats]
@@ -186,7 +194,6 @@ def evaluate(
     if not isinstance(drawn, Resamples):
         drawn = Resamples(truth, seed=seed, resamples=drawn)
     differences = {name: drawn.differences(repeats, said, (model, name)) for name, said in baselines.items()}
-    with_classes = [repeat for repeat in repeats if repeat.probabilities is not None]
     luck = calibration_error_by_luck(with_classes[0], seed=seed) if with_classes else None
     return Evaluation(
         model=model,
@@ -271,6 +278,8 @@ def _notes(truth: Truth, null: Mapping[str, Null]) -> list[str]:
         notes.append(
             f"{truth.n_groups} groups are few to speak of others: the intervals may be narrower than they should be"
         )
+    else:
+        notes += _rare_classes(truth)
     if seen := int(truth.seen.sum()):
         notes.append(
             f"{seen:,} of {len(truth):,} windows have bars that the encoder was pre-trained on; seen and "
@@ -295,6 +304,17 @@ def _notes(truth: Truth, null: Mapping[str, Null]) -> list[str]:
             "shuffle: chance looks better than it is"
         )
     return notes
+
+
+def _rare_classes(truth: Truth) -> list[str]:
+    """A warning of each class that is in few groups: the bootstrap cannot know how much it varies."""
+    of_class = [(name, np.unique(truth.groups[truth.y == i])) for i, name in enumerate(truth.classes)]
+    return [
+        f"class {name} is in {len(groups)} group{'s' if len(groups) > 1 else ''} only: the intervals of macro-F1 and "
+        "balanced accuracy may be much narrower than they should be"
+        for name, groups in of_class
+        if 0 < len(groups) < _FEW_GROUPS
+    ]
 
 
 def _null_cells(null: Null | None, *, with_value: bool) -> list[str]:

@@ -30,7 +30,7 @@ from moola.evaluation.permutation import Null
 from moola.evaluation.report import Evaluation, evaluate
 from moola.finetuning.inputs import config_of, extra_columns, labelled_windows
 from moola.finetuning.permutation import heads_on_shuffled_labels
-from moola.labels.refusals import check_folds
+from moola.labels.refusals import check_classes, check_folds
 from moola.labels.windows import LabelledWindows
 from moola.models.encoder import Encoder
 from moola.models.jade import Jade
@@ -223,9 +223,7 @@ class _Finetuning:
 
     def __post_init__(self) -> None:
         windows = self.windows
-        if len(windows.classes) < 2:
-            problem = f"{windows.classes[0]!r} is the only class; label windows of at least two, such as none"
-            raise ConfigError("labels", problem)
+        check_classes(windows.y, windows.classes)
         check_folds(windows.y, windows.classes, self.folds)
         if not 0 <= self.validation_share <= 0.5:
             raise ConfigError(

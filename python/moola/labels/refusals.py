@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from moola.bars.formats.csv import CsvInput, LineFinder
 from moola.bars.formats.inputs import Input
 from moola.bars.source import MAX_SAMPLES
-from moola.errors import LabelError, LabelProblem
+from moola.errors import ConfigError, LabelError, LabelProblem
 from moola.settings.whole_numbers import whole_number
 
-__all__ = ["Refusals", "check_folds"]
+__all__ = ["Refusals", "check_classes", "check_folds"]
 
 
 class Refusals:
@@ -66,6 +66,21 @@ class Refusals:
         ]
         numbers = {kind: [row + 1 for row, _ in rows] for kind, rows in found.items()}
         raise LabelError({kind: len(rows) for kind, rows in numbers.items()}, problems, rows=numbers)
+
+
+def check_classes(y: ArrayLike, classes: Sequence[str]) -> None:
+    """Checks that there is something to tell apart.
+
+    Args:
+        y: `[n]`, the codes of the classes.
+        classes: Their names.
+
+    Raises `ConfigError` that names the class when all windows are of one: every score of classes would be perfect.
+    """
+    found = np.unique(np.asarray(y, np.int64))
+    if len(found) == 1:
+        problem = f"{classes[found[0]]!r} is the only class; label windows of at least two, such as none"
+        raise ConfigError("labels", problem)
 
 
 def check_folds(y: ArrayLike, classes: Sequence[str], folds: int) -> None:

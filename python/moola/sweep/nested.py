@@ -42,6 +42,7 @@ from moola.files.json import as_json
 from moola.files.publishing import UNFINISHED
 from moola.finetuning.permutation import told
 from moola.folds.dealing import StorePath, TrainTest, purged_folds
+from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows
 from moola.models.weights import digest_of, load_weights, weights_path
 from moola.runs.directory import RESULT, flat, read_record, write_metrics, write_record
@@ -169,6 +170,7 @@ def sweep(
     folds raises.
     """
     space = read_space(space)
+    check_classes(windows.y, windows.classes)
     trials = whole_number("trials", trials, 1)
     seed = whole_number("seed", seed, 0)
     if estimator is None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from moola.errors import ConfigError
 from moola.evaluation.fold_predictions import check_splits
 from moola.folds.dealing import StorePath, TrainTest, check_purged, purged_folds
+from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows, together
 from moola.settings.whole_numbers import whole_number
 from moola.validation.encoders import check_encoders
@@ -60,6 +61,7 @@ def cross_validate(
     Raises what :func:`moola.validation.purged_folds` and the members raise, `LeakError` or `SharedBarsError` for
     splits that leak, `FeatureMismatchError` for an encoder of other features than its windows have, and `ConfigError`.
     """
+    check_classes(windows.y, windows.classes)
     other = dict(other_windows or {})
     if scratch:
         members, other = with_scratch(members, other)

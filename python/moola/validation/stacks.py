@@ -14,6 +14,7 @@ from moola.errors import ConfigError
 from moola.evaluation.fold_predictions import check_splits
 from moola.evaluation.outcomes import Floats, Numbers, Predictions
 from moola.folds.dealing import StorePath, TrainTest, check_purged, purged_folds
+from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows, together
 from moola.validation.cross_validation import repeated_folds, with_scratch
 from moola.validation.encoders import check_encoders
@@ -147,6 +148,7 @@ def stack(
         raise ConfigError("members", f"are {len(members)}, which leaves nothing to stack; give two or more")
     if STACK in members:
         raise ConfigError("members", f"has one called {STACK!r}, as the stack itself is; call it otherwise")
+    check_classes(windows.y, windows.classes)
     other = dict(other_windows or {})
     everyone = dict(members)
     if scratch:
