@@ -40,6 +40,7 @@ from moola.evaluation.metrics import scores as scores_of
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.report import evaluate
 from moola.finetuning.permutation import heads_on_shuffled_labels
+from moola.folds.dealing import purged_folds
 from moola.gates import check_gates
 from moola.labels import LabelledWindows, read_labels, read_raw_windows
 from moola.labels.overlaps import group_overlaps
@@ -56,7 +57,7 @@ from moola.settings.models import Architecture, ModelConfig, load_config
 from moola.settings.training import FinetuneConfig
 from moola.training import pretrain
 from moola.training.examples import Examples
-from moola.training.recipe import Recipe, joined, stratified_folds, without_fold
+from moola.training.recipe import Recipe, joined, without_fold
 from moola.validation.permutation import HEADS_ALONE
 from moola.validation.seen_bars import seen_windows
 
@@ -279,7 +280,7 @@ def test_windows_of_one_time_are_never_on_two_sides(
     assert len(np.unique(blocks)) < len(np.unique(group_overlaps(labels.starts, labels.ends)))
     assert np.array_equal(blocks, labels.groups)
     first, last = store.timestamps[labels.starts], store.timestamps[labels.ends]
-    for train, test in stratified_folds(labels.y, blocks, 5, 17, "folds"):
+    for train, test in purged_folds(labels, 5, seed=17, store=store):
         for number in test:
             assert not ((first[train] <= last[number]) & (first[number] <= last[train])).any()
         assert set(labels.y[train]) == set(labels.y[test]) == {0, 1, 2}
@@ -428,7 +429,7 @@ def test_no_window_reaches_its_own_logits(labels: LabelledWindows, store: moola.
     """Neither labels nor bars of a fold change what is said of its windows."""
     given = examples(labels)
     blocks = blocks_of(labels, store)
-    train, test = next(stratified_folds(labels.y, blocks, 5, 17, "folds"))
+    train, test = purged_folds(labels, 5, seed=17, store=store)[0]
     truth = Truth(labels.y, spans=labels.spans, groups=blocks)
 
     def fit_predict(X: np.ndarray, known: Truth, fitted: np.ndarray, tested: np.ndarray) -> Predictions:
@@ -444,7 +445,7 @@ def test_the_temperature_is_that_of_out_of_fold_logits(
     run: Path, labels: LabelledWindows, store: moola.FeatureStore
 ) -> None:
     given, blocks = examples(labels), blocks_of(labels, store)
-    parts = list(stratified_folds(labels.y, blocks, 5, 17, "folds"))
+    parts = purged_folds(labels, 5, seed=17, store=store)
     mine = recipe()
     how = mine.config.training.finetune.model_copy(update={"epochs": 3})
     training = mine.config.training.model_copy(update={"finetune": how})
@@ -495,7 +496,7 @@ def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
     config = load_config(TINY, ["model.architecture.num_classes=3"])
     heads = Recipe(config, None, CPU, 17, 0.2, 0).heads_alone()
     given, blocks = examples(labels), blocks_of(labels, store)
-    parts = list(stratified_folds(labels.y, blocks, 5, 17, "folds"))
+    parts = purged_folds(labels, 5, seed=17, store=store)
     found, places = joined(parts, [without_fold(heads, given, blocks, *part) for part in parts])
     truth = Truth(labels.y, spans=labels.spans, groups=blocks)
     said = found.predictions(labels.y, places, np.array([True, False, True]))
@@ -744,7 +745,7 @@ def test_seen_in_pre_training_is_seen(
     )
     labels = read_labels(what[1], store)
     blocks = blocks_of(labels, store)
-    parts = list(stratified_folds(labels.y, blocks, 5, 17, "folds"))
+    parts = purged_folds(labels, 5, seed=17, store=store)
     plain = Recipe(alone, None, CPU, 17, 0.2, 0).from_scratch()
     assert plain.config.training.finetune.freeze == "none"
     first = without_fold(plain, examples(labels), blocks, *parts[0])
@@ -1091,20 +1092,18 @@ def test_labels_that_cannot_be_learned_from(
     with pytest.raises(ConfigError, match="feature_dir: is 2 stores, and labels speak of one; give that one"):
         attempt(labels, [market / "store", market / "store"])
     one_place = replace(labels, groups=np.zeros_like(labels.groups))
-    with pytest.raises(
-        SplitError, match="1 stretches of time that no two windows share cannot be parted into"
-    ):
+    with pytest.raises(ConfigError, match="folds: 5 are more than the 1 groups of windows that share bars"):
         attempt(one_place)
-    few = labels.take(np.concatenate([np.flatnonzero(labels.y == code)[:5] for code in range(3)]))
-    with pytest.raises(
-        SplitError, match=r"with a class with 4 cannot be parted .*give another --validation-s"
-    ):
+    few = labels.take(np.concatenate([np.flatnonzero(labels.y == code)[:4] for code in range(3)]))
+    with pytest.raises(LabelError, match="4 windows for 5 folds"):
         attempt(few)
-    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    # All windows of a class overlap: a fold that tests them has none of them to learn from.
+    groups = np.arange(len(labels))
+    groups[labels.y == 1] = len(labels)
     with pytest.raises(
-        SplitError, match=r"has all windows of a class, for they share their bars. Label more"
+        SplitError, match=r"has no window of class .* to train on: windows that share bars stay"
     ):
-        list(stratified_folds(y, np.array([0, 1, 2, 3, 4, 4, 4, 4]), 3, 0, "folds"))
+        attempt(replace(labels, groups=groups))
 
 
 def test_an_encoder_of_other_features_is_refused(

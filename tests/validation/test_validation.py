@@ -230,13 +230,13 @@ def test_windows_of_several_symbols_at_one_time_are_one_group(market: Path, tmp_
             lambda: make_windows(of_store=False),
             {"embargo": 1},
             ConfigError,
-            "embargo: needs to know where windows lie, and these were cut beforehand; give 0",
+            "embargo: needs the places of windows, and these were cut beforehand; give 0",
         ),
         (
             lambda: make_windows(of_store=False),
             {"store": "store"},
             ConfigError,
-            "store: goes with no windows that were cut beforehand; leave it out",
+            "store: cannot be combined with pre-cut windows; leave it out",
         ),
         (
             lambda: make_windows(symbols=np.array(["A", "B"] * 20)),

@@ -87,6 +87,12 @@ def finetune(
     folds: Annotated[
         int, typer.Option(help="For out-of-fold predictions, and calibration.", rich_help_panel=TRAINING)
     ] = 5,
+    embargo: Annotated[
+        int,
+        typer.Option(
+            help="Bars after a test window in which no training window begins.", rich_help_panel=TRAINING
+        ),
+    ] = 0,
     validation_share: Annotated[
         float,
         typer.Option(
@@ -165,6 +171,7 @@ def finetune(
             seed=seed,
             device=device,
             folds=folds,
+            embargo=embargo,
             validation_share=validation_share,
             window_length=window_length,
             extra=None if extra is None else tuple(name for name in extra.split(",") if name),

@@ -28,9 +28,11 @@ from moola.evaluation.intervals import LEVEL, Interval
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.permutation import Null
 from moola.evaluation.report import Evaluation, evaluate
+from moola.files.messages import teller
 from moola.finetuning.inputs import config_of, extra_columns, labelled_windows
 from moola.finetuning.permutation import heads_on_shuffled_labels
-from moola.labels.refusals import check_classes, check_folds
+from moola.folds.dealing import purged_folds
+from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows
 from moola.models.encoder import Encoder
 from moola.models.jade import Jade
@@ -45,7 +47,7 @@ from moola.store.reader import FeatureStore
 from moola.training.examples import Examples
 from moola.training.fitting import EpochRecord, FitResult, spread_of_last
 from moola.training.new_model import new_model
-from moola.training.recipe import FoldOutcome, Recipe, joined, stratified_folds
+from moola.training.recipe import FoldOutcome, Recipe, joined
 from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.permutation import DEAR_PERMUTATIONS
 
@@ -113,6 +115,7 @@ def finetune(
     seed: int = 17,
     device: str = "auto",
     folds: int = 5,
+    embargo: int = 0,
     validation_share: float = 0.2,
     window_length: int | None = None,
     extra: tuple[str, ...] | None = None,
@@ -121,7 +124,7 @@ def finetune(
     n_jobs: int | None = None,
     resume: bool = False,
     report: Callable[[EpochRecord, int], None] | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
     **training: Any,
 ) -> FinetuneResult:
     """Fine-tunes a model on labelled windows, in a run directory that :func:`moola.predict` needs nothing besides.
@@ -152,7 +155,8 @@ def finetune(
         settings: Values that take the place of those in the configuration, each as `training.finetune.lr=1e-3`.
         seed: Of the folds, the initial weights, the order of windows, the dropout and the augmentation.
         device: `auto`, `cpu` or `cuda`.
-        folds: For the out-of-fold predictions.
+        folds: Folds of the out-of-fold predictions, dealt and purged as by :func:`moola.validation.cross_validate`.
+        embargo: Bars after each test window in which no training window of its fold begins. It needs a store.
         validation_share: What is held out to choose the epoch; 0 learns from all windows for all epochs.
         window_length: K; the store's own if not given.
         extra: Names of kept columns, appended to the features; the encoder's if not given. Windows that were imported
@@ -163,7 +167,7 @@ def finetune(
         resume: Take the result of a run that is finished, and begin one anew that was interrupted: the same seed gives
             the same bits.
         report: Called after each epoch of the model in the run, with how many there are at most.
-        say: Called with what a person should know.
+        say: Called with each line that a person should read; the logger `moola` at INFO if not given.
         training: Names and values of :class:`moola.settings.training.FinetuneConfig`, such as `epochs=5`.
 
     Raises `ConfigError` for settings that make no sense, `LabelError` and `InputError` for labels, `SplitError` where
@@ -171,6 +175,7 @@ def finetune(
     for a directory that cannot be used so and for an encoder of which nobody knows what it was pre-trained on, and what
     opening a store raises.
     """
+    say = teller(say)
     placement = place(device, "fp32")
     for notice in placement.notices:
         say(notice)
@@ -185,6 +190,7 @@ def finetune(
         placement=placement,
         seed=whole_number("seed", seed, 0),
         folds=folds,
+        embargo=embargo,
         validation_share=validation_share,
         scratch=scratch and start is not None,
         permutations=whole_number("permutations", permutations, 0),
@@ -195,7 +201,9 @@ def finetune(
         raise ConfigError("extra", f"{problem}; import the labels again, with others, or leave it out")
     if output is None:
         output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    with Run.begin(output, job.resolved(), resume=resume) as run:
+    # The share of validation windows was dealt differently by 0.1. Their seed and number stand in the settings.
+    dealt = ("windows.validation_fingerprint",)
+    with Run.begin(output, job.resolved(), resume=resume, may_differ=dealt) as run:
         if (run.path / RESULT).exists():
             result = read_record(run.path / RESULT)
             facts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in result.items()}
@@ -217,6 +225,7 @@ class _Finetuning:
     placement: Placement
     seed: int
     folds: int
+    embargo: int
     validation_share: float
     scratch: bool
     permutations: int
@@ -224,7 +233,6 @@ class _Finetuning:
     def __post_init__(self) -> None:
         windows = self.windows
         check_classes(windows.y, windows.classes)
-        check_folds(windows.y, windows.classes, self.folds)
         if not 0 <= self.validation_share <= 0.5:
             raise ConfigError(
                 "validation_share", f"{self.validation_share!r} is no share; give 0, or up to 0.5"
@@ -235,7 +243,7 @@ class _Finetuning:
         self.learned_by_encoder  # noqa: B018
         # Before there is a run, and not after some folds have been trained.
         for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
-            self.recipe.held_out(windows.y[train], self.blocks[train])
+            self.recipe.validation(windows.y[train], self.blocks[train])
 
     @cached_property
     def times(self) -> tuple[Numbers, Numbers] | None:
@@ -256,7 +264,7 @@ class _Finetuning:
     @cached_property
     def parts(self) -> list[tuple[Numbers, Numbers]]:
         """(train, test) of each fold."""
-        return list(stratified_folds(self.windows.y, self.blocks, self.folds, self.seed, "folds"))
+        return purged_folds(self.windows, self.folds, seed=self.seed, embargo=self.embargo, store=self.store)
 
     @cached_property
     def learned_by_encoder(self) -> LearnedBars:
@@ -287,7 +295,7 @@ class _Finetuning:
     def resolved(self) -> dict[str, Any]:
         """All that the outcome depends on, for `config.json`."""
         windows = self.windows
-        _, held_out = self.recipe.held_out(windows.y, self.blocks)
+        _, validation = self.recipe.validation(windows.y, self.blocks)
         return {
             "kind": "finetune",
             "model": self.config.model.model_dump(),
@@ -295,6 +303,7 @@ class _Finetuning:
             "augmentation": self.config.augmentation and self.config.augmentation.model_dump(mode="json"),
             "seed": self.seed,
             "folds": self.folds,
+            **({"embargo": self.embargo} if self.embargo else {}),
             "validation_share": self.validation_share,
             "scratch": self.scratch,
             "permutations": self.permutations,
@@ -307,7 +316,7 @@ class _Finetuning:
                 "labelled": len(windows),
                 "fingerprint": _fingerprint(windows),
                 # Of those that choose the epoch: losses on the same ones can be compared.
-                "validation_fingerprint": _fingerprint(windows.take(held_out)) if len(held_out) else None,
+                "validation_fingerprint": _fingerprint(windows.take(validation)) if len(validation) else None,
             },
             "stores": [] if self.store is None else [str(self.store.path)],
         }

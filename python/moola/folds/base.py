@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from moola.errors import ConfigError, SplitError
 from moola.errors.base import format_time
+from moola.folds.purge import purged
 from moola.folds.windows import (
     AFTER_ALL,
     BEFORE_ALL,
@@ -68,6 +69,7 @@ class Splitter:
             self._ranges = ranges_of(self._windows, self._times, symbols)
         self._from = self._when(self._windows.starts)
         self._to = self._when(self._windows.ends)
+        self._embargoed = self._when(self._windows.starts - self.embargo)
 
     def __len__(self) -> int:
         """How many windows there are."""
@@ -117,15 +119,9 @@ class Splitter:
         return Blocks(number, sorted_from[cuts], np.maximum.reduceat(self._to[order], cuts))
 
     def _reaches(self, blocks: Blocks, block: int) -> Flags:
-        """`[n]`: which windows share bars with the block, or begin within the embargo after it.
-
-        To compare with the block's first and last bar is to compare with each of its windows, gaps between them or
-        not: a window that starts no later than the block reaches its first window, if any; one that starts later than
-        all of its windows reaches the one that ends last.
-        """
-        begin = self._when(self._windows.starts - self.embargo)
-        reaches: Flags = (begin <= blocks.last[block]) & (self._to >= blocks.first[block])
-        return reaches
+        """`[n]`: which windows share bars with a window of the block, or begin within the embargo after one."""
+        every = np.arange(len(self))
+        return purged(self._from, self._to, every, every[blocks.number == block], embargoed=self._embargoed)
 
     def _check_length(self, x: object) -> None:
         if x is None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from moola.errors import ConfigError, SplitError
 from moola.folds.shared_bars import assert_no_shared_bars
+from moola.folds.stratified import StratifiedPurgedKFold, deal_groups
 from moola.labels.refusals import check_folds
 from moola.labels.windows import LabelledWindows
 from moola.settings.whole_numbers import whole_number
@@ -31,8 +30,6 @@ Numbers: TypeAlias = NDArray[np.int64]
 TrainTest: TypeAlias = tuple[Numbers, Numbers]
 StorePath: TypeAlias = str | os.PathLike[str] | FeatureStore
 
-_BEFORE_ALL = np.iinfo(np.int64).min
-
 
 def purged_folds(
     windows: LabelledWindows,
@@ -45,23 +42,23 @@ def purged_folds(
 ) -> list[TrainTest]:
     """Folds that test each window once, on models that have seen none of its bars.
 
-    Groups are dealt out whole, in an order of the seed's, so that every fold has about its share of each class. Then
-    training windows are dropped that share a bar with a test window, or begin within the embargo after one. Contiguous
-    blocks in time, as of :class:`moola.folds.purged.PurgedKFold`, could be neither stratified nor repeated.
+    :class:`moola.folds.StratifiedPurgedKFold` deals them: groups stay whole, every fold has about its share of each
+    class, and training drops the windows that share a bar with a test window or begin within the embargo after one.
+    Cross-validation, fine-tuning, stacks and sweeps all take their folds from here.
 
     Args:
         windows: Labelled windows. For models that are given longer windows of the same samples too, what
             :func:`moola.labels.together` makes of all.
         folds: 2 or more.
-        seed: Of the dealing.
-        repeat: Other folds for each number, from 0 on.
+        seed: Determines the folds.
+        repeat: Another number gives other folds of the same seed; from 0 on.
         embargo: Bars after each test window in which no training window begins.
         store: The store that was labelled. With it windows are compared in time, whatever their symbols: markets move
             together. It is needed where there are several symbols.
 
     Returns:
-        (train, test), numbers of windows, ascending. Windows that were cut beforehand, of which nobody knows when they
-        were, are kept apart by their groups alone.
+        (train, test), numbers of windows, ascending. Windows that were cut beforehand have no known
+        times; their groups alone keep them apart.
 
     Raises `LabelError` for classes with fewer windows than folds, `SplitError` where groups or purging leave a fold
     without a class, `StaleStoreError` and `ConfigError` for a store that is missing or another.
@@ -75,16 +72,15 @@ def purged_folds(
             f"{folds} are more than the {groups} groups of windows that share bars or their times; give {groups} or "
             "fewer",
         )
-    intervals = _intervals(windows, embargo, store)
-    state = int(np.random.SeedSequence([whole_number("seed", seed, 0), repeat]).generate_state(1)[0])
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
-    with warnings.catch_warnings():
-        # Of a class in fewer groups than folds; what matters of it is checked below.
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        dealt = list(splitter.split(windows.y, windows.y, windows.groups))
+    seed, repeat = whole_number("seed", seed, 0), whole_number("repeat", repeat, 0)
+    splitter = _splitter(windows, folds, seed, repeat, embargo, store)
+    dealt = (
+        deal_groups(windows.y, windows.groups, folds, seed=seed, repeat=repeat)
+        if splitter is None
+        else splitter.split(y=windows.y, groups=windows.groups)
+    )
     found = []
-    for fold, (train, test) in enumerate(dealt):
-        kept = train if intervals is None else train[~_reaches(intervals, train, test)]
+    for fold, (kept, test) in enumerate(dealt):
         missing = np.setdiff1d(np.unique(windows.y), windows.y[kept])
         if not len(test) or len(missing):
             what = (
@@ -107,7 +103,7 @@ def check_comparable(windows: LabelledWindows, store: StorePath | None) -> None:
 
     Raises what it raises for a store that is missing, or another.
     """
-    _intervals(windows, 0, store)
+    _splitter(windows, 2, 0, 0, 0, store)
 
 
 def check_purged(windows: LabelledWindows, splits: Iterable[TrainTest], store: StorePath | None) -> None:
@@ -136,42 +132,47 @@ def open_labelled_store(windows: LabelledWindows, store: StorePath) -> FeatureSt
     return FeatureStore.open(store, expected_id=windows.store_id)
 
 
-def _intervals(
-    windows: LabelledWindows, embargo: int, store: StorePath | None
-) -> tuple[Numbers, Numbers, Numbers] | None:
-    """`[n]` each: where windows begin on the axis, where less the embargo, and where they end; None if unknown."""
+def _splitter(
+    windows: LabelledWindows, folds: int, seed: int, repeat: int, embargo: int, store: StorePath | None
+) -> StratifiedPurgedKFold | None:
+    """The splitter of these windows; None for windows that were cut beforehand, whose places are unknown."""
     if not windows.store_id:
         if embargo:
-            raise ConfigError(
-                "embargo", "needs to know where windows lie, and these were cut beforehand; give 0"
-            )
+            raise ConfigError("embargo", "needs the places of windows, and these were cut beforehand; give 0")
         if store is not None:
-            raise ConfigError("store", "goes with no windows that were cut beforehand; leave it out")
+            raise ConfigError("store", "cannot be combined with pre-cut windows; leave it out")
         return None
-    starts, ends = windows.label_starts, windows.label_ends
-    earlier = starts - embargo
+    times: Numbers | None = None
+    symbols: Numbers | None = None
     if store is None:
-        if (symbols := len(np.unique(windows.symbols))) > 1:
+        if (several := len(np.unique(windows.symbols))) > 1:
             raise ConfigError(
                 "store",
-                f"is missing; windows of {symbols} symbols can only be compared in time, so give the store that was "
+                f"is missing; windows of {several} symbols can only be compared in time, so give the store that was "
                 "labelled",
             )
-        return starts, earlier, ends
-    times = open_labelled_store(windows, store).timestamps
-    begin, before = times[starts], times[np.maximum(earlier, 0)]
-    # Beyond the symbol's first bar time goes back, or there is none.
-    before = np.where((earlier < 0) | (before > begin), _BEFORE_ALL, before)
-    return begin, before, times[ends]
+    else:
+        opened = open_labelled_store(windows, store)
+        times, symbols = opened.timestamps, _runs_of(opened, windows.label_starts)
+    return StratifiedPurgedKFold(
+        windows.label_starts,
+        windows.label_ends,
+        folds,
+        seed=seed,
+        repeat=repeat,
+        embargo=embargo,
+        times=times,
+        symbols=symbols,
+    )
 
 
-def _reaches(
-    intervals: tuple[Numbers, Numbers, Numbers], train: NDArray[np.intp], test: NDArray[np.intp]
-) -> NDArray[np.bool_]:
-    """Which training windows share bars with a test window, or begin within the embargo after one."""
-    begin, before, end = intervals
-    by_begin = test[np.argsort(begin[test], kind="stable")]
-    latest_end = np.maximum.accumulate(end[by_begin])
-    earlier = np.searchsorted(begin[by_begin], end[train], side="right")
-    reaches: NDArray[np.bool_] = (earlier > 0) & (latest_end[earlier - 1] >= before[train])
-    return reaches
+def _runs_of(store: FeatureStore, rows: Numbers) -> Numbers:
+    """`[n]`, the number of the run of bars that each row lies in: bars of one symbol, over which time ascends."""
+    firsts = [
+        segment.first_row
+        for number, segment in enumerate(store.segments)
+        if number == 0
+        or segment.symbol != store.segments[number - 1].symbol
+        or segment.first_timestamp <= store.segments[number - 1].last_timestamp
+    ]
+    return np.searchsorted(np.array(firsts), rows, side="right") - 1

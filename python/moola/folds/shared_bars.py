@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from moola.errors import ConfigError, SharedBarsError
+from moola.folds.purge import purged
 from moola.folds.windows import indices_of, times_of, windows_of
 
 __all__ = ["assert_no_shared_bars"]
@@ -54,13 +55,7 @@ def assert_no_shared_bars(
         if (end < begin).any():
             i = int(np.argmax(end < begin))
             raise ConfigError("times", f"go back within window {i}; sort the bars of each symbol")
-    if not (len(train_windows) and len(test_windows)):
-        return
-    # Of the test windows that start no later than a training window ends, does any end after its start?
-    by_start = test_windows[np.argsort(begin[test_windows], kind="stable")]
-    latest_end = np.maximum.accumulate(end[by_start])
-    earlier = np.searchsorted(begin[by_start], end[train_windows], side="right")
-    shares = (earlier > 0) & (latest_end[earlier - 1] >= begin[train_windows])
+    shares = purged(begin, end, train_windows, test_windows)
     if not shares.any():
         return
     i = int(train_windows[np.argmax(shares)])

@@ -111,14 +111,14 @@ def times_of(times: ArrayLike, windows: WindowBars) -> Numbers:
     return array.astype(np.int64)
 
 
-class TestRanges(NamedTuple):
+class SymbolRows(NamedTuple):
     """For each window, the bars that are known to be of its symbol. Both ends inclusive."""
 
     first: Numbers
     last: Numbers
 
 
-def ranges_of(windows: WindowBars, times: Numbers, symbols: ArrayLike | None) -> TestRanges:
+def ranges_of(windows: WindowBars, times: Numbers, symbols: ArrayLike | None) -> SymbolRows:
     n = len(windows.starts)
     # The bars at which time goes back: they may only be a symbol's last.
     back = np.flatnonzero(times[1:] <= times[:-1])
@@ -129,7 +129,7 @@ def ranges_of(windows: WindowBars, times: Numbers, symbols: ArrayLike | None) ->
                 f"do not ascend from bar {back[0]} to the next; sort the bars, or say with symbols, one a "
                 "window, which symbol each window is of",
             )
-        return TestRanges(np.zeros(n, np.int64), np.full(n, len(times) - 1))
+        return SymbolRows(np.zeros(n, np.int64), np.full(n, len(times) - 1))
     try:
         names, number = np.unique(per_window("symbols", symbols, n), return_inverse=True)
     except TypeError:
@@ -156,7 +156,7 @@ def ranges_of(windows: WindowBars, times: Numbers, symbols: ArrayLike | None) ->
             f"do not ascend from bar {row} to the next, both of {name}; sort its bars, or call each of "
             "several overlapping contracts a symbol of its own",
         )
-    return TestRanges(first[number], last[number])
+    return SymbolRows(first[number], last[number])
 
 
 def even_blocks(n: int, parts: int) -> list[int]:

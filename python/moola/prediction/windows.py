@@ -19,6 +19,7 @@ from moola.data.stores import StorePath, open_stores
 from moola.devices.placement import place
 from moola.errors import ConfigError
 from moola.errors.base import format_time
+from moola.files.messages import teller
 from moola.prediction.models import FinetunedModels, RunPath, paths_of
 from moola.prediction.rows import TIME, TableWindows, WindowTable, times, write_parquet
 from moola.settings.times import Time, nanoseconds_of
@@ -81,7 +82,7 @@ def predict(
     batch_size: int = 1024,
     device: str = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
     **reading: Any,
 ) -> pa.Table | Path:
     """What a fine-tuned run says of each window: a table, or with `output` a Parquet file of it.
@@ -115,7 +116,7 @@ def predict(
         batch_size: Windows fetched at a time.
         device: `auto`, `cpu` or `cuda`.
         progress: Called with the windows done and how many there are.
-        say: Called with what a person should know.
+        say: Called with each line that a person should read; the logger `moola` at INFO if not given.
         reading: How bars are read, in words of :func:`moola.build_features`: `columns`, `tz`, `time_format`, `stamp`,
             `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup` and `sort`.
 
@@ -123,6 +124,7 @@ def predict(
     is no fine-tuned run, `ConfigError`, among others for an output that would replace what is read, and what opening
     or building a store raises.
     """
+    say = teller(say)
     if split is not None and (from_ is not None or to is not None):
         raise ConfigError("split", "goes with neither --from nor --to; give one or the other")
     begin = None if from_ is None else nanoseconds_of("from", from_)

@@ -44,8 +44,17 @@ class Run:
         self._metrics = open(path / METRICS, "ab")  # noqa: SIM115
 
     @classmethod
-    def begin(cls, path: str | os.PathLike[str], config: Mapping[str, Any], *, resume: bool) -> Self:
+    def begin(
+        cls,
+        path: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        *,
+        resume: bool,
+        may_differ: tuple[str, ...] = (),
+    ) -> Self:
         """Makes the directory, or with `resume` goes on in one that is there.
+
+        `may_differ` names settings, or beginnings of their names, that another moola may have recorded differently.
 
         Raises `RunError` when something stands there (without `resume`), when the run there was begun with other
         settings, naming them, and when another process trains there.
@@ -67,7 +76,7 @@ class Run:
                 if not resume:
                     advice = "Go on with --resume, or choose another --output"
                     raise RunError(path, "a run stands there already", advice)
-                _require_same(path, read_record(path / CONFIG), config)
+                _require_same(path, read_record(path / CONFIG), config, may_differ)
             elif begun:
                 problem = f"is not a run: it holds {begun[0]} and no {CONFIG}"
                 raise RunError(path, problem, "Choose another --output")
@@ -210,13 +219,15 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def _require_same(path: Path, begun: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _require_same(
+    path: Path, begun: Mapping[str, Any], given: Mapping[str, Any], may_differ: tuple[str, ...]
+) -> None:
     # By way of JSON, in which a tuple is a list.
     old, new = dict(flat(begun)), dict(flat(as_json(given)))
     differ = [
         f"{name} {old.get(name)!r}, not {new.get(name)!r}"
         for name in sorted({*old, *new})
-        if old.get(name) != new.get(name) and not name.startswith(_MAY_DIFFER)
+        if old.get(name) != new.get(name) and not name.startswith((*_MAY_DIFFER, *may_differ))
     ]
     if differ:
         advice = "Resume with the settings it was begun with, or choose another --output"

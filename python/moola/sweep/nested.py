@@ -39,6 +39,7 @@ from moola.evaluation.outcomes import Numbers, Predictions, Truth
 from moola.evaluation.permutation import PERMUTATIONS, Null, permutation_null
 from moola.evaluation.report import Evaluation, evaluate
 from moola.files.json import as_json
+from moola.files.messages import teller
 from moola.files.publishing import UNFINISHED
 from moola.finetuning.permutation import told
 from moola.folds.dealing import StorePath, TrainTest, purged_folds
@@ -135,7 +136,7 @@ def sweep(
     permutations: int | None = None,
     seed: int = 17,
     stale_after: float = 60.0,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
 ) -> SweepResult:
     """Searches for settings, and scores the search on windows that it has not seen.
 
@@ -163,12 +164,13 @@ def sweep(
             networks and 200 for others.
         seed: Of folds, candidates, shuffles and resamples. One worker with the same seed tries the same candidates.
         stale_after: Seconds without a sign of life after which a worker is taken for dead, and its candidate for lost.
-        say: Called with what a person should know.
+        say: Called with each line that a person should read; the logger `moola` at INFO if not given.
 
     Raises `ConfigError` for a space or estimator that makes no sense, `RunError` for a directory that holds something
     else, or where every candidate diverged, `FeatureMismatchError` for an encoder of other features, and what making
     folds raises.
     """
+    say = teller(say)
     space = read_space(space)
     check_classes(windows.y, windows.classes)
     trials = whole_number("trials", trials, 1)

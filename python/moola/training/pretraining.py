@@ -15,6 +15,7 @@ from typing import Any
 
 from moola.data.stores import StorePath
 from moola.devices.placement import place, ranks
+from moola.files.messages import teller
 from moola.models.weights import save_weights
 from moola.runs.directory import RESULT, Run, read_record
 from moola.settings.models import load_config
@@ -79,7 +80,7 @@ def pretrain(
     resume: bool = False,
     init: str | os.PathLike[str] | None = None,
     report: Callable[[TrainingProgress], None] | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
     **training: Any,
 ) -> PretrainResult:
     """Trains an encoder to reconstruct masked bars, in a run directory that holds all one needs to go on or to judge.
@@ -95,7 +96,7 @@ def pretrain(
         resume: Go on from the run's last checkpoint, or begin where there is none yet.
         init: A run, or a weights file, whose weights to start from.
         report: Called every so often with where training stands.
-        say: Called with what a person should know.
+        say: Called with each line that a person should read; the logger `moola` at INFO if not given.
         training: Names and values of :class:`moola.settings.training.PretrainConfig`, such as `epochs=5`.
 
     On the CPU a resumed run gives the bits of one that was never interrupted.
@@ -103,6 +104,7 @@ def pretrain(
     Raises `ConfigError` for settings that make no sense, `RunError` for a directory that cannot be used so,
     `NotFiniteError` when a loss or gradient is not finite, `DeviceError`, and what opening a store raises.
     """
+    say = teller(say)
     config = load_config(model, settings)
     if training:
         chosen = parse_config(PretrainConfig, {**config.training.pretrain.model_dump(), **training}, "")

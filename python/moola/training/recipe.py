@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from joblib import delayed
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from moola.devices.ranks import in_order
 from moola.devices.threads import one_thread
-from moola.errors import SplitError
 from moola.evaluation.leaks import FittedOn
+from moola.folds.validation_share import part_by_share
 from moola.models.encoder import Encoder
 from moola.models.jade import Jade
 from moola.models.training_bars import standardise_kept
@@ -24,7 +23,7 @@ from moola.training.examples import Examples
 from moola.training.fitting import EpochRecord, FitResult, augmentation_for, fit_jade
 from moola.training.new_model import new_model
 
-__all__ = ["FoldOutcome", "Folds", "Recipe", "joined", "stratified_folds", "without_fold"]
+__all__ = ["FoldOutcome", "Folds", "Recipe", "joined", "without_fold"]
 
 _CHUNK = 256
 
@@ -48,7 +47,7 @@ class Recipe(NamedTuple):
         self, examples: Examples, blocks: Numbers, report: Callable[[EpochRecord], None] | None = None
     ) -> tuple[Jade, FitResult, Numbers]:
         """A model, what its training came to, and the numbers of the examples it has learned from."""
-        train, held_out = self.held_out(examples.y, blocks)
+        train, validation = self.validation(examples.y, blocks)
         mine = _some(examples, train)
         model = new_model(self.config.model, examples.X.shape[2], seed=self.seed, encoder=self.start)
         standardise_kept(model.encoder, mine.X, mine.valid, self.kept_columns)
@@ -61,18 +60,17 @@ class Recipe(NamedTuple):
             self.config.training.finetune,
             seed=self.seed,
             device=self.device,
-            validation=_some(examples, held_out) if len(held_out) else None,
+            validation=_some(examples, validation) if len(validation) else None,
             augmentation=augmentation,
             report=report,
         )
         return model, result, train
 
-    def held_out(self, y: Numbers, blocks: Numbers) -> tuple[Numbers, Numbers]:
+    def validation(self, y: Numbers, blocks: Numbers) -> tuple[Numbers, Numbers]:
         """What to learn from, and what chooses the epoch. Raises `SplitError`."""
         if not self.validation_share:
             return np.arange(len(y)), np.empty(0, np.int64)
-        parts = round(1 / self.validation_share)
-        return next(stratified_folds(y, blocks, parts, self.seed, "validation_share"))
+        return part_by_share(y, blocks, self.validation_share, self.seed)
 
     def from_scratch(self) -> Recipe:
         """The same without an encoder: there is then nothing to freeze."""
@@ -104,35 +102,6 @@ def _set(config: Config, **values: Any) -> Config:
 def _some(examples: Examples, numbers: Numbers) -> Examples:
     X, valid, y, spans, weight = examples
     return Examples(X[numbers], valid[numbers], y[numbers], spans[numbers], weight[numbers])
-
-
-def stratified_folds(
-    y: Numbers, blocks: Numbers, folds: int, seed: int, option: str
-) -> Iterator[tuple[Numbers, Numbers]]:
-    """(train, test) of each fold, with about as many of each class, and no block on both sides.
-
-    Raises `SplitError` where there are fewer blocks than folds, or one side lacks a class.
-    """
-    there = len(np.unique(blocks))
-    fewest = min(np.bincount(y)[np.unique(y)])
-    if there < folds or fewest < folds:
-        what = (
-            f"{there} stretches of time that no two windows share"
-            if there < folds
-            else f"a class with {fewest}"
-        )
-        raise SplitError(
-            f"{len(y)} windows with {what} cannot be parted into {folds}",
-            f"Label more windows, further apart, or give another --{option.replace('_', '-')}",
-        )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for train, test in splitter.split(np.empty(len(y)), y, blocks):
-        if len(np.unique(y[train])) < len(np.unique(y)) or not len(test):
-            raise SplitError(
-                f"a part of {folds} has all windows of a class, for they share their bars",
-                f"Label more windows, further apart, or give another --{option.replace('_', '-')}",
-            )
-        yield train, test
 
 
 def answers(

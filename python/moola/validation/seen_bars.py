@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moola.errors import ConfigError
+from moola.files.messages import teller
 from moola.folds.dealing import StorePath, open_labelled_store
 from moola.labels.windows import LabelledWindows
 from moola.runs.seen_bars import MAY_HAVE_SEEN_ALL
@@ -22,7 +23,7 @@ def seen_windows(
     windows: LabelledWindows,
     store: StorePath | None = None,
     *,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
 ) -> NDArray[np.bool_]:
     """`[n]`: of which windows the encoder is known to have been pre-trained, or selected, on bars.
 
@@ -35,6 +36,7 @@ def seen_windows(
     Raises `ConfigError` where the store is missing, and `RunError` for a run that does not say what it has learned
     from.
     """
+    say = teller(say)
     from moola.runs.directory import read_learned
 
     path = Path(encoder)

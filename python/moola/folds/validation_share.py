@@ -1,0 +1,60 @@
+"""Parts labelled windows into training and validation by a share, whole groups at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moola.errors import SplitError
+from moola.settings.arrays import Numbers
+
+__all__ = ["part_by_share"]
+
+# Orders of the groups that are tried; the one that matches the classes best is taken.
+_ORDERS = 64
+
+
+def part_by_share(y: Numbers, groups: Numbers, share: float, seed: int) -> tuple[Numbers, Numbers]:
+    """Parts windows so that validation has the share asked for, to one group.
+
+    Groups are taken in a random order until validation is as close to `share` of all windows as whole groups allow. Of
+    64 such orders the one is taken whose classes are closest to their share.
+
+    Args:
+        y: `[n]`, the class of each window.
+        groups: `[n]`, the group of each window. No group is on both sides.
+        share: Between 0 and 1.
+        seed: Determines the orders.
+
+    Returns:
+        (train, validation), numbers of windows, ascending. The number of validation windows differs from `share * n` by
+        at most half of the largest group.
+
+    Raises `SplitError` if every order leaves training without a class, or one side without windows.
+    """
+    classes, code = np.unique(y, return_inverse=True)
+    names, group = np.unique(groups, return_inverse=True)
+    # Windows of each class in each group.
+    counts = np.zeros((len(names), len(classes)), np.int64)
+    np.add.at(counts, (group, code), 1)
+    total = counts.sum(axis=0)
+    wanted = share * len(y)
+    random = np.random.default_rng(np.random.SeedSequence([seed, 0x5A]))
+    best: tuple[float, Numbers] | None = None
+    for _ in range(_ORDERS):
+        order = random.permutation(len(names))
+        sizes = np.cumsum(counts[order].sum(axis=1))
+        taken = order[: 1 + int(np.argmin(np.abs(sizes - wanted)))]
+        held = counts[taken].sum(axis=0)
+        if (held == total).any():
+            continue
+        error = float((((held - share * total) / total) ** 2).sum())
+        if best is None or error < best[0]:
+            best = (error, taken)
+    if best is None:
+        raise SplitError(
+            f"{len(y)} windows in {len(names)} groups cannot be parted into training and {share:.0%} validation: "
+            "training would lack a class, because windows that overlap stay together",
+            "Label more windows, further apart, or give another --validation-share (validation_share=)",
+        )
+    validation = np.isin(group, best[1])
+    return np.flatnonzero(~validation), np.flatnonzero(validation)
