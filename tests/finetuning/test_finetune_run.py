@@ -57,7 +57,7 @@ from moola.settings.models import Architecture, ModelConfig, load_config
 from moola.settings.training import FinetuneConfig
 from moola.training import pretrain
 from moola.training.examples import Examples
-from moola.training.recipe import Recipe, joined, without_fold
+from moola.training.recipe import Recipe, fold_logits, without_fold
 from moola.validation.permutation import HEADS_ALONE
 from moola.validation.seen_bars import seen_windows
 
@@ -497,7 +497,7 @@ def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
     heads = Recipe(config, None, CPU, 17, 0.2, 0).heads_alone()
     given, blocks = examples(labels), blocks_of(labels, store)
     parts = purged_folds(labels, 5, seed=17, store=store)
-    found, places = joined(parts, [without_fold(heads, given, blocks, *part) for part in parts])
+    found, places = fold_logits(parts, [without_fold(heads, given, blocks, *part) for part in parts])
     truth = Truth(labels.y, spans=labels.spans, groups=blocks)
     said = found.predictions(labels.y, places, np.array([True, False, True]))
     alone = scores_of(truth, said)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from moola.cli.app import Json, app, print_facts, print_json, print_table
+from moola.cli.members import kept_columns_of
 
 __all__ = ["sweep"]
 
@@ -100,7 +101,6 @@ def sweep(
     """
     from moola.estimators.jade import JadeClassifier
     from moola.labels import LabelledWindows
-    from moola.models.weights import FeatureIdentity
     from moola.sweep import sweep
 
     windows = LabelledWindows.load(labels)
@@ -127,7 +127,7 @@ def sweep(
             seed=seed,
             device=device,
             encoder=encoder,
-            kept_columns=len(FeatureIdentity.of_windows(windows).extra),
+            kept_columns=kept_columns_of(windows),
             settings=tuple(settings or ()),
         ),
         folds=folds,

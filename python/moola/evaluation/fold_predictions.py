@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from moola.errors import ConfigError, LeakError
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 
-__all__ = ["check_splits", "fit_predict", "fold_numbers", "out_of_fold"]
+__all__ = ["by_window", "check_splits", "fit_predict", "fold_numbers", "out_of_fold"]
 
 
 def out_of_fold(
@@ -57,13 +57,24 @@ def out_of_fold(
         delayed(fit_predict)(clone(estimator), x, truth, train, test, valid_mask=mask, weight=weights)
         for train, test in parts
     )
-    order = np.argsort(np.concatenate([test for _, test in parts]))
+    tests = [test for _, test in parts]
+    probabilities, spans = (by_window(tests, column) for column in zip(*found, strict=True))
+    return Predictions(probabilities, spans, folds=folds)
 
-    def joined(kind: int) -> NDArray[Any] | None:
-        arrays = [fold[kind] for fold in found]
-        return None if arrays[0] is None else np.concatenate(arrays)[order]
 
-    return Predictions(joined(0), joined(1), folds=folds)
+def by_window(tests: Sequence[Numbers], parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Joins what the folds' models predict, in the order of the windows.
+
+    Args:
+        tests: The numbers of the windows that each fold tests.
+        parts: One array per fold, one row per window that it tests; None if the models do not predict this.
+
+    Returns:
+        One row per tested window, ascending by number; None if the first fold's part is None.
+    """
+    if parts[0] is None:
+        return None
+    return np.concatenate([part for part in parts if part is not None])[np.argsort(np.concatenate(tests))]
 
 
 def check_splits(splits: Sequence[tuple[NDArray[Any], NDArray[Any]]], truth: Truth) -> Numbers:

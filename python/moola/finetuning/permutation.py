@@ -14,7 +14,7 @@ from moola.evaluation.metrics import METRICS, scores
 from moola.evaluation.outcomes import Truth
 from moola.evaluation.permutation import Null, permutation_null
 from moola.training.examples import Examples
-from moola.training.recipe import Folds, Recipe, joined, without_fold
+from moola.training.recipe import Folds, Recipe, fold_logits, without_fold
 from moola.validation.permutation import HEADS_ALONE
 
 __all__ = ["heads_on_shuffled_labels", "told"]
@@ -82,5 +82,5 @@ def _score(
     spans = examples.spans if truth.spans is None else truth.spans
     relabelled = examples._replace(y=truth.y, spans=spans)
     outcomes = [without_fold(recipe, relabelled, truth.groups, train, test) for train, test in parts]
-    found, places = joined(parts, outcomes)
+    found, places = fold_logits(parts, outcomes)
     return scores(truth, found.predictions(truth.y, places, span_classes))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import moola.models  # noqa: F401
 
 # isort: split
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from moola.evaluation.intervals import LEVEL, Interval
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.permutation import Null
 from moola.evaluation.report import Evaluation, evaluate
+from moola.files.fingerprint import fingerprint
 from moola.files.messages import teller
 from moola.finetuning.inputs import config_of, extra_columns, labelled_windows
 from moola.finetuning.permutation import heads_on_shuffled_labels
@@ -47,7 +47,7 @@ from moola.store.reader import FeatureStore
 from moola.training.examples import Examples
 from moola.training.fitting import EpochRecord, FitResult, spread_of_last
 from moola.training.new_model import new_model
-from moola.training.recipe import FoldOutcome, Recipe, joined
+from moola.training.recipe import FoldOutcome, Recipe, fold_logits
 from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.permutation import DEAR_PERMUTATIONS
 
@@ -314,9 +314,11 @@ class _Finetuning:
             "classes": list(windows.classes),
             "windows": {
                 "labelled": len(windows),
-                "fingerprint": _fingerprint(windows),
+                "fingerprint": _learned_from(windows),
                 # Of those that choose the epoch: losses on the same ones can be compared.
-                "validation_fingerprint": _fingerprint(windows.take(validation)) if len(validation) else None,
+                "validation_fingerprint": _learned_from(windows.take(validation))
+                if len(validation)
+                else None,
             },
             "stores": [] if self.store is None else [str(self.store.path)],
         }
@@ -376,19 +378,21 @@ class _Finetuning:
                 say(f"{name}fold {len(outcomes)} of {self.folds}: {len(outcome.result.epochs)} epochs")
             return outcomes
 
-        out_of_fold, places = joined(parts, follow(recipe, "fold", ""))
+        out_of_fold, places = fold_logits(parts, follow(recipe, "fold", ""))
         temperature = out_of_fold.temperature(windows.y)
         said = out_of_fold.predictions(windows.y, places, span_classes)
         beside: dict[str, list[Predictions]] = {}
         name = self.config.model.name
         if self.scratch:
-            other, elsewhere = joined(parts, follow(recipe.from_scratch(), "scratch_fold", "from scratch, "))
+            other, elsewhere = fold_logits(
+                parts, follow(recipe.from_scratch(), "scratch_fold", "from scratch, ")
+            )
             beside[f"{name}{FROM_SCRATCH}"] = [other.predictions(windows.y, elsewhere, span_classes)]
         baselines = baseline_predictions(
             windows.X, truth, parts, seed=self.seed, valid_mask=windows.valid_mask
         )
         baselines |= beside
-        HeldOut(_fingerprint(windows), truth, out_of_fold, places, said.spans, baselines).save(run.path)
+        HeldOut(_learned_from(windows), truth, out_of_fold, places, said.spans, baselines).save(run.path)
         null, note = self._chance(run, recipe, examples, truth, span_classes, n_jobs, say)
         evaluation = evaluate(truth, said, model=name, baselines=baselines, null=null, seed=self.seed)
         evaluation = replace(evaluation, null_note=note)
@@ -526,12 +530,9 @@ def _span_classes(windows: LabelledWindows) -> NDArray[np.bool_]:
     return counts
 
 
-def _fingerprint(windows: LabelledWindows) -> str:
-    """A hash of all that is learned from."""
-    hashed = hashlib.blake2b(digest_size=16)
-    for array in (windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight):
-        hashed.update(np.ascontiguousarray(array).data)
-    return hashed.hexdigest()
+def _learned_from(windows: LabelledWindows) -> str:
+    """The fingerprint of all that is learned from."""
+    return fingerprint([windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight])
 
 
 def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:

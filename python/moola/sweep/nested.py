@@ -11,7 +11,6 @@ Bioinformatics 7 (2006), 91.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -24,7 +23,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import optuna
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 from sklearn.base import clone
@@ -32,12 +31,13 @@ from torch import nn
 
 from moola.errors import ConfigError, NotFiniteError, RunError
 from moola.evaluation.baselines import baseline_predictions
-from moola.evaluation.fold_predictions import fit_predict, fold_numbers
+from moola.evaluation.fold_predictions import by_window, fit_predict, fold_numbers
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.metrics import METRICS, scores
 from moola.evaluation.outcomes import Numbers, Predictions, Truth
 from moola.evaluation.permutation import PERMUTATIONS, Null, permutation_null
 from moola.evaluation.report import Evaluation, evaluate
+from moola.files.fingerprint import fingerprint
 from moola.files.json import as_json
 from moola.files.messages import teller
 from moola.files.publishing import UNFINISHED
@@ -209,7 +209,7 @@ def sweep(
         "inner_folds": inner_folds,
         "embargo": embargo,
         "seed": seed,
-        "windows": _fingerprint(windows),
+        "windows": _learned_from(windows),
     }
     _begin(output, identity)
     names = [*(f"fold {number + 1}" for number in range(folds)), "all windows"]
@@ -275,7 +275,7 @@ class _Sweep:
             rows.append(test)
             candidate = build_candidate(self.estimator, claim.values)
             said.append(_predictions(candidate, self.windows, self.truth, train, test))
-            score = metric(self.truth.take(np.concatenate(rows)), _joined(said))
+            score = metric(self.truth.take(np.sort(np.concatenate(rows))), _joined(rows, said))
             if np.isnan(score):
                 return None, f"what it predicts has no {metric.title}"
             claim.trial.report(score, number)
@@ -357,8 +357,8 @@ def _out_of_fold(
     tests = [test for _, test in outer]
     folds = fold_numbers(tests, len(truth))
     assert_out_of_fold(folds, [FittedOn(train) for train, _ in outer])
-    joined = _joined(said).take(np.argsort(np.concatenate(tests)))
-    return Predictions(joined.probabilities, joined.spans, folds=folds)
+    found = _joined(tests, said)
+    return Predictions(found.probabilities, found.spans, folds=folds)
 
 
 def _scores(
@@ -382,14 +382,9 @@ def _predictions(
     return Predictions(probabilities, spans)
 
 
-def _joined(several: list[Predictions]) -> Predictions:
-    """Predictions of some windows, then those of others."""
-
-    def joined(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
-        there = [array for array in arrays if array is not None]
-        return np.concatenate(there) if there else None
-
-    return Predictions(joined([one.probabilities for one in several]), joined([one.spans for one in several]))
+def _joined(tests: Sequence[Numbers], said: Sequence[Predictions]) -> Predictions:
+    probabilities = by_window(tests, [one.probabilities for one in said])
+    return Predictions(probabilities, by_window(tests, [one.spans for one in said]))
 
 
 def _selected(studies: Studies, number: int, name: str, output: Path) -> Selection:
@@ -443,13 +438,10 @@ def _begin(output: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def _fingerprint(windows: LabelledWindows) -> str:
-    """Of all that candidates are fitted to."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in ("X", "valid_mask", "y", "spans", "weight", "starts", "ends", "groups"):
-        digest.update(np.ascontiguousarray(getattr(windows, name)).tobytes())
-    digest.update("\0".join(windows.classes).encode())
-    return digest.hexdigest()
+def _learned_from(windows: LabelledWindows) -> str:
+    """The fingerprint of all that candidates are fitted to."""
+    names = ("X", "valid_mask", "y", "spans", "weight", "starts", "ends", "groups")
+    return fingerprint([*(getattr(windows, name) for name in names), "\0".join(windows.classes)])
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from moola.devices.ranks import in_order
 from moola.devices.threads import one_thread
+from moola.evaluation.fold_predictions import by_window
 from moola.evaluation.leaks import FittedOn
 from moola.folds.validation_share import part_by_share
 from moola.models.encoder import Encoder
@@ -23,7 +24,7 @@ from moola.training.examples import Examples
 from moola.training.fitting import EpochRecord, FitResult, augmentation_for, fit_jade
 from moola.training.new_model import new_model
 
-__all__ = ["FoldOutcome", "Folds", "Recipe", "joined", "without_fold"]
+__all__ = ["FoldOutcome", "Folds", "Recipe", "fold_logits", "without_fold"]
 
 _CHUNK = 256
 
@@ -139,10 +140,13 @@ def without_fold(
     return FoldOutcome(logits, places, train, result)
 
 
-def joined(parts: Folds, outcomes: Sequence[FoldOutcome]) -> tuple[FoldLogits, Numbers]:
+def fold_logits(parts: Folds, outcomes: Sequence[FoldOutcome]) -> tuple[FoldLogits, Numbers]:
     """Logits of all windows, and `[n, 2]` where spans would lie, each by the model that was made without it."""
-    order = np.argsort(np.concatenate([test for _, test in parts]))
-    folds = np.repeat(np.arange(len(parts)), [len(test) for _, test in parts])[order]
-    logits = np.concatenate([outcome.logits for outcome in outcomes])[order]
-    places = np.concatenate([outcome.places for outcome in outcomes])[order]
+    tests = [test for _, test in parts]
+    folds = by_window(tests, [np.full(len(test), fold) for fold, test in enumerate(tests)])
+    logits = by_window(tests, [outcome.logits for outcome in outcomes])
+    places = by_window(tests, [outcome.places for outcome in outcomes])
+    assert folds is not None
+    assert logits is not None
+    assert places is not None
     return FoldLogits(logits, folds, [FittedOn(outcome.fitted_on) for outcome in outcomes]), places

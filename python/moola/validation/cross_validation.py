@@ -14,7 +14,7 @@ from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows, together
 from moola.settings.whole_numbers import whole_number
 from moola.validation.encoders import check_encoders
-from moola.validation.fits import Fit, Report, check_members, joined, run_fits, seeded
+from moola.validation.fits import Fit, Report, check_members, out_of_fold_of, run_fits, seeded
 from moola.validation.records import CrossValidation, truth_of
 
 __all__ = ["FROM_SCRATCH", "cross_validate", "repeated_folds", "with_scratch"]
@@ -82,7 +82,8 @@ def cross_validate(
     ]
     said = iter(run_fits(fits, truth, windows, other, n_jobs=n_jobs, report=report))
     found = {
-        name: tuple(joined(repeat, [next(said) for _ in repeat]) for repeat in splits) for name in members
+        name: tuple(out_of_fold_of(repeat, [next(said) for _ in repeat]) for repeat in splits)
+        for name in members
     }
     settings: dict[str, Any] = {
         "folds": len(splits[0]),

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from moola.devices.ranks import in_order
 from moola.devices.threads import one_thread
 from moola.errors import ConfigError
-from moola.evaluation.fold_predictions import fit_predict
+from moola.evaluation.fold_predictions import by_window, fit_predict
 from moola.evaluation.leaks import FittedOn
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
 from moola.folds.dealing import TrainTest
@@ -23,7 +23,7 @@ from moola.validation.dropout import dropout_spread, has_dropout
 from moola.validation.monitoring import monitored
 from moola.validation.records import OutOfFold
 
-__all__ = ["Fit", "Report", "Said", "check_members", "joined", "run_fits", "seeded"]
+__all__ = ["Fit", "Report", "Said", "check_members", "out_of_fold_of", "run_fits", "seeded"]
 
 Report: TypeAlias = Callable[[int, int], None]
 """Called with how many fits are done, and of how many."""
@@ -106,7 +106,9 @@ def _run(
     return Said(probabilities, spans, spread, seconds, monitored(estimator, len(truth)))
 
 
-def joined(splits: Sequence[TrainTest], said: Sequence[Said], windows: Numbers | None = None) -> OutOfFold:
+def out_of_fold_of(
+    splits: Sequence[TrainTest], said: Sequence[Said], windows: Numbers | None = None
+) -> OutOfFold:
     """What the models of all folds said, in the order of the windows.
 
     Args:
@@ -114,13 +116,12 @@ def joined(splits: Sequence[TrainTest], said: Sequence[Said], windows: Numbers |
         said: By each fold's model.
         windows: `[m]`, ascending, the numbers of those that are tested, where not all are.
     """
-    tested = np.concatenate([test for _, test in splits])
-    order = np.argsort(tested)
+    tests = [test for _, test in splits]
 
     def column(arrays: Sequence[Any]) -> Any:
-        return None if arrays[0] is None else np.concatenate(arrays)[order]
+        return by_window(tests, arrays)
 
-    folds = np.repeat(np.arange(len(splits)), [len(test) for _, test in splits])[order]
+    folds = column([np.full(len(test), fold) for fold, test in enumerate(tests)])
     return OutOfFold(
         Predictions(
             column([one.probabilities for one in said]), column([one.spans for one in said]), folds=folds

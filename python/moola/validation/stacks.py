@@ -19,7 +19,7 @@ from moola.labels.windows import LabelledWindows, together
 from moola.validation.cross_validation import repeated_folds, with_scratch
 from moola.validation.encoders import check_encoders
 from moola.validation.ensembles import mean_spans
-from moola.validation.fits import Fit, Report, Said, check_members, joined, run_fits, seeded
+from moola.validation.fits import Fit, Report, Said, check_members, out_of_fold_of, run_fits, seeded
 from moola.validation.monitoring import of_several
 from moola.validation.records import CrossValidation, OutOfFold, truth_of
 
@@ -178,7 +178,9 @@ def stack(
     by_repeat: list[dict[str, list[Said]]] = [{name: [] for name in (STACK, *everyone)} for _ in splits]
     for (repeat, train, test), within in zip(outer, inner, strict=True):
         rows = np.sort(train)
-        learned = {name: joined(within, [next(said) for _ in within], windows=rows) for name in members}
+        learned = {
+            name: out_of_fold_of(within, [next(said) for _ in within], windows=rows) for name in members
+        }
         for name in everyone:
             by_repeat[repeat][name].append(next(said))
         asked = {name: by_repeat[repeat][name][-1] for name in members}
@@ -196,7 +198,7 @@ def stack(
             )
         )
     found = {
-        name: tuple(joined(these, by_repeat[repeat][name]) for repeat, these in enumerate(splits))
+        name: tuple(out_of_fold_of(these, by_repeat[repeat][name]) for repeat, these in enumerate(splits))
         for name in (STACK, *everyone)
     }
     settings: dict[str, Any] = {
