@@ -263,7 +263,7 @@ def shuffled(
     """
     names = [*members, STACK]
     level = 1 - (1 - LEVEL) / len(names)
-    chance = 1 / len(truth_of(windows).classes)
+    shuffled_interval = 1 / len(truth_of(windows).classes)
     seeds = {
         name: [SHUFFLE_SEED + 1_000 * repeat + number for repeat in range(sizes.seeds)]
         for number, name in enumerate(names)
@@ -281,11 +281,11 @@ def shuffled(
         scores = list(islice(found, sizes.seeds))
         interval = over_repeats(scores, level=level)
         table.add(
-            f"labels shuffled {sizes.seeds} times, {name}: chance ({chance:g}) inside the {level:.2%} interval of the "
+            f"labels shuffled {sizes.seeds} times, {name}: chance ({shuffled_interval:g}) inside the {level:.2%} interval of the "
             "mean balanced accuracy",
             "inside",
             f"{interval}, of {', '.join(f'{one:.3f}' for one in scores)}",
-            interval.low <= chance <= interval.high,
+            interval.low <= shuffled_interval <= interval.high,
             interval=asdict(interval),
             scores=scores,
             seeds=seeds[name],

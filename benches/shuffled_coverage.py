@@ -37,9 +37,9 @@ def scored(
     return Resamples(truth, seed=SEED, level=level).bootstrap(said)["balanced_accuracy"]
 
 
-def missed(intervals: list[Interval], chance: float) -> str:
+def missed(intervals: list[Interval], shuffled_interval: float) -> str:
     """How many leave chance out, and how many should."""
-    count = sum(not one.low <= chance <= one.high for one in intervals)
+    count = sum(not one.low <= shuffled_interval <= one.high for one in intervals)
     expected = len(intervals) * (1 - LEVEL) / MODELS
     width = np.mean([one.high - one.low for one in intervals])
     return f"{count} of {len(intervals)} miss chance, {expected:.1f} should; mean width {width:.3f}"
@@ -69,13 +69,13 @@ def main() -> None:
     values = np.array([one.value for one in intervals])
     level = 1 - (1 - LEVEL) / MODELS
     fives = [over_repeats(list(five), level=level) for five in values.reshape(-1, 5)]
-    chance = 1 / len(windows.classes)
+    shuffled_interval = 1 / len(windows.classes)
     print(
         f"{' + '.join(kinds)}, {len(values)} shuffles: mean {values.mean():.4f} ± "
         f"{values.std() / len(values) ** 0.5:.4f}, deviation {values.std():.4f}"
     )
-    print(f"one shuffle, windows drawn anew: {missed(intervals, chance)}")
-    print(f"five shuffles, Student's t:      {missed(fives, chance)}")
+    print(f"one shuffle, windows drawn anew: {missed(intervals, shuffled_interval)}")
+    print(f"five shuffles, Student's t:      {missed(fives, shuffled_interval)}")
 
 
 if __name__ == "__main__":

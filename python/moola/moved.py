@@ -111,7 +111,19 @@ _MOVED: Mapping[str, tuple[str, ...]] = {
 }
 
 # Names that were renamed on the way: by old path, the name that the homes have now.
-_RENAMED: Mapping[str, str] = {}
+_RENAMED: Mapping[str, str] = {
+    "moola.training.held_out.HeldOut": "OutOfFoldRecord",
+    "moola.training.learned.LearnedBars": "SeenBars",
+    "moola.training.runs.LEARNED": "SEEN_BARS",
+    "moola.training.runs.read_learned": "read_seen_bars",
+    "moola.window_table.TableWindows": "RowWindows",
+    "moola.window_table.WindowTable": "PredictionRows",
+    "moola.evaluation.null.Null": "PermutationTest",
+    "moola.evaluation.null.permutation_null": "permutation_test",
+    "moola.validation.luck.Luck": "PermutationResult",
+    "moola.validation.luck.luck_of": "permutation_test_of",
+    "moola.validation.luck.lucks_of": "permutation_tests",
+}
 
 
 class _MovedModule(ModuleType):

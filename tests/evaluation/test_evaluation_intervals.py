@@ -13,10 +13,10 @@ from joblib import parallel_config
 from scipy.stats import binomtest, kstest, norm, t
 
 from moola.errors import ConfigError
-from moola.evaluation import Predictions, Truth, bootstrap, paired_differences, permutation_null, scores
+from moola.evaluation import Predictions, Truth, bootstrap, paired_differences, permutation_test, scores
 from moola.evaluation.intervals import Interval, Resamples, over_repeats
 from moola.evaluation.metrics import METRICS
-from moola.evaluation.permutation import Null, orders, permute_groups
+from moola.evaluation.permutation import PermutationTest, orders, permute_groups
 
 K = 40
 
@@ -427,7 +427,7 @@ def p_values(
 
         if len(set(y.tolist())) == 2:
             found.append(
-                permutation_null(score, Truth(y, groups=group), seed=i, permutations=39)["macro_f1"].p_value
+                permutation_test(score, Truth(y, groups=group), seed=i, permutations=39)["macro_f1"].p_value
             )
     return found
 
@@ -462,50 +462,49 @@ def test_shuffling_windows_one_by_one_would_find_something_in_nothing():
             ones = truth.y == 1
             return {"macro_f1": abs(float(x[ones].mean() - x[~ones].mean()))}
 
-        small += permutation_null(score, Truth(y), seed=i, permutations=39)["macro_f1"].p_value <= 0.05
+        small += permutation_test(score, Truth(y), seed=i, permutations=39)["macro_f1"].p_value <= 0.05
     assert small > 40
 
 
 def test_shuffles_do_not_depend_on_their_number_or_on_who_does_them():
     truth, said = a_market(np.random.default_rng(0), 40)
 
-    def null(seed=7, **options):
-        return permutation_null(lambda labels: scores(labels, said), truth, seed=seed, **options)["macro_f1"]
+    def permutation(seed=7, **options):
+        return permutation_test(lambda labels: scores(labels, said), truth, seed=seed, **options)["macro_f1"]
 
-    short, long = null(permutations=10), null(permutations=20)
+    short, long = permutation(permutations=10), permutation(permutations=20)
     assert long.scores[:10] == short.scores
     with parallel_config(backend="threading"):
-        assert null(permutations=10, n_jobs=2) == short
-    assert null(seed=8, permutations=10) != short
+        assert permutation(permutations=10, n_jobs=2) == short
+    assert permutation(seed=8, permutations=10) != short
     assert short.value == scores(truth, said)["macro_f1"]
 
 
 def test_where_the_model_lies():
-    null = Null("macro_f1", 0.7, (0.4, 0.5, 0.6, 0.7, float("nan")), 1.0)
+    permutation = PermutationTest("macro_f1", 0.7, (0.4, 0.5, 0.6, 0.7, float("nan")), 1.0)
     # Ties are no better, and a score that could not be had counts against the model.
-    assert (null.as_good, null.p_value) == (2, 0.5)
-    assert null.chance == pytest.approx((0.4075, 0.6925))
-    assert str(null) == (
-        "macro-F1: not shown to be more than luck: 0.700; shuffled labels give 0.408 to 0.692 (p = 0.500, 5 shuffles)"
+    assert (permutation.as_good, permutation.p_value) == (2, 0.5)
+    assert permutation.shuffled_interval == pytest.approx((0.4075, 0.6925))
+    assert str(permutation) == (
+        "macro-F1: 0.700, not shown to be better than with shuffled labels (0.408 to 0.692; p = 0.500, 5 shuffles)"
     )
-    assert Null("log_loss", 0.3, (0.7, 0.8, 0.2), 1.0).p_value == 0.5
-    better = Null("log_loss", 0.3, (0.7,) * 39, 1.0)
+    assert PermutationTest("log_loss", 0.3, (0.7, 0.8, 0.2), 1.0).p_value == 0.5
+    better = PermutationTest("log_loss", 0.3, (0.7,) * 39, 1.0)
     assert (
         str(better)
-        == "log loss: better than luck: 0.300; shuffled labels give 0.700 to 0.700 (p = 0.025, 39 shuffles)"
+        == "log loss: 0.300, better than with shuffled labels (0.700 to 0.700; p = 0.025, 39 shuffles)"
     )
-    heads = Null("macro_f1", 0.61, (0.5,) * 19, 1.0, "with heads alone")
+    heads = PermutationTest("macro_f1", 0.61, (0.5,) * 19, 1.0, "with heads alone")
     assert str(heads) == (
-        "macro-F1, with heads alone: better than luck: 0.610; shuffled labels give 0.500 to 0.500 (p = 0.050, 19 "
-        "shuffles)"
+        "macro-F1, with heads alone: 0.610, better than with shuffled labels (0.500 to 0.500; p = 0.050, 19 shuffles)"
     )
-    nothing = Null("span_iou", float("nan"), (float("nan"),) * 3, 1.0)
-    for one in (null, heads, nothing):
-        again = Null.from_record(one.metric, json.loads(json.dumps(one.record())))
+    nothing = PermutationTest("span_iou", float("nan"), (float("nan"),) * 3, 1.0)
+    for one in (permutation, heads, nothing):
+        again = PermutationTest.from_record(one.metric, json.loads(json.dumps(one.record())))
         assert str(again) == str(one)
         np.testing.assert_array_equal(again.scores, one.scores)
     assert str(nothing) == "span IoU: there is no such score to shuffle"
-    assert np.isnan(nothing.chance).all()
+    assert np.isnan(nothing.shuffled_interval).all()
 
 
 @pytest.mark.parametrize(
@@ -526,17 +525,19 @@ def test_where_the_model_lies():
 )
 def test_labels_that_cannot_be_exchanged(y, groups, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        permutation_null(lambda truth: {}, Truth(y, groups=groups), seed=0)
+        permutation_test(lambda truth: {}, Truth(y, groups=groups), seed=0)
 
 
 def test_permutations_are_counted():
     with pytest.raises(
         ConfigError, match=r"permutations: 0 is too few; give 1 or more, 20 to reach p < 0\.05"
     ):
-        permutation_null(lambda truth: {}, Truth([0, 1]), seed=0, permutations=0)
+        permutation_test(lambda truth: {}, Truth([0, 1]), seed=0, permutations=0)
 
 
 def test_what_could_not_move_is_told():
     truth = Truth([0, 1, 0, 1, 1, 0, 1], groups=[0, 1, 2, 3, 3, 3, 2])
-    null = permutation_null(lambda labels: {"macro_f1": 0.0}, truth, seed=0, permutations=2)["macro_f1"]
-    assert null.movable == pytest.approx(2 / 7)
+    permutation = permutation_test(lambda labels: {"macro_f1": 0.0}, truth, seed=0, permutations=2)[
+        "macro_f1"
+    ]
+    assert permutation.movable == pytest.approx(2 / 7)

@@ -272,15 +272,15 @@ def test_a_stack_without_out_of_fold_is_caught_by_its_provenance(folds):
     for fold, (_, predicted) in enumerate(inner):
         number[predicted] = fold
     honest = [FittedOn(fit) for fit, _ in inner]
-    assert_out_of_fold(number[outer], honest, held_out=tested, windows=outer)
+    assert_out_of_fold(number[outer], honest, outer_test=tested, windows=outer)
     # The members are fitted on all training windows of the outer loop: in-fold.
     with pytest.raises(LeakError, match="the model of fold 0 was fitted on windows that it is scored on"):
-        assert_out_of_fold(number[outer], [FittedOn(outer)] * 3, held_out=tested, windows=outer)
+        assert_out_of_fold(number[outer], [FittedOn(outer)] * 3, outer_test=tested, windows=outer)
     # They are out of fold, but within folds of all windows: the stack's test windows have taught them.
     leaky = [fitted | FittedOn(tested[:1]) for fitted in honest]
     message = rf"the model of fold 0, under a stack that is tested on them, was fitted on .*: 1 window, {tested[0]}\."
     with pytest.raises(LeakError, match=message):
-        assert_out_of_fold(number[outer], leaky, held_out=tested, windows=outer)
+        assert_out_of_fold(number[outer], leaky, outer_test=tested, windows=outer)
 
 
 def test_a_span_that_reaches_the_test_is_caught(windows, truth, folds):

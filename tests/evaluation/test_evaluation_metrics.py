@@ -18,7 +18,7 @@ from moola.errors import ConfigError
 from moola.evaluation import Predictions, Truth, scores
 from moola.evaluation.calibration import (
     TemperatureScaling,
-    calibration_error_by_luck,
+    calibration_error_if_calibrated,
     reliability_curve,
 )
 from moola.evaluation.metrics import METRICS, calibration_bins, span_iou
@@ -174,10 +174,12 @@ def test_luck_has_the_calibration_error_of_labels_drawn_from_the_probabilities()
     for _ in range(400):
         y = (p.cumsum(axis=1) < rng.random((174, 1))).sum(axis=1).clip(max=2)
         errors.append(scores(Truth(y, classes=range(3)), said)["calibration_error"])
-    luck = calibration_error_by_luck(said, seed=1)
+    luck = calibration_error_if_calibrated(said, seed=1)
     assert luck.value == pytest.approx(np.mean(errors), rel=0.05)
     assert (luck.low, luck.high) == pytest.approx(tuple(np.quantile(errors, [0.025, 0.975])), rel=0.15)
-    assert calibration_error_by_luck(said, seed=1) == luck != calibration_error_by_luck(said, seed=2)
+    assert (
+        calibration_error_if_calibrated(said, seed=1) == luck != calibration_error_if_calibrated(said, seed=2)
+    )
 
 
 # ---- what is refused ---------------------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ def test_luck_has_the_calibration_error_of_labels_drawn_from_the_probabilities()
             "y: has the shape (1,) for logits (1, 2); give a class from 0 to 1 for each",
         ),
         (
-            lambda: calibration_error_by_luck(Predictions(spans=[[0, 1]]), seed=0),
+            lambda: calibration_error_if_calibrated(Predictions(spans=[[0, 1]]), seed=0),
             "probabilities: are missing; only a model of classes can be calibrated",
         ),
     ],
@@ -277,7 +279,7 @@ def test_import_brings_nothing_heavy():
     code = (
         "import sys, moola.evaluation; "
         "print([name for name in ('sklearn', 'matplotlib', 'torch', 'scipy') if name in sys.modules]); "
-        "from moola.evaluation import evaluate, out_of_fold, permutation_null; import moola.evaluation.figures; "
+        "from moola.evaluation import evaluate, out_of_fold, permutation_test; import moola.evaluation.figures; "
         "print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules, 'pandas' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -50,9 +50,9 @@ from moola.models.spans import decode_spans
 from moola.models.weights import Origin, load_weights, save_weights
 from moola.prediction.ensembles import RunEnsemble, combine_runs
 from moola.prediction.models import FinetunedModels
-from moola.runs.directory import read_learned, read_metrics
-from moola.runs.out_of_fold import FoldLogits, HeldOut
-from moola.runs.seen_bars import LearnedBars
+from moola.runs.directory import read_metrics, read_seen_bars
+from moola.runs.out_of_fold import FoldLogits, OutOfFoldRecord
+from moola.runs.seen_bars import SeenBars
 from moola.settings.models import Architecture, ModelConfig, load_config
 from moola.settings.training import FinetuneConfig
 from moola.training import pretrain
@@ -227,7 +227,7 @@ def test_a_run_holds_what_is_needed_and_what_was_measured(
     for first, last in zip(labels.starts, labels.ends, strict=True):
         touched[first : last + 1] = True
     symbols = [s.symbol for s in store.segments for _ in range(s.last_row - s.first_row + 1)]
-    assert np.array_equal(read_learned(run).seen(symbols, times, times), touched)
+    assert np.array_equal(read_seen_bars(run).seen(symbols, times, times), touched)
 
 
 # Python from 3.12 on warns of every fork beside threads.
@@ -326,7 +326,7 @@ def test_windows_that_were_cut_beforehand(
         "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
     )
     assert result.report[0] == unknown
-    assert read_learned(result.run).record() == {"complete": False, "stretches": {}}
+    assert read_seen_bars(result.run).record() == {"complete": False, "stretches": {}}
     some = moola.predict(result.run, market / "store", to=TO, stride=50)
     assert some["seen"].null_count == len(some)
     asked = ["predict", "--run", str(result.run), "--feature-dir", str(market / "store"), "--to", TO]
@@ -344,7 +344,10 @@ def test_windows_that_were_cut_beforehand(
         None, tmp_path / "raw.safetensors", tmp_path / "tuned", encoder=run, folds=2, **QUIET
     )
     assert again.report[0] == f"{unknown}, nor this report which of them the encoder was pre-trained on"
-    assert read_learned(again.run).record() == {"complete": False, "stretches": read_learned(run).record()}
+    assert read_seen_bars(again.run).record() == {
+        "complete": False,
+        "stretches": read_seen_bars(run).record(),
+    }
     ours, theirs = (load_model(path).origin for path in (result.run, run))
     assert ours is not None
     assert theirs is not None
@@ -379,7 +382,7 @@ def test_windows_that_were_cut_beforehand_keep_their_times(
     stretches: dict[str, list[tuple[int, int]]] = {"SIM1": [], "SIM2": []}
     for name, end in zip(labels.symbols.tolist(), labels.times.tolist(), strict=True):
         stretches[name].append((end - 104 * MINUTE, end))
-    assert read_learned(result.run).record() == LearnedBars(stretches).record()
+    assert read_seen_bars(result.run).record() == SeenBars(stretches).record()
     ours, theirs = (
         moola.predict(path, market / "store", to=TO, stride=7)["seen"].to_numpy()
         for path in (result.run, run)
@@ -405,7 +408,7 @@ def test_windows_that_name_no_symbol(
     assert told in result.report
     assert not any("the encoder" in line for line in result.report)
     said = moola.predict(result.run, store, to=TO, stride=7)["seen"].to_pylist()
-    learned = read_learned(result.run)
+    learned = read_seen_bars(result.run)
     assert set(learned.stretches) == {""}
     table = moola.predict(run, store, to=TO, stride=7)
     ends = nanoseconds(table, "window_end")
@@ -490,9 +493,9 @@ def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
     run: Path, labels: LabelledWindows, store: moola.FeatureStore
 ) -> None:
     result = json.loads((run / "result.json").read_text())
-    null = result["evaluation"]["null"]
-    assert set(null) == set(METRICS)
-    assert all(len(found["scores"]) == 2 for found in null.values())
+    permutation = result["evaluation"]["null"]
+    assert set(permutation) == set(METRICS)
+    assert all(len(found["scores"]) == 2 for found in permutation.values())
     config = load_config(TINY, ["model.architecture.num_classes=3"])
     heads = Recipe(config, None, CPU, 17, 0.2, 0).heads_alone()
     given, blocks = examples(labels), blocks_of(labels, store)
@@ -502,7 +505,7 @@ def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
     said = found.predictions(labels.y, places, np.array([True, False, True]))
     alone = scores_of(truth, said)
     for name, value in alone.items():
-        assert null[name]["value"] == pytest.approx(value)
+        assert permutation[name]["value"] == pytest.approx(value)
     # The whole model has learned more than its heads.
     assert result["evaluation"]["scores"]["log_loss"]["value"] != pytest.approx(alone["log_loss"], rel=1e-6)
     told = f"their p is of heads alone on the true labels, with macro-F1 {alone['macro_f1']:.3f}"
@@ -517,10 +520,10 @@ def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
 def test_groups_that_cannot_exchange_their_labels_have_no_chance(labels: LabelledWindows) -> None:
     groups = np.repeat(np.arange(3), [10, 20, len(labels) - 30])
     truth = Truth(labels.y, spans=labels.spans, groups=groups)
-    null, note = heads_on_shuffled_labels(
+    permutation, note = heads_on_shuffled_labels(
         recipe(), examples(labels), truth, [], np.array([True]), permutations=2, n_jobs=None
     )
-    assert null == {}
+    assert permutation == {}
     assert note.startswith("there is no chance to compare with: groups of windows are 3, no two of one size")
 
 
@@ -560,7 +563,7 @@ def test_a_row_a_window(run: Path, store: moola.FeatureStore, table: pa.Table) -
         times = np.where(there, store.timestamps[places.row + spans[:, end]], -1)
         # A pointer on the edge between two bars may be rounded either way.
         assert (nanoseconds(some, name) == times).mean() > 0.99
-    learned = read_learned(run).stretches
+    learned = read_seen_bars(run).stretches
     for row, symbol, last, seen in zip(
         places.row.tolist(),
         some["symbol"].to_pylist(),
@@ -725,7 +728,7 @@ def test_seen_in_pre_training_is_seen(
     assert not pc.all(later["seen"]).as_py()
 
     # The same model from scratch, in the same folds.
-    kept = HeldOut.load(result.run)
+    kept = OutOfFoldRecord.load(result.run)
     assert list(kept.baselines) == [*BASELINES, "tiny from scratch"]
     name = "tiny from scratch"
     assert result.table[0] == (
@@ -760,7 +763,7 @@ def test_seen_in_pre_training_is_seen(
 
     scratch_free = {"freeze": 1, "scratch": False, "permutations": 0}
     later_thawed = moola.finetune(*what, tmp_path / "thawed", encoder=encoder, **FROM_ENCODER | scratch_free)
-    assert list(HeldOut.load(later_thawed.run).baselines) == list(BASELINES)
+    assert list(OutOfFoldRecord.load(later_thawed.run).baselines) == list(BASELINES)
     thawed = load_weights(later_thawed.run / "best.safetensors").tensors
     assert [record["frozen"] for record in read_metrics(later_thawed.run, "epoch")] == [1, 0]
     assert later_thawed.best_epoch == 0 or not all(torch.equal(before[name], thawed[name]) for name in shared)
@@ -846,7 +849,7 @@ def test_an_ensemble_can_be_copied_elsewhere_and_used(
 def test_an_ensemble_is_calibrated_on_what_no_member_has_seen(
     run: Path, second: Path, together: RunEnsemble, labels: LabelledWindows
 ) -> None:
-    one, two = HeldOut.load(run), HeldOut.load(second)
+    one, two = OutOfFoldRecord.load(run), OutOfFoldRecord.load(second)
     y, folds = labels.y, one.out_of_fold.folds
     assert not np.array_equal(folds, two.out_of_fold.folds)
     for kept in (one, two):
@@ -913,10 +916,10 @@ def test_out_of_fold_logits_are_checked_when_they_are_read(run: Path, tmp_path: 
     knows = [FittedOn(np.arange(40)).record()] * 5
     save_weights(tmp_path / file, weights.tensors, weights.record | {"fitted_on": knows})
     with pytest.raises(LeakError, match="the model of fold 0 was fitted on windows that it is scored on"):
-        HeldOut.load(tmp_path)
+        OutOfFoldRecord.load(tmp_path)
     save_weights(tmp_path / file, weights.tensors, {"kind": "finetune"})
     with pytest.raises(WeightsError, match=r"does not hold the out-of-fold logits of a run. Fine-tune it"):
-        HeldOut.load(tmp_path)
+        OutOfFoldRecord.load(tmp_path)
 
 
 def test_ensembles_that_cannot_be(
@@ -1172,7 +1175,7 @@ def test_the_commands(
     assert command("finetune", *where, *how, "--resume", "--json") == 0
     assert json.loads(capsys.readouterr().out)["resumed"] is True
     assert command("finetune", *where, "--resume") == 2
-    assert "--output: is missing; --resume needs to know which run" in capsys.readouterr().err
+    assert "--output: is missing; give the run directory that --resume continues" in capsys.readouterr().err
     assert command("finetune", *where, "--freeze", "never", "--output", tmp_path / "x") == 2
     assert "freeze" in capsys.readouterr().err
 

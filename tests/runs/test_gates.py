@@ -64,9 +64,11 @@ def check(run: Path, gate: str, **options: Any) -> GateCheck:
 # ---- each gate, both ways ----------------------------------------------------------------------------------------
 
 
-def calibrated(value: float, luck: float) -> dict[str, Any]:
+def calibrated(value: float, expected: float) -> dict[str, Any]:
     record = scores(calibration_error=(value, 0.0, 0.3))
-    return {"evaluation": record | {"calibration_error_by_luck": {"value": 0.05, "low": 0.0, "high": luck}}}
+    return {
+        "evaluation": record | {"calibration_error_by_luck": {"value": 0.05, "low": 0.0, "high": expected}}
+    }
 
 
 @pytest.mark.parametrize(

@@ -292,20 +292,20 @@ def test_no_selection_has_seen_what_it_is_scored_on(tmp_path: Path) -> None:
     assert last == expected * 2
 
 
-class Luck(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class PermutationResult(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Says what chance says: what is best among many is the luckiest."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def fit(self, X: Any, y: Any, **_: Any) -> Luck:
+    def fit(self, X: Any, y: Any, **_: Any) -> PermutationResult:
         self.classes_ = np.unique(y)
         return self
 
     def predict_proba(self, X: Any, **_: Any) -> Any:
         # The same of a window whoever else is asked.
-        chance = np.array([np.random.default_rng([self.seed, int(x[0, 1])]).random() for x in X])
-        return np.stack([chance, 1 - chance], axis=1)
+        shuffled_interval = np.array([np.random.default_rng([self.seed, int(x[0, 1])]).random() for x in X])
+        return np.stack([shuffled_interval, 1 - shuffled_interval], axis=1)
 
 
 def test_the_best_of_many_lucky_ones_is_shown_to_be_luck(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_the_best_of_many_lucky_ones_is_shown_to_be_luck(tmp_path: Path) -> None
         "metric": "macro_f1",
         "prune": False,
     }
-    result = search(tmp_path / "sweep", space=space, trials=40, estimator=Luck())
+    result = search(tmp_path / "sweep", space=space, trials=40, estimator=PermutationResult())
     outer = result.evaluation.scores["macro_f1"]
     assert result.chosen.score > 0.6
     assert min(one.score for one in result.by_fold) > 0.6
@@ -344,12 +344,12 @@ def test_what_comes_of_it_stands_in_the_directory(tmp_path: Path) -> None:
 def test_chance_is_of_what_was_chosen_in_each_fold(tmp_path: Path) -> None:
     windows = replace(make_windows(), groups=np.arange(60))
     result = search(tmp_path / "sweep", windows=windows, permutations=9)
-    null = result.evaluation.null
+    permutation = result.evaluation.permutation
     # A regression is shuffled for as it is scored.
-    assert null["macro_f1"].value == result.evaluation.scores["macro_f1"].value
-    assert len(null["macro_f1"].scores) == 9
-    assert null["macro_f1"].p_value == 0.1
-    note = result.evaluation.null_note
+    assert permutation["macro_f1"].value == result.evaluation.scores["macro_f1"].value
+    assert len(permutation["macro_f1"].scores) == 9
+    assert permutation["macro_f1"].p_value == 0.1
+    note = result.evaluation.permutation_note
     assert note.endswith("gives with 9 shuffles of the labels, without choosing anew: 20 fits")
 
 
@@ -367,7 +367,9 @@ def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their
     found = result.evaluation
     assert "chosen from scratch" in found.differences
     (note,) = [
-        one for one in [found.null_note] if one.startswith("chance is what heads alone of each fold's choice")
+        one
+        for one in [found.permutation_note]
+        if one.startswith("chance is what heads alone of each fold's choice")
     ]
     assert "on the encoder as it is, with 2 shuffles of the labels, without choosing anew: 6 fits" in note
     outer = purged_folds(windows, FOLDS, seed=3)
@@ -377,7 +379,7 @@ def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their
         heads = build_candidate(estimator, selection.values).set_params(freeze="always", augmentation=False)
         p[test], _ = fit_predict(heads, windows.X, truth, train, test, valid_mask=windows.valid_mask)
     alone = scores(truth, Predictions(p))["log_loss"]
-    assert found.null["log_loss"].value == pytest.approx(alone)
+    assert found.permutation["log_loss"].value == pytest.approx(alone)
     assert found.scores["log_loss"].value != pytest.approx(alone, rel=1e-6)
 
     lines = read_metrics(tmp_path / "sweep", "fold")
@@ -391,7 +393,7 @@ def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their
     assert checks["epoch time, s"].value > 0
     assert checks["validation spread"].why == "no part had windows to validate on"
     plain = search(tmp_path / "sweep", **given | {"permutations": 0, "scratch": False}).evaluation
-    assert not plain.null
+    assert not plain.permutation
     assert "chosen from scratch" not in plain.differences
 
 

@@ -44,8 +44,8 @@ from moola.models import Encoder, load_encoder
 from moola.models.training_bars import training_bars
 from moola.models.weights import load_weights, save_weights
 from moola.runs.checkpoints import Checkpoints
-from moola.runs.directory import read_learned, read_metrics
-from moola.runs.seen_bars import LearnedBars
+from moola.runs.directory import read_metrics, read_seen_bars
+from moola.runs.seen_bars import SeenBars
 from moola.settings.models import Architecture
 from moola.settings.training import PretrainConfig
 from moola.store.layout import METADATA
@@ -398,7 +398,7 @@ def test_kept_columns_are_standardised_by_the_training_bars(store: Path, tmp_pat
 
 def test_a_run_knows_which_bars_it_has_learned_from(store: Path, tmp_path: Path) -> None:
     train(store, tmp_path / "run", windows_per_epoch=None)
-    learned = read_learned(tmp_path / "run")
+    learned = read_seen_bars(tmp_path / "run")
     opened = moola.FeatureStore.open(store)
     touched = np.zeros(len(opened), bool)
     for split in ("train", "val"):
@@ -409,7 +409,7 @@ def test_a_run_knows_which_bars_it_has_learned_from(store: Path, tmp_path: Path)
     assert not learned.seen(["other"] * len(times), times, times).any()
     assert learned.seen([""], times[:1] - 5 * MINUTE, times[-1:])[0]
     train(store, tmp_path / "later", init=tmp_path / "run", windows_per_epoch=None)
-    assert read_learned(tmp_path / "later").record() == learned.record()
+    assert read_seen_bars(tmp_path / "later").record() == learned.record()
 
 
 @settings(deadline=None)
@@ -423,12 +423,12 @@ def test_a_run_knows_which_bars_it_has_learned_from(store: Path, tmp_path: Path)
 )
 def test_learned_bars_against_sets(spans, more) -> None:
     known = {t for a, b in (*spans, *more) for t in range(a, b + 1)}
-    learned = LearnedBars({"A": spans}) | LearnedBars({"A": more, "B": [(0, 99)]})
+    learned = SeenBars({"A": spans}) | SeenBars({"A": more, "B": [(0, 99)]})
     first = np.arange(0, 70)
     for length in (0, 3):
         expected = [bool(known & set(range(t, t + length + 1))) for t in first.tolist()]
         assert learned.seen(["A"] * 70, first, first + length).tolist() == expected
-    assert LearnedBars(json.loads(json.dumps(learned.record()))).record() == learned.record()
+    assert SeenBars(json.loads(json.dumps(learned.record()))).record() == learned.record()
 
 
 _SPANS = st.lists(
@@ -441,7 +441,7 @@ _SPANS = st.lists(
 def test_what_nobody_knows_is_neither_seen_nor_unseen(
     named: list[tuple[int, int]], unnamed: list[tuple[int, int]], symbol: str, complete: bool
 ) -> None:
-    learned = LearnedBars({"A": named, "": unnamed}, complete=complete)
+    learned = SeenBars({"A": named, "": unnamed}, complete=complete)
     first = np.arange(0, 70)
 
     def touched(spans: list[tuple[int, int]]) -> np.ndarray:

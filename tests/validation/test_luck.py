@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from moola.cli import app
 from moola.errors import ConfigError, LeakError, NotFiniteError
 from moola.estimators import make_member
-from moola.evaluation import Predictions, Truth, evaluate, permutation_null
-from moola.evaluation.permutation import Null
+from moola.evaluation import Predictions, Truth, evaluate, permutation_test
+from moola.evaluation.permutation import PermutationTest
 from moola.labels import LabelledWindows
 from moola.sweep import sweep
 from moola.validation import assess, cross_validate, stack
-from moola.validation.assessment import kept_luck, write_assessment
-from moola.validation.permutation import luck_of, lucks_of
+from moola.validation.assessment import kept_permutation_tests, write_assessment
+from moola.validation.permutation import permutation_test_of, permutation_tests
 from moola.validation.records import with_members
 
 # ---- any procedure -----------------------------------------------------------------------------------------------
@@ -54,35 +54,35 @@ UNFIT = [
 
 @pytest.mark.parametrize(("error", "why"), UNFIT, ids=lambda one: type(one).__name__)
 def test_a_shuffle_that_cannot_be_trained_on_counts_against_the_model(error: Exception, why: str) -> None:
-    null = permutation_null(Refuses(error), TRUTH, seed=0, permutations=7)["macro_f1"]
-    assert null.unfitted == 4
-    assert null.why.startswith(why)
-    np.testing.assert_array_equal(np.isnan(null.scores), np.arange(7) % 2 == 0)
-    assert (null.as_good, null.p_value) == (4, 5 / 8)
-    assert null.chance == (0.5, 0.5)
+    permutation = permutation_test(Refuses(error), TRUTH, seed=0, permutations=7)["macro_f1"]
+    assert permutation.unfitted == 4
+    assert permutation.why.startswith(why)
+    np.testing.assert_array_equal(np.isnan(permutation.scores), np.arange(7) % 2 == 0)
+    assert (permutation.as_good, permutation.p_value) == (4, 5 / 8)
+    assert permutation.shuffled_interval == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("error", [error for error, _ in UNFIT], ids=lambda one: type(one).__name__)
 def test_the_labels_as_they_are_have_to_be_trained_on(error: Exception) -> None:
     with pytest.raises(type(error)):
-        permutation_null(Refuses(error, true_labels=True), TRUTH, seed=0, permutations=1)
+        permutation_test(Refuses(error, true_labels=True), TRUTH, seed=0, permutations=1)
 
 
 @pytest.mark.parametrize("error", [LeakError("fold 0", "trains on what it tests", [1]), TypeError("a bug")])
 def test_leaks_and_bugs_are_not_taken_for_luck(error: Exception) -> None:
     with pytest.raises(type(error)):
-        permutation_null(Refuses(error), TRUTH, seed=0, permutations=1)
+        permutation_test(Refuses(error), TRUTH, seed=0, permutations=1)
 
 
 def test_where_no_shuffle_can_be_trained_on_nothing_is_better_than_luck() -> None:
     nan = float("nan")
-    null = Null("macro_f1", 0.9, (nan,) * 3, 1.0, "", 3, "y: has one class, 0; give two")
-    assert null.p_value == 1
-    assert str(null) == (
-        "macro-F1: not shown to be more than luck: 0.900; shuffled labels give no such score (p = 1.000, 3 shuffles)"
+    permutation = PermutationTest("macro_f1", 0.9, (nan,) * 3, 1.0, "", 3, "y: has one class, 0; give two")
+    assert permutation.p_value == 1
+    assert str(permutation) == (
+        "macro-F1: 0.900, not shown to be better than with shuffled labels (no such score; p = 1.000, 3 shuffles)"
     )
     said = Predictions(np.eye(2)[TRUTH.y])
-    found = evaluate(TRUTH, said, model="m", baselines={}, null={"macro_f1": null}, seed=0)
+    found = evaluate(TRUTH, said, model="m", baselines={}, permutation={"macro_f1": permutation}, seed=0)
     assert found.notes == [
         "3 of 3 shuffles could not be trained on, and count as good as the model, so that p may be too great: y: has "
         "one class, 0; give two. Fewer folds, or more windows of the rarest class in groups of their own, leave fewer "
@@ -90,10 +90,10 @@ def test_where_no_shuffle_can_be_trained_on_nothing_is_better_than_luck() -> Non
     ]
     assert found.rows()[0][2:] == ["–", "1.000"]
     # What was written before there was a count has none.
-    record = null.record()
-    assert repr(Null.from_record("macro_f1", record)) == repr(null)
+    record = permutation.record()
+    assert repr(PermutationTest.from_record("macro_f1", record)) == repr(permutation)
     del record["unfitted"], record["why"]
-    assert Null.from_record("macro_f1", record).unfitted == 0
+    assert PermutationTest.from_record("macro_f1", record).unfitted == 0
 
 
 # ---- models of a rare class --------------------------------------------------------------------------------------
@@ -120,28 +120,33 @@ def test_luck_of_a_cross_validated_model_of_a_rare_class(
     in_two_groups: LabelledWindows, tmp_path: Path
 ) -> None:
     found = cross_validate(in_two_groups, TREES, folds=2, seed=1)
-    luck = luck_of(found, "trees", TREES, permutations=12, seed=1)
-    null = luck.null["macro_f1"]
-    assert 0 < null.unfitted < 12
-    assert np.isnan(null.scores).sum() == null.unfitted
-    assert null.why == "y: has one class, none; give windows of at least two classes"
-    evaluation = assess(found, "trees", luck=luck)
-    note = f"{null.unfitted} of 12 shuffles could not be trained on, and count as good as the model"
+    tested = permutation_test_of(found, "trees", TREES, permutations=12, seed=1)
+    permutation = tested.permutation["macro_f1"]
+    assert 0 < permutation.unfitted < 12
+    assert np.isnan(permutation.scores).sum() == permutation.unfitted
+    assert permutation.why == "y: has one class, none; give windows of at least two classes"
+    evaluation = assess(found, "trees", tested=tested)
+    note = f"{permutation.unfitted} of 12 shuffles could not be trained on, and count as good as the model"
     assert any(line.startswith(note) for line in evaluation.summary())
     # It is in what is written, and in what is read again.
     write_assessment(tmp_path, found, {"trees": evaluation})
     record = json.loads((tmp_path / "evaluation.json").read_text())["models"]["trees"]
-    assert record["null"]["macro_f1"]["unfitted"] == null.unfitted
+    assert record["null"]["macro_f1"]["unfitted"] == permutation.unfitted
     assert any(line.startswith(note) for line in record["notes"])
-    again = assess(found, "trees", luck=kept_luck(tmp_path, ["trees"])["trees"])
+    again = assess(found, "trees", tested=kept_permutation_tests(tmp_path, ["trees"])["trees"])
     assert again.notes == evaluation.notes
 
 
 def test_luck_of_which_nothing_is_left_is_not_drawn(in_two_groups: LabelledWindows, tmp_path: Path) -> None:
     found = cross_validate(in_two_groups, TREES, folds=2, seed=1)
-    luck = luck_of(found, "trees", TREES, permutations=1, seed=1)
-    nothing = {name: replace(null, scores=(float("nan"),), unfitted=1) for name, null in luck.null.items()}
-    write_assessment(tmp_path, found, {"trees": assess(found, "trees", luck=luck._replace(null=nothing))})
+    tested = permutation_test_of(found, "trees", TREES, permutations=1, seed=1)
+    nothing = {
+        name: replace(permutation, scores=(float("nan"),), unfitted=1)
+        for name, permutation in tested.permutation.items()
+    }
+    write_assessment(
+        tmp_path, found, {"trees": assess(found, "trees", tested=tested._replace(permutation=nothing))}
+    )
     assert not list(tmp_path.glob("*null*"))
 
 
@@ -150,9 +155,9 @@ def test_luck_of_a_stack_of_a_rare_class() -> None:
     windows = rare(np.arange(24), [2, 9, 14, 21])
     members = TREES | {"regression": make_member("regression")}
     found = stack(windows, members, folds=2, inner_folds=2, seed=1)
-    null = luck_of(found, "stack", members, permutations=8, seed=1).null["macro_f1"]
-    assert 0 < null.unfitted < 8
-    assert null.why.startswith("1 class refused class with fewer windows than folds: 1 'up': ")
+    permutation = permutation_test_of(found, "stack", members, permutations=8, seed=1).permutation["macro_f1"]
+    assert 0 < permutation.unfitted < 8
+    assert permutation.why.startswith("1 class refused class with fewer windows than folds: 1 'up': ")
 
 
 def test_a_stack_that_lacks_its_store_is_refused_before_anything_is_shuffled() -> None:
@@ -168,9 +173,9 @@ def test_a_stack_that_lacks_its_store_is_refused_before_anything_is_shuffled() -
         ConfigError,
         match=r"store: is missing; windows of 2 symbols can only be compared in time, so give the store that was lab",
     ):
-        lucks_of(found, ["trees", "stack"], TREES, **given)
+        permutation_tests(found, ["trees", "stack"], TREES, **given)
     assert not told
-    assert list(lucks_of(found, ["trees"], TREES, **given)) == ["trees"]
+    assert list(permutation_tests(found, ["trees"], TREES, **given)) == ["trees"]
     assert len(told) == 1
 
 
@@ -187,8 +192,8 @@ def test_a_sweep_of_a_rare_class_comes_to_an_end(tmp_path: Path) -> None:
         permutations=30,
         say=lambda _: None,
     )
-    null = result.evaluation.null["macro_f1"]
-    assert 0 < null.unfitted < 30
+    permutation = result.evaluation.permutation["macro_f1"]
+    assert 0 < permutation.unfitted < 30
     assert re.match(r"\d+ of 30 shuffles could not be trained on", result.evaluation.notes[-1])
 
 

@@ -43,8 +43,8 @@ from moola.evaluation.permutation import permute_groups
 from moola.folds.shared_bars import assert_no_shared_bars
 from moola.labels import LabelledWindows, read_labels, together
 from moola.models import load_config
-from moola.runs.directory import LEARNED, write_record
-from moola.runs.seen_bars import LearnedBars
+from moola.runs.directory import SEEN_BARS, write_record
+from moola.runs.seen_bars import SeenBars
 from moola.training.new_model import new_model
 from moola.validation import (
     CrossValidation,
@@ -61,13 +61,20 @@ from moola.validation import (
 from moola.validation.assessment import (
     baselines_of,
     dropout_sentence,
-    kept_luck,
+    kept_permutation_tests,
     temperature_of,
     write_assessment,
 )
 from moola.validation.cross_validation import with_scratch
 from moola.validation.ensembles import mean_spans
-from moola.validation.permutation import DEAR_PERMUTATIONS, Luck, frozen, is_dear, luck_of, lucks_of
+from moola.validation.permutation import (
+    DEAR_PERMUTATIONS,
+    PermutationResult,
+    frozen,
+    is_dear,
+    permutation_test_of,
+    permutation_tests,
+)
 from moola.validation.records import beside, relabelled, truth_of
 
 # What a module makes once, one process makes.
@@ -360,7 +367,7 @@ def test_predictions_within_the_fold_are_refused(windows: LabelledWindows) -> No
     y = np.array([0, 1, 0, 1])
     MetaLearner().fit({"one": out}, y)
     with pytest.raises(LeakError, match="under a stack that is tested on them, was fitted on windows"):
-        MetaLearner().fit({"one": out}, y, held_out=[0])
+        MetaLearner().fit({"one": out}, y, outer_test=[0])
 
 
 def test_splits_that_leak_are_refused(windows: LabelledWindows) -> None:
@@ -442,8 +449,8 @@ def test_longer_windows_count_for_embargoes_and_what_an_encoder_has_seen(
         assert not ((after > 0) & (after <= 200)).any()
     times = moola.FeatureStore.open(market).timestamps
     # Bars before the first short window, which its long one has and that of the second label.
-    learned = LearnedBars({"SIM1": [(int(times[long.starts[0]]), int(times[short.starts[0] - 1]))]})
-    write_record(tmp_path / LEARNED, learned.record())
+    learned = SeenBars({"SIM1": [(int(times[long.starts[0]]), int(times[short.starts[0] - 1]))]})
+    write_record(tmp_path / SEEN_BARS, learned.record())
     assert not seen_windows(tmp_path, short, market).any()
     assert np.flatnonzero(seen_windows(tmp_path, both, market)).tolist() == [0, 1]
     both.save(tmp_path / "both.safetensors")
@@ -502,7 +509,7 @@ def test_a_stack_with_an_encoder_stands_beside_scratch(windows: LabelledWindows)
     # Shuffles cost the members' fits, and none of the twin, which is a model of its own.
     told: list[str] = []
     everyone, _ = with_scratch(members, None)
-    lucks_of(found, ["stack"], everyone, permutations=1, report=told.append)
+    permutation_tests(found, ["stack"], everyone, permutations=1, report=told.append)
     assert told == ["shuffling labels for stack: 1 times, 24 fits"]
 
 
@@ -718,7 +725,7 @@ def test_windows_that_an_encoder_has_seen(market: Path, tmp_path: Path) -> None:
     with moola.FeatureStore.open(market) as store:
         times = store.timestamps
     # Up to the first bar of the eleventh window.
-    write_record(tmp_path / LEARNED, {"SIM1": [[int(times[0]), int(times[windows.starts[10]])]]})
+    write_record(tmp_path / SEEN_BARS, {"SIM1": [[int(times[0]), int(times[windows.starts[10]])]]})
     seen = seen_windows(tmp_path, windows, market)
     assert seen.tolist() == [True] * 11 + [False] * 69
     assert np.array_equal(seen_windows(tmp_path / "best.safetensors", windows, market), seen)
@@ -755,10 +762,10 @@ def test_windows_that_an_encoder_has_seen(market: Path, tmp_path: Path) -> None:
 
 def test_luck_of_a_cheap_model_and_of_a_network(found: CrossValidation) -> None:
     estimators = {"regression": make_member("regression"), "jade_compact": jade()}
-    cheap = luck_of(found, "regression", estimators, permutations=19, seed=1)
-    own = assess(found, "regression", luck=cheap)
-    assert cheap.null["macro_f1"].p_value == 1 / 20
-    assert len(cheap.null["macro_f1"].scores) == 19
+    cheap = permutation_test_of(found, "regression", estimators, permutations=19, seed=1)
+    own = assess(found, "regression", tested=cheap)
+    assert cheap.permutation["macro_f1"].p_value == 1 / 20
+    assert len(cheap.permutation["macro_f1"].scores) == 19
     assert re.fullmatch(
         r"chance is what regression gives, as the mean over 2 repeats, cross-validated with 19 shuffles of the labels: "
         r"200 fits in \d+ s",
@@ -766,10 +773,10 @@ def test_luck_of_a_cheap_model_and_of_a_network(found: CrossValidation) -> None:
     )
     assert cheap.note in own.sentences()
     # The number that p belongs to is the one that stands beside it.
-    assert cheap.null["macro_f1"].value == pytest.approx(own.scores["macro_f1"].value)
+    assert cheap.permutation["macro_f1"].value == pytest.approx(own.scores["macro_f1"].value)
     assert own.columns[:5] == ["", "regression", "over 2 repeats", "chance", "p"]
 
-    dear = luck_of(found, "jade_compact", estimators, permutations=2)
+    dear = permutation_test_of(found, "jade_compact", estimators, permutations=2)
     assert re.fullmatch(
         r"chance and p are of jade_compact with heads alone on frozen embeddings, as the mean over 2 repeats, which is "
         r"another model than the one scored here: it is set among its own scores with shuffled labels \(networks "
@@ -779,12 +786,12 @@ def test_luck_of_a_cheap_model_and_of_a_network(found: CrossValidation) -> None:
     with pytest.raises(
         ConfigError, match="estimators: lacks regression; give the model that was cross-validated"
     ):
-        luck_of(found, "regression", {})
+        permutation_test_of(found, "regression", {})
 
 
 def test_heads_alone_are_set_among_heads_alone(found: CrossValidation) -> None:
     estimators = {"jade_compact": jade()}
-    luck = luck_of(found, "jade_compact", estimators, permutations=3)
+    tested = permutation_test_of(found, "jade_compact", estimators, permutations=3)
     windows, heads = found.windows, frozen(jade(), 2)
     own = [
         scores(
@@ -799,24 +806,26 @@ def test_heads_alone_are_set_among_heads_alone(found: CrossValidation) -> None:
         )
         for repeat, splits in enumerate(found.splits)
     ]
-    null = luck.null["log_loss"]
-    assert null.value == pytest.approx(np.mean([one["log_loss"] for one in own]))
-    evaluation = assess(found, "jade_compact", luck=luck)
-    assert null.value != pytest.approx(evaluation.scores["log_loss"].value)
+    permutation = tested.permutation["log_loss"]
+    assert permutation.value == pytest.approx(np.mean([one["log_loss"] for one in own]))
+    evaluation = assess(found, "jade_compact", tested=tested)
+    assert permutation.value != pytest.approx(evaluation.scores["log_loss"].value)
     # Whoever reads the table, a sentence or the record is told, and has both numbers.
     column = evaluation.columns.index("with heads alone\non frozen\nembeddings")
     row = next(row for row in evaluation.rows() if row[0] == "log loss")
     assert row[column : column + 3] == [
-        f"{null.value:.3f}",
-        f"{null.chance[0]:.3f} to {null.chance[1]:.3f}",
-        f"{null.p_value:.3f}",
+        f"{permutation.value:.3f}",
+        f"{permutation.shuffled_interval[0]:.3f} to {permutation.shuffled_interval[1]:.3f}",
+        f"{permutation.p_value:.3f}",
     ]
     assert any(
         line.startswith("log loss, with heads alone on frozen embeddings: ") for line in evaluation.summary()
     )
     assert evaluation.record()["null"]["log_loss"]["of"] == "with heads alone on frozen embeddings"
     # Trained whole, it is the model.
-    whole = luck_of(found, "jade_compact", estimators, permutations=1, whole=True).null["log_loss"]
+    whole = permutation_test_of(found, "jade_compact", estimators, permutations=1, whole=True).permutation[
+        "log_loss"
+    ]
     assert whole.of == ""
     assert whole.value == pytest.approx(evaluation.scores["log_loss"].value)
 
@@ -828,13 +837,16 @@ def test_labels_that_say_nothing_are_not_called_better_than_luck(windows: Labell
         "jade_compact": make_member("jade_compact", hidden_size=8, epochs=8, lr=3e-3, seed=1, device="cpu")
     }
     found = cross_validate(shuffled, estimators, folds=2, seed=1)
-    luck = luck_of(found, "jade_compact", estimators, permutations=19, seed=1)
+    tested = permutation_test_of(found, "jade_compact", estimators, permutations=19, seed=1)
     # The whole network is better than all that heads alone make of 19 shuffles: it is another model, and no more.
     whole = _first(found, "jade_compact")
-    assert any(replace(null, value=whole[name]).p_value == 1 / 20 for name, null in luck.null.items())
+    assert any(
+        replace(permutation, value=whole[name]).p_value == 1 / 20
+        for name, permutation in tested.permutation.items()
+    )
     for name in ("macro_f1", "balanced_accuracy", "log_loss", "span_iou"):
-        assert luck.null[name].p_value > 0.05
-        assert "not shown to be more than luck" in str(luck.null[name])
+        assert tested.permutation[name].p_value > 0.05
+        assert "not shown to be more than luck" in str(tested.permutation[name])
 
 
 def test_an_ensemble_has_a_null_of_its_own(found: CrossValidation) -> None:
@@ -842,15 +854,17 @@ def test_an_ensemble_has_a_null_of_its_own(found: CrossValidation) -> None:
     estimators = {"regression": make_member("regression")}
     told: list[str] = []
     names = ["regression", "regression ensemble"]
-    lucks = lucks_of(both, names, estimators, permutations=4, report=told.append)
+    results = permutation_tests(both, names, estimators, permutations=4, report=told.append)
     assert told == ["shuffling labels for regression and regression ensemble: 4 times, 50 fits"]
     for name in names:
-        evaluation = assess(both, name, luck=lucks[name])
+        evaluation = assess(both, name, tested=results[name])
         for metric in ("macro_f1", "log_loss"):
-            null = lucks[name].null[metric]
-            assert null.value == pytest.approx(evaluation.scores[metric].value)
-            assert len(null.scores) == 4
-    assert lucks[names[0]].null["log_loss"].scores != lucks[names[1]].null["log_loss"].scores
+            permutation = results[name].permutation[metric]
+            assert permutation.value == pytest.approx(evaluation.scores[metric].value)
+            assert len(permutation.scores) == 4
+    assert (
+        results[names[0]].permutation["log_loss"].scores != results[names[1]].permutation["log_loss"].scores
+    )
     # Of the mean, on the same shuffle, by whoever does it.
     order = permute_groups(found.truth.groups, np.random.default_rng([0, 0]))
     truth = found.truth.relabelled(order)
@@ -861,7 +875,9 @@ def test_an_ensemble_has_a_null_of_its_own(found: CrossValidation) -> None:
         for splits in found.splits
     ]
     mean = Predictions(np.mean(p, axis=0))  # type: ignore[arg-type]
-    assert lucks[names[1]].null["log_loss"].scores[0] == pytest.approx(scores(truth, mean)["log_loss"])
+    assert results[names[1]].permutation["log_loss"].scores[0] == pytest.approx(
+        scores(truth, mean)["log_loss"]
+    )
 
 
 def _first(found: CrossValidation, name: str) -> dict[str, float]:
@@ -871,9 +887,9 @@ def _first(found: CrossValidation, name: str) -> dict[str, float]:
 def test_luck_of_a_stack(windows: LabelledWindows) -> None:
     members = {"trees": make_member("trees", trees=5), "regression": make_member("regression")}
     found = stack(windows, members, folds=2, inner_folds=2)
-    luck = luck_of(found, "stack", members, permutations=3)
-    assert luck.null["macro_f1"].value == _first(found, "stack")["macro_f1"]
-    assert "3 shuffles of the labels: 48 fits" in luck.note
+    tested = permutation_test_of(found, "stack", members, permutations=3)
+    assert tested.permutation["macro_f1"].value == _first(found, "stack")["macro_f1"]
+    assert "3 shuffles of the labels: 48 fits" in tested.note
 
 
 def test_frozen_embeddings_are_of_the_encoder_that_there_is(windows: LabelledWindows) -> None:
@@ -895,11 +911,13 @@ def test_frozen_embeddings_are_of_the_encoder_that_there_is(windows: LabelledWin
 
 
 def test_an_assessment_is_written_and_drawn(found: CrossValidation, tmp_path: Path) -> None:
-    luck = luck_of(found, "regression", {"regression": make_member("regression")}, permutations=5)
+    tested = permutation_test_of(
+        found, "regression", {"regression": make_member("regression")}, permutations=5
+    )
     baselines = baselines_of(found, seed=0)
     assert len(baselines["majority class"]) == 2
     evaluations = {
-        name: assess(found, name, baselines=baselines, luck=luck if name == "regression" else None)
+        name: assess(found, name, baselines=baselines, tested=tested if name == "regression" else None)
         for name in found.members
     }
     paths = write_assessment(tmp_path, found, evaluations)
@@ -936,28 +954,28 @@ def test_an_assessment_is_written_and_drawn(found: CrossValidation, tmp_path: Pa
 def test_what_was_found_of_other_models_stays(found: CrossValidation, tmp_path: Path) -> None:
     baselines = baselines_of(found, seed=0)
     estimators = {"regression": make_member("regression")}
-    luck = luck_of(found, "regression", estimators, permutations=3)
+    tested = permutation_test_of(found, "regression", estimators, permutations=3)
     png = tmp_path / "regression-null-macro_f1.png"
     path = tmp_path / "evaluation.json"
 
-    def write(name: str, luck: Luck | None) -> dict[str, Any]:
-        write_assessment(tmp_path, found, {name: assess(found, name, baselines=baselines, luck=luck)})
+    def write(name: str, tested: PermutationResult | None) -> dict[str, Any]:
+        write_assessment(tmp_path, found, {name: assess(found, name, baselines=baselines, tested=tested)})
         models: dict[str, Any] = json.loads(path.read_text())["models"]
         return models
 
-    first = write("regression", luck)["regression"]
+    first = write("regression", tested)["regression"]
     both = write("jade_compact", None)
     assert both["regression"] == first
     assert list(both) == ["regression", "jade_compact"]
     # What was shuffled can be read again, with what is no number; and is no more where it is taken away.
-    kept = kept_luck(tmp_path, ["regression", "jade_compact", "other"])
+    kept = kept_permutation_tests(tmp_path, ["regression", "jade_compact", "other"])
     assert list(kept) == ["regression"]
     assert write("regression", kept["regression"])["regression"] == first
     assert png.exists()
     assert write("regression", None)["regression"]["null"] == {}
     assert not png.exists()
-    assert kept_luck(tmp_path, ["regression"]) == {}
-    assert kept_luck(tmp_path / "nowhere", ["regression"]) == {}
+    assert kept_permutation_tests(tmp_path, ["regression"]) == {}
+    assert kept_permutation_tests(tmp_path / "nowhere", ["regression"]) == {}
 
 
 def test_models_of_like_names_have_pictures_of_their_own(windows: LabelledWindows, tmp_path: Path) -> None:
@@ -1050,8 +1068,8 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
 
     ran = run("ensemble", cv, "--output", averaged, "--jobs", 1, "--permutations", 2, "--json")
     assert ran.exit_code == 0, ran.output
-    null = json.loads(ran.stdout)["models"]["regression ensemble"]["null"]
-    assert len(null["macro_f1"]["scores"]) == 2
+    permutation = json.loads(ran.stdout)["models"]["regression ensemble"]["null"]
+    assert len(permutation["macro_f1"]["scores"]) == 2
 
     ran = run("stack", "--labels", labels, "--output", stacked, *quick, "--folds", 2, "--inner-folds", 2)
     assert ran.exit_code == 0, ran.output

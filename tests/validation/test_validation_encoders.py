@@ -23,7 +23,7 @@ from moola.estimators.jade import JadeClassifier
 from moola.labels import LabelledWindows, read_labels
 from moola.models import load_encoder
 from moola.models.weights import load_weights, save_weights
-from moola.runs.directory import read_learned
+from moola.runs.directory import read_seen_bars
 from moola.sweep import SweepResult, sweep
 from moola.training import pretrain
 from moola.validation import CrossValidation, assess, cross_validate, seen_windows, stack
@@ -194,7 +194,7 @@ def test_what_several_encoders_have_seen(market: Path, encoder: Path, tmp_path: 
     """It is what any of them has."""
     other = tmp_path / "other"
     shutil.copytree(encoder, other)
-    learned = read_learned(encoder).stretches
+    learned = read_seen_bars(encoder).stretches
     with moola.FeatureStore.open(market / "store") as store:
         late = int(store.timestamps[-1])
     (other / "learned.json").write_text(

@@ -14,10 +14,10 @@ from moola.errors import ConfigError
 
 if TYPE_CHECKING:
     from moola.evaluation.report import Evaluation
-    from moola.validation.permutation import Luck
+    from moola.validation.permutation import PermutationResult
     from moola.validation.records import CrossValidation
 
-__all__ = ["assess_models", "finish", "luck_of_models", "save_and_assess"]
+__all__ = ["assess_models", "finish", "permutation_tests_of", "save_and_assess"]
 
 
 def save_and_assess(
@@ -32,15 +32,15 @@ def save_and_assess(
 ) -> None:
     directory = found.save(output)
     models = list(found.members)
-    luck = (
+    tested = (
         {}
         if permutations == 0
-        else luck_of_models(found, models, permutations, False, store, seed, jobs, json)
+        else permutation_tests_of(found, models, permutations, False, store, seed, jobs, json)
     )
-    finish(directory, found, assess_models(found, models, seed, jobs, luck), started, json)
+    finish(directory, found, assess_models(found, models, seed, jobs, tested), started, json)
 
 
-def luck_of_models(
+def permutation_tests_of(
     found: CrossValidation,
     models: Sequence[str],
     permutations: int | None,
@@ -49,21 +49,21 @@ def luck_of_models(
     seed: int,
     jobs: int,
     json: bool,
-) -> dict[str, Luck]:
+) -> dict[str, PermutationResult]:
     """Of each model what shuffled labels give, or why that cannot be had."""
     from moola.evaluation.permutation import movable
     from moola.validation.ensembles import ENSEMBLE
-    from moola.validation.permutation import Luck, lucks_of
+    from moola.validation.permutation import PermutationResult, permutation_tests
     from moola.validation.stacks import STACK
 
     try:
         movable(found.truth)
     except ConfigError as error:
-        return {name: Luck({}, f"labels were not shuffled: {error}") for name in models}
+        return {name: PermutationResult({}, f"labels were not shuffled: {error}") for name in models}
     estimators, other_windows = rebuilt_members(found.settings.get("members", {}))
     known = {*estimators, *([STACK] if estimators else [])}
     made = [name for name in models if name in known or name.removesuffix(ENSEMBLE) in known]
-    luck = lucks_of(
+    tested = permutation_tests(
         found,
         made,
         estimators,
@@ -75,8 +75,11 @@ def luck_of_models(
         n_jobs=jobs,
         report=None if json else lambda text: print(f"{text} …", file=sys.stderr, flush=True),
     )
-    why = "labels were not shuffled: what made this model was not recorded; see moola.validation.permutation.luck_of"
-    return luck | {name: Luck({}, why) for name in models if name not in luck}
+    why = (
+        "labels were not shuffled: the cross-validation does not record how this model was made; in Python, "
+        "moola.validation.permutation.permutation_test_of takes the estimator"
+    )
+    return tested | {name: PermutationResult({}, why) for name in models if name not in tested}
 
 
 def assess_models(
@@ -84,7 +87,7 @@ def assess_models(
     models: Sequence[str],
     seed: int,
     jobs: int,
-    luck: Mapping[str, Luck],
+    tested: Mapping[str, PermutationResult],
 ) -> dict[str, Evaluation]:
     from moola.evaluation.intervals import Resamples
     from moola.validation.assessment import assess, baselines_of
@@ -92,7 +95,9 @@ def assess_models(
     baselines = baselines_of(found, seed=seed, n_jobs=jobs)
     resamples = Resamples(found.truth, seed=seed)
     return {
-        name: assess(found, name, baselines=baselines, luck=luck.get(name), resamples=resamples, seed=seed)
+        name: assess(
+            found, name, baselines=baselines, tested=tested.get(name), resamples=resamples, seed=seed
+        )
         for name in models
     }
 

@@ -209,10 +209,10 @@ def finetune(
 def _calibrated(result: FinetuneResult) -> str:
     """`temperature 0.84, from out-of-fold logits; the calibration error is then 0.121, …`."""
     error = result.evaluation["scores"]["calibration_error"]["value"]
-    luck = result.evaluation["calibration_error_by_luck"]
+    expected = result.evaluation["calibration_error_by_luck"]
     return (
         f"temperature {result.temperature:.2f}, from out-of-fold logits; the calibration error is then {error:.3f}, "
-        f"and would be {luck['low']:.3f} to {luck['high']:.3f} if every probability were right"
+        f"and would be {expected['low']:.3f} to {expected['high']:.3f} if every probability were right"
     )
 
 

@@ -43,12 +43,12 @@ class Asked(NamedTuple):
     ) -> Asked:
         import numpy as np
 
-        from moola.estimators import KINDS
+        from moola.estimators.kinds import KINDS, kind_named
         from moola.labels import LabelledWindows, together
 
         windows = LabelledWindows.load(labels)
         other: dict[str, LabelledWindows] = {}
-        kinds = [member.partition("=")[0] for member in members]
+        kinds = [kind_named(member.partition("=")[0]) for member in members]
         parameters = _parameters(settings or (), kinds)
         record: dict[str, Any] = {}
         for member, kind in zip(members, kinds, strict=True):
@@ -131,10 +131,13 @@ def rebuilt_members(
 
 def _parameters(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`KIND.KEY=VALUE` by kind."""
+    from moola.estimators.kinds import kind_named
+
     parameters: dict[str, dict[str, Any]] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
-        kind, dot, key = name.partition(".")
+        given, dot, key = name.partition(".")
+        kind = kind_named(given)
         if not (equals and dot and key):
             raise ConfigError("set", f"{setting!r} is not KIND.KEY=VALUE, such as jade_compact.epochs=25")
         if kind not in kinds:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from moola.cli.app import Json, Progress, app, print_facts, print_json, print_table
-from moola.cli.assessment import assess_models, finish, luck_of_models, save_and_assess
+from moola.cli.assessment import assess_models, finish, permutation_tests_of, save_and_assess
 from moola.cli.members import Asked
 from moola.errors import ConfigError
 
@@ -267,7 +267,7 @@ def evaluate(
 
     Models that are not asked for keep what was found of them before. With --permutations 0, so do shuffled labels.
     """
-    from moola.validation.assessment import kept_luck
+    from moola.validation.assessment import kept_permutation_tests
     from moola.validation.records import CrossValidation, beside
 
     started = time.perf_counter()
@@ -278,10 +278,10 @@ def evaluate(
     for name in models:
         own.predictions(name)
     if permutations == 0:
-        luck = kept_luck(Path(result), models)
+        tested = kept_permutation_tests(Path(result), models)
     else:
-        luck = luck_of_models(own, models, permutations, whole, feature_dir, seed, jobs, json)
-    evaluations = assess_models(found, models, seed, jobs, luck)
+        tested = permutation_tests_of(own, models, permutations, whole, feature_dir, seed, jobs, json)
+    evaluations = assess_models(found, models, seed, jobs, tested)
     finish(Path(result), found, evaluations, started, json, others)
 
 

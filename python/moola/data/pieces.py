@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from moola import _core
 from moola.errors import DamagedStoreError
+from moola.files.fingerprint import fingerprint
 from moola.store.layout import METADATA, SPLITS
 from moola.store.reader import FeatureStore
 from moola.store.windows import window_pieces
@@ -75,12 +75,11 @@ def find_pieces(
 
 def fingerprint_of(stores: Sequence[FeatureStore], pieces: Pieces) -> str:
     """A hash of the stores' arrays and of where in them the windows lie."""
-    hashed = hashlib.blake2b(digest_size=16)
-    for store in stores:
-        for name, digest in sorted(store.checksums().items()):
-            # These two also say when and by which version a store was built.
-            if name not in (METADATA, SPLITS):
-                hashed.update(f"{name} {digest}\n".encode())
-    for column in pieces:
-        hashed.update(column.data)
-    return hashed.hexdigest()
+    files = [
+        f"{name} {digest}\n"
+        for store in stores
+        for name, digest in sorted(store.checksums().items())
+        # These two also say when and by which version a store was built.
+        if name not in (METADATA, SPLITS)
+    ]
+    return fingerprint([*files, *pieces])

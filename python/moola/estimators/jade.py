@@ -165,10 +165,10 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = whole_number("seed", self.seed, 0)
         validation = None
         if self.validation_fraction:
-            train, held_out = train_test_split(
+            train, validation_rows = train_test_split(
                 np.arange(len(codes)), test_size=self.validation_fraction, random_state=seed, stratify=codes
             )
-            validation = Examples(*(array[held_out] for array in examples))
+            validation = Examples(*(array[validation_rows] for array in examples))
             examples = Examples(*(array[train] for array in examples))
         encoder = self._encoder()
         settings = config.training.finetune

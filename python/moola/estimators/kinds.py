@@ -7,7 +7,7 @@ from typing import Any
 
 from moola.errors import ConfigError
 
-__all__ = ["KINDS", "make_member"]
+__all__ = ["KINDS", "kind_named", "make_member"]
 
 
 def _jade(name: str) -> Callable[..., Any]:
@@ -31,13 +31,13 @@ def _regression(**options: Any) -> Any:
     return PooledLogisticRegression(**options)
 
 
-def _trees(**options: Any) -> Any:
+def _boosted_trees(**options: Any) -> Any:
     from moola.estimators.boosted_trees import PooledTrees
 
     return PooledTrees(**options)
 
 
-def _kernels(**options: Any) -> Any:
+def _rocket(**options: Any) -> Any:
     from moola.estimators.rocket import RandomKernels
 
     return RandomKernels(**options)
@@ -49,10 +49,18 @@ KINDS: Mapping[str, Callable[..., Any]] = {
     "jade_compact": _jade("jade_compact"),
     "convolution": _convolution,
     "regression": _regression,
-    "trees": _trees,
-    "kernels": _kernels,
+    "boosted_trees": _boosted_trees,
+    "rocket": _rocket,
 }
-"""What makes an unfitted member of each kind, from its parameters."""
+"""The function that makes an unfitted member of each kind, from its parameters."""
+
+# What 0.1 called kinds. These names are still read.
+_OLD_KINDS = {"trees": "boosted_trees", "kernels": "rocket"}
+
+
+def kind_named(name: str) -> str:
+    """The kind of this name; names of 0.1 are read too."""
+    return _OLD_KINDS.get(name, name)
 
 
 def make_member(kind: str, *, encoder: Any = None, **parameters: Any) -> Any:
@@ -65,9 +73,10 @@ def make_member(kind: str, *, encoder: Any = None, **parameters: Any) -> Any:
 
     Raises `ConfigError` for another kind, an encoder that it cannot use, and parameters that it does not have.
 
-    >>> make_member("trees", trees=20)
+    >>> make_member("boosted_trees", trees=20)
     PooledTrees(trees=20)
     """
+    kind = kind_named(kind)
     if kind not in KINDS:
         raise ConfigError("member", f"{kind!r} is not a kind of model; give one of {', '.join(KINDS)}")
     if encoder is not None:

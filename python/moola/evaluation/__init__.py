@@ -1,4 +1,4 @@
-"""Numbers one can believe: scores with their intervals, beside what is trivial and what luck alone gives.
+"""Honest scores: with intervals, beside trivial baselines and a permutation test.
 
 Everything here works on plain arrays: labels, probabilities, spans. It knows no model and needs no torch.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from moola.evaluation.metrics import scores as scores
     from moola.evaluation.outcomes import Predictions as Predictions
     from moola.evaluation.outcomes import Truth as Truth
-    from moola.evaluation.permutation import permutation_null as permutation_null
+    from moola.evaluation.permutation import permutation_test as permutation_test
     from moola.evaluation.report import Evaluation as Evaluation
     from moola.evaluation.report import evaluate as evaluate
 
@@ -28,7 +28,7 @@ _HOMES = {
     "evaluate": "moola.evaluation.report",
     "out_of_fold": "moola.evaluation.fold_predictions",
     "paired_differences": "moola.evaluation.intervals",
-    "permutation_null": "moola.evaluation.permutation",
+    "permutation_test": "moola.evaluation.permutation",
     "scores": "moola.evaluation.metrics",
 }
 
@@ -40,9 +40,9 @@ __all__ = [
     "evaluate",
     "out_of_fold",
     "paired_differences",
-    "permutation_null",
+    "permutation_test",
     "scores",
 ]
 
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, renamed={"permutation_null": "permutation_test"})

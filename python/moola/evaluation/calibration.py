@@ -13,11 +13,12 @@ from moola.errors import ConfigError
 from moola.evaluation.intervals import LEVEL, Interval
 from moola.evaluation.metrics import CALIBRATION_BINS, METRICS, calibration_bins
 from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.files.lazy import lazy_names
 
 __all__ = [
     "ReliabilityCurve",
     "TemperatureScaling",
-    "calibration_error_by_luck",
+    "calibration_error_if_calibrated",
     "cross_fitted",
     "log_probabilities",
     "reliability_curve",
@@ -151,7 +152,7 @@ def reliability_curve(truth: Truth, predictions: Predictions) -> ReliabilityCurv
     return ReliabilityCurve(count.astype(np.int64), mean(confidence), mean(right))
 
 
-def calibration_error_by_luck(predictions: Predictions, *, seed: int, draws: int = 1_000) -> Interval:
+def calibration_error_if_calibrated(predictions: Predictions, *, seed: int, draws: int = 1_000) -> Interval:
     """The calibration error that the same probabilities would have if every one of them were right.
 
     It is not 0: in a bin of ten windows, the share that is right strays from their confidence. A model whose error
@@ -204,3 +205,8 @@ def _labels(given: ArrayLike, logits: Floats) -> Numbers:
             f"has the shape {y.shape} for logits {logits.shape}; give a class from 0 to {classes - 1} for each",
         )
     return y.astype(np.int64)
+
+
+__getattr__, _ = lazy_names(
+    __name__, {}, renamed={"calibration_error_by_luck": "calibration_error_if_calibrated"}
+)

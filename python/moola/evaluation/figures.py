@@ -14,11 +14,18 @@ from moola.errors import ConfigError
 from moola.evaluation.calibration import reliability_curve
 from moola.evaluation.metrics import CALIBRATION_BINS, HIT_TOLERANCE, METRICS, scores
 from moola.evaluation.outcomes import Predictions, Truth
-from moola.evaluation.permutation import Null
+from moola.evaluation.permutation import PermutationTest
+from moola.files.lazy import lazy_names
 
-__all__ = ["confusion_matrix", "null_histogram", "reliability_diagram", "save_png", "spans_against_truth"]
+__all__ = [
+    "confusion_matrix",
+    "permutation_histogram",
+    "reliability_diagram",
+    "save_png",
+    "spans_against_truth",
+]
 
-_MODEL, _LUCK, _INK, _FAINT = "#1f5fa8", "#b9bfc7", "#2b2b2b", "#d9dce0"
+_MODEL, _CALIBRATED, _INK, _FAINT = "#1f5fa8", "#b9bfc7", "#2b2b2b", "#d9dce0"
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
@@ -67,7 +74,7 @@ def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = 
     n, sure, right = curve.count[there], curve.confidence[there], curve.accuracy[there]
     low, high = (binom.ppf(q, n, sure) / n for q in (0.025, 0.975))
     upper.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=(0, (4, 3)), label="as sure as right")
-    upper.vlines(sure, low, high, color=_LUCK, linewidth=6, label="luck alone, 95 %")
+    upper.vlines(sure, low, high, color=_CALIBRATED, linewidth=6, label="luck alone, 95 %")
     upper.plot(sure, right, "o", color=_MODEL, markersize=5.5, label="model")
     upper.set(ylabel="share that was right", ylim=(-0.02, 1.02))
     error = METRICS["calibration_error"](truth, predictions)
@@ -76,7 +83,7 @@ def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = 
     width = 1 / CALIBRATION_BINS
     # No highest probability of C classes is below 1/C.
     least = np.floor(CALIBRATION_BINS / len(truth.classes)) * width - width / 2
-    lower.bar((np.arange(CALIBRATION_BINS) + 0.5) * width, curve.count, 0.9 * width, color=_LUCK)
+    lower.bar((np.arange(CALIBRATION_BINS) + 0.5) * width, curve.count, 0.9 * width, color=_CALIBRATED)
     lower.set(xlabel="confidence: highest probability", ylabel="windows", xlim=(least, 1.02))
     lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     for axes in (upper, lower):
@@ -170,17 +177,17 @@ def spans_against_truth(
     return figure
 
 
-def null_histogram(null: Null, *, title: str = "") -> Figure:
+def permutation_histogram(permutation: PermutationTest, *, title: str = "") -> Figure:
     """The scores that shuffled labels give, and where the model, or what was scored in its place, lies among them."""
-    metric = METRICS[null.metric]
-    shuffled = np.array(null.scores)
+    metric = METRICS[permutation.metric]
+    shuffled = np.array(permutation.scores)
     shuffled = shuffled[~np.isnan(shuffled)]
-    if not len(shuffled) or np.isnan(null.value):
+    if not len(shuffled) or np.isnan(permutation.value):
         raise ConfigError("null", f"has no {metric.title} to draw; give a null of scores that there are")
     figure, axes = _figure(6, 3.8)
-    low, high = null.chance
+    low, high = permutation.shuffled_interval
     # Shuffles that all score alike, as hits of spans do: a bar and a band that can be seen, and still are narrow.
-    least = 0.02 * max(1.0 if metric.greatest == 1 else 0.0, np.ptp([*shuffled, null.value]), 1e-3)
+    least = 0.02 * max(1.0 if metric.greatest == 1 else 0.0, np.ptp([*shuffled, permutation.value]), 1e-3)
     pad = max(0.0, (least - (high - low)) / 2)
     axes.axvspan(low - pad, high + pad, color=_FAINT, alpha=0.6, linewidth=0, label="chance, 95 %")
     edges = np.histogram_bin_edges(shuffled, bins="auto")
@@ -188,9 +195,14 @@ def null_histogram(null: Null, *, title: str = "") -> Figure:
         middle, half = (shuffled.min() + shuffled.max()) / 2, max(float(np.ptp(shuffled)), least / 2) / 2
         edges = np.array([middle - half, middle + half])
     axes.hist(
-        shuffled, bins=edges.tolist(), color=_LUCK, edgecolor="white", linewidth=0.5, label="shuffled labels"
+        shuffled,
+        bins=edges.tolist(),
+        color=_CALIBRATED,
+        edgecolor="white",
+        linewidth=0.5,
+        label="shuffled labels",
     )
-    axes.axvline(null.value, color=_MODEL, linewidth=2, label=f"true labels, {null.value:.3f}")
+    axes.axvline(permutation.value, color=_MODEL, linewidth=2, label=f"true labels, {permutation.value:.3f}")
     left, right = axes.get_xlim()
     if right - left < 10 * least:
         axes.set_xlim((left + right) / 2 - 5 * least, (left + right) / 2 + 5 * least)
@@ -198,6 +210,9 @@ def null_histogram(null: Null, *, title: str = "") -> Figure:
     axes.set(xlabel=f"{metric.title} ({better})", ylabel="shuffles")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_above(axes)
-    what = f"{title}, {null.of}" if title and null.of else title or null.of
-    _head(figure, what, f"{len(shuffled)} shuffles of whole groups: p = {null.p_value:.3f}")
+    what = f"{title}, {permutation.of}" if title and permutation.of else title or permutation.of
+    _head(figure, what, f"{len(shuffled)} shuffles of whole groups: p = {permutation.p_value:.3f}")
     return figure
+
+
+__getattr__, _ = lazy_names(__name__, {}, renamed={"null_histogram": "permutation_histogram"})

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from moola.errors import ConfigError, LeakError
 from moola.evaluation.outcomes import NO_SPAN, Flags, Floats, Numbers, Predictions, Truth
+from moola.files.renamed import renamed_keywords
 
 __all__ = [
     "FittedOn",
@@ -105,11 +106,12 @@ class FittedOn:
         return f"<FittedOn {len(self):,} windows, {self.blake2b[:8]}>"
 
 
+@renamed_keywords(held_out="outer_test")
 def assert_out_of_fold(
     folds: ArrayLike,
     fitted_on: Sequence[FittedOn],
     *,
-    held_out: ArrayLike = (),
+    outer_test: ArrayLike = (),
     windows: ArrayLike | None = None,
 ) -> None:
     """Raises unless every prediction is by a model that was not fitted on its window.
@@ -119,7 +121,7 @@ def assert_out_of_fold(
     Args:
         folds: `[n]`, the fold whose model predicted each window.
         fitted_on: Of each fold's model, with its scaler and whatever else was fitted for it.
-        held_out: Windows that no model at all may have been fitted on: of a stack's outer loop, those that
+        outer_test: Windows that no model at all may have been fitted on: of a stack's outer loop, those that
             the whole stack is tested on.
         windows: `[n]`, the number of each window, where not all are predicted; 0 to n − 1 unless given.
 
@@ -136,7 +138,7 @@ def assert_out_of_fold(
         )
     for k, fitted in enumerate(fitted_on):
         fitted.refuse(number[fold == k], f"the model of fold {k}")
-        fitted.refuse(held_out, f"the model of fold {k}, under a stack that is tested on them,")
+        fitted.refuse(outer_test, f"the model of fold {k}, under a stack that is tested on them,")
 
 
 # ---- a probe -----------------------------------------------------------------------------------------------------

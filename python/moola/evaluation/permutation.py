@@ -1,4 +1,4 @@
-"""What luck alone gives: the scores of the same procedure on labels that have been shuffled."""
+"""The permutation test: the scores of the same procedure on shuffled labels."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from moola.errors import ConfigError, NotFiniteError
 from moola.evaluation.intervals import LEVEL
 from moola.evaluation.metrics import METRICS
 from moola.evaluation.outcomes import Numbers, Truth
+from moola.files.lazy import lazy_names
+from moola.files.renamed import renamed_attribute
 
 __all__ = [
     "PERMUTATIONS",
-    "Null",
+    "PermutationTest",
     "Scoring",
     "Shuffled",
     "movable",
     "orders",
-    "permutation_null",
+    "permutation_test",
     "permute_groups",
     "under_shuffles",
 ]
@@ -36,7 +38,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Null:
+class PermutationTest:
     """Where a score lies among those that shuffled labels give."""
 
     metric: str
@@ -58,18 +60,18 @@ class Null:
     @classmethod
     def from_record(cls, metric: str, record: Mapping[str, Any]) -> Self:
         """Reads what :meth:`record` gave, where what is not a number may be None."""
-        value, *null = (
+        value, *shuffled = (
             float("nan") if score is None else float(score) for score in (record["value"], *record["scores"])
         )
         unfitted, why = record.get("unfitted", 0), record.get("why", "")
-        return cls(metric, value, tuple(null), float(record["movable"]), record["of"], unfitted, why)
+        return cls(metric, value, tuple(shuffled), float(record["movable"]), record["of"], unfitted, why)
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return {
             "value": self.value,
             "scores": list(self.scores),
-            "chance": list(self.chance),
+            "chance": list(self.shuffled_interval),
             "p_value": None if math.isnan(self.value) else self.p_value,
             "movable": self.movable,
             "of": self.of,
@@ -80,10 +82,10 @@ class Null:
     @property
     def as_good(self) -> int:
         """How many of the shuffles scored as well as the model, or better."""
-        null = np.array(self.scores)
+        shuffled = np.array(self.scores)
         # A score that could not be had counts against the model.
-        worse = null < self.value if METRICS[self.metric].greater_is_better else null > self.value
-        return len(null) - int(worse.sum())
+        worse = shuffled < self.value if METRICS[self.metric].greater_is_better else shuffled > self.value
+        return len(shuffled) - int(worse.sum())
 
     @property
     def p_value(self) -> float:
@@ -96,24 +98,26 @@ class Null:
         return (1 + self.as_good) / (1 + len(self.scores))
 
     @property
-    def chance(self) -> tuple[float, float]:
-        """Between what 95 % of the shuffled scores lie; NaN where there are none."""
-        null = np.array(self.scores)
-        if np.isnan(null).all():
+    def shuffled_interval(self) -> tuple[float, float]:
+        """The central 95 % of the shuffled scores; NaN if there are none."""
+        shuffled = np.array(self.scores)
+        if np.isnan(shuffled).all():
             return float("nan"), float("nan")
-        low, high = np.nanquantile(null, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = np.nanquantile(shuffled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
+
+    chance = renamed_attribute("chance", "shuffled_interval")
 
     def __str__(self) -> str:
         title, n = METRICS[self.metric].title, len(self.scores)
         if np.isnan(self.value):
             return f"{title}: there is no such score to shuffle"
-        low, high = self.chance
+        low, high = self.shuffled_interval
         what = f"{title}, {self.of}" if self.of else title
-        found = "better than luck" if self.p_value <= 1 - LEVEL else "not shown to be more than luck"
-        luck = "no such score" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
-        where = f"{self.value:.3f}; shuffled labels give {luck}"
-        return f"{what}: {found}: {where} (p = {self.p_value:.3f}, {n} shuffles)"
+        shown = "better" if self.p_value <= 1 - LEVEL else "not shown to be better"
+        range_ = "no such score" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
+        shuffled = f"({range_}; p = {self.p_value:.3f}, {n} shuffles)"
+        return f"{what}: {self.value:.3f}, {shown} than with shuffled labels {shuffled}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +128,17 @@ class Shuffled(Generic[T]):
     shuffled: tuple[T | None, ...]
     """None of a shuffle that it could not be trained on."""
     movable: float
-    """As of :attr:`Null.movable`."""
+    """As of :attr:`PermutationTest.movable`."""
     why: str
     """What the first of those lacked; empty where there are none."""
 
-    def null(self, scores: Callable[[T], Mapping[str, float]], *, of: str = "") -> dict[str, Null]:
+    def tests(
+        self, scores: Callable[[T], Mapping[str, float]], *, of: str = ""
+    ) -> dict[str, PermutationTest]:
         """By metric, where the scores of what was given lie."""
         each = [None if one is None else scores(one) for one in self.shuffled]
         return {
-            name: Null(
+            name: PermutationTest(
                 name,
                 float(value),
                 tuple(math.nan if one is None else float(one[name]) for one in each),
@@ -170,14 +176,14 @@ def permute_groups(groups: Numbers, rng: np.random.Generator) -> Numbers:
     return source
 
 
-def permutation_null(
+def permutation_test(
     score: Scoring,
     truth: Truth,
     *,
     seed: int,
     permutations: int = PERMUTATIONS,
     n_jobs: int | None = None,
-) -> dict[str, Null]:
+) -> dict[str, PermutationTest]:
     """Scores a procedure on labels as they are, and on labels shuffled between whole groups of one size.
 
     Args:
@@ -198,7 +204,7 @@ def permutation_null(
     all groups that may exchange hold the same; and whatever `score` raises for the labels as they are.
     """
     found = under_shuffles(score, truth, seed=seed, permutations=permutations, n_jobs=n_jobs)
-    return found.null(lambda scores: scores)
+    return found.tests(lambda scores: scores)
 
 
 def under_shuffles(
@@ -211,7 +217,7 @@ def under_shuffles(
 ) -> Shuffled[T]:
     """What a procedure gives on labels as they are, and on each shuffle.
 
-    Arguments and errors are those of :func:`permutation_null`; the procedure may give anything.
+    Arguments and errors are those of :func:`permutation_test`; the procedure may give anything.
     """
     from joblib import Parallel, delayed
 
@@ -274,3 +280,8 @@ def orders(truth: Truth) -> float:
     """In how many orders whole groups of one size can stand: no p-value can be below 1 in so many."""
     alike = np.bincount(np.bincount(truth.groups))[1:]
     return math.prod(float(k) for count in alike.tolist() for k in range(2, min(count, 100) + 1))
+
+
+__getattr__, _ = lazy_names(
+    __name__, {}, renamed={"Null": "PermutationTest", "permutation_null": "permutation_test"}
+)

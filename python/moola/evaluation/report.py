@@ -1,4 +1,4 @@
-"""An evaluation: a model's scores with their intervals, beside the baselines and beside luck."""
+"""An evaluation: a model's scores with intervals, beside baselines and permutation tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from moola.errors import ConfigError
-from moola.evaluation.calibration import calibration_error_by_luck
+from moola.evaluation.calibration import calibration_error_if_calibrated
 from moola.evaluation.intervals import (
     LEVEL,
     Difference,
@@ -22,12 +22,20 @@ from moola.evaluation.intervals import (
 )
 from moola.evaluation.metrics import METRICS, Metric, scores
 from moola.evaluation.outcomes import Predictions, Truth, as_repeats
-from moola.evaluation.permutation import Null, orders
+from moola.evaluation.permutation import PermutationTest, orders
+from moola.files.renamed import renamed_attribute, renamed_keywords
 
 __all__ = ["Apart", "Evaluation", "evaluate"]
 
 Scores = dict[str, Interval]
 """By the metric's name."""
+
+# What fields are called in `evaluation.json`, where names stay.
+_KEYS = {
+    "permutation": "null",
+    "permutation_note": "null_note",
+    "calibration_error_if_calibrated": "calibration_error_by_luck",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,7 @@ class Apart:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All that is known of how good a model is. `rows` and `sentences` are for people, `record` is for JSON."""
+    """How good a model is. `rows` and `sentences` are for people, `record` is for JSON."""
 
     model: str
     windows: int
@@ -57,30 +65,35 @@ class Evaluation:
     baselines: dict[str, Scores]
     differences: dict[str, dict[str, Difference]]
     """The model's scores less each baseline's, paired by windows and folds."""
-    null: dict[str, Null]
-    """By metric, where the model, or what was scored in its place, lies among shuffled labels; empty where it was not
-    asked."""
+    permutation: dict[str, PermutationTest]
+    """By metric, the permutation test of the model, or of what was scored in its place; empty if none was asked for."""
     apart: dict[str, Apart]
     """`unseen` and `seen` windows, where some were pre-trained on."""
-    calibration_error_by_luck: Interval | None
-    """What calibration error the probabilities would show if they were right; None of a model without any."""
+    calibration_error_if_calibrated: Interval | None
+    """The calibration error that right probabilities would show; None for a model without probabilities."""
     calibrated: Scores = field(default_factory=dict)
     """Log loss and calibration error of calibrated probabilities; empty where there are none."""
     notes: list[str] = field(default_factory=list)
     """What a reader should know before the numbers."""
-    null_note: str = ""
-    """What was shuffled how often and at what cost, or why nothing was."""
+    permutation_note: str = ""
+    """What was shuffled, how often and at what cost; or why nothing was shuffled."""
+
+    null = renamed_attribute("null", "permutation")
+    null_note = renamed_attribute("null_note", "permutation_note")
+    calibration_error_by_luck = renamed_attribute(
+        "calibration_error_by_luck", "calibration_error_if_calibrated"
+    )
 
     @property
     def columns(self) -> list[str]:
         """The heads of the columns of `rows`."""
-        null = (
-            [*([textwrap.fill(self._null_of, 18)] if self._null_of else []), "chance", "p"]
-            if self.null
+        permutation = (
+            [*([textwrap.fill(self._permuted_model, 18)] if self._permuted_model else []), "chance", "p"]
+            if self.permutation
             else []
         )
         over = [f"over {self.repeats} repeats"] if self.repeats > 1 else []
-        return ["", self.model, *over, *self.apart, *null, *self.baselines]
+        return ["", self.model, *over, *self.apart, *permutation, *self.baselines]
 
     def rows(self) -> list[list[str]]:
         """A table for people, a row a metric; an ≈ marks baselines from which no difference is shown."""
@@ -90,8 +103,8 @@ class Evaluation:
             if self.repeats > 1:
                 cells.append(str(self.over_repeats[name]))
             cells += [str(apart.scores[name]) for apart in self.apart.values()]
-            if self.null:
-                cells += _null_cells(self.null.get(name), with_value=bool(self._null_of))
+            if self.permutation:
+                cells += _permutation_cells(self.permutation.get(name), with_value=bool(self._permuted_model))
             for baseline, found in self.baselines.items():
                 difference = self.differences[baseline][name]
                 compared = not math.isnan(difference.interval.value)
@@ -101,15 +114,15 @@ class Evaluation:
         return rows
 
     def sentences(self) -> list[str]:
-        """What the numbers say: notes, then each comparison, then each metric against luck."""
+        """What the numbers say: notes, then each comparison, then each permutation test."""
         compared = [str(difference) for name in self.differences for difference in self._compared(name)]
-        return [*self._before(), *compared, *self._luck()]
+        return [*self._before(), *compared, *self._permutation_lines()]
 
     def summary(self, baselines: Iterable[str] | None = None) -> list[str]:
         """The same in fewer lines: one for each of these baselines, or for all unless they are given."""
         names = self.differences if baselines is None else baselines
         compared = [_in_a_line(name, found) for name in names if (found := self._compared(name))]
-        return [*self._before(), *compared, *self._luck()]
+        return [*self._before(), *compared, *self._permutation_lines()]
 
     def _compared(self, baseline: str) -> list[Difference]:
         """The differences from a baseline in what both have a score of."""
@@ -119,9 +132,9 @@ class Evaluation:
     def _before(self) -> list[str]:
         """What a reader should know before the comparisons."""
         lines = [*self.notes]
-        if self.calibration_error_by_luck is not None:
+        if self.calibration_error_if_calibrated is not None:
             lines.append(
-                f"calibration error: {self.calibration_error_by_luck} if every probability were right"
+                f"calibration error: {self.calibration_error_if_calibrated} if every probability were right"
             )
         if self.calibrated:
             changes = [
@@ -131,40 +144,46 @@ class Evaluation:
             lines.append(f"calibrated: {', '.join(changes)}; each fold by a temperature fitted on the others")
         return lines
 
-    def _luck(self) -> list[str]:
-        said = [str(null) for null in self.null.values() if not math.isnan(null.value)]
-        return [*([self.null_note] if self.null_note else []), *said]
+    def _permutation_lines(self) -> list[str]:
+        said = [
+            str(permutation) for permutation in self.permutation.values() if not math.isnan(permutation.value)
+        ]
+        return [*([self.permutation_note] if self.permutation_note else []), *said]
 
     @property
-    def _null_of(self) -> str:
-        """What the null is of, where that is not the model as it is scored."""
-        return next((null.of for null in self.null.values()), "")
+    def _permuted_model(self) -> str:
+        """Which model the permutation test is of, if it is not the model as scored."""
+        return next((permutation.of for permutation in self.permutation.values()), "")
 
     def record(self) -> dict[str, Any]:
         """As JSON: what is not a number there is null."""
-        null = {name: found.record() for name, found in self.null.items()}
+        permutation = {name: found.record() for name, found in self.permutation.items()}
         differences = {
             baseline: {
                 name: asdict(found.interval) | {"shown": found.shown} for name, found in several.items()
             }
             for baseline, several in self.differences.items()
         }
-        plain: dict[str, Any] = _without_nan(asdict(self) | {"null": null, "differences": differences})
+        plain: dict[str, Any] = _without_nan(
+            {_KEYS.get(name, name): value for name, value in asdict(self).items()}
+            | {"null": permutation, "differences": differences}
+        )
         return plain
 
 
+@renamed_keywords(null="permutation")
 def evaluate(
     truth: Truth,
     predictions: Predictions | Sequence[Predictions],
     *,
     model: str,
     baselines: Mapping[str, Predictions | Sequence[Predictions]],
-    null: Mapping[str, Null] | None = None,
+    permutation: Mapping[str, PermutationTest] | None = None,
     calibrated: Predictions | Sequence[Predictions] | None = None,
     seed: int,
     resamples: int | Resamples = 2_000,
 ) -> Evaluation:
-    """Scores out-of-fold predictions, with all that tells luck from progress.
+    """Scores out-of-fold predictions, with intervals, baselines, paired differences and permutation tests.
 
     Args:
         truth: The labelled windows, their groups, and which of them were pre-trained on.
@@ -172,7 +191,7 @@ def evaluate(
         model: What it is called.
         baselines: What to set beside it, by name: :func:`moola.evaluation.baselines.baseline_predictions`, and the same
             model from scratch. They are cross-validated with the same folds.
-        null: What :func:`moola.evaluation.permutation.permutation_null` gave.
+        permutation: The result of :func:`moola.evaluation.permutation.permutation_test`.
         calibrated: The model's predictions with the probabilities that
             :func:`moola.evaluation.calibration.cross_fitted` made of them.
         seed: Of the resamples.
@@ -194,7 +213,7 @@ def evaluate(
     if not isinstance(drawn, Resamples):
         drawn = Resamples(truth, seed=seed, resamples=drawn)
     differences = {name: drawn.differences(repeats, said, (model, name)) for name, said in baselines.items()}
-    luck = calibration_error_by_luck(with_classes[0], seed=seed) if with_classes else None
+    if_calibrated = calibration_error_if_calibrated(with_classes[0], seed=seed) if with_classes else None
     return Evaluation(
         model=model,
         windows=len(truth),
@@ -208,11 +227,11 @@ def evaluate(
         },
         baselines={name: drawn.bootstrap(said) for name, said in baselines.items()},
         differences=differences,
-        null=dict(null or {}),
+        permutation=dict(permutation or {}),
         apart=_apart(truth, repeats, seed, drawn.count),
-        calibration_error_by_luck=luck,
+        calibration_error_if_calibrated=if_calibrated,
         calibrated=_calibrated(drawn, calibrated),
-        notes=_notes(truth, null or {}),
+        notes=_notes(truth, permutation or {}),
     )
 
 
@@ -272,7 +291,7 @@ def _apart(truth: Truth, repeats: Sequence[Predictions], seed: int, resamples: i
 _FEW_GROUPS = 10
 
 
-def _notes(truth: Truth, null: Mapping[str, Null]) -> list[str]:
+def _notes(truth: Truth, permutation: Mapping[str, PermutationTest]) -> list[str]:
     notes = []
     if truth.n_groups < _FEW_GROUPS:
         notes.append(
@@ -285,19 +304,19 @@ def _notes(truth: Truth, null: Mapping[str, Null]) -> list[str]:
             f"{seen:,} of {len(truth):,} windows have bars that the encoder was pre-trained on; seen and "
             "unseen are scored apart"
         )
-    if null and (possible := orders(truth)) * (1 - LEVEL) < 1:
+    if permutation and (possible := orders(truth)) * (1 - LEVEL) < 1:
         notes.append(
             f"whole groups can exchange their labels in {possible:.0f} orders only: no p-value can be below "
             f"{1 / possible:.2f}"
         )
-    unfitted = next((found for found in null.values() if found.unfitted), None)
+    unfitted = next((found for found in permutation.values() if found.unfitted), None)
     if unfitted is not None:
         notes.append(
             f"{unfitted.unfitted} of {len(unfitted.scores)} shuffles could not be trained on, and count as good as the "
             f"model, so that p may be too great: {unfitted.why.rstrip('.')}. Fewer folds, or more windows of the "
             "rarest class in groups of their own, leave fewer of them"
         )
-    movable = min((found.movable for found in null.values()), default=1.0)
+    movable = min((found.movable for found in permutation.values()), default=1.0)
     if movable < 1:
         notes.append(
             f"{1 - movable:.0%} of the windows are in groups of a size of their own, and kept their labels in every "
@@ -317,13 +336,13 @@ def _rare_classes(truth: Truth) -> list[str]:
     ]
 
 
-def _null_cells(null: Null | None, *, with_value: bool) -> list[str]:
-    if null is None or math.isnan(null.value):
+def _permutation_cells(permutation: PermutationTest | None, *, with_value: bool) -> list[str]:
+    if permutation is None or math.isnan(permutation.value):
         return ["–"] * (2 + with_value)
-    low, high = null.chance
-    chance = "–" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
-    value = [f"{null.value:.3f}"] if with_value else []
-    return [*value, chance, f"{null.p_value:.3f}"]
+    low, high = permutation.shuffled_interval
+    shuffled_interval = "–" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+    value = [f"{permutation.value:.3f}"] if with_value else []
+    return [*value, shuffled_interval, f"{permutation.p_value:.3f}"]
 
 
 def _without_nan(value: Any) -> Any:

@@ -31,7 +31,7 @@ def lazy_names(
                 DeprecationWarning,
                 stacklevel=2,
             )
-            return find(new)
+            return names[new] if new in names else find(new)
         home = homes.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from moola.errors import ConfigError
 from moola.evaluation.metrics import METRICS, scores
 from moola.evaluation.outcomes import Truth
-from moola.evaluation.permutation import Null, permutation_null
+from moola.evaluation.permutation import PermutationTest, permutation_test
 from moola.training.examples import Examples
 from moola.training.recipe import Folds, Recipe, fold_logits, without_fold
 from moola.validation.permutation import HEADS_ALONE
@@ -29,7 +29,7 @@ def heads_on_shuffled_labels(
     *,
     permutations: int,
     n_jobs: int | None,
-) -> tuple[dict[str, Null], str]:
+) -> tuple[dict[str, PermutationTest], str]:
     """Where the model's heads lie among what they learn from shuffled labels, and what a reader should know of it.
 
     The encoder stays as it is, so that a fit takes a second and not a minute. What is set among the scores of shuffled
@@ -51,24 +51,24 @@ def heads_on_shuffled_labels(
     score = partial(_score, recipe=heads, examples=examples, parts=parts, span_classes=span_classes)
     jobs = n_jobs if recipe.device.type == "cpu" else 1
     try:
-        null = permutation_null(score, truth, seed=recipe.seed, permutations=permutations, n_jobs=jobs)
+        permutation = permutation_test(score, truth, seed=recipe.seed, permutations=permutations, n_jobs=jobs)
     except ConfigError as error:
         if error.name != "groups":
             raise
         return {}, f"there is no chance to compare with: groups of windows {error.problem}"
-    null = {name: replace(found, of=HEADS_ALONE) for name, found in null.items()}
+    permutation = {name: replace(found, of=HEADS_ALONE) for name, found in permutation.items()}
     encoder = "the encoder as it is" if recipe.start is not None else "an encoder of random weights"
-    return null, (
+    return permutation, (
         f"chance is what heads alone give, on {encoder}, with {permutations} shuffles of the labels: "
         f"{(permutations + 1) * len(parts):,} fits; their p is of heads alone on the true labels, with "
-        f"{told(null)}, and not of the whole model"
+        f"{told(permutation)}, and not of the whole model"
     )
 
 
-def told(null: Mapping[str, Null]) -> str:
+def told(permutation: Mapping[str, PermutationTest]) -> str:
     """The scores that are set among those of shuffled labels, the two that are read first: `macro-F1 0.612`."""
-    names = [name for name in ("macro_f1", "span_hits") if not np.isnan(null[name].value)]
-    return " and ".join(f"{METRICS[name].title} {null[name].value:.3f}" for name in names)
+    names = [name for name in ("macro_f1", "span_hits") if not np.isnan(permutation[name].value)]
+    return " and ".join(f"{METRICS[name].title} {permutation[name].value:.3f}" for name in names)
 
 
 def _score(

@@ -25,7 +25,7 @@ from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.intervals import LEVEL, Interval
 from moola.evaluation.outcomes import Predictions, Truth
-from moola.evaluation.permutation import Null
+from moola.evaluation.permutation import PermutationTest
 from moola.evaluation.report import Evaluation, evaluate
 from moola.files.fingerprint import fingerprint
 from moola.files.messages import teller
@@ -38,9 +38,9 @@ from moola.models.encoder import Encoder
 from moola.models.jade import Jade
 from moola.models.loading import load_encoder
 from moola.models.weights import FeatureIdentity, Origin, load_weights, save_weights, weights_path
-from moola.runs.directory import ENVIRONMENT, LEARNED, RESULT, Run, environment, read_learned, read_record
-from moola.runs.out_of_fold import HeldOut
-from moola.runs.seen_bars import MAY_HAVE_SEEN_ALL, LearnedBars
+from moola.runs.directory import ENVIRONMENT, RESULT, SEEN_BARS, Run, environment, read_record, read_seen_bars
+from moola.runs.out_of_fold import OutOfFoldRecord
+from moola.runs.seen_bars import MAY_HAVE_SEEN_ALL, SeenBars
 from moola.settings.models import Config
 from moola.settings.whole_numbers import whole_number
 from moola.store.reader import FeatureStore
@@ -240,7 +240,7 @@ class _Finetuning:
         if self.start is not None and self.start.origin is not None:
             self.start.origin.features.require(self.features, "the labels")
         # Nobody would be told of windows that the encoder has seen, neither here nor in predictions.
-        self.learned_by_encoder  # noqa: B018
+        self.seen_by_encoder  # noqa: B018
         # Before there is a run, and not after some folds have been trained.
         for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
             self.recipe.validation(windows.y[train], self.blocks[train])
@@ -267,9 +267,9 @@ class _Finetuning:
         return purged_folds(self.windows, self.folds, seed=self.seed, embargo=self.embargo, store=self.store)
 
     @cached_property
-    def learned_by_encoder(self) -> LearnedBars:
+    def seen_by_encoder(self) -> SeenBars:
         """What the encoder was pre-trained on. Raises `RunError` where its directory does not say."""
-        return LearnedBars({}) if self.start_path is None else read_learned(self.start_path.parent)
+        return SeenBars({}) if self.start_path is None else read_seen_bars(self.start_path.parent)
 
     @cached_property
     def parameters(self) -> int:
@@ -334,11 +334,11 @@ class _Finetuning:
         notices = list(windows.notices)
         if self.start is not None and self.start.origin is not None:
             notices += self.start.origin.features.notes(self.features, "the labels")
-        learned, seen = self.learned_by_encoder, np.zeros(len(windows), bool)
+        seen_bars, seen = self.seen_by_encoder, np.zeros(len(windows), bool)
         if self.times is not None:
             symbols = windows.symbols.tolist()
-            seen = learned.seen(symbols, *self.times)
-            notices += learned.notes(symbols, *self.times)
+            seen = seen_bars.seen(symbols, *self.times)
+            notices += seen_bars.notes(symbols, *self.times)
             if self.store is None and (unnamed := symbols.count("")):
                 notices.append(
                     f"{unnamed:,} of {len(symbols):,} windows name no symbol: predictions for a symbol at the same "
@@ -347,9 +347,9 @@ class _Finetuning:
             stretches: dict[str, list[tuple[int, int]]] = {}
             for symbol, first, last in zip(symbols, *(times.tolist() for times in self.times), strict=True):
                 stretches.setdefault(symbol, []).append((first, last))
-            learned = learned | LearnedBars(stretches)
+            seen_bars = seen_bars | SeenBars(stretches)
         else:
-            learned = learned | LearnedBars({}, complete=False)
+            seen_bars = seen_bars | SeenBars({}, complete=False)
             unknown = "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
             if self.start is None:
                 notices.append(unknown)
@@ -359,7 +359,7 @@ class _Finetuning:
                     MAY_HAVE_SEEN_ALL,
                 ]
         run.write(ENVIRONMENT, environment(self.placement))
-        run.write(LEARNED, learned.record())
+        run.write(SEEN_BARS, seen_bars.record())
         examples = Examples(windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight)
         span_classes = _span_classes(windows)
         truth = Truth(
@@ -392,10 +392,14 @@ class _Finetuning:
             windows.X, truth, parts, seed=self.seed, valid_mask=windows.valid_mask
         )
         baselines |= beside
-        HeldOut(_learned_from(windows), truth, out_of_fold, places, said.spans, baselines).save(run.path)
-        null, note = self._chance(run, recipe, examples, truth, span_classes, n_jobs, say)
-        evaluation = evaluate(truth, said, model=name, baselines=baselines, null=null, seed=self.seed)
-        evaluation = replace(evaluation, null_note=note)
+        OutOfFoldRecord(_learned_from(windows), truth, out_of_fold, places, said.spans, baselines).save(
+            run.path
+        )
+        permutation, note = self._permutation_test(run, recipe, examples, truth, span_classes, n_jobs, say)
+        evaluation = evaluate(
+            truth, said, model=name, baselines=baselines, permutation=permutation, seed=self.seed
+        )
+        evaluation = replace(evaluation, permutation_note=note)
 
         model, result, trained_on = self._train(run, recipe, examples, blocks, report)
         more = {
@@ -410,7 +414,7 @@ class _Finetuning:
         _draw(run.path, truth, said, windows.window_length, name)
         return self._finish(run, result, trained_on, temperature, evaluation, notices)
 
-    def _chance(
+    def _permutation_test(
         self,
         run: Run,
         recipe: Recipe,
@@ -419,17 +423,17 @@ class _Finetuning:
         span_classes: NDArray[np.bool_],
         n_jobs: int | None,
         say: Callable[[str], None],
-    ) -> tuple[dict[str, Null], str]:
+    ) -> tuple[dict[str, PermutationTest], str]:
         """Where the heads lie among shuffled labels, and what to know of it; what it took is logged and said."""
         if not self.permutations:
             return {}, ""
         say(f"heads alone on {self.permutations} shuffles of the labels …")
         start = perf_counter()
-        null, note = heads_on_shuffled_labels(
+        permutation, note = heads_on_shuffled_labels(
             recipe, examples, truth, self.parts, span_classes, permutations=self.permutations, n_jobs=n_jobs
         )
         seconds = perf_counter() - start
-        fits = (self.permutations + 1) * len(self.parts) if null else 0
+        fits = (self.permutations + 1) * len(self.parts) if permutation else 0
         run.log(
             {
                 "kind": "chance",
@@ -439,7 +443,7 @@ class _Finetuning:
             }
         )
         say(f"{fits:,} fits of heads alone took {seconds:.0f} s")
-        return null, note
+        return permutation, note
 
     def _train(
         self,
@@ -516,8 +520,8 @@ class _Finetuning:
     def _validation_loss(self, result: FitResult, trained_on: Numbers) -> dict[str, float | None] | None:
         if result.window_losses is None:
             return None
-        held_out = np.setdiff1d(np.arange(len(self.windows)), trained_on)
-        found = _mean_over_blocks(result.window_losses, self.blocks[held_out])
+        validation = np.setdiff1d(np.arange(len(self.windows)), trained_on)
+        found = _mean_over_blocks(result.window_losses, self.blocks[validation])
         if np.isnan(found.low):
             return {"value": found.value, "low": None, "high": None}
         return {"value": found.value, "low": found.low, "high": found.high}

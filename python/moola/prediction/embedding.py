@@ -18,7 +18,7 @@ from moola.devices.placement import place
 from moola.models.encoder import pool
 from moola.models.loading import load_encoder
 from moola.models.weights import FeatureIdentity
-from moola.prediction.rows import TableWindows, WindowTable, write_parquet
+from moola.prediction.rows import PredictionRows, RowWindows, write_parquet
 
 __all__ = ["embed"]
 
@@ -67,9 +67,9 @@ def embed(
     def pooled(x: Tensor, valid: Tensor | None) -> Tensor:
         return pool(encoder(encoder.standardise(x), valid), valid)
 
-    def vectors(values: NDArray[np.float32], _: TableWindows) -> list[pa.Array]:
+    def vectors(values: NDArray[np.float32], _: RowWindows) -> list[pa.Array]:
         return list(map(pa.array, np.ascontiguousarray(values.T)))
 
     columns = [(f"e{i}", pa.float32()) for i in range(encoder.output_size)]
-    table = WindowTable(dataset, columns, pooled, vectors, batch_size=batch_size, device=placement.device)
+    table = PredictionRows(dataset, columns, pooled, vectors, batch_size=batch_size, device=placement.device)
     return write_parquet(table, output, progress)

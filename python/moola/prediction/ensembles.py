@@ -24,13 +24,13 @@ from moola.files.publishing import UNFINISHED
 from moola.models.weights import load_weights, weights_path
 from moola.prediction.models import ENSEMBLE, FinetunedModels, member_runs
 from moola.runs.directory import RESULT, new_directory, write_record
-from moola.runs.out_of_fold import OUT_OF_FOLD, HeldOut
+from moola.runs.out_of_fold import OUT_OF_FOLD, OutOfFoldRecord
 from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.ensembles import mean_spans
 
 __all__ = ["RunEnsemble", "combine_runs"]
 
-_NO_NULL = (
+_NO_PERMUTATION_TEST = (
     "labels were not shuffled: runs are combined without any fit, and keep no windows to fit; each member's own report "
     "says where it lies among shuffled labels, and moola ensemble of a cross-validation where a mean does"
 )
@@ -85,10 +85,10 @@ def combine_runs(
             raise RunError(paths[number], f"holds the same weights as {paths[first]}", "Give each run once")
     members = tuple(f"members/{number}-{path.resolve().name}" for number, path in enumerate(paths, start=1))
     notes, temperature, evaluation = [], None, None
-    held_out, problem = _held_out(paths)
+    records, problem = _out_of_fold_records(paths)
     if problem is None:
-        temperature = _temperature(held_out, models)
-        evaluation = _evaluated(held_out, models, members, seed)
+        temperature = _temperature(records, models)
+        evaluation = _evaluated(records, models, members, seed)
     else:
         notes.append(
             f"the mean of the members' calibrated probabilities is taken as it is, and not judged: {problem}"
@@ -104,7 +104,7 @@ def combine_runs(
         "classes": list(models.classes),
         "temperature": temperature,
         # Of all its members, for the windows that they were fine-tuned on.
-        "parameters_per_window": None if not held_out else parameters / len(held_out[0].truth),
+        "parameters_per_window": None if not records else parameters / len(records[0].truth),
         "evaluation": None if evaluation is None else evaluation.record(),
         "report": [*notes, *said],
     }
@@ -114,52 +114,52 @@ def combine_runs(
     return made
 
 
-def _held_out(paths: Sequence[Path]) -> tuple[list[HeldOut], str | None]:
+def _out_of_fold_records(paths: Sequence[Path]) -> tuple[list[OutOfFoldRecord], str | None]:
     """What the runs have kept of their folds, and if it cannot be put together, why."""
     for path in paths:
         if not (path / OUT_OF_FOLD).exists():
             return [], f"{path} has kept no out-of-fold logits"
-    found = [HeldOut.load(path) for path in paths]
+    found = [OutOfFoldRecord.load(path) for path in paths]
     for path, one in zip(paths, found, strict=True):
         if one.fingerprint != found[0].fingerprint:
             return [], f"{path} was fine-tuned on other windows or labels than {paths[0]}"
     return found, None
 
 
-def _temperature(held_out: Sequence[HeldOut], models: FinetunedModels) -> float:
-    mean = _mean(held_out, models.calibrations)
-    return TemperatureScaling().fit(log_probabilities(mean), held_out[0].truth.y).temperature
+def _temperature(records: Sequence[OutOfFoldRecord], models: FinetunedModels) -> float:
+    mean = _mean(records, models.calibrations)
+    return TemperatureScaling().fit(log_probabilities(mean), records[0].truth.y).temperature
 
 
-def _mean(held_out: Sequence[HeldOut], calibrations: Sequence[TemperatureScaling]) -> Floats:
+def _mean(records: Sequence[OutOfFoldRecord], calibrations: Sequence[TemperatureScaling]) -> Floats:
     """`[n, C]`: of each window, the mean over members of what a model that has not seen it said."""
     calibrated = [
         scaling.probabilities(one.out_of_fold.logits)
-        for one, scaling in zip(held_out, calibrations, strict=True)
+        for one, scaling in zip(records, calibrations, strict=True)
     ]
     mean: Floats = np.mean(calibrated, axis=0)
     return mean
 
 
 def _evaluated(
-    held_out: Sequence[HeldOut], models: FinetunedModels, members: Sequence[str], seed: int
+    records: Sequence[OutOfFoldRecord], models: FinetunedModels, members: Sequence[str], seed: int
 ) -> Evaluation:
-    truth, folds = copy.copy(held_out[0].truth), held_out[0].out_of_fold.folds
+    truth, folds = copy.copy(records[0].truth), records[0].out_of_fold.folds
     # Members may have been pre-trained on different bars.
-    truth.seen = np.any([one.truth.seen for one in held_out], axis=0)
-    probabilities = np.empty_like(held_out[0].out_of_fold.logits)
+    truth.seen = np.any([one.truth.seen for one in records], axis=0)
+    probabilities = np.empty_like(records[0].out_of_fold.logits)
     for fold in np.unique(folds):
         mine = folds == fold
         y = truth.y[~mine]
-        own = [TemperatureScaling().fit(one.out_of_fold.logits[~mine], y) for one in held_out]
-        logits = log_probabilities(_mean(held_out, own))
+        own = [TemperatureScaling().fit(one.out_of_fold.logits[~mine], y) for one in records]
+        logits = log_probabilities(_mean(records, own))
         probabilities[mine] = TemperatureScaling().fit(logits[~mine], y).probabilities(logits[mine])
     spans = None
     if truth.spans is not None:
-        spans = models.spans([one.places for one in held_out], probabilities)
-    each = {name.partition("/")[2]: [one.predictions] for name, one in zip(members, held_out, strict=True)}
+        spans = models.spans([one.places for one in records], probabilities)
+    each = {name.partition("/")[2]: [one.predictions] for name, one in zip(members, records, strict=True)}
     # The mean was made in the folds of all members, and has none of its own to compare.
-    beside = _trivial(held_out[0]) | _from_scratch(held_out) | each
+    beside = _trivial(records[0]) | _from_scratch(records) | each
     found = evaluate(
         truth,
         Predictions(probabilities, spans),
@@ -170,26 +170,26 @@ def _evaluated(
         },
         seed=seed,
     )
-    return replace(found, null_note=_NO_NULL)
+    return replace(found, permutation_note=_NO_PERMUTATION_TEST)
 
 
-def _trivial(first: HeldOut) -> dict[str, Sequence[Predictions]]:
+def _trivial(first: OutOfFoldRecord) -> dict[str, Sequence[Predictions]]:
     """What needs no model, in the folds of the first member."""
     return {name: several for name, several in first.baselines.items() if name in BASELINES}
 
 
-def _from_scratch(held_out: Sequence[HeldOut]) -> dict[str, Sequence[Predictions]]:
+def _from_scratch(records: Sequence[OutOfFoldRecord]) -> dict[str, Sequence[Predictions]]:
     """The mean of the same members from scratch, calibrated as it is; nothing where one was trained without them."""
     each = [
         several[0]
-        for one in held_out
+        for one in records
         for name, several in one.baselines.items()
         if name.endswith(FROM_SCRATCH)
     ]
     said = [one.probabilities for one in each if one.probabilities is not None]
-    if len(said) < len(held_out):
+    if len(said) < len(records):
         return {}
-    first = held_out[0]
+    first = records[0]
     logits = log_probabilities(np.mean(said, axis=0))
     probabilities = cross_fitted(logits, first.truth.y, first.out_of_fold.folds)
     spans = [one.spans for one in each if one.spans is not None]

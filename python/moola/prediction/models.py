@@ -22,11 +22,12 @@ from torch import Tensor
 
 from moola.errors import ConfigError, FeatureMismatchError, RunError, WeightsError
 from moola.evaluation.calibration import TemperatureScaling, log_probabilities
+from moola.files.renamed import renamed_attribute
 from moola.models.jade import Jade
 from moola.models.loading import load_model
 from moola.models.weights import FeatureIdentity, Origin, weights_path
-from moola.runs.directory import read_learned, read_record
-from moola.runs.seen_bars import LearnedBars
+from moola.runs.directory import read_record, read_seen_bars
+from moola.runs.seen_bars import SeenBars
 from moola.store.reader import FeatureStore
 from moola.validation.ensembles import mean_spans
 
@@ -52,10 +53,12 @@ class FinetunedModels:
     """What their input must be, whatever bars it is of."""
     window_length: int
     """K they were trained with."""
-    learned: LearnedBars
+    seen_bars: SeenBars
     """The bars that any of them has learned from, in training or pre-training."""
     calibration: TemperatureScaling | None = None
-    """Of the mean of the models' calibrated probabilities; None of one model, and where there is none."""
+    """Of the mean of the models' calibrated probabilities; None for one model, or if there is none."""
+
+    learned = renamed_attribute("learned", "seen_bars")
 
     @classmethod
     def load(cls, run: RunPath | Sequence[RunPath]) -> Self:
@@ -99,7 +102,7 @@ class FinetunedModels:
             span_classes=np.array(records[0]["span_classes"], np.bool_),
             features=features,
             window_length=first.window_length,
-            learned=reduce(or_, map(read_learned, paths)),
+            seen_bars=reduce(or_, map(read_seen_bars, paths)),
             calibration=_calibration(given[0]) if len(given) == 1 else None,
         )
 

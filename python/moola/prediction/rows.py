@@ -24,7 +24,7 @@ from moola.devices.threads import one_thread
 from moola.files.cores import usable_cores
 from moola.files.publishing import replacing_file
 
-__all__ = ["TIME", "TableWindows", "WindowTable", "write_parquet"]
+__all__ = ["TIME", "PredictionRows", "RowWindows", "write_parquet"]
 
 TIME = pa.timestamp("ns", tz="UTC")
 """How times are written."""
@@ -36,14 +36,14 @@ Answers: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 """A model: windows `[B, K, D]` and which bars are valid, `[B, K]`, or None where all are, to `[B, M]`."""
 
 
-class TableWindows(NamedTuple):
+class RowWindows(NamedTuple):
     """The windows of some rows."""
 
     symbols: list[str]
     places: WindowPlaces
 
 
-class WindowTable:
+class PredictionRows:
     """What a model says of each window of a dataset, in their order.
 
     The columns are `symbol`, `window_end` (the open time of the window's last bar, UTC), and the model's. A row has the
@@ -64,7 +64,7 @@ class WindowTable:
         dataset: FastWindowedDataset,
         columns: Iterable[tuple[str, pa.DataType]],
         answers: Answers,
-        values: Callable[[NDArray[np.float32], TableWindows], Sequence[pa.Array]],
+        values: Callable[[NDArray[np.float32], RowWindows], Sequence[pa.Array]],
         *,
         batch_size: int,
         device: torch.device,
@@ -105,7 +105,7 @@ class WindowTable:
     def _table(self, first: int, x: Tensor, valid: Tensor) -> pa.Table:
         numbers = np.arange(first, first + len(x))
         places = self.dataset.places(numbers)
-        windows = TableWindows(self.dataset.symbols_of(places), places)
+        windows = RowWindows(self.dataset.symbols_of(places), places)
         columns = self._values(self._answered(x, valid), windows)
         where = [pa.array(windows.symbols, pa.string()), times(places.last_timestamp)]
         return pa.table([*where, *columns], schema=self.schema)
@@ -128,7 +128,7 @@ class WindowTable:
 
 
 def write_parquet(
-    table: WindowTable, output: str | os.PathLike[str], progress: Callable[[int, int], None]
+    table: PredictionRows, output: str | os.PathLike[str], progress: Callable[[int, int], None]
 ) -> Path:
     """Writes the table to a Parquet file, which replaces one that stands there once it is whole."""
     with replacing_file(output) as staged, pq.ParquetWriter(staged, table.schema) as writer:

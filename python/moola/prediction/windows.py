@@ -21,7 +21,7 @@ from moola.errors import ConfigError
 from moola.errors.base import format_time
 from moola.files.messages import teller
 from moola.prediction.models import FinetunedModels, RunPath, paths_of
-from moola.prediction.rows import TIME, TableWindows, WindowTable, times, write_parquet
+from moola.prediction.rows import TIME, PredictionRows, RowWindows, times, write_parquet
 from moola.settings.times import Time, nanoseconds_of
 from moola.settings.whole_numbers import whole_number
 from moola.store.cache import cached_store
@@ -174,7 +174,7 @@ def predict(
     opened = dataset.stores
     intervals = [np.array([s.bar_interval for s in store.segments], np.int64) for store in opened]
 
-    def values(answers: NDArray[np.float32], windows: TableWindows) -> list[pa.Array]:
+    def values(answers: NDArray[np.float32], windows: RowWindows) -> list[pa.Array]:
         probabilities, spans = models.combine(answers)
         number, row, last = windows.places
         first, interval = np.empty_like(last), np.empty_like(last)
@@ -192,8 +192,8 @@ def predict(
             times(ends[:, 0], there),
             times(ends[:, 1], there),
             pa.array(
-                models.learned.seen(windows.symbols, first, last),
-                mask=models.learned.unknown(windows.symbols, first, last),
+                models.seen_bars.seen(windows.symbols, first, last),
+                mask=models.seen_bars.unknown(windows.symbols, first, last),
             ),
         ]
 
@@ -204,7 +204,7 @@ def predict(
         ("end", TIME),
         ("seen", pa.bool_()),
     ]
-    table = WindowTable(
+    table = PredictionRows(
         dataset, columns, models.answers, values, batch_size=batch_size, device=placement.device
     )
     if output is not None:

@@ -19,11 +19,11 @@ from moola.devices.placement import Placement
 from moola.errors import RunError
 from moola.files.json import as_json, json_line, parse_json, replace_json
 from moola.files.publishing import UNFINISHED, write_file
-from moola.runs.seen_bars import LearnedBars
+from moola.runs.seen_bars import SeenBars
 
 __all__ = ["Run", "environment", "new_directory", "read_record", "write_record"]
 
-CONFIG, ENVIRONMENT, METRICS, LEARNED, RESULT = (
+CONFIG, ENVIRONMENT, METRICS, SEEN_BARS, RESULT = (
     "config.json",
     "environment.json",
     "metrics.jsonl",
@@ -178,11 +178,11 @@ def read_metrics(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]
     return [record for record in records if record.get("kind") == kind]
 
 
-def read_learned(path: str | os.PathLike[str]) -> LearnedBars:
+def read_seen_bars(path: str | os.PathLike[str]) -> SeenBars:
     """The bars that a run has learned from. Raises `RunError`."""
-    file = Path(path) / LEARNED
+    file = Path(path) / SEEN_BARS
     try:
-        return LearnedBars.of_record(read_record(file))
+        return SeenBars.of_record(read_record(file))
     except (TypeError, ValueError):
         raise RunError(file, "is not what moola wrote", "Restore it from a copy, or train again") from None
 

@@ -316,9 +316,9 @@ def _calibration(run: _Recorded, bound: float | None) -> GateCheck:
         )
         return _compared(gate, None, bound, missing)
     check = _compared(gate, found.value, bound, "")
-    luck = (run.evaluation.get("calibration_error_by_luck") or {}).get("high")
-    if check.outcome == "failed" and luck is not None and found.value <= luck:
-        why = f"right probabilities would show up to {luck:.3g} as well: windows are too few to tell"
+    expected = (run.evaluation.get("calibration_error_by_luck") or {}).get("high")
+    if check.outcome == "failed" and expected is not None and found.value <= expected:
+        why = f"right probabilities would show up to {expected:.3g} as well: windows are too few to tell"
         return GateCheck(gate, found.value, bound, "passed", why)
     return check
 

@@ -17,7 +17,7 @@ from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.outcomes import NO_SPAN, Predictions, Truth
 from moola.models.weights import load_weights, save_weights
 
-__all__ = ["OUT_OF_FOLD", "FoldLogits", "HeldOut"]
+__all__ = ["OUT_OF_FOLD", "FoldLogits", "OutOfFoldRecord"]
 
 OUT_OF_FOLD = "out_of_fold.safetensors"
 # What a baseline may say.
@@ -60,7 +60,7 @@ class FoldLogits(NamedTuple):
         return Predictions(self.probabilities(y), spans, folds=self.folds)
 
 
-class HeldOut(NamedTuple):
+class OutOfFoldRecord(NamedTuple):
     """The labelled windows of a run as they are, and what the models of its folds said of them."""
 
     fingerprint: str

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from moola.data.dataset import FastWindowedDataset
 
-__all__ = ["MAY_HAVE_SEEN_ALL", "LearnedBars"]
+__all__ = ["MAY_HAVE_SEEN_ALL", "SeenBars"]
 
 MAY_HAVE_SEEN_ALL = (
     "the encoder may have been pre-trained on bars of any of these windows: take all scores for those of windows that "
@@ -19,7 +19,7 @@ MAY_HAVE_SEEN_ALL = (
 """What to say where nobody knows when windows were."""
 
 
-class LearnedBars:
+class SeenBars:
     """Stretches of time, by symbol, both ends inclusive, UTC nanoseconds of bars' open times.
 
     Bars that a model was selected on (its validation split) count as well: a score there flatters too. Symbols are
@@ -47,10 +47,10 @@ class LearnedBars:
                 stretches.setdefault(symbol, []).append(span)
         return cls(stretches)
 
-    def __or__(self, other: LearnedBars) -> LearnedBars:
+    def __or__(self, other: SeenBars) -> SeenBars:
         symbols = {*self.stretches, *other.stretches}
         none = np.empty((0, 2), np.int64)
-        return LearnedBars(
+        return SeenBars(
             {
                 s: [*self.stretches.get(s, none).tolist(), *other.stretches.get(s, none).tolist()]
                 for s in symbols

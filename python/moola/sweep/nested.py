@@ -35,7 +35,7 @@ from moola.evaluation.fold_predictions import by_window, fit_predict, fold_numbe
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.metrics import METRICS, scores
 from moola.evaluation.outcomes import Numbers, Predictions, Truth
-from moola.evaluation.permutation import PERMUTATIONS, Null, permutation_null
+from moola.evaluation.permutation import PERMUTATIONS, PermutationTest, permutation_test
 from moola.evaluation.report import Evaluation, evaluate
 from moola.files.fingerprint import fingerprint
 from moola.files.json import as_json
@@ -306,11 +306,15 @@ class _Sweep:
         if scratch and self.estimator.get_params(deep=False).get("encoder") is not None:
             bare = [clone(candidate).set_params(encoder=None) for candidate in candidates]
             beside[f"chosen{FROM_SCRATCH}"] = self._out_of_fold(bare)
-        null, note = self._chance(candidates, permutations)
-        found = evaluate(self.truth, chosen, model="chosen", baselines=beside, null=null, seed=self.seed)
-        return replace(found, null_note=note), lines
+        permutation, note = self._permutation_test(candidates, permutations)
+        found = evaluate(
+            self.truth, chosen, model="chosen", baselines=beside, permutation=permutation, seed=self.seed
+        )
+        return replace(found, permutation_note=note), lines
 
-    def _chance(self, candidates: Sequence[Any], permutations: int | None) -> tuple[dict[str, Null], str]:
+    def _permutation_test(
+        self, candidates: Sequence[Any], permutations: int | None
+    ) -> tuple[dict[str, PermutationTest], str]:
         """Where what was chosen lies among shuffled labels, and what to know of it."""
         shuffles = permutations
         if shuffles is None:
@@ -325,7 +329,7 @@ class _Sweep:
             outer=self.outer,
         )
         try:
-            null = permutation_null(score, self.truth, seed=self.seed, permutations=shuffles)
+            permutation = permutation_test(score, self.truth, seed=self.seed, permutations=shuffles)
         except ConfigError as error:
             if error.name != "groups":
                 raise
@@ -333,12 +337,12 @@ class _Sweep:
         fits = (shuffles + 1) * len(self.outer)
         what = "the choice of each fold gives"
         if "encoder" in self.estimator.get_params(deep=False):
-            null = {name: replace(one, of=HEADS_ALONE) for name, one in null.items()}
+            permutation = {name: replace(one, of=HEADS_ALONE) for name, one in permutation.items()}
             what = "heads alone of each fold's choice give, on the encoder as it is,"
-            own = f"; their p is of heads alone on the true labels, with {told(null)}, and not of the whole model"
+            own = f"; their p is of heads alone on the true labels ({told(permutation)}), not of the whole model"
         else:
             own = ""
-        return null, (
+        return permutation, (
             f"chance is what {what} with {shuffles} shuffles of the labels, without choosing anew: {fits:,} fits{own}"
         )
 

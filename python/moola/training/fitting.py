@@ -134,7 +134,7 @@ def fit_jade(
     forget_peak_memory(device)
     objective = FitObjective(tasks, length, settings.span_edge, positive).to(device)
     train = TrainingWindows.of(examples, factors, device)
-    held_out = None if validation is None else TrainingWindows.of(validation, factors, device)
+    judged_on = None if validation is None else TrainingWindows.of(validation, factors, device)
     if augmentation is not None:
         augmentation = augmentation.to(device).train()
     copies = 1 if augmentation is None else augmentation.copies
@@ -163,7 +163,7 @@ def fit_jade(
                 # A frozen encoder says the same of a window each time: it need not be asked again.
                 encoded = frozen == layers and augmentation is None
                 windows = train.encoded(model) if encoded else train
-                judged = held_out.encoded(model) if encoded and held_out is not None else held_out
+                judged = judged_on.encoded(model) if encoded and judged_on is not None else judged_on
             model.train()
             freeze_layers(model.encoder, frozen)
             total = torch.zeros_like(objective.factors)
@@ -222,9 +222,9 @@ def fit_jade(
     if best_weights is not None:
         model.load_state_dict(best_weights)
     each = None
-    if held_out is not None:
+    if judged_on is not None:
         with one_thread():
-            each = objective.judge_each(model, held_out)
+            each = objective.judge_each(model, judged_on)
     if model.span_head is not None:
         # Bars in spans weighed more while it learned: with that taken back, its logits are log-odds.
         with torch.no_grad():

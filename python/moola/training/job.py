@@ -21,8 +21,8 @@ from moola.models.encoder import Encoder
 from moola.models.loading import load_encoder
 from moola.models.training_bars import hides_bars, standardise_extra, training_bars
 from moola.models.weights import FeatureIdentity, Origin, load_weights, weights_path
-from moola.runs.directory import LEARNED, read_learned
-from moola.runs.seen_bars import LearnedBars
+from moola.runs.directory import SEEN_BARS, read_seen_bars
+from moola.runs.seen_bars import SeenBars
 from moola.settings.models import Config
 from moola.training.objective import MaskedAutoencoder, huber, masked_sums
 from moola.training.predictors import best_constants, interpolate
@@ -74,7 +74,7 @@ class Job:
         self.steps = s.epochs * self.steps_per_epoch
         self.windows_per_step = s.batch_size * placement.world_size
         self.features = FeatureIdentity.of(stores, s.extra)
-        self.learned = LearnedBars.of(self.train, self.val)
+        self.seen_bars = SeenBars.of(self.train, self.val)
         self.some_hidden = hides_bars(self.train) or hides_bars(self.val)
 
         with torch.random.fork_rng(devices=[]):
@@ -164,8 +164,8 @@ class Job:
         whole = encoder.origin.kind == "pretrain"
         target: nn.Module = self.objective if whole else self.objective.encoder
         target.load_state_dict(weights.tensors if whole else encoder.state_dict())
-        if path.parent.joinpath(LEARNED).exists():
-            self.learned |= read_learned(path.parent)
+        if path.parent.joinpath(SEEN_BARS).exists():
+            self.seen_bars |= read_seen_bars(path.parent)
         return weights.digest
 
     def weights_record(self, epoch: int, step: int, best_epoch: int) -> dict[str, Any]:

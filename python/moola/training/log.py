@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from moola.runs.checkpoints import Checkpoints, optimizer_tensors, restore_optimizer
-from moola.runs.directory import ENVIRONMENT, LEARNED, Run, environment
+from moola.runs.directory import ENVIRONMENT, SEEN_BARS, Run, environment
 from moola.training.job import Job
 from moola.training.objective import MaskedAutoencoder
 from moola.training.progress import Stopwatch, TrainingProgress
@@ -72,7 +72,7 @@ class TrainingLog:
         if self.run is not None:
             self.run.go_back_to(self.state.logged)
             self.run.write(ENVIRONMENT, environment(job.placement))
-            self.run.write(LEARNED, job.learned.record())
+            self.run.write(SEEN_BARS, job.seen_bars.record())
             self._board = stack.enter_context(_tensorboard(self.run.path, step))
         epochs, windows = job.settings.epochs, job.windows_per_step
         self.watch = Stopwatch(job.placement, epochs, job.steps, windows, step, report)

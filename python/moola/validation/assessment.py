@@ -16,11 +16,13 @@ from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.calibration import TemperatureScaling, cross_fitted, log_probabilities
 from moola.evaluation.intervals import Resamples
 from moola.evaluation.outcomes import Predictions
-from moola.evaluation.permutation import Null
+from moola.evaluation.permutation import PermutationTest
 from moola.evaluation.report import Evaluation, evaluate
+from moola.files.lazy import lazy_names
+from moola.files.renamed import renamed_keywords
 from moola.runs.directory import read_record, write_record
 from moola.validation.dropout import DRAWS
-from moola.validation.permutation import Luck
+from moola.validation.permutation import PermutationResult
 from moola.validation.records import CrossValidation
 
 __all__ = [
@@ -28,7 +30,7 @@ __all__ = [
     "assess",
     "baselines_of",
     "dropout_sentence",
-    "kept_luck",
+    "kept_permutation_tests",
     "temperature_of",
     "write_assessment",
 ]
@@ -54,12 +56,13 @@ def baselines_of(
     return found
 
 
+@renamed_keywords(luck="tested")
 def assess(
     validation: CrossValidation,
     model: str,
     *,
     baselines: Mapping[str, Sequence[Predictions]] | None = None,
-    luck: Luck | None = None,
+    tested: PermutationResult | None = None,
     resamples: Resamples | None = None,
     seed: int = 0,
     n_jobs: int | None = None,
@@ -73,7 +76,8 @@ def assess(
     Args:
         model: Its name among `validation.members`.
         baselines: What :func:`baselines_of` gave; it is asked unless given.
-        luck: What :func:`moola.validation.permutation.luck_of` gave, or :func:`kept_luck`.
+        tested: The result of :func:`moola.validation.permutation.permutation_test_of`, or of
+            :func:`kept_permutation_tests`.
         resamples: Of `validation.truth`, where several models are assessed: each is then resampled once. Drawn with
             `seed` unless given.
         seed: Of guesses and resamples.
@@ -99,7 +103,7 @@ def assess(
             else list(map(_without_folds, several))
             for name, several in beside.items()
         },
-        null=None if luck is None else luck.null,
+        permutation=None if tested is None else tested.permutation,
         calibrated=calibrated or None,
         seed=seed,
         resamples=resamples or Resamples(validation.truth, seed=seed),
@@ -107,7 +111,7 @@ def assess(
     return replace(
         found,
         notes=[*found.notes, *validation.settings.get("notes", ()), *_averaged(validation, model)],
-        null_note="" if luck is None else luck.note,
+        permutation_note="" if tested is None else tested.note,
     )
 
 
@@ -173,24 +177,24 @@ def _mean_spread(validation: CrossValidation, model: str) -> float | None:
     return float(np.mean(spreads)) if spreads else None
 
 
-def kept_luck(directory: Path, models: Iterable[str]) -> dict[str, Luck]:
+def kept_permutation_tests(directory: Path, models: Iterable[str]) -> dict[str, PermutationResult]:
     """What was shuffled before, of these models: by name, where `evaluation.json` has it.
 
     Raises `RunError` for a damaged one.
     """
     known = _kept(directory)
-    lucks = {}
+    results = {}
     for name in models:
         record = known.get(name, {})
-        null = {
-            metric: Null.from_record(metric, one)
+        permutation = {
+            metric: PermutationTest.from_record(metric, one)
             for metric, one in record.get("null", {}).items()
             # Without it, nobody knows what the null is of.
             if "of" in one
         }
-        if null:
-            lucks[name] = Luck(null, record["null_note"])
-    return lucks
+        if permutation:
+            results[name] = PermutationResult(permutation, record["null_note"])
+    return results
 
 
 def _kept(directory: Path) -> dict[str, Any]:
@@ -246,7 +250,7 @@ def _pictures(validation: CrossValidation, model: str, evaluation: Evaluation) -
     """By kind, what can be drawn of a model."""
     from moola.evaluation.figures import (
         confusion_matrix,
-        null_histogram,
+        permutation_histogram,
         reliability_diagram,
         spans_against_truth,
     )
@@ -262,8 +266,13 @@ def _pictures(validation: CrossValidation, model: str, evaluation: Evaluation) -
         length = validation.windows.window_length
         drawn["spans"] = spans_against_truth(truth, said, length, title=title)
     return drawn | {
-        f"null-{metric}": null_histogram(evaluation.null[metric], title=model)
+        f"null-{metric}": permutation_histogram(evaluation.permutation[metric], title=model)
         for metric in _DRAWN
-        if metric in evaluation.null
-        and not np.isnan([evaluation.null[metric].value, *evaluation.null[metric].chance]).any()
+        if metric in evaluation.permutation
+        and not np.isnan(
+            [evaluation.permutation[metric].value, *evaluation.permutation[metric].shuffled_interval]
+        ).any()
     }
+
+
+__getattr__, _ = lazy_names(__name__, {}, renamed={"kept_luck": "kept_permutation_tests"})

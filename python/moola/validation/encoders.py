@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from moola.errors import ConfigError
-from moola.estimators.kinds import KINDS
+from moola.estimators.kinds import KINDS, kind_named
 from moola.folds.dealing import StorePath, open_labelled_store
 from moola.labels.windows import LabelledWindows
 from moola.models.encoder import Encoder
@@ -37,7 +37,11 @@ def assign_encoders(
     if not networks:
         raise ConfigError("encoder", "is of no use to these members; add jade or jade_compact")
     chosen: dict[str, str] = {}
-    named = {text: text.partition("=") for text in given if "=" in text and text.partition("=")[0] in KINDS}
+    named = {
+        text: text.partition("=")
+        for text in given
+        if "=" in text and kind_named(text.partition("=")[0]) in KINDS
+    }
     for text, (kind, _, run) in named.items():
         theirs = [name for name in members if kinds[name] == kind]
         if not theirs:

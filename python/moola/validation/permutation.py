@@ -17,7 +17,8 @@ from moola.errors import ConfigError
 from moola.evaluation.fold_predictions import out_of_fold
 from moola.evaluation.metrics import METRICS, scores
 from moola.evaluation.outcomes import Predictions, Truth
-from moola.evaluation.permutation import PERMUTATIONS, Null, under_shuffles
+from moola.evaluation.permutation import PERMUTATIONS, PermutationTest, under_shuffles
+from moola.files.renamed import renamed_value
 from moola.folds.dealing import StorePath, TrainTest, check_comparable
 from moola.labels.windows import LabelledWindows
 from moola.validation.encoders import model_of
@@ -26,7 +27,15 @@ from moola.validation.fits import seeded
 from moola.validation.records import CrossValidation, relabelled
 from moola.validation.stacks import STACK, stack
 
-__all__ = ["DEAR_PERMUTATIONS", "HEADS_ALONE", "Luck", "frozen", "is_dear", "luck_of", "lucks_of"]
+__all__ = [
+    "DEAR_PERMUTATIONS",
+    "HEADS_ALONE",
+    "PermutationResult",
+    "frozen",
+    "is_dear",
+    "permutation_test_of",
+    "permutation_tests",
+]
 
 DEAR_PERMUTATIONS = 20
 """Shuffles of a network or a stack: the least p-value is then 1/21."""
@@ -35,12 +44,18 @@ HEADS_ALONE = "with heads alone on frozen embeddings"
 """What a null is of whose networks are not trained whole: :attr:`moola.evaluation.permutation.Null.of`."""
 
 
-class Luck(NamedTuple):
-    """What luck gives, and what it took to know."""
+class PermutationResult(NamedTuple):
+    """Permutation tests of one model, by metric, and a note on what they took."""
 
-    null: dict[str, Null]
+    permutation: dict[str, PermutationTest]
     note: str
-    """What was shuffled how often, and what that cost."""
+    """What was shuffled, how often, and at what cost."""
+
+    @property
+    def null(self) -> dict[str, PermutationTest]:
+        """The old name of `permutation`; it goes in 0.3.0."""
+        old: dict[str, PermutationTest] = renamed_value(self, "null", "permutation")
+        return old
 
 
 def is_dear(estimator: Any) -> bool:
@@ -64,12 +79,14 @@ def frozen(estimator: Any, width: int) -> Any:
     return clone(estimator).set_params(encoder=encoder, freeze="always", augmentation=False)
 
 
-def luck_of(validation: CrossValidation, model: str, estimators: Mapping[str, Any], **options: Any) -> Luck:
-    """That of one model: arguments and errors as of :func:`lucks_of`."""
-    return lucks_of(validation, [model], estimators, **options)[model]
+def permutation_test_of(
+    validation: CrossValidation, model: str, estimators: Mapping[str, Any], **options: Any
+) -> PermutationResult:
+    """That of one model: arguments and errors as of :func:`permutation_tests`."""
+    return permutation_tests(validation, [model], estimators, **options)[model]
 
 
-def lucks_of(
+def permutation_tests(
     validation: CrossValidation,
     models: Iterable[str],
     estimators: Mapping[str, Any],
@@ -81,7 +98,7 @@ def lucks_of(
     seed: int = 0,
     n_jobs: int | None = None,
     report: Callable[[str], None] | None = None,
-) -> dict[str, Luck]:
+) -> dict[str, PermutationResult]:
     """Cross-validates models on labels as they are and on shuffled ones, in the folds of all repeats.
 
     The same is done with both kinds of labels, and the scores of both are of the same thing: the mean over repeats, as
@@ -101,7 +118,7 @@ def lucks_of(
         n_jobs: Cross-validations at a time.
         report: Told what is about to be shuffled, and at what cost.
 
-    Raises what :func:`moola.evaluation.permutation_null` raises; and before anything is shuffled, `ConfigError` for a
+    Raises what :func:`moola.evaluation.permutation_test` raises; and before anything is shuffled, `ConfigError` for a
     model of which there is no estimator, and what :func:`moola.validation.purged_folds` raises for the store of a
     stack.
     """
@@ -115,7 +132,7 @@ def lucks_of(
         member: _procedure(validation, member, estimators, whole, dict(other_windows or {}), store)
         for member in asked
     }
-    found: dict[str, Luck] = {}
+    found: dict[str, PermutationResult] = {}
     for member, names in asked.items():
         procedure = procedures[member]
         shuffles = permutations
@@ -134,8 +151,8 @@ def lucks_of(
         )
         seconds = perf_counter() - start
         for name in names:
-            found[name] = Luck(
-                shuffled.null(itemgetter(name), of=procedure.of),
+            found[name] = PermutationResult(
+                shuffled.tests(itemgetter(name), of=procedure.of),
                 _note(
                     name,
                     procedure,

@@ -68,13 +68,15 @@ class OutOfFold:
     def __post_init__(self) -> None:
         self.check()
 
-    def check(self, held_out: Any = ()) -> None:
+    def check(self, outer_test: Any = ()) -> None:
         """Raises `LeakError` if a model was fitted on what it predicts, or on any of the windows that are held out."""
         if self.predictions.folds is None:
             raise ConfigError(
                 "predictions", "do not say their folds, so nobody knows whether they are out of fold"
             )
-        assert_out_of_fold(self.predictions.folds, self.fitted_on, held_out=held_out, windows=self.windows)
+        assert_out_of_fold(
+            self.predictions.folds, self.fitted_on, outer_test=outer_test, windows=self.windows
+        )
 
     @property
     def logits(self) -> Floats | None:

@@ -37,10 +37,10 @@ def seen_windows(
     from.
     """
     say = teller(say)
-    from moola.runs.directory import read_learned
+    from moola.runs.directory import read_seen_bars
 
     path = Path(encoder)
-    learned = read_learned(path if path.is_dir() else path.parent)
+    seen_bars = read_seen_bars(path if path.is_dir() else path.parent)
     if windows.store_id:
         if store is None:
             raise ConfigError(
@@ -54,6 +54,6 @@ def seen_windows(
     else:
         first, last = windows.first_times, windows.times
     symbols = windows.symbols.tolist()
-    for note in learned.notes(symbols, first, last):
+    for note in seen_bars.notes(symbols, first, last):
         say(note)
-    return learned.seen(symbols, first, last)
+    return seen_bars.seen(symbols, first, last)

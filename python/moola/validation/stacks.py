@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from moola.errors import ConfigError
 from moola.evaluation.fold_predictions import check_splits
 from moola.evaluation.outcomes import Floats, Numbers, Predictions
+from moola.files.renamed import renamed_keywords
 from moola.folds.dealing import StorePath, TrainTest, check_purged, purged_folds
 from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows, together
@@ -46,13 +47,14 @@ class MetaLearner:
     def __init__(self, C: float = 1.0) -> None:  # noqa: N803
         self.C = C
 
+    @renamed_keywords(held_out="outer_test")
     def fit(
         self,
         members: Mapping[str, OutOfFold],
         y: Numbers,
         *,
         weight: ArrayLike | None = None,
-        held_out: ArrayLike = (),
+        outer_test: ArrayLike = (),
     ) -> Self:
         """Fits it.
 
@@ -60,13 +62,14 @@ class MetaLearner:
             members: By name, what each said of the same windows, out of fold.
             y: `[m]`, the code of each of these windows' class; every class occurs.
             weight: `[m]`.
-            held_out: The numbers of the windows that the stack will be tested on. No member's model may have seen them.
+            outer_test: The numbers of the windows that the stack will be tested on. No member's model may have
+                seen them.
 
         Raises `LeakError` where a model has seen what it predicted, or what is held out, and `ConfigError` for a member
         without probabilities, or of other windows.
         """
         for one in members.values():
-            one.check(held_out)
+            one.check(outer_test)
         self.names = tuple(members)
         columns = self._columns({name: one.predictions for name, one in members.items()})
         if len(columns) != len(y):
@@ -184,7 +187,7 @@ def stack(
         for name in everyone:
             by_repeat[repeat][name].append(next(said))
         asked = {name: by_repeat[repeat][name][-1] for name in members}
-        meta = MetaLearner(C).fit(learned, truth.y[rows], weight=windows.weight[rows], held_out=test)
+        meta = MetaLearner(C).fit(learned, truth.y[rows], weight=windows.weight[rows], outer_test=test)
         answers = {name: Predictions(one.probabilities, one.spans) for name, one in asked.items()}
         spans = [one.spans for one in asked.values() if one.spans is not None]
         seconds = sum(one.seconds for one in learned.values()) + sum(one.seconds for one in asked.values())
