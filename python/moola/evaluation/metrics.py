@@ -263,7 +263,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
   width of the highest probability. Sources: M. P. Naeini, G. F. Cooper and M. Hauskrecht, "Obtaining well
   calibrated probabilities using Bayesian binning", AAAI 2015; C. Guo et al., "On calibration of modern neural
   networks", ICML 2017, eq. 3. It cannot be negative, so few windows make it greater than it is: see
-  :func:`moola.evaluation.calibration.calibration_error_by_luck`.
+  :func:`moola.evaluation.calibration.calibration_error_if_calibrated`.
 - `span_iou`, `span_hits`: over the windows that have a span, the mean of :func:`span_iou`, and the share of which
   both ends are within ±3 bars. To say that there is no span counts as a miss.
 - `center_error`, `length_error`: over the windows that have a span and were said to have one, the mean distance of

@@ -41,7 +41,7 @@ DEAR_PERMUTATIONS = 20
 """Shuffles of a network or a stack: the least p-value is then 1/21."""
 
 HEADS_ALONE = "with heads alone on frozen embeddings"
-"""What a null is of whose networks are not trained whole: :attr:`moola.evaluation.permutation.Null.of`."""
+"""What a permutation test says it is of when only heads were trained: :attr:`PermutationTest.of`."""
 
 
 class PermutationResult(NamedTuple):
