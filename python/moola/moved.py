@@ -130,7 +130,8 @@ class _MovedModule(ModuleType):
     """Stands for a module that has moved: each name is looked up where it lives now.
 
     Python enters an imported module into its package under its last name. Where the package has a function of that
-    name, such as `moola.training.pretrain`, calling the module calls the function.
+    name, such as `moola.training.pretrain`, calling the module calls the function, and the first name that is taken
+    from the module gives the package its function back.
     """
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
@@ -138,6 +139,11 @@ class _MovedModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__"):
+            package, _, own = self.__name__.rpartition(".")
+            if vars(sys.modules[package]).get(own) is self and own in getattr(
+                sys.modules[package], "__all__", ()
+            ):
+                delattr(sys.modules[package], own)
             name = _RENAMED.get(f"{self.__name__}.{name}", name)
             for home in _MOVED[self.__name__]:
                 module = importlib.import_module(home)

@@ -21,11 +21,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "jade_compact": {"hidden_size": 8, "epochs": 2, "lr": 1e-2, "augmentation": False},
     "convolution": {"channels": 8, "blocks": 3, "epochs": 15, "lr": 1e-2},
     "regression": {},
-    "trees": {"trees": 20},
-    "kernels": {"kernels": 100, "C": 1e-2},
+    "boosted_trees": {"trees": 20},
+    "rocket": {"kernels": 100, "C": 1e-2},
 }
-LEARNERS = ("convolution", "regression", "trees", "kernels")
-OWN = ("convolution", "trees", "kernels")
+LEARNERS = ("convolution", "regression", "boosted_trees", "rocket")
+OWN = ("convolution", "boosted_trees", "rocket")
 
 
 def quick(kind: str, **others: Any) -> Any:
@@ -102,7 +102,7 @@ def test_weights_shift_probabilities(kind: str) -> None:
     assert p[0] < p[1]
 
 
-@pytest.mark.parametrize("kind", ["convolution", "kernels"])
+@pytest.mark.parametrize("kind", ["convolution", "rocket"])
 def test_a_seed_decides(kind: str) -> None:
     windows = make_windows(30)
     state = torch.get_rng_state()
@@ -218,11 +218,11 @@ def test_what_cannot_be_is_refused(kind: str, wrong: Callable[[Any], object], me
         ),
         (
             lambda: make_member("trees", encoder="run"),
-            "encoder: is of no use to trees; give it to jade or jade_compact",
+            "encoder: is of no use to boosted_trees; give it to jade or jade_compact",
         ),
         (
             lambda: make_member("trees", leafs=3),
-            "member: trees has no parameter 'leafs'; give some of leaves, lr, seed, trees",
+            "member: boosted_trees has no parameter 'leafs'; give some of leaves, lr, seed, trees",
         ),
         (
             lambda: RandomKernels(0).fit(W.X, W.y),
@@ -237,3 +237,9 @@ def test_what_cannot_be_is_refused(kind: str, wrong: Callable[[Any], object], me
 def test_members_asked_wrongly(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
         make()
+
+
+@pytest.mark.parametrize(("old", "new"), [("trees", "boosted_trees"), ("kernels", "rocket")])
+def test_the_kinds_of_0_1_are_still_read(old: str, new: str) -> None:
+    assert type(make_member(old)) is type(make_member(new))
+    assert make_member(old).get_params() == make_member(new).get_params()

@@ -25,7 +25,7 @@ from moola.settings.sections import parse_config
 
 __all__ = ["Augmentation", "Augmented", "Jitter", "MagnitudeWarp", "TimeWarp"]
 
-Numbers: TypeAlias = Tensor | ArrayLike
+TensorLike: TypeAlias = Tensor | ArrayLike
 
 # Each module draws from a key of its own, folded out of the window's.
 _JITTER, _MAGNITUDE, _TIME = 1, 2, 3
@@ -99,7 +99,7 @@ class Jitter(_Warp):
     scale: Tensor | None
 
     def __init__(
-        self, scale: Numbers | None = None, sigma: float = 0.04, p: float = 0.9, *, candles: bool = False
+        self, scale: TensorLike | None = None, sigma: float = 0.04, p: float = 0.9, *, candles: bool = False
     ) -> None:
         super().__init__(candles)
         config = parse_config(JitterConfig, {"sigma": sigma, "p": p}, "jitter")
@@ -259,8 +259,8 @@ class Augmentation(nn.Module):
 
     def __init__(
         self,
-        scale: Numbers | None = None,
-        ranges: Numbers | None = None,
+        scale: TensorLike | None = None,
+        ranges: TensorLike | None = None,
         config: AugmentationConfig | Mapping[str, Any] | None = None,
         *,
         candles: bool = False,
@@ -361,7 +361,7 @@ def _check_spans(spans: Tensor, length: int) -> None:
         )
 
 
-def _numbers(name: str, given: Numbers) -> Tensor:
+def _numbers(name: str, given: TensorLike) -> Tensor:
     if isinstance(given, Tensor):
         return given.detach().float().clone()
     try:
@@ -370,7 +370,7 @@ def _numbers(name: str, given: Numbers) -> Tensor:
         raise ConfigError(name, f"{given!r} is no array of numbers; give a tensor, or an array") from None
 
 
-def _scale(given: Numbers) -> Tensor:
+def _scale(given: TensorLike) -> Tensor:
     scale = _numbers("scale", given)
     if scale.ndim != 1 or not len(scale):
         raise ConfigError("scale", f"is of shape {list(scale.shape)}; give one number a feature, [D]")
@@ -381,7 +381,7 @@ def _scale(given: Numbers) -> Tensor:
     return scale
 
 
-def _ranges(given: Numbers, width: int | None) -> Tensor:
+def _ranges(given: TensorLike, width: int | None) -> Tensor:
     ranges = _numbers("ranges", given)
     if ranges.ndim != 2 or ranges.shape[1] != 2 or (width is not None and len(ranges) != width):
         wanted = f"{width} features" if width is not None else "D features"

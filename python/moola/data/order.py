@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moola import _core
 from moola.errors import ConfigError
+from moola.settings.arrays import Numbers
 
 __all__ = ["Shares", "WindowOrder"]
-
-Numbers = NDArray[np.int64]
 
 # The purposes of permutations. Each has a key of its own.
 _EPOCH, _SYMBOL = 0, 1

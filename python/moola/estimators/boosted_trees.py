@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from moola.estimators.windows import check_training, check_windows
+from moola.estimators.base import ColumnClassifier
+from moola.estimators.windows import Flags, Windows, check_training, check_windows
 from moola.evaluation.baselines import pool_features
 from moola.settings.whole_numbers import whole_number
 
 __all__ = ["PooledTrees"]
 
 
-class PooledTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class PooledTrees(ColumnClassifier):
     """Boosted trees on each feature's mean, standard deviation, minimum, maximum and last value over valid bars.
 
     Of what a window holds they see what the logistic regression on pooled features sees, but with thresholds, and one
@@ -51,7 +49,7 @@ class PooledTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, codes, weight = check_training(y, sample_weight, len(x))
         self.n_features_in_ = x.shape[2]
         # A leaf of fewer than ten windows remembers them.
-        self._trees = HistGradientBoostingClassifier(
+        self._model = HistGradientBoostingClassifier(
             max_iter=whole_number("trees", self.trees, 1),
             learning_rate=self.lr,
             max_leaf_nodes=whole_number("leaves", self.leaves, 2),
@@ -60,18 +58,8 @@ class PooledTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             random_state=whole_number("seed", self.seed, 0, 2**32 - 1),
         )
         with threadpool_limits(1):
-            self._trees.fit(pool_features(x, valid), codes, sample_weight=weight)
+            self._model.fit(pool_features(x, valid), codes, sample_weight=weight)
         return self
 
-    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.float64]:
-        """`[n, C]`: the probabilities of the classes."""
-        check_is_fitted(self)
-        x, valid = check_windows(X, valid_mask, self.n_features_in_)
-        with threadpool_limits(1):
-            probabilities: NDArray[np.float64] = self._trees.predict_proba(pool_features(x, valid))
-        return probabilities
-
-    def predict(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[Any]:
-        """`[n]`: the most probable class."""
-        probable: NDArray[Any] = self.classes_[self.predict_proba(X, valid_mask).argmax(axis=1)]
-        return probable
+    def _columns(self, x: Windows, valid: Flags) -> NDArray[Any]:
+        return pool_features(x, valid)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -18,6 +16,7 @@ from torch.nn.utils import skip_init
 from moola.data.order import WindowOrder
 from moola.devices.placement import forget_peak_memory, peak_memory
 from moola.devices.threads import one_thread
+from moola.estimators.base import LogitClassifier
 from moola.estimators.windows import Standardiser, check_training, check_windows
 from moola.models.dropout import Dropout, seed_dropout
 from moola.settings.whole_numbers import whole_number
@@ -29,7 +28,7 @@ _KERNEL = 3
 _CHUNK = 256
 
 
-class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class TemporalConvolution(LogitClassifier):
     """Residual blocks of dilated causal convolutions, whose outputs over the valid bars are averaged.
 
     Block b looks 2^b bars apart, so that four blocks see 61 bars back. Hidden bars are zeros to every layer, as what
@@ -141,16 +140,6 @@ class TemporalConvolution(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 self.model_(x[at : at + _CHUNK], mask[at : at + _CHUNK]) for at in range(0, len(x), _CHUNK)
             ]
         return torch.cat(logits).double().cpu().numpy()
-
-    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.float64]:
-        """`[n, C]`: the probabilities of the classes, uncalibrated."""
-        probabilities: NDArray[np.float64] = softmax(self.predict_logits(X, valid_mask), axis=1)
-        return probabilities
-
-    def predict(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[Any]:
-        """`[n]`: the most probable class."""
-        probable: NDArray[Any] = self.classes_[self.predict_logits(X, valid_mask).argmax(axis=1)]
-        return probable
 
 
 class _Network(nn.Module):

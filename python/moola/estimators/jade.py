@@ -15,8 +15,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -24,6 +22,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from moola.devices.placement import place
 from moola.errors import ConfigError
+from moola.estimators.base import LogitClassifier
 from moola.models.encoder import Encoder
 from moola.models.loading import load_encoder
 from moola.models.training_bars import standardise_kept
@@ -40,7 +39,7 @@ __all__ = ["JadeClassifier"]
 _CHUNK = 256
 
 
-class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class JadeClassifier(LogitClassifier):
     """Classifies windows of bars, and says where in them their span lies.
 
     X is `[n, K, D]`: n windows of K bars and D features. `[n, K]` is one feature, and then K is what scikit-learn calls
@@ -191,17 +190,6 @@ class JadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             augmentation=augmentation,
         )
         return self
-
-    def predict(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[Any]:
-        """The most likely class of each window: `[n]`."""
-        codes = self.predict_logits(X, valid_mask).argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[codes]
-        return labels
-
-    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.float64]:
-        """How likely each class is, uncalibrated: `[n, classes]`, in the order of `classes_`."""
-        probabilities: NDArray[np.float64] = softmax(self.predict_logits(X, valid_mask), axis=1)
-        return probabilities
 
     def predict_logits(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.float64]:
         """The logits of the classes: `[n, classes]`."""

@@ -6,12 +6,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from moola.estimators.base import ColumnClassifier
 from moola.estimators.windows import Flags, Standardiser, Windows, check_training, check_windows
 from moola.settings.whole_numbers import whole_number
 
@@ -32,7 +31,7 @@ class _Kernels(NamedTuple):
     """`[kernels]`."""
 
 
-class RandomKernels(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class RandomKernels(ColumnClassifier):
     """ROCKET: thousands of random convolutions, of each its maximum and the share of bars at which it is above 0.
 
     Weights are normal, less their mean; a kernel looks at some of the features; dilations spread it over up to the
@@ -76,23 +75,13 @@ class RandomKernels(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with threadpool_limits(1):
             found = self._transform(x, valid)
             self._scaler = StandardScaler().fit(found, sample_weight=weight)
-            self._regression = LogisticRegression(C=self.C, max_iter=1_000)
-            self._regression.fit(self._scaler.transform(found), codes, sample_weight=weight)
+            self._model = LogisticRegression(C=self.C, max_iter=1_000)
+            self._model.fit(self._scaler.transform(found), codes, sample_weight=weight)
         return self
 
-    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.float64]:
-        """`[n, C]`: the probabilities of the classes."""
-        check_is_fitted(self)
-        x, valid = check_windows(X, valid_mask, self.n_features_in_)
-        with threadpool_limits(1):
-            found = self._scaler.transform(self._transform(x, valid))
-            probabilities: NDArray[np.float64] = self._regression.predict_proba(found)
-        return probabilities
-
-    def predict(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[Any]:
-        """`[n]`: the most probable class."""
-        probable: NDArray[Any] = self.classes_[self.predict_proba(X, valid_mask).argmax(axis=1)]
-        return probable
+    def _columns(self, x: Windows, valid: Flags) -> NDArray[Any]:
+        scaled: NDArray[Any] = self._scaler.transform(self._transform(x, valid))
+        return scaled
 
     def _transform(self, x: Windows, valid: Flags) -> NDArray[np.float64]:
         """`[n, 2·kernels]`: each kernel's maximum over valid bars, then the share of them at which it is above 0."""

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError
+from moola.settings.arrays import Numbers
 
 __all__ = ["Standardiser", "check_training", "check_windows"]
 
 Windows: TypeAlias = NDArray[np.float32]
 Flags: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float64]
-Numbers: TypeAlias = NDArray[np.int64]
 
 
 def check_windows(

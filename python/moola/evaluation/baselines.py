@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -21,8 +21,10 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from moola.errors import ConfigError
+from moola.evaluation.classifier import WindowClassifier
 from moola.evaluation.fold_predictions import out_of_fold
-from moola.evaluation.outcomes import NO_SPAN, Flags, Floats, Numbers, Predictions, Truth
+from moola.evaluation.outcomes import NO_SPAN, Flags, Floats, Predictions, Truth
+from moola.settings.arrays import Numbers
 
 __all__ = [
     "BASELINES",
@@ -115,22 +117,7 @@ def _true_spans(spans: ArrayLike | None) -> Numbers:
     return there
 
 
-class _Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier that says the class that is most probable to it."""
-
-    classes_: NDArray[Any]
-
-    def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
-        """`[n, C]`: the probabilities of the classes."""
-        raise NotImplementedError
-
-    def predict(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[Any]:
-        """`[n]`: the most probable class."""
-        probable: NDArray[Any] = self.classes_[self.predict_proba(X, valid_mask).argmax(axis=1)]
-        return probable
-
-
-class MajorityClass(_Classifier):
+class MajorityClass(WindowClassifier):
     """Says of every window the class that most training windows have, with the classes' shares as probabilities.
 
     No constant has a lower expected log loss than these shares.
@@ -151,7 +138,7 @@ class MajorityClass(_Classifier):
         return shares
 
 
-class StratifiedGuess(_Classifier):
+class StratifiedGuess(WindowClassifier):
     """Guesses: class and span of a training window drawn at random, for every window.
 
     It is sure of every guess, so its log loss is that of someone who bets all on it: 36 nats for each guess that is
@@ -202,7 +189,7 @@ class MeanSpan(BaseEstimator):  # type: ignore[misc]
         return np.tile(self.span_, (len(np.asarray(X)), 1))
 
 
-class PooledLogisticRegression(_Classifier):
+class PooledLogisticRegression(WindowClassifier):
     """Logistic regression on each feature's mean, standard deviation, minimum, maximum and last value over valid bars.
 
     The columns are standardised by the training windows. It sees how a window lies and how much it moves, but not in

@@ -12,8 +12,9 @@ from scipy.special import log_softmax, softmax
 from moola.errors import ConfigError
 from moola.evaluation.intervals import LEVEL, Interval
 from moola.evaluation.metrics import CALIBRATION_BINS, METRICS, calibration_bins
-from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.evaluation.outcomes import Floats, Predictions, Truth
 from moola.files.lazy import lazy_names
+from moola.settings.arrays import Numbers
 
 __all__ = [
     "ReliabilityCurve",

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError, LeakError
-from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.evaluation.outcomes import Floats, Predictions, Truth
+from moola.settings.arrays import Numbers
 
 __all__ = ["by_window", "check_splits", "fit_predict", "fold_numbers", "out_of_fold"]
 

@@ -16,7 +16,8 @@ from scipy.special import ndtr, stdtrit
 
 from moola.errors import ConfigError
 from moola.evaluation.metrics import METRICS, Metric
-from moola.evaluation.outcomes import Flags, Floats, Numbers, Predictions, Truth, as_repeats
+from moola.evaluation.outcomes import Flags, Floats, Predictions, Truth, as_repeats
+from moola.settings.arrays import Numbers
 from moola.settings.whole_numbers import whole_number
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "bootstrap",
     "over_repeats",
     "paired_differences",
+    "t_interval",
 ]
 
 LEVEL = 0.95
@@ -161,9 +163,18 @@ def over_repeats(scores: Sequence[float], *, level: float = LEVEL) -> Interval:
     values = np.asarray(scores, dtype=np.float64)
     if len(values) < 2 or np.isnan(values).any():
         return Interval(float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"))
-    mean, deviation = float(values.mean()), float(values.std(ddof=1))
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * deviation / len(values) ** 0.5
+    error = float(values.std(ddof=1)) / len(values) ** 0.5
+    return t_interval(float(values.mean()), error, len(values) - 1, level=level)
+
+
+def t_interval(mean: float, error: float, degrees: int, *, level: float = LEVEL) -> Interval:
+    """Student's t interval: `mean` plus and minus t times its standard `error`, at so many `degrees` of freedom."""
+    half = _t_quantile(degrees, level) * error
     return Interval(mean, mean - half, mean + half)
+
+
+def _t_quantile(degrees: int, level: float) -> float:
+    return float(stdtrit(degrees, (1 + level) / 2))
 
 
 class Resamples:
@@ -296,7 +307,7 @@ def _interval(metric: Metric, value: float, draws: Floats, groups: int, level: f
     defined = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(defined):
         return Interval(value, float("nan"), float("nan"))
-    outside = float(ndtr(-((groups / (groups - 1)) ** 0.5) * stdtrit(groups - 1, (1 + level) / 2)))
+    outside = float(ndtr(-((groups / (groups - 1)) ** 0.5) * _t_quantile(groups - 1, level)))
     low, high = np.quantile(defined, [outside, 1 - outside])
     if metric.biased:
         # Resamples lie above the score by about as much as the score lies above the truth. One bound moves by both; the

@@ -19,8 +19,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from moola.errors import ConfigError, LeakError
-from moola.evaluation.outcomes import NO_SPAN, Flags, Floats, Numbers, Predictions, Truth
+from moola.evaluation.outcomes import NO_SPAN, Flags, Floats, Predictions, Truth
 from moola.files.renamed import renamed_keywords
+from moola.settings.arrays import Numbers
 
 __all__ = [
     "FittedOn",

@@ -15,7 +15,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from moola.evaluation.outcomes import Flags, Floats, Numbers, Predictions, Truth
+from moola.evaluation.outcomes import Flags, Floats, Predictions, Truth
+from moola.settings.arrays import Numbers
 
 __all__ = [
     "CALIBRATION_BINS",

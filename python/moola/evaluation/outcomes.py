@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError
+from moola.settings.arrays import Numbers
 
 __all__ = ["NO_SPAN", "Flags", "Floats", "Numbers", "Predictions", "Truth", "as_repeats"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
-Numbers: TypeAlias = NDArray[np.int64]
-
 NO_SPAN = -1
 """Both ends of a span that there is not."""
 

@@ -12,9 +12,10 @@ import numpy as np
 from moola.errors import ConfigError, NotFiniteError
 from moola.evaluation.intervals import LEVEL
 from moola.evaluation.metrics import METRICS
-from moola.evaluation.outcomes import Numbers, Truth
+from moola.evaluation.outcomes import Truth
 from moola.files.lazy import lazy_names
 from moola.files.renamed import renamed_attribute
+from moola.settings.arrays import Numbers
 
 __all__ = [
     "PERMUTATIONS",

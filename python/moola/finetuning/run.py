@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from moola.data.stores import StorePath
 from moola.devices.placement import Placement, place
 from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions
-from moola.evaluation.intervals import LEVEL, Interval
+from moola.evaluation.intervals import Interval, t_interval
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.permutation import PermutationTest
 from moola.evaluation.report import Evaluation, evaluate
@@ -41,6 +40,7 @@ from moola.models.weights import FeatureIdentity, Origin, load_weights, save_wei
 from moola.runs.directory import ENVIRONMENT, RESULT, SEEN_BARS, Run, environment, read_record, read_seen_bars
 from moola.runs.out_of_fold import OutOfFoldRecord
 from moola.runs.seen_bars import MAY_HAVE_SEEN_ALL, SeenBars
+from moola.settings.arrays import Numbers
 from moola.settings.models import Config
 from moola.settings.whole_numbers import whole_number
 from moola.store.reader import FeatureStore
@@ -52,9 +52,6 @@ from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.permutation import DEAR_PERMUTATIONS
 
 __all__ = ["FinetuneResult", "finetune"]
-
-
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -552,8 +549,7 @@ def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:
         return Interval(mean, float("nan"), float("nan"))
     errors = np.bincount(block, losses - mean)
     error = float(np.sqrt(len(count) / (len(count) - 1) * (errors**2).sum())) / len(losses)
-    half = float(stdtrit(len(count) - 1, (1 + LEVEL) / 2)) * error
-    return Interval(mean, mean - half, mean + half)
+    return t_interval(mean, error, len(count) - 1)
 
 
 def _draw(path: Path, truth: Truth, said: Predictions, window_length: int, title: str) -> None:

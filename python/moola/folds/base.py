@@ -17,11 +17,11 @@ from moola.folds.windows import (
     BEFORE_ALL,
     MOST,
     Flags,
-    Numbers,
     ranges_of,
     times_of,
     windows_of,
 )
+from moola.settings.arrays import Numbers
 from moola.settings.whole_numbers import whole_number
 
 __all__ = ["Splitter"]

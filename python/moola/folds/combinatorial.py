@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError
 from moola.folds.base import Splitter
-from moola.folds.windows import MOST, Numbers, TrainTest, even_blocks
+from moola.folds.windows import MOST, TrainTest, even_blocks
+from moola.settings.arrays import Numbers
 from moola.settings.whole_numbers import whole_number
 
 __all__ = ["CombinatorialPurgedKFold"]

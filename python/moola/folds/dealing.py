@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moola.errors import ConfigError, SplitError
 from moola.folds.shared_bars import assert_no_shared_bars
 from moola.folds.stratified import StratifiedPurgedKFold, deal_groups
 from moola.labels.refusals import check_folds
 from moola.labels.windows import LabelledWindows
+from moola.settings.arrays import Numbers
 from moola.settings.whole_numbers import whole_number
 from moola.store.reader import FeatureStore
 
@@ -26,7 +26,6 @@ __all__ = [
     "purged_folds",
 ]
 
-Numbers: TypeAlias = NDArray[np.int64]
 TrainTest: TypeAlias = tuple[Numbers, Numbers]
 StorePath: TypeAlias = str | os.PathLike[str] | FeatureStore
 

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from moola.errors import ConfigError
 from moola.folds.base import Splitter
-from moola.folds.windows import MOST, Flags, Numbers, TrainTest, even_blocks, per_window
+from moola.folds.windows import MOST, Flags, TrainTest, even_blocks, per_window
+from moola.settings.arrays import Numbers
 from moola.settings.whole_numbers import whole_number
 
 __all__ = ["PurgedKFold"]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moola.errors import ConfigError
+from moola.settings.arrays import Numbers
 from moola.settings.times import nanoseconds_of_all
 
 __all__ = [
@@ -25,8 +26,6 @@ __all__ = [
     "windows_of",
 ]
 
-
-Numbers: TypeAlias = NDArray[np.int64]
 
 Flags: TypeAlias = NDArray[np.bool_]
 

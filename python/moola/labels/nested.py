@@ -16,6 +16,7 @@ from moola.bars.source import MAX_SAMPLES
 from moola.errors import InputError
 from moola.labels.overlaps import hash_bars
 from moola.labels.table import WINDOWS_AT_A_TIME
+from moola.settings.arrays import Numbers
 
 if TYPE_CHECKING:
     from moola.labels.refusals import Refusals
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["NestedBars"]
 
 Flags: TypeAlias = NDArray[np.bool_]
-Numbers: TypeAlias = NDArray[np.int64]
 Windows: TypeAlias = NDArray[np.float64]
 
 _LISTS = ("list", "large_list", "fixed_size_list")

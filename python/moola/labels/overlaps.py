@@ -8,9 +8,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from moola.settings.arrays import Numbers
+
 __all__ = ["group_bars", "group_overlaps", "hash_bars", "join_groups", "same_windows"]
 
-Numbers: TypeAlias = NDArray[np.int64]
 Hashes: TypeAlias = NDArray[np.uint64]
 
 

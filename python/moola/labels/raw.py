@@ -20,6 +20,7 @@ from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable
 from moola.labels.windows import LabelledWindows
+from moola.settings.arrays import Numbers
 from moola.settings.feature_sets import describe_features
 from moola.settings.whole_numbers import whole_number
 
@@ -32,7 +33,6 @@ WARMUP_BARS = 20
 """Bars of each window that only warm up, unless the configuration says otherwise: a store's 105 would leave none."""
 
 Flags: TypeAlias = NDArray[np.bool_]
-Numbers: TypeAlias = NDArray[np.int64]
 Settings: TypeAlias = tuple[int, int, float, float, int, int]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,13 @@ from moola.labels.repeats import resolve_labels
 from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans, whole_numbers
 from moola.labels.table import LabelTable, are_times
 from moola.labels.windows import LabelledWindows
+from moola.settings.arrays import Numbers
 from moola.settings.whole_numbers import whole_number
 from moola.store.reader import FeatureStore
 from moola.store.split_options import NAMES
 
 __all__ = ["read_labels"]
 
-Numbers: TypeAlias = NDArray[np.int64]
 SPAN_KINDS = ("bar", "row", "time")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from moola.errors.listing import listed_rows
 from moola.labels.refusals import Refusals
 from moola.labels.table import LabelTable
+from moola.settings.arrays import Numbers
 
 __all__ = ["Labels", "resolve_labels"]
-
-Numbers: TypeAlias = NDArray[np.int64]
 
 
 class Labels(NamedTuple):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from moola import _core
 from moola.errors.listing import listed_rows
+from moola.settings.arrays import Numbers
 
 if TYPE_CHECKING:
     from moola.labels.refusals import Refusals
@@ -24,7 +25,6 @@ NONE = -1
 # Far beyond any row, and yet sums with it stay numbers.
 _FAR = 1 << 60
 
-Numbers: TypeAlias = NDArray[np.int64]
 Flags: TypeAlias = NDArray[np.bool_]
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
 from moola.errors import ConfigError, RunError
-from moola.evaluation.intervals import LEVEL, Interval, over_repeats
+from moola.evaluation.intervals import Interval, over_repeats, t_interval
 from moola.evaluation.metrics import METRICS
 from moola.runs.directory import CONFIG, RESULT, flat, read_metrics, read_record
 from moola.runs.directory import METRICS as LOG
@@ -370,8 +369,7 @@ def _regression(name: str, run: _Recorded, others: Sequence[_Recorded]) -> GateC
 def _of_one_more(values: Sequence[float]) -> Interval:
     """Within what one more run would lie, at 95 %: Student's t prediction interval."""
     mean, count = over_repeats(values).value, len(values)
-    wide = float(stdtrit(count - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) * math.sqrt(1 + 1 / count))
-    return Interval(mean, mean - wide, mean + wide)
+    return t_interval(mean, float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / count), count - 1)
 
 
 def _shown(value: float | None) -> str:

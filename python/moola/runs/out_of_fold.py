@@ -16,14 +16,13 @@ from moola.evaluation.calibration import TemperatureScaling, cross_fitted
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.outcomes import NO_SPAN, Predictions, Truth
 from moola.models.weights import load_weights, save_weights
+from moola.settings.arrays import Numbers
 
 __all__ = ["OUT_OF_FOLD", "FoldLogits", "OutOfFoldRecord"]
 
 OUT_OF_FOLD = "out_of_fold.safetensors"
 # What a baseline may say.
 _KINDS = ("probabilities", "spans")
-
-Numbers = NDArray[np.int64]
 
 
 class FoldLogits(NamedTuple):

@@ -34,7 +34,7 @@ from moola.evaluation.baselines import baseline_predictions
 from moola.evaluation.fold_predictions import by_window, fit_predict, fold_numbers
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
 from moola.evaluation.metrics import METRICS, scores
-from moola.evaluation.outcomes import Numbers, Predictions, Truth
+from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.permutation import PERMUTATIONS, PermutationTest, permutation_test
 from moola.evaluation.report import Evaluation, evaluate
 from moola.files.fingerprint import fingerprint
@@ -48,6 +48,7 @@ from moola.labels.windows import LabelledWindows
 from moola.models.weights import digest_of, load_weights, weights_path
 from moola.runs.directory import RESULT, flat, read_record, write_metrics, write_record
 from moola.runs.gates import EVALUATION
+from moola.settings.arrays import Numbers
 from moola.settings.models import load_config
 from moola.settings.whole_numbers import whole_number
 from moola.sweep.space import Space, Values, build_candidate, read_space

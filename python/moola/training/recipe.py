@@ -19,6 +19,7 @@ from moola.models.encoder import Encoder
 from moola.models.jade import Jade
 from moola.models.training_bars import standardise_kept
 from moola.runs.out_of_fold import FoldLogits
+from moola.settings.arrays import Numbers
 from moola.settings.models import Config
 from moola.training.examples import Examples
 from moola.training.fitting import EpochRecord, FitResult, augmentation_for, fit_jade
@@ -28,7 +29,6 @@ __all__ = ["FoldOutcome", "Folds", "Recipe", "fold_logits", "without_fold"]
 
 _CHUNK = 256
 
-Numbers = NDArray[np.int64]
 Folds = Sequence[tuple[Numbers, Numbers]]
 """(train, test) of each fold."""
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from moola.errors import ConfigError
 from moola.evaluation.leaks import FittedOn
-from moola.evaluation.outcomes import NO_SPAN, Numbers, Predictions
+from moola.evaluation.outcomes import NO_SPAN, Predictions
+from moola.settings.arrays import Numbers
 from moola.validation.monitoring import of_several
 from moola.validation.records import CrossValidation, OutOfFold, with_members
 

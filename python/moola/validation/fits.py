@@ -16,9 +16,10 @@ from moola.devices.threads import one_thread
 from moola.errors import ConfigError
 from moola.evaluation.fold_predictions import by_window, fit_predict
 from moola.evaluation.leaks import FittedOn
-from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.evaluation.outcomes import Floats, Predictions, Truth
 from moola.folds.dealing import TrainTest
 from moola.labels.windows import LabelledWindows
+from moola.settings.arrays import Numbers
 from moola.validation.dropout import dropout_spread, has_dropout
 from moola.validation.monitoring import monitored
 from moola.validation.records import OutOfFold

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moola.errors import ConfigError, LeakError, RunError
 from moola.evaluation.calibration import log_probabilities
 from moola.evaluation.leaks import FittedOn, assert_out_of_fold
-from moola.evaluation.outcomes import Floats, Numbers, Predictions, Truth
+from moola.evaluation.outcomes import Floats, Predictions, Truth
 from moola.files.publishing import replacing_file
 from moola.folds.dealing import TrainTest
 from moola.labels.windows import LabelledWindows
@@ -26,6 +26,7 @@ from moola.runs.directory import (
     write_metrics,
     write_record,
 )
+from moola.settings.arrays import Numbers
 
 __all__ = ["LABELS", "PREDICTIONS", "RECORD", "CrossValidation", "OutOfFold", "beside", "truth_of"]
 

@@ -12,11 +12,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from moola.errors import ConfigError
 from moola.evaluation.fold_predictions import check_splits
-from moola.evaluation.outcomes import Floats, Numbers, Predictions
+from moola.evaluation.outcomes import Floats, Predictions
 from moola.files.renamed import renamed_keywords
 from moola.folds.dealing import StorePath, TrainTest, check_purged, purged_folds
 from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows, together
+from moola.settings.arrays import Numbers
 from moola.validation.cross_validation import repeated_folds, with_scratch
 from moola.validation.encoders import check_encoders
 from moola.validation.ensembles import mean_spans
