@@ -545,7 +545,7 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
     stacked = {
         "jade_compact": network("jade_compact", compact, sizes, **plain),
         "jade": network("jade", large, sizes, **plain),
-        **{kind: make_member(kind) for kind in ("convolution", "regression", "trees", "kernels")},
+        **{kind: make_member(kind) for kind in ("convolution", "regression", "boosted_trees", "rocket")},
     }
     with timed("stack", seconds):
         found = stack(

@@ -1,6 +1,6 @@
 """Pre-training of jade on a GPU: an epoch over 1.5 million windows, and a step against its floor.
 
-For batches of 256, 1024 and 4096, in fp32, TF32 and bf16, launched kernel by kernel and as one CUDA graph: the time of a
+For batches of 256, 1024 and 4096, in fp32, TF32 and bf16: the time of a
 step inside `pretrain`, the windows a second, and an epoch of 1.5 million windows at stride 1. The floor of a step is what
 its multiplications take at the rate that a large product of matrices reaches in that precision, or what its weights,
 activations and gradients take at the rate of a copy, whichever is longer. Where there is no GPU, nothing is measured.
@@ -58,11 +58,11 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     h = architecture.hidden_size
     # Forward, and twice as much backward: two directions, four gates, input and state.
     per_bar = 3 * 2 * 2 * 4 * h * ((width + h) + (2 * h + h))
-    for batch, precision, graph in product((256, 1024, 4096), ("fp32", "TF32", "bf16"), (False, True)):
+    for batch, precision in product((256, 1024, 4096), ("fp32", "TF32", "bf16")):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "TF32"
         run = WORK / "pretrain-gpu"
         shutil.rmtree(run, ignore_errors=True)
-        settings = [f"training.pretrain.cuda_graph={str(graph).lower()}", "training.pretrain.log_every=50"]
+        settings = ["training.pretrain.log_every=50"]
         pretrain(
             path,
             run,
@@ -83,7 +83,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
         moved = wide * batch * K * 3 * (width + 2 * 12 * h)
         floor = max(batch * K * per_bar / rates[precision], moved / bandwidth)
         epoch = EPOCH / timing["windows_per_second"]
-        name = f"GPU: jade, batch {batch}, {precision}, {'graph' if graph else 'eager'}"
+        name = f"GPU: jade, batch {batch}, {precision}"
         detail: dict[str, float | str] = {
             "gpu": torch.cuda.get_device_name(),
             "step ms": round(1e3 * step, 3),

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="shuffles at a time")
     options = parser.parse_args()
     sizes = Sizes()
-    kinds = ("regression", "trees", "kernels") if options.stack else ("regression",)
+    kinds = ("regression", "boosted_trees", "rocket") if options.stack else ("regression",)
     work = WORK / "shuffled-coverage"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

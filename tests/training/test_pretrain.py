@@ -512,7 +512,6 @@ def test_runs_that_stand_there_are_not_trained_over(store: Path, tmp_path: Path)
         ({"precision": "fp8"}, "precision", "'fp8' is none; give auto, fp32, bf16"),
         ({"device": "tpu"}, "device", "give auto, cpu or cuda"),
         ({"device": "meta"}, "device", "is not supported"),
-        ({"cuda_graph": True}, "cuda_graph", "goes with one GPU"),
         ({"extra": ("volume",)}, "extra", "no kept column 'volume'"),
     ],
 )
@@ -1008,12 +1007,14 @@ def test_the_example_for_old_scripts_runs_as_it_stands(store: Path, tmp_path: Pa
     assert (tmp_path / "run" / "best.safetensors").exists()
 
 
+def test_the_setting_for_cuda_graphs_is_still_read(store: Path, tmp_path: Path) -> None:
+    with pytest.warns(DeprecationWarning, match=r"cuda_graph has no effect since 0\.2\.0"):
+        train(store, tmp_path / "run", cuda_graph=True, epochs=1)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("graph", [False, True])
-def test_on_a_gpu_resuming_gives_the_same_within_a_tolerance(
-    store: Path, tmp_path: Path, graph: bool
-) -> None:
-    options: dict[str, Any] = {"device": "cuda", "precision": "fp32", "cuda_graph": graph}
+def test_on_a_gpu_resuming_gives_the_same_within_a_tolerance(store: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"device": "cuda", "precision": "fp32"}
     train(store, tmp_path / "whole", **options)
 
     def stop(at: Any) -> None:

@@ -55,7 +55,7 @@ class PretrainConfig(Section):
     log_every: Count = 20
     """Steps between readings of the losses from the device."""
     cuda_graph: Annotated[bool, Field(strict=True)] = False
-    """Whether a GPU captures a whole step and replays it."""
+    """Without effect since 0.2.0: no GPU had measured it. It is still read, and goes in 0.3.0."""
 
 
 class FinetuneConfig(Section):

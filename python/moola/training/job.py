@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -92,16 +93,18 @@ class Job:
             )
         self.parameters = list(self.objective.parameters())
         on_gpu = placement.device.type == "cuda"
-        if s.cuda_graph and (not on_gpu or placement.world_size > 1):
-            raise ConfigError("cuda_graph", "goes with one GPU; leave it out on a CPU and with several ranks")
+        if s.cuda_graph:
+            message = (
+                "training.pretrain.cuda_graph has no effect since 0.2.0, and goes in 0.3.0; leave it out"
+            )
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": s.weight_decay},
                 {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
             ],
-            lr=torch.tensor(s.lr, device=placement.device) if s.cuda_graph else s.lr,
+            lr=s.lr,
             fused=on_gpu,
-            capturable=s.cuda_graph,
         )
         self.constants: Tensor | None = None
         self.rivals: Scores | None = None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from moola.models.dropout import seed_dropout
 from moola.settings.training import PretrainConfig
-from moola.training.graphs import GraphedStep, set_learning_rate
 from moola.training.job import Batch, Job
 
 __all__ = ["Step", "learning_rate"]
@@ -34,16 +32,14 @@ class Step:
         self.job, self.stopped = job, stopped
         if job.placement.device.type == "cuda":
             job.optimizer.found_inf = self.stopped  # type: ignore[attr-defined]
-        self._update: Callable[[Batch], tuple[Tensor, Tensor]] = self.update
-        if job.settings.cuda_graph:
-            self._update = GraphedStep(self.update, job.objective, job.optimizer)
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """The batch's sums over all ranks, and the norm of the gradient; `step` counts from 0."""
         job = self.job
-        set_learning_rate(job.optimizer, learning_rate(step, job.steps, job.settings))
+        for group in job.optimizer.param_groups:
+            group["lr"] = learning_rate(step, job.steps, job.settings)
         seed_dropout(job.objective, job.seed, step, job.placement.rank)
-        sums, norm = self._update(batch)
+        sums, norm = self.update(batch)
         if job.placement.device.type == "cpu" and self.stopped:
             raise job.not_finite(step + 1, "gradient" if torch.isfinite(sums).all() else "loss")
         return sums, norm
