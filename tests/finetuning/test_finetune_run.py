@@ -322,9 +322,7 @@ def test_windows_that_were_cut_beforehand(
     raw = replace(labels, store_id="", times=None, first_times=None, splits=None)
     raw.save(tmp_path / "raw.safetensors")
     result = moola.finetune(None, tmp_path / "raw.safetensors", tmp_path / "run", **QUIET)
-    unknown = (
-        "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
-    )
+    unknown = "the places of these windows are unknown: predictions cannot tell which windows have been seen"
     assert result.report[0] == unknown
     assert read_seen_bars(result.run).record() == {"complete": False, "stretches": {}}
     some = moola.predict(result.run, market / "store", to=TO, stride=50)
@@ -332,7 +330,7 @@ def test_windows_that_were_cut_beforehand(
     asked = ["predict", "--run", str(result.run), "--feature-dir", str(market / "store"), "--to", TO]
     asked += ["--stride", "50", "--output", str(tmp_path / "p.parquet")]
     shown = " ".join(CliRunner().invoke(app, asked).stdout.split())
-    assert f"{len(some)}, of 0 the models have seen bars, and of {len(some)} nobody knows" in shown
+    assert f"{len(some)}, of 0 the models have seen bars, and for {len(some)} it is unknown" in shown
     record = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert (record["seen"], record["seen_unknown"]) == (0, len(some))
     # Together with a run of which all is known, what is seen is seen, and the rest still unknown.
@@ -378,7 +376,7 @@ def test_windows_that_were_cut_beforehand_keep_their_times(
     cut = read_raw_windows(raw, feature_set=store.feature_set)
     cut.save(tmp_path / "cut.safetensors")
     result = moola.finetune(None, tmp_path / "cut.safetensors", tmp_path / "run", folds=2, **QUIET)
-    assert not any("nobody knows" in line for line in result.report)
+    assert not any("are unknown" in line for line in result.report)
     stretches: dict[str, list[tuple[int, int]]] = {"SIM1": [], "SIM2": []}
     for name, end in zip(labels.symbols.tolist(), labels.times.tolist(), strict=True):
         stretches[name].append((end - 104 * MINUTE, end))
@@ -397,7 +395,7 @@ def test_windows_that_were_cut_beforehand_keep_their_times(
 def test_windows_that_name_no_symbol(
     run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
 ) -> None:
-    """At a time that was learned from, nobody knows whether it was of these bars."""
+    """Training saw bars of this time, but it is unknown whether they are these bars."""
     raw = replace(labels, store_id="", splits=None, symbols=np.full(len(labels), ""))
     result = moola.finetune(None, raw, tmp_path / "run", folds=2, **QUIET)
     n = len(labels)
@@ -769,7 +767,7 @@ def test_seen_in_pre_training_is_seen(
     assert later_thawed.best_epoch == 0 or not all(torch.equal(before[name], thawed[name]) for name in shared)
 
 
-def test_an_encoder_of_which_nobody_knows_what_it_was_pre_trained_on_is_refused(
+def test_an_encoder_whose_pre_training_bars_are_unknown_is_refused(
     market: Path, encoder: Path, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     shutil.copy(encoder / "best.safetensors", tmp_path / "lone.safetensors")
@@ -1039,7 +1037,10 @@ def test_what_is_no_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path:
         ({"split": "test", "from_": "2020-06-10"}, "split: goes with neither --from nor --to; give one"),
         ({"from_": "yesterday"}, "from: 'yesterday' is no time; write 2020-06-10, or 2020-06-10T14:30:00Z"),
         ({"to": "2020-06-10T14:30"}, "to: '2020-06-10T14:30' has no offset; write Z after it for UTC"),
-        ({"data": "bars.parquet"}, "data: goes with no --feature-dir; give bars or a store, not both"),
+        (
+            {"data": "bars.parquet"},
+            "data: cannot be combined with --feature-dir; give bars or a store, not both",
+        ),
         (
             {"feature_dir": None},
             "feature_dir: is missing; give a store that moola build-features made, or --da",

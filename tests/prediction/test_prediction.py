@@ -47,7 +47,7 @@ BUILD: dict[str, Any] = {"window_length": K, "reset_on_gap": "4h"}
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_guesses(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Baselines are tested elsewhere; here they only take time. And nobody's cache is touched."""
+    """Baselines are tested elsewhere; here they only take time. No user's cache is touched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOOLA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("moola.evaluation.baselines.GUESSES", 1)
@@ -186,7 +186,7 @@ def test_of_windows_that_were_cut_beforehand_the_interval_is_known_alone(
     assert known["stamp"] == "close"
     moola.predict(tuned, data=market / "plain.parquet", to="2020-06-09", say=said.append)
     assert len(said) == 1
-    assert said[0].startswith("timestamps are taken as the open of each bar, for nobody knows which time")
+    assert said[0].startswith("timestamps are taken as the open of each bar: the run does not record")
 
 
 def test_runs_of_bars_otherwise_far_apart_do_not_answer_together(
@@ -260,7 +260,7 @@ def test_a_run_that_does_not_know_its_bars_is_taken_with_a_note(
     said: list[str] = []
     assert moola.predict(tmp_path / "old", store, say=said.append).equals(moola.predict(run, store))
     assert len(said) == 1
-    assert "nobody knows how far apart the bars were that the weights were trained on" in said[0]
+    assert "the interval of the training bars is unknown" in said[0]
     assert f"those of {store.path} are 1m apart: check that they fit" in said[0]
     # And it can be gone on with.
     config = json.loads((tmp_path / "old" / "config.json").read_text())
@@ -365,14 +365,14 @@ def test_a_split_of_bars_is_said_to_be_parted_anew(
         assert not any("split" in line for line in said)
 
 
-def test_whether_times_are_of_the_open_is_said_where_nobody_knows(
+def test_whether_times_are_of_the_open_is_said_if_it_is_unknown(
     run: Path, market: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "old")
     forget_bars(tmp_path / "old")
     said: list[str] = []
     moola.predict(tmp_path / "old", data=market / "plain.parquet", say=said.append)
-    assert said[0].startswith("timestamps are taken as the open of each bar, for nobody knows which time")
+    assert said[0].startswith("timestamps are taken as the open of each bar: the run does not record")
     assert said[0].endswith("each row is a bar late: give --stamp close (stamp='close')")
     said.clear()
     moola.predict(tmp_path / "old", data=market / "plain.parquet", say=said.append, stamp="open")

@@ -438,7 +438,7 @@ _SPANS = st.lists(
 
 @settings(deadline=None)
 @given(named=_SPANS, unnamed=_SPANS, symbol=st.sampled_from(["A", "B", ""]), complete=st.booleans())
-def test_what_nobody_knows_is_neither_seen_nor_unseen(
+def test_the_unknown_is_neither_seen_nor_unseen(
     named: list[tuple[int, int]], unnamed: list[tuple[int, int]], symbol: str, complete: bool
 ) -> None:
     learned = SeenBars({"A": named, "": unnamed}, complete=complete)
@@ -455,7 +455,7 @@ def test_what_nobody_knows_is_neither_seen_nor_unseen(
     count = int(unknown.sum())
     why = {
         True: "either they, or the bars that it learned from at that time, name no symbol",
-        False: "it learned from windows of which nobody knows when they were, too",
+        False: "it also learned from windows without known times",
     }[complete]
     note = f"the encoder may have been pre-trained on bars of {count} of 70 windows, which count as unseen: {why}"
     assert learned.notes(*asked) == ([note] if count else [])

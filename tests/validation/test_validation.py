@@ -361,7 +361,7 @@ def test_predictions_within_the_fold_are_refused(windows: LabelledWindows) -> No
     ):
         OutOfFold(Predictions(p, folds=folds), (good[0], FittedOn([0, 1, 2])))
     with pytest.raises(
-        ConfigError, match="predictions: do not say their folds, so nobody knows whether they are out"
+        ConfigError, match="predictions: lack their folds, so it is unknown whether they are out of fold"
     ):
         OutOfFold(Predictions(p), tuple(good))
     y = np.array([0, 1, 0, 1])
@@ -542,8 +542,8 @@ class NoEstimator:
         ),
         (
             lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"a": replace(w, store_id="")}),
-            "other_windows: of a and the others are not all of a store, and of windows that were cut beforehand nobody "
-            "knows which bars they share with them; import both by reference to a store, or both raw",
+            "other_windows: of a mixes windows of a store with windows that were cut beforehand, whose shared bars are "
+            "unknown; import both by reference to a store, or both raw",
         ),
         (
             lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"a": replace(w, ends=w.ends + 1)}),
@@ -729,14 +729,14 @@ def test_windows_that_an_encoder_has_seen(market: Path, tmp_path: Path) -> None:
     seen = seen_windows(tmp_path, windows, market)
     assert seen.tolist() == [True] * 11 + [False] * 69
     assert np.array_equal(seen_windows(tmp_path / "best.safetensors", windows, market), seen)
-    # Windows that were cut beforehand know when they were, or nobody does.
+    # Windows that were cut beforehand may hold their own times.
     said: list[str] = []
     raw = replace(windows, store_id="", first_times=times[windows.starts])
     assert np.array_equal(seen_windows(tmp_path, raw, say=said.append), seen)
     assert not said
     assert not seen_windows(tmp_path, replace(raw, first_times=None), say=said.append).any()
     assert said == [
-        "nobody knows where these windows were cut: the encoder may have been pre-trained on bars of any of these "
+        "the places of these windows are unknown: the encoder may have been pre-trained on bars of any of these "
         "windows: take all scores for those of windows that were seen"
     ]
     unnamed = replace(raw, symbols=np.full(80, ""))
@@ -846,7 +846,7 @@ def test_labels_that_say_nothing_are_not_called_better_than_luck(windows: Labell
     )
     for name in ("macro_f1", "balanced_accuracy", "log_loss", "span_iou"):
         assert tested.permutation[name].p_value > 0.05
-        assert "not shown to be more than luck" in str(tested.permutation[name])
+        assert "not shown to be better than with shuffled labels" in str(tested.permutation[name])
 
 
 def test_an_ensemble_has_a_null_of_its_own(found: CrossValidation) -> None:
@@ -1050,21 +1050,21 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
         "macro-F1",
         "against majority class: better in macro-F1 (+0.",
         "; each fold by a temperature fitted on the others",
-        "chance is what trees (L) gives, as the mean over 2 repeats, cross-validated with 2 shuffles of the labels: 18",
-        "macro-F1: not shown to be more than luck: ",
+        "chance is what boosted_trees (L) gives, as the mean over 2 repeats, cross-validated with 2 shuffles of the labels: 18",
+        "not shown to be better than with shuffled labels (",
     ):
         assert text in ran.stdout
     assert "shuffling labels for regression: 2 times, 18 fits …" in ran.stderr
-    assert (cv / "trees-L-null-macro_f1.png").exists()
+    assert (cv / "boosted_trees-L-null-macro_f1.png").exists()
     # A line a baseline that has classes, and none of the other member.
     assert ran.stdout.count("against ") == 2 * 3
-    assert "against trees (L)" not in ran.stdout
+    assert "against boosted_trees (L)" not in ran.stdout
     kept = json.loads((cv / "evaluation.json").read_text())["models"]
-    assert "trees (L)" in kept["regression"]["differences"]
-    assert any("between regression and trees (L)" in line for line in kept["regression"]["sentences"])
+    assert "boosted_trees (L)" in kept["regression"]["differences"]
+    assert any("between regression and boosted_trees (L)" in line for line in kept["regression"]["sentences"])
     assert set(kept["regression"]["calibrated"]) == {"log_loss", "calibration_error"}
     record = json.loads((cv / "cross_validation.json").read_text())
-    assert record["settings"]["members"]["trees (L)"]["parameters"] == {"seed": 17, "trees": 5}
+    assert record["settings"]["members"]["boosted_trees (L)"]["parameters"] == {"seed": 17, "trees": 5}
 
     ran = run("ensemble", cv, "--output", averaged, "--jobs", 1, "--permutations", 2, "--json")
     assert ran.exit_code == 0, ran.output
@@ -1092,7 +1092,7 @@ def test_the_commands(labels: Path, tmp_path: Path) -> None:
     # Nothing was shuffled anew, and nothing that was is lost; nor is the other model.
     assert found["models"]["regression"]["null"] == kept["regression"]["null"]
     now = json.loads((cv / "evaluation.json").read_text())["models"]
-    assert now["trees (L)"]["scores"] == kept["trees (L)"]["scores"]
+    assert now["boosted_trees (L)"]["scores"] == kept["boosted_trees (L)"]["scores"]
     assert "kernels (other)" in found["models"]["regression"]["differences"]
     assert found["files"] == [
         "evaluation.json",
@@ -1154,8 +1154,7 @@ def test_labels_that_cannot_be_shuffled_are_told(windows: LabelledWindows, tmp_p
     ran = run("evaluate", tmp_path / "made", "--jobs", 1)
     assert ran.exit_code == 0, ran.output
     assert (
-        "labels were not shuffled: what made this model was not recorded; see moola.validation.permutation"
-        in ran.stdout
+        "labels were not shuffled: the cross-validation does not record how this model was made" in ran.stdout
     )
 
 
@@ -1189,15 +1188,18 @@ def test_what_stands_there_is_refused_before_any_fit(
     ("args", "message"),
     [
         (("--member", "forest"), "error: --member: 'forest' is not a kind of model; give one of jade"),
-        (("--member", "trees", "--member", "trees"), "error: --member: trees is given twice; give each once"),
+        (
+            ("--member", "trees", "--member", "trees"),
+            "error: --member: boosted_trees is given twice; give each once",
+        ),
         (("--member", "trees", "--set", "trees"), "error: --set: 'trees' is not KIND.KEY=VALUE, such as"),
         (
             ("--member", "trees", "--set", "jade.lr=1"),
-            "error: --set: 'jade.lr=1' is of no member; give one of trees",
+            "error: --set: 'jade.lr=1' is of no member; give one of boosted_trees",
         ),
         (
             ("--member", "trees", "--set", "trees.x=1"),
-            "error: --member: trees has no parameter 'x'; give some of",
+            "error: --member: boosted_trees has no parameter 'x'; give some of",
         ),
         (
             ("--member", "trees", "--encoder", "run"),

@@ -148,7 +148,7 @@ def test_an_encoder_goes_to_those_that_it_fits(encoder: Path) -> None:
         (["trees=RUN"], "'trees=RUN' is of no member; give one of jade, jade_compact, regression"),
     ],
 )
-def test_encoders_that_go_to_nobody_are_refused(encoder: Path, given: list[str], words: str) -> None:
+def test_encoders_that_no_member_takes_are_refused(encoder: Path, given: list[str], words: str) -> None:
     sized = networks(jade=6, jade_compact=8)
     runs = [text.replace("RUN", str(encoder)) for text in given]
     with pytest.raises(ConfigError, match=re.escape(f"encoder: {words.replace('RUN', str(encoder))}")):
@@ -294,7 +294,7 @@ def test_what_differs_between_bars_is_noted(market: Path, encoder: Path, tmp_pat
 def test_windows_that_were_cut_beforehand_start_from_an_encoder(
     name: str, market: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    """They say when they were; where they do not, the report says that nobody knows."""
+    """They hold their times; without times, the report says that it is unknown."""
     windows = LabelledWindows.load(market / "L.safetensors")
     raw = replace(windows, store_id="", splits=None)
     raw.save(market / "raw.safetensors")
@@ -307,9 +307,7 @@ def test_windows_that_were_cut_beforehand_start_from_an_encoder(
 
     ran = command(name, market, tmp_path / "timeless", "--encoder", encoder, labels="timeless")
     assert ran.exit_code == 0, ran.output
-    note = (
-        "nobody knows where these windows were cut: the encoder may have been pre-trained on bars of any of"
-    )
+    note = "the places of these windows are unknown: the encoder may have been pre-trained on bars of any of"
     assert note in ran.stderr
     assert note in ran.stdout
     if name != "sweep":

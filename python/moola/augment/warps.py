@@ -64,7 +64,7 @@ class _Warp(nn.Module):
             valid: `[B, K]` bool, the bars that count; all where it is not given.
 
         Raises `ConfigError`, naming the argument, for a shape or a type that does not fit, and on a CPU for spans that
-        are reversed or lie outside their windows. On another device nobody looks, for that would wait for it.
+        are reversed or lie outside their windows. Other devices are not checked, because checking would wait for them.
         """
         _check(x, keys, spans, valid, self.candles)
         if not self.training or self.sigma == 0 or self.p == 0 or not x.numel():

@@ -330,4 +330,4 @@ def predict(
 
 
 def _unknown(windows: int) -> str:
-    return f", and of {windows:,} nobody knows" if windows else ""
+    return f", and for {windows:,} it is unknown" if windows else ""

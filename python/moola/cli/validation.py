@@ -263,7 +263,7 @@ def evaluate(
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Tell luck from progress: intervals, baselines, paired differences, and what shuffled labels give.
+    """Score models honestly: intervals, baselines, paired differences and permutation tests.
 
     Models that are not asked for keep what was found of them before. With --permutations 0, so do shuffled labels.
     """

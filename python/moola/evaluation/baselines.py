@@ -142,7 +142,7 @@ class StratifiedGuess(WindowClassifier):
     """Guesses: class and span of a training window drawn at random, for every window.
 
     It is sure of every guess, so its log loss is that of someone who bets all on it: 36 nats for each guess that is
-    wrong. One run of guesses is itself luck; give `evaluate` several, with a seed each, and it takes their mean.
+    wrong. One run of guesses varies by itself; give `evaluate` several, with a seed each, and it takes their mean.
 
     Args:
         seed: Of the guesses.

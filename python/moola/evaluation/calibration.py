@@ -91,7 +91,7 @@ class TemperatureScaling:
 def cross_fitted(logits: ArrayLike, y: ArrayLike, folds: ArrayLike) -> Floats:
     """`[n, C]`: each fold's probabilities, calibrated by the logits and labels of the other folds alone.
 
-    What temperature scaling gives on windows that nobody has labelled: fitted on the windows that it is scored on, it
+    What temperature scaling gives on unlabelled windows: fitted on the windows that it is scored on, it
     can only look good.
 
     Args:

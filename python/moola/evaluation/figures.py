@@ -63,7 +63,7 @@ def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = 
     """How often the model was right against how sure it was, in 15 bins of equal width; below, the windows in each.
 
     A dot is the share that was right, the bar behind it where that share would lie in 95 % of cases if the confidence
-    were right: a dot outside its bar is more than luck. Source: Bröcker and Smith 2007.
+    were right: a dot outside its bar differs by more than chance variation. Source: Bröcker and Smith 2007.
     """
     from scipy.stats import binom
 
@@ -74,7 +74,7 @@ def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = 
     n, sure, right = curve.count[there], curve.confidence[there], curve.accuracy[there]
     low, high = (binom.ppf(q, n, sure) / n for q in (0.025, 0.975))
     upper.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=(0, (4, 3)), label="as sure as right")
-    upper.vlines(sure, low, high, color=_CALIBRATED, linewidth=6, label="luck alone, 95 %")
+    upper.vlines(sure, low, high, color=_CALIBRATED, linewidth=6, label="if calibrated, 95 %")
     upper.plot(sure, right, "o", color=_MODEL, markersize=5.5, label="model")
     upper.set(ylabel="share that was right", ylim=(-0.02, 1.02))
     error = METRICS["calibration_error"](truth, predictions)

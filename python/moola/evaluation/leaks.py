@@ -3,7 +3,8 @@
 Three ways, for they catch different things. *Provenance*: whatever is fitted carries the windows it was fitted on,
 and refuses to be scored on them. *A probe*: a model that remembers and does nothing else is run in place of the
 real one, and must not recognise a window. *Blindness*: when what should be unknown is changed, no bit of a
-prediction may change; this catches what nobody recorded, such as a scaler fitted on all. That train and test share
+prediction may change; this catches what was not recorded, such as a
+scaler fitted on all windows. That train and test share
 no bar is checked by :func:`moola.folds.shared_bars.assert_no_shared_bars`.
 """
 

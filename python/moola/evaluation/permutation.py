@@ -189,7 +189,8 @@ def permutation_test(
 
     Args:
         score: The whole procedure, cross-validation included: what is chosen or fitted by labels must be chosen and
-            fitted within, or the null does not have the same luck. It is called with the labels as they are, then
+            fitted within, or the test does not shuffle the whole procedure.
+            It is called with the labels as they are, then
             with each shuffle, always with the same windows in the same groups; it must depend on nothing but its
             argument.
         truth: The windows. A span goes with its label.

@@ -1,4 +1,4 @@
-"""What luck alone gives a fine-tuned model: its heads, trained on shuffled labels."""
+"""The permutation test of a fine-tuned model: its heads, trained on shuffled labels."""
 
 from __future__ import annotations
 

@@ -135,9 +135,9 @@ def finetune(
     run. Folds are stratified by class, and windows that overlap
     in time, of whatever symbols, are never on two sides.
 
-    Beside the model stand what is trivial (majority, guessing, the mean span, a regression on pooled features), and the
-    same model from scratch where there is an encoder, in the same folds. Where it lies among what luck gives is told of
-    its heads alone, which are cheap enough to be trained on shuffled labels: see
+    The report compares the model with trivial ones (majority, guessing, the mean span, a regression on pooled features)
+    and, if there is an encoder, with the same model from scratch, in the same folds. The permutation test trains the
+    heads only, which are cheap enough to be trained on shuffled labels: see
     :func:`moola.finetuning.permutation.heads_on_shuffled_labels`.
 
     Args:
@@ -169,7 +169,7 @@ def finetune(
 
     Raises `ConfigError` for settings that make no sense, `LabelError` and `InputError` for labels, `SplitError` where
     windows overlap so that they cannot be folded, `FeatureMismatchError` for an encoder of other features, `RunError`
-    for a directory that cannot be used so and for an encoder of which nobody knows what it was pre-trained on, and what
+    for a directory that cannot be used so and for an encoder whose pre-training bars are unknown, and what
     opening a store raises.
     """
     say = teller(say)
@@ -347,7 +347,7 @@ class _Finetuning:
             seen_bars = seen_bars | SeenBars(stretches)
         else:
             seen_bars = seen_bars | SeenBars({}, complete=False)
-            unknown = "nobody knows where these windows were cut: predictions cannot tell which windows have been seen"
+            unknown = "the places of these windows are unknown: predictions cannot tell which windows have been seen"
             if self.start is None:
                 notices.append(unknown)
             else:

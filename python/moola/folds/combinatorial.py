@@ -22,7 +22,8 @@ __all__ = ["CombinatorialPurgedKFold"]
 class CombinatorialPurgedKFold(Splitter):
     """Combinatorial purged cross-validation: many histories from one, each out of sample from end to end.
 
-    A walk forward or a K-fold gives one path of out-of-sample predictions, and one score that luck can make. Here
+    A walk forward or a K-fold gives one path of out-of-sample predictions, and one score, which can be
+    high by chance. Here
     `n_folds` blocks are tested `n_test_folds` at a time, in every combination; each block is so tested by several
     models, and their predictions join into `n_paths` complete paths. Their scores are a distribution: whether a
     strategy is good, or only its best path, can be read from it.

@@ -41,7 +41,7 @@ class NestedBars:
         self.rows = 0
         """Windows so far."""
         self._file = path.open("wb")
-        # Its shape is not known yet; whatever it is, a header has one size.
+        # The shape is not known yet. Headers of all shapes have the same size.
         self._file.write(_core.npy_header("<f8", (0, 4)))
         self._hashes: list[NDArray[np.uint64]] = []
         self._malformed: dict[str, list[Numbers]] = {}

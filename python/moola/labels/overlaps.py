@@ -73,7 +73,7 @@ def same_windows(hashes: Hashes) -> Numbers:
 
 
 def group_bars(hashes: Hashes) -> Numbers:
-    """`[n]`: a group for each window, for windows of which nobody knows where they were cut.
+    """`[n]`: a group for each window, for windows whose places are unknown.
 
     Args:
         hashes: `[n, K]`, those of their bars.
@@ -98,7 +98,7 @@ def group_bars(hashes: Hashes) -> Numbers:
     if not len(owners):
         return np.arange(n)
     known, first = np.unique(begins[owners], return_index=True)
-    # Nearly all runs are nobody's beginning, and most of those can be told by a few bits.
+    # Nearly all runs begin no window, and a few bits rule most of them out.
     shift = np.uint64(64 - max(16, (16 * len(known)).bit_length()))
     possible = np.zeros(1 << (64 - int(shift)), np.bool_)
     possible[known >> shift] = True

@@ -182,7 +182,7 @@ class LabelTable:
     def times(self, role: str) -> NDArray[np.int64]:
         """`[rows]` UTC nanoseconds, or one of `_core`'s reasons why there are none.
 
-        Raises `InputError` for times without a zone, and for those of which nobody can tell how they are written.
+        Raises `InputError` for times without a zone, and for those whose format is unknown.
         """
         import pyarrow as pa
 

@@ -287,7 +287,7 @@ def together(windows: LabelledWindows, others: Mapping[str, LabelledWindows]) ->
         windows: Labelled windows.
         others: By the name of the model that is given them, the same samples, with other features or of another length.
 
-    Raises `ConfigError` for others that are not the same samples, or of which nobody could know which bars they share:
+    Raises `ConfigError` for others that are not the same samples, or whose shared bars cannot be determined:
     those of a store end at the same rows, and those that were cut beforehand stand beside such alone.
     """
     for name, other in others.items():
@@ -330,8 +330,8 @@ def _difference(windows: LabelledWindows, other: LabelledWindows) -> str | None:
         return "are not the same windows with the same labels; import one file of labels with each set of features"
     if bool(other.store_id) != bool(windows.store_id):
         return (
-            "and the others are not all of a store, and of windows that were cut beforehand nobody knows which bars "
-            "they share with them; import both by reference to a store, or both raw"
+            "mixes windows of a store with windows that were cut beforehand, whose shared bars are unknown; import "
+            "both by reference to a store, or both raw"
         )
     if windows.store_id and not np.array_equal(other.ends, windows.ends):
         return (

@@ -22,7 +22,7 @@ class BarIdentity:
     """Nanoseconds from bar to bar, ascending: the usual steps of the symbols that have windows."""
     read_options: Mapping[str, Any]
     """How they were read, as :func:`moola.build_features` takes it, kept columns apart; what stores were read with
-    differently is left out. Empty where nobody knows: of windows that were cut beforehand."""
+    differently is left out. Empty if unknown: for windows that were cut beforehand."""
 
     @classmethod
     def of(cls, stores: Sequence[FeatureStore]) -> Self:
@@ -48,7 +48,7 @@ class BarIdentity:
 
     @classmethod
     def of_windows(cls, windows: LabelledWindows) -> Self | None:
-        """That of the bars of windows that were cut beforehand; None where nobody knows when they begin and end.
+        """That of the bars of windows that were cut beforehand; None if it is unknown when they begin and end.
 
         None of windows of a store too, which may lack bars within: :meth:`of` asks the store.
         """
@@ -85,7 +85,7 @@ class BarIdentity:
         in it of another kind. Nor can it where windows reach over longer gaps than any that it learned from: in
         features an EMA and a swing then pass over a night or a weekend, and only new windows show what that looks like.
         The other way round it can: a segment that begins afresh shows bars that are past their warm-up, or hides them.
-        Where nobody knows how the bars of either were read, intervals alone are compared.
+        If it is unknown how the bars of either were read, only intervals are compared.
         """
         odd = sorted(set(given.intervals) - set(self.intervals))
         if odd and self.intervals:

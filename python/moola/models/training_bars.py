@@ -54,7 +54,7 @@ def _standardise(encoder: Encoder, mean: NDArray[np.float64], deviation: NDArray
 
 
 def hides_bars(dataset: FastWindowedDataset) -> bool:
-    """Whether the valid mask of some window hides a bar; most splits have none, and then nobody need look."""
+    """Whether the valid mask of some window hides a bar. Most splits have none, and then masks need not be read."""
     stores = dataset.stores
     return any(
         not (stores[s].valid[first : last + 1] if stores[s].layout == "bars" else stores[s].valid).all()

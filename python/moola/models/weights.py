@@ -51,7 +51,7 @@ class FeatureIdentity:
     extra: tuple[str, ...] = ()
     """Kept columns, which follow the features."""
     bars: BarIdentity | None = None
-    """Of what bars; None where nobody knows: of windows that do not say when they were, and of older runs."""
+    """The bars; None if unknown: for windows without times, and for older runs."""
 
     @classmethod
     def of(cls, store: FeatureStore | Sequence[FeatureStore], extra: Sequence[str] = ()) -> Self:
@@ -150,7 +150,7 @@ class FeatureIdentity:
             yield from self.bars.notes(given.bars, source)
         else:
             yield (
-                "nobody knows how far apart the bars were that the weights were trained on, for an older moola wrote "
+                "the interval of the training bars is unknown, because an older moola wrote "
                 f"them, or windows do not say when they were; those of {source} are {given.bars.apart} apart: check "
                 "that they fit"
             )

@@ -94,7 +94,7 @@ def predict(
     - `p_CLASS` for each class, calibrated; they sum to 1;
     - `start` and `end`, the times of the span's first and last bar, null where the most likely class has no spans;
     - `seen`: whether any bar of the window was in training or pre-training. Scores of such windows flatter. It goes by
-      symbol and time: the same bars under another symbol count as unseen. Null where nobody knows, since a model
+      symbol and time: the same bars under another symbol count as unseen. Null where this is unknown, because a model
       learned from windows that did not say when they were, or whose bars either side does not name.
 
     Times are UTC. A row depends on no bar after its `window_end`, to the bit, and on a CPU on nothing but its window.
@@ -235,7 +235,7 @@ def _stores(
     say: Callable[[str], None],
 ) -> list[FeatureStore]:
     if feature_dir is not None and data is not None:
-        raise ConfigError("data", "goes with no --feature-dir; give bars or a store, not both")
+        raise ConfigError("data", "cannot be combined with --feature-dir; give bars or a store, not both")
     if feature_dir is not None:
         return open_stores(feature_dir)
     if data is None:
@@ -255,7 +255,7 @@ def _stores(
     how = {**known, **reading}
     if "stamp" not in how:
         say(
-            "timestamps are taken as the open of each bar, for nobody knows which time of a bar those in training "
+            "timestamps are taken as the open of each bar: the run does not record whether those in training "
             "were; if your feed stamps the close, each row is a bar late: give --stamp close (stamp='close')"
         )
     store = cached_store(data, **options, **{"stamp": "open"} | how)
@@ -304,7 +304,7 @@ def _nothing(stores: Sequence[FeatureStore], length: int) -> str:
 
 
 def _parted_anew(dataset: FastWindowedDataset, split: str) -> str:
-    """Which windows a split of bars is that nobody has parted before."""
+    """Which windows a split of new bars holds."""
     times, stretches = [store.timestamps for store in dataset.stores], dataset.stretches()
     first = min(int(times[store][row + dataset.window_length - 1]) for _, store, row, _ in stretches)
     last = max(int(times[store][row]) for _, store, _, row in stretches)

@@ -61,8 +61,8 @@ class Comparison:
         difference, error = figure.difference
         if math.isnan(error):
             return (
-                f"no difference shown: the losses differ by {difference:+.5f}, and one run a side cannot tell that "
-                "from luck; train each with several seeds"
+                f"no difference shown: the losses differ by {difference:+.5f}, and one run per side does not show how "
+                "much seeds change it; train each with several seeds"
             )
         # Of Student's t at 95 %, by the smaller side's degrees of freedom: rather too wide than too narrow.
         from scipy.stats import t

@@ -100,7 +100,8 @@ def check_gates(
     Args:
         run: The directory of a run of any kind, finished or not.
         gates: The bounds, or a YAML file of them; those in `configs/gates.yaml` unless given.
-        against: A run than which this one must not be worse. Its recorded 95 % interval says what is luck. Several,
+        against: A run than which this one must not be worse. Its recorded 95 % interval says how much scores
+            vary. Several,
             such as other seeds, give the interval within which one more of them would lie; losses of pre-training,
             which have no interval of their own, need that.
         model: Which of the models that were evaluated, where there are several.
@@ -236,7 +237,7 @@ class _Recorded:
         return Interval(float(found["value"]), low, high)
 
     def judged_on(self, name: str) -> Any:
-        """What tells the windows that a score is of from others; None where nobody knows."""
+        """What identifies the windows that a score is of; None if unknown."""
         if name == "validation_loss":
             return dict(flat(self.config)).get("windows.validation_fingerprint")
         return [self.evaluation.get(fact) for fact in ("windows", "groups", "classes")]

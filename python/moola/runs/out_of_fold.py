@@ -1,4 +1,4 @@
-"""What a fine-tuned run keeps of its folds: logits that calibrate it, and whatever it is combined with."""
+"""What a fine-tuned run keeps of its folds: logits, which calibrate the run and the ensembles that it joins."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FoldLogits(NamedTuple):
         return TemperatureScaling().fit(self.logits, y).temperature
 
     def probabilities(self, y: Numbers) -> NDArray[np.float64]:
-        """`[n, C]`, each fold's calibrated by the others, as it would be on windows that nobody has labelled."""
+        """`[n, C]`, each fold's calibrated by the others, as it would be on unlabelled windows."""
         return cross_fitted(self.logits, y, self.folds)
 
     def predictions(self, y: Numbers, places: Numbers, span_classes: NDArray[np.bool_]) -> Predictions:

@@ -16,19 +16,19 @@ MAY_HAVE_SEEN_ALL = (
     "the encoder may have been pre-trained on bars of any of these windows: take all scores for those of windows that "
     "were seen"
 )
-"""What to say where nobody knows when windows were."""
+"""The note for windows without known times."""
 
 
 class SeenBars:
     """Stretches of time, by symbol, both ends inclusive, UTC nanoseconds of bars' open times.
 
     Bars that a model was selected on (its validation split) count as well: a score there flatters too. Symbols are
-    known by their names alone: the same bars under another name count as others. Where no symbol is named, nobody knows
-    whose bars these are.
+    known by name only: the same bars under another name count as others. Bars without a symbol belong to no known
+    symbol.
 
     Args:
         stretches: By symbol, pairs of a first and a last time.
-        complete: Whether that is all it has learned from; False where of some windows nobody knows when they were.
+        complete: Whether these are all bars seen in training; False if the times of some windows are unknown.
     """
 
     def __init__(self, stretches: Mapping[str, Iterable[Sequence[int]]], *, complete: bool = True) -> None:
@@ -68,7 +68,7 @@ class SeenBars:
         return self._touched(symbols, first, last, lambda symbol: self.stretches.keys() & {symbol})
 
     def unknown(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> NDArray[np.bool_]:
-        """`[n]`: of which windows nobody knows whether any bar is among them; arguments as of :meth:`seen`.
+        """`[n]`: the windows of which it is unknown whether any bar is among them; arguments as of :meth:`seen`.
 
         They are those that have not been seen as far as is known, where these bars are not `complete`; and else those
         that share a moment with bars of which, or that of which, alone the symbol is known.
@@ -107,7 +107,7 @@ class SeenBars:
         why = (
             "either they, or the bars that it learned from at that time, name no symbol"
             if self.complete
-            else "it learned from windows of which nobody knows when they were, too"
+            else "it also learned from windows without known times"
         )
         return [
             f"the encoder may have been pre-trained on bars of {unknown:,} of {len(symbols):,} windows, which count as "

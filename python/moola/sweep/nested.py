@@ -1,6 +1,6 @@
 """Nested selection: inner folds choose settings, outer folds say what the choosing is worth.
 
-The best of many candidates is partly the luckiest, and its score on the windows that it was chosen by flatters. So each
+The best of many candidates is partly best by chance, and its score on the windows that chose it is too high. So each
 outer fold has a selection of its own, within its training part, and what was chosen there is fitted to that part and
 scored on the fold's test windows, which no selection of that fold has seen. One more selection, over all windows, gives
 the settings to go on with; the outer score is what such a selection is worth.
@@ -146,9 +146,9 @@ def sweep(
     been tried stays, what was being tried is tried anew. It makes `(folds + 1) · trials` trials of up to
     `inner_folds` fits each, and `2 · folds` fits more, `3 · folds` with an encoder.
 
-    Where the outer score lies among what luck gives is told of what was chosen in each outer fold, trained on shuffled
-    labels there; of networks the heads alone, on the encoder as it is, also with the true labels. Nothing is chosen
-    anew with each shuffle: outer test windows have no part in the choice, so that their scores have no luck of it.
+    The permutation test of the outer score trains each outer fold's choice on shuffled labels. For networks it trains
+    the heads only, on the frozen encoder, also with the true labels. Nothing is chosen
+    again with each shuffle: outer test windows have no part in the choice, so the choice does not inflate their scores.
 
     Args:
         windows: Labelled windows.

@@ -201,7 +201,7 @@ class Studies:
         """Queues the trials of workers that died."""
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             worker = trial.user_attrs.get("worker")
-            # One without was left between two lines of `claim`, for nobody else holds the lock.
+            # One without was left between two lines of `claim`, because nobody else holds the lock.
             if worker is not None and self._worker.sees(worker):
                 continue
             retries = trial.user_attrs.get("retries", 0) + 1

@@ -56,7 +56,7 @@ class PretrainResult:
         error = f"masked bars are reconstructed with an error of {self.loss:.4f}"
         if self.constant is None or self.interpolation is None:
             return (
-                f"{error} in training; without validation windows nobody knows whether anything was learned"
+                f"{error} in training; without validation windows it is unknown whether anything was learned"
             )
         rivals = [("interpolation", self.interpolation), ("each feature's best constant", self.constant)]
         if self.learned:

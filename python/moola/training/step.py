@@ -53,7 +53,7 @@ class Step:
         norm = nn.utils.clip_grad_norm_(job.parameters, job.settings.clip_norm)
         good = torch.isfinite(sums).all() & torch.isfinite(norm)
         self.stopped.copy_(torch.maximum(self.stopped, (~good).float()))
-        # On a GPU nobody waits to see: the optimizer itself looks at `stopped`, and the log tells of it soon enough.
+        # On a GPU the host does not wait: the optimizer itself reads `stopped`, and the log reports it soon after.
         if job.placement.device.type != "cpu" or not self.stopped:
             job.optimizer.step()
         return sums, norm

@@ -31,7 +31,8 @@ _POINTER_WEIGHTS = (1.0, 0.8)
 def span_targets(spans: Tensor, length: int, edge: float) -> Tensor:
     """What the span head should say of each bar: `[B, K]`, 1 within the span, 0 outside, and between them at its ends.
 
-    An end lies between two bars, and around it the target falls linearly within `edge` bars: nobody marks an end to
+    An end lies between two bars, and around it the target falls linearly within `edge` bars: labels do not mark
+    an end to
     the bar. Windows without a span, −1 and −1, have 0 everywhere.
 
     Args:

@@ -162,7 +162,7 @@ def temperature_of(validation: CrossValidation, model: str) -> float | None:
 
 
 def dropout_sentence(validation: CrossValidation, model: str) -> str | None:
-    """How much the model's answers depend on which of its units there are; None where nobody has drawn dropout."""
+    """How much the model's answers depend on which of its units there are; None if no dropout was drawn."""
     spread = _mean_spread(validation, model)
     if spread is None:
         return None
@@ -189,7 +189,7 @@ def kept_permutation_tests(directory: Path, models: Iterable[str]) -> dict[str, 
         permutation = {
             metric: PermutationTest.from_record(metric, one)
             for metric, one in record.get("null", {}).items()
-            # Without it, nobody knows what the null is of.
+            # Without it, it is unknown which model the permutation test is of.
             if "of" in one
         }
         if permutation:

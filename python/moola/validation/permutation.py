@@ -110,9 +110,8 @@ def permutation_tests(
         estimators: Unfitted, by name: the models, and the members of a stack or an ensemble.
         permutations: Shuffles; 200 unless given, 20 for networks and stacks.
         whole: Networks are trained whole with every shuffle. Otherwise their heads alone are, on frozen embeddings, and
-            with the true labels too: the null is then of such a model, :data:`HEADS_ALONE`, and its value is not the
-            whole network's score. A score of the one among those of the other would compare two models, and call the
-            difference luck, or more than that.
+            with the true labels too. The test is then of that model, :data:`HEADS_ALONE`, and its value is not the
+            whole network's score: mixing the two would compare different models.
         other_windows, store: As of :func:`moola.validation.stack`.
         seed: Of the shuffles.
         n_jobs: Cross-validations at a time.

@@ -73,7 +73,7 @@ class OutOfFold:
         """Raises `LeakError` if a model was fitted on what it predicts, or on any of the windows that are held out."""
         if self.predictions.folds is None:
             raise ConfigError(
-                "predictions", "do not say their folds, so nobody knows whether they are out of fold"
+                "predictions", "lack their folds, so it is unknown whether they are out of fold"
             )
         assert_out_of_fold(
             self.predictions.folds, self.fitted_on, outer_test=outer_test, windows=self.windows

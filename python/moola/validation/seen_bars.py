@@ -30,8 +30,8 @@ def seen_windows(
     Args:
         encoder: The run that pre-trained it, or a file in its directory.
         windows: Labelled in a store, or cut beforehand.
-        store: That store, which knows when windows begin; those that were cut beforehand know it themselves, or nobody.
-        say: Called with what a person should know: of which windows nobody knows whether they have been seen.
+        store: That store, which knows when windows begin; windows that were cut beforehand may hold their own times.
+        say: Called with each line that a person should read; the logger `moola` at INFO if not given.
 
     Raises `ConfigError` where the store is missing, and `RunError` for a run that does not say what it has learned
     from.
@@ -49,7 +49,7 @@ def seen_windows(
         times = open_labelled_store(windows, store).timestamps
         first, last = times[windows.label_starts], times[windows.label_ends]
     elif windows.first_times is None or windows.times is None:
-        say(f"nobody knows where these windows were cut: {MAY_HAVE_SEEN_ALL}")
+        say(f"the places of these windows are unknown: {MAY_HAVE_SEEN_ALL}")
         return np.zeros(len(windows), np.bool_)
     else:
         first, last = windows.first_times, windows.times
