@@ -22,7 +22,6 @@ from moola.data.stores import StorePath
 from moola.devices.placement import Placement, place
 from moola.errors import ConfigError
 from moola.evaluation.baselines import baseline_predictions
-from moola.evaluation.intervals import Interval, t_interval
 from moola.evaluation.outcomes import Predictions, Truth
 from moola.evaluation.permutation import PermutationTest
 from moola.evaluation.report import Evaluation, evaluate
@@ -30,6 +29,8 @@ from moola.files.fingerprint import fingerprint
 from moola.files.messages import teller
 from moola.finetuning.inputs import config_of, extra_columns, labelled_windows
 from moola.finetuning.permutation import heads_on_shuffled_labels
+from moola.finetuning.report import draw_pictures, seen_windows_of, validation_loss
+from moola.finetuning.result import FinetuneResult
 from moola.folds.dealing import purged_folds
 from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows
@@ -39,7 +40,7 @@ from moola.models.loading import load_encoder
 from moola.models.weights import FeatureIdentity, Origin, load_weights, save_weights, weights_path
 from moola.runs.directory import ENVIRONMENT, RESULT, SEEN_BARS, Run, environment, read_record, read_seen_bars
 from moola.runs.out_of_fold import OutOfFoldRecord
-from moola.runs.seen_bars import MAY_HAVE_SEEN_ALL, SeenBars
+from moola.runs.seen_bars import SeenBars
 from moola.settings.arrays import Numbers
 from moola.settings.models import Config
 from moola.settings.whole_numbers import whole_number
@@ -52,53 +53,6 @@ from moola.validation.cross_validation import FROM_SCRATCH
 from moola.validation.permutation import DEAR_PERMUTATIONS
 
 __all__ = ["FinetuneResult", "finetune"]
-
-
-@dataclass(frozen=True)
-class FinetuneResult:
-    """What a fine-tuning came to."""
-
-    run: Path
-    windows: int
-    """Labelled windows."""
-    trained_on: int
-    """Of these, those that the model in the run learned from; the others chose its epoch."""
-    classes: tuple[str, ...]
-    epochs: int
-    """Epochs that were trained."""
-    best_epoch: int
-    """Whose weights the run has, from 0."""
-    temperature: float
-    """What logits are divided by."""
-    validation_loss: Mapping[str, float | None] | None
-    """What chose the epoch, on the windows that were held out for that: `value`, and `low` to `high`, its 95 %
-    interval; None where none were."""
-    evaluation: Mapping[str, Any]
-    """The record of the out-of-fold :class:`moola.evaluation.Evaluation`."""
-    table: tuple[tuple[str, ...], ...]
-    """The same for people: the heads of the columns, then a row a metric."""
-    report: tuple[str, ...]
-    """The same in sentences, and what else a person should know."""
-    resumed: bool
-    """Whether the run was finished already, and nothing was done."""
-
-    @property
-    def verdict(self) -> str:
-        """How good it is on windows that it has not seen, in a sentence."""
-        scores = self.evaluation["scores"]
-
-        def told(name: str) -> str:
-            score = scores[name]
-            if score["value"] is None:
-                return "–"
-            if score["low"] is None:
-                return f"{score['value']:.3f}"
-            return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
-
-        parts = [f"macro-F1 {told('macro_f1')}", f"log loss {told('log_loss')}"]
-        if scores["span_hits"]["value"] is not None:
-            parts.append(f"span hits {told('span_hits')}")
-        return f"out of fold: {', '.join(parts)}"
 
 
 def finetune(
@@ -331,30 +285,14 @@ class _Finetuning:
         notices = list(windows.notices)
         if self.start is not None and self.start.origin is not None:
             notices += self.start.origin.features.notes(self.features, "the labels")
-        seen_bars, seen = self.seen_by_encoder, np.zeros(len(windows), bool)
-        if self.times is not None:
-            symbols = windows.symbols.tolist()
-            seen = seen_bars.seen(symbols, *self.times)
-            notices += seen_bars.notes(symbols, *self.times)
-            if self.store is None and (unnamed := symbols.count("")):
-                notices.append(
-                    f"{unnamed:,} of {len(symbols):,} windows name no symbol: predictions for a symbol at the same "
-                    "time cannot tell whether they have been seen"
-                )
-            stretches: dict[str, list[tuple[int, int]]] = {}
-            for symbol, first, last in zip(symbols, *(times.tolist() for times in self.times), strict=True):
-                stretches.setdefault(symbol, []).append((first, last))
-            seen_bars = seen_bars | SeenBars(stretches)
-        else:
-            seen_bars = seen_bars | SeenBars({}, complete=False)
-            unknown = "the places of these windows are unknown: predictions cannot tell which windows have been seen"
-            if self.start is None:
-                notices.append(unknown)
-            else:
-                notices += [
-                    f"{unknown}, nor this report which of them the encoder was pre-trained on",
-                    MAY_HAVE_SEEN_ALL,
-                ]
+        seen_bars, seen, notes = seen_windows_of(
+            windows,
+            self.times,
+            self.seen_by_encoder,
+            of_store=self.store is not None,
+            pretrained=self.start is not None,
+        )
+        notices += notes
         run.write(ENVIRONMENT, environment(self.placement))
         run.write(SEEN_BARS, seen_bars.record())
         examples = Examples(windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight)
@@ -408,7 +346,7 @@ class _Finetuning:
         }
         origin = Origin("finetune", self.config.model, self.features, windows.window_length, more)
         save_weights(run.path / "best.safetensors", model.state_dict(), origin.record())
-        _draw(run.path, truth, said, windows.window_length, name)
+        draw_pictures(run.path, truth, said, windows.window_length, name)
         return self._finish(run, result, trained_on, temperature, evaluation, notices)
 
     def _permutation_test(
@@ -506,22 +444,13 @@ class _Finetuning:
             "epochs": len(result.epochs),
             "best_epoch": result.best_epoch,
             "temperature": temperature,
-            "validation_loss": self._validation_loss(result, trained_on),
+            "validation_loss": validation_loss(result, self.blocks, trained_on),
             "evaluation": evaluation.record(),
             "table": tuple(map(tuple, [evaluation.columns, *evaluation.rows()])),
             "report": (*notices, *evaluation.summary()),
         }
         run.write(RESULT, facts)
         return FinetuneResult(run.path, **facts, resumed=False)
-
-    def _validation_loss(self, result: FitResult, trained_on: Numbers) -> dict[str, float | None] | None:
-        if result.window_losses is None:
-            return None
-        validation = np.setdiff1d(np.arange(len(self.windows)), trained_on)
-        found = _mean_over_blocks(result.window_losses, self.blocks[validation])
-        if np.isnan(found.low):
-            return {"value": found.value, "low": None, "high": None}
-        return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _span_classes(windows: LabelledWindows) -> NDArray[np.bool_]:
@@ -534,28 +463,3 @@ def _span_classes(windows: LabelledWindows) -> NDArray[np.bool_]:
 def _learned_from(windows: LabelledWindows) -> str:
     """The fingerprint of all that is learned from."""
     return fingerprint([windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight])
-
-
-def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:
-    """The mean over windows, with an interval over blocks of them, which err together.
-
-    Student's t, of the mean as a ratio of two sums over blocks; of one block it is of NaN. Source: W. G. Cochran,
-    *Sampling Techniques*, 3rd ed., Wiley 1977, chapter 6 (ratio estimates).
-    """
-    _, block = np.unique(blocks, return_inverse=True)
-    count = np.bincount(block)
-    mean = float(losses.mean())
-    if len(count) < 2:
-        return Interval(mean, float("nan"), float("nan"))
-    errors = np.bincount(block, losses - mean)
-    error = float(np.sqrt(len(count) / (len(count) - 1) * (errors**2).sum())) / len(losses)
-    return t_interval(mean, error, len(count) - 1)
-
-
-def _draw(path: Path, truth: Truth, said: Predictions, window_length: int, title: str) -> None:
-    from moola.evaluation.figures import confusion_matrix, reliability_diagram, save_png, spans_against_truth
-
-    save_png(reliability_diagram(truth, said, title=title), path / "reliability.png")
-    save_png(confusion_matrix(truth, said, title=title), path / "confusion.png")
-    if said.spans is not None:
-        save_png(spans_against_truth(truth, said, window_length, title=title), path / "spans.png")
