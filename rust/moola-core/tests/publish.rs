@@ -101,6 +101,34 @@ fn only_a_store_is_replaced_and_only_on_request() {
     }
 }
 
+/// A store may hold what operating systems leave in directories. Nothing else foreign, and no directory of such a name.
+#[test]
+fn a_store_with_files_of_operating_systems_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    build(&path, false, "one").unwrap();
+    for name in [".DS_Store", ".directory", "Thumbs.db", "desktop.ini", "._metadata.json", ".nfs0001"] {
+        fs::write(path.join(name), "\0").unwrap();
+        build(&path, true, name).unwrap();
+        assert_eq!(mark(&path), name);
+        assert_eq!(names(&path), ["features.npy", "metadata.json"]);
+    }
+    assert_eq!(names(folder.path()), ["store"]);
+
+    for name in ["DS_Store", ".hidden", "thumbs.db.txt", "_.x"] {
+        fs::write(path.join(".DS_Store"), "").unwrap();
+        fs::write(path.join(name), "").unwrap();
+        let (kind, problem) = refusal(build(&path, true, "two"));
+        assert_eq!(kind, Refusal::Exists);
+        assert!(problem.contains(&format!("{name:?} in it")), "{problem}");
+        fs::remove_file(path.join(name)).unwrap();
+    }
+    fs::remove_file(path.join(".DS_Store")).unwrap();
+    fs::create_dir(path.join(".DS_Store")).unwrap();
+    let (_, problem) = refusal(build(&path, true, "two"));
+    assert!(problem.contains("\".DS_Store\" in it"), "{problem}");
+}
+
 #[test]
 fn of_two_builders_the_first_to_publish_wins() {
     let folder = tempfile::tempdir().unwrap();

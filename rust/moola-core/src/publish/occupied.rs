@@ -43,7 +43,9 @@ pub(super) fn look(parent: &OwnedFd, name: &OsStr) -> Result<Found, Errno> {
         }
         empty = false;
         let stat = rustix::fs::statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-        if !is_store_file(name) || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if !(is_store_file(name) || is_dropping(name))
+            || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+        {
             let name = String::from_utf8_lossy(name);
             return Ok(Found::Other(format!(
                 "there is a directory of this name with {name:?} in it, which is not a store's"
@@ -80,6 +82,13 @@ fn is_store_file(name: &[u8]) -> bool {
             | b"window_starts.npy"
             | b"checksums.b3"
     ) || per_window(name)
+}
+
+/// Whether an operating system left this file in the store. `python/moola/store/layout.py` has the same list.
+fn is_dropping(name: &[u8]) -> bool {
+    matches!(name, b".DS_Store" | b".directory" | b"Thumbs.db" | b"desktop.ini")
+        || name.starts_with(b"._")
+        || name.starts_with(b".nfs")
 }
 
 /// Whether the metadata begins as a store's does. Nothing more is checked: a damaged store may be replaced by a good one.
