@@ -32,7 +32,7 @@ def finetune(
         ),
     ],
     feature_dir: Annotated[
-        str | None, typer.Option(metavar="STORE", help="The feature store that the labels speak of.")
+        str | None, typer.Option(metavar="STORE", help="The feature store that the labels refer to.")
     ] = None,
     encoder: Annotated[
         str | None,
@@ -48,7 +48,8 @@ def finetune(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="At most.", show_default="60", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option(help="The largest number of epochs.", show_default="60", rich_help_panel=TRAINING),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(show_default="16", rich_help_panel=TRAINING)] = None,
     lr: Annotated[
@@ -59,7 +60,7 @@ def finetune(
         str | None,
         typer.Option(
             metavar="none|always|EPOCHS",
-            help="How long the encoder stays as it is.",
+            help="How long the encoder stays frozen: not at all, always, or for so many epochs.",
             show_default="none",
             rich_help_panel=TRAINING,
         ),
@@ -67,7 +68,7 @@ def finetune(
     unfreeze_every: Annotated[
         int | None,
         typer.Option(
-            help="Epochs from one layer's thaw to the next.",
+            help="Epochs between the thawing of one layer and the next.",
             show_default="all at once",
             rich_help_panel=TRAINING,
         ),
@@ -76,16 +77,23 @@ def finetune(
         str | None,
         typer.Option(
             metavar="balanced",
-            help="Have each class weigh the same.",
+            help="Give each class the same weight in the loss.",
             show_default="as they are",
             rich_help_panel=TRAINING,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of folds, weights, order, dropout, augmentation.", rich_help_panel=TRAINING)
+        int,
+        typer.Option(
+            help="Seed of folds, weights, order, dropout and augmentation.", rich_help_panel=TRAINING
+        ),
     ] = 17,
     folds: Annotated[
-        int, typer.Option(help="For out-of-fold predictions, and calibration.", rich_help_panel=TRAINING)
+        int,
+        typer.Option(
+            help="Folds of the out-of-fold predictions, which also calibrate the run.",
+            rich_help_panel=TRAINING,
+        ),
     ] = 5,
     embargo: Annotated[
         int,
@@ -96,20 +104,21 @@ def finetune(
     validation_share: Annotated[
         float,
         typer.Option(
-            help="Of the windows, to choose the epoch; 0 learns from all of them.", rich_help_panel=TRAINING
+            help="Share of windows that choose the epoch. 0 trains on all windows for all epochs.",
+            rich_help_panel=TRAINING,
         ),
     ] = 0.2,
     scratch: Annotated[
         bool,
         typer.Option(
-            help="With an encoder, also train the same model from scratch in each fold: as long again, or longer.",
+            help="With an encoder, also train from scratch in each fold. This doubles the time, or more.",
             rich_help_panel=TRAINING,
         ),
     ] = True,
     permutations: Annotated[
         int,
         typer.Option(
-            help="Shuffles of the labels that heads alone are trained on, a fit a fold each; 0 for none.",
+            help="Shuffles of the permutation test of the heads: one fit per fold and shuffle. 0 turns it off.",
             rich_help_panel=TRAINING,
         ),
     ] = 20,
@@ -134,15 +143,17 @@ def finetune(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Begin an interrupted run again, to the same bits.", rich_help_panel=RUN
+            "--resume",
+            help="Start an interrupted run again; it ends with the same bits.",
+            rich_help_panel=RUN,
         ),
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(help="Folds, then shuffles, at a time.", rich_help_panel=RUN)
+        int | None, typer.Option(help="Folds, and later shuffles, to train in parallel.", rich_help_panel=RUN)
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fine-tune a model on labelled windows; calibrate and judge it out of fold."""
+    """Fine-tune a model on labelled windows, and calibrate and score it out of fold."""
     from moola.finetuning.run import finetune
 
     if resume and output is None:
@@ -224,7 +235,7 @@ def _files(run: Path) -> list[str]:
 def predict(
     run: Annotated[
         list[str],
-        typer.Option(metavar="RUN", help="A fine-tuned run, or an ensemble; may be given again."),
+        typer.Option(metavar="RUN", help="A fine-tuned run or an ensemble. Repeat it for several."),
     ],
     output: Annotated[str, typer.Option(metavar="FILE", help="The Parquet file to write.")],
     feature_dir: Store = None,
@@ -239,10 +250,10 @@ def predict(
         typer.Option(metavar="train|val|test|all", help="The windows to use.", show_default="all"),
     ] = None,
     begin: Annotated[
-        str | None, typer.Option("--from", metavar="T", help="Windows that end from then on.")
+        str | None, typer.Option("--from", metavar="T", help="Use windows that end at this time or later.")
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", metavar="T", help="Windows that end before then.")
+        str | None, typer.Option("--to", metavar="T", help="Use windows that end before this time.")
     ] = None,
     stride: Annotated[int, typer.Option(help="Bars from one window to the next.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 1024,
@@ -264,9 +275,9 @@ def predict(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write what a fine-tuned run says of each window: classes, spans, and whether it has seen the bars.
+    """Predict every window: class probabilities, spans, and whether training saw the bars.
 
-    Bars are read as those were that it was trained on, unless options say otherwise.
+    Bars are read like the training bars unless options say otherwise.
     """
     from moola.prediction.windows import predict
 

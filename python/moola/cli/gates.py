@@ -18,7 +18,7 @@ def gate(
         str | None,
         typer.Option(
             metavar="YAML",
-            help="The bounds, or a model's YAML with a section gates.",
+            help="A YAML file of bounds, or a model's YAML with a section gates.",
             show_default="those that ship",
         ),
     ] = None,
@@ -26,15 +26,15 @@ def gate(
         list[str] | None,
         typer.Option(
             metavar="RUN",
-            help="A run than which it must not be worse; may be given again, for other seeds of it.",
+            help="A run that RUN must not be worse than. Repeat it for other seeds of that run.",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which of the models, where several were evaluated.")
+        str | None, typer.Option(metavar="NAME", help="The model to check, if several were evaluated.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Hold a run against its gates: exit code 0 if it passes, 1 if not."""
+    """Check a run against its gates: exit code 0 if it passes, 1 if not."""
     from moola.runs.gates import check_gates
 
     report = check_gates(run, gates=gates, against=against or (), model=model)

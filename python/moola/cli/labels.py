@@ -22,12 +22,12 @@ def import_labels(
         str,
         typer.Option(
             metavar="LABELS",
-            help="Parquet, CSV or Arrow IPC with window_end and class; as it likes symbol, start, end, weight.",
+            help="Parquet, CSV or Arrow IPC with window_end and class, optionally symbol, start, end, weight.",
         ),
     ],
     output: Annotated[str, typer.Option(metavar="OUT", help="The file to write, such as L.safetensors.")],
     feature_dir: Annotated[
-        str | None, typer.Option(metavar="STORE", help="The store that the labels speak of.")
+        str | None, typer.Option(metavar="STORE", help="The store that the labels refer to.")
     ] = None,
     raw: Annotated[
         bool,
@@ -40,7 +40,7 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="With --raw and window_end: the time from bar to bar.",
+            help="With --raw and window_end: the time between bars.",
             show_default="1m",
             rich_help_panel=INPUT,
         ),
@@ -49,7 +49,7 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="FILE_COLUMN=ROLE,…",
-            help="Which column is what, where it is not called so.",
+            help="The role of columns with other names.",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -65,7 +65,7 @@ def import_labels(
     labelled_length: Annotated[
         int | None,
         typer.Option(
-            help="Bars the windows had when they were labelled.",
+            help="Bars in a window when it was labelled.",
             show_default="the store's",
             rich_help_panel=INPUT,
         ),
@@ -80,7 +80,7 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="With --raw: which features to compute.",
+            help="With --raw: the feature set to compute.",
             show_default="ohlc4",
             rich_help_panel=INPUT,
         ),
@@ -89,7 +89,7 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="YAML",
-            help="With --raw: parameters that differ from the defaults; warmup_bars is 20.",
+            help="With --raw: parameters that differ from the defaults. warmup_bars defaults to 20.",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -107,7 +107,11 @@ def import_labels(
     ] = None,
     stamp: Annotated[
         str | None,
-        typer.Option(metavar="open|close", help="Which time of a bar the labels give.", rich_help_panel=TIME),
+        typer.Option(
+            metavar="open|close",
+            help="Whether the labels' times are opens or closes of bars.",
+            rich_help_panel=TIME,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

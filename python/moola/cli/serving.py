@@ -17,7 +17,7 @@ __all__ = ["serve_windows"]
 @app.command()
 def serve_windows(
     feature_dir: Annotated[
-        list[str], typer.Option(metavar="DIR", help="The feature store; give it again for several stores.")
+        list[str], typer.Option(metavar="DIR", help="A feature store. Repeat it for several.")
     ],
     batch_size: Annotated[int, typer.Option(help="Windows in a batch.")] = 256,
     stride: Annotated[int, typer.Option(help="Bars from one window to the next.")] = 1,
@@ -27,7 +27,7 @@ def serve_windows(
     mask_ratio: Annotated[float, typer.Option(help="The share of bars that are masked.")] = 0.15,
     seed: Annotated[int, typer.Option(help="The seed of masks and shuffling.")] = 0,
     device: Annotated[str, typer.Option(help="The device that batches are moved to.")] = "cpu",
-    seconds: Annotated[float, typer.Option(help="How long to serve train.")] = 2.0,
+    seconds: Annotated[float, typer.Option(help="Seconds to serve the train split.")] = 2.0,
     json: Json = False,
 ) -> None:
     """Serve the windows of a feature store as for training, and measure how fast."""

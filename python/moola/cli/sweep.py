@@ -22,18 +22,19 @@ def sweep(
         str, typer.Option(metavar="L", help="Labelled windows that moola import-labels wrote.")
     ],
     space: Annotated[
-        str, typer.Option(metavar="YAML", help="What to choose from; grid.yaml comes with moola.")
+        str, typer.Option(metavar="YAML", help="The settings to choose from. grid.yaml ships with moola.")
     ],
-    trials: Annotated[
-        int, typer.Option(help="Candidates of each selection; of a grid, all there are at most.")
-    ],
+    trials: Annotated[int, typer.Option(help="Candidates per selection; for a grid at most its size.")],
     output: Annotated[
         str,
-        typer.Option(metavar="DIR", help="A new directory, or that of the same sweep: to go on, or to help."),
+        typer.Option(
+            metavar="DIR", help="A new directory, or the directory of the same sweep to continue or share it."
+        ),
     ],
-    folds: Annotated[int, typer.Option(help="Outer folds, which report.", rich_help_panel=SELECTION)] = 5,
+    folds: Annotated[int, typer.Option(help="Outer folds, which score.", rich_help_panel=SELECTION)] = 5,
     inner_folds: Annotated[
-        int, typer.Option(help="Folds within their training parts, which select.", rich_help_panel=SELECTION)
+        int,
+        typer.Option(help="Folds within each outer training part, which select.", rich_help_panel=SELECTION),
     ] = 3,
     embargo: Annotated[
         int,
@@ -45,18 +46,18 @@ def sweep(
         str | None,
         typer.Option(
             metavar="STORE",
-            help="The labelled store, which knows when windows are.",
+            help="The labelled store, which holds the times of windows.",
             rich_help_panel=SELECTION,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of folds, candidates and models.", rich_help_panel=SELECTION)
+        int, typer.Option(help="Seed of folds, candidates and models.", rich_help_panel=SELECTION)
     ] = 17,
     stale_after: Annotated[
         float,
         typer.Option(
             min=1,
-            help="Seconds without a sign after which a worker is taken for dead.",
+            help="Seconds of silence after which a worker counts as dead.",
             rich_help_panel=SELECTION,
         ),
     ] = 60.0,
@@ -72,7 +73,7 @@ def sweep(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A value of the configuration, for all candidates; may be given again.",
+            help="Sets a value of the configuration for all candidates. Repeat it for several.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -80,14 +81,14 @@ def sweep(
     scratch: Annotated[
         bool,
         typer.Option(
-            help="With an encoder, also fit what was chosen from scratch in each outer fold.",
+            help="With an encoder, also fit each outer fold's choice from scratch.",
             rich_help_panel=MODEL,
         ),
     ] = True,
     permutations: Annotated[
         int | None,
         typer.Option(
-            help="Shuffles of the labels that heads alone of what was chosen are trained on, a fit an outer fold each; "
+            help="Shuffles of the permutation test of each choice's heads: one fit per outer fold and shuffle; "
             "0 for none.",
             show_default="20",
             rich_help_panel=MODEL,
@@ -95,9 +96,9 @@ def sweep(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Search for settings; start it several times to share the work.
+    """Search for settings. Start it several times to share the work.
 
-    Inner folds select, outer folds report: the score that is printed is of windows that the selection has not seen.
+    Inner folds select, outer folds score: the printed score is of windows that the selection has not seen.
     """
     from moola.estimators.jade import JadeClassifier
     from moola.labels import LabelledWindows

@@ -19,22 +19,22 @@ __all__ = ["cross_validate", "ensemble", "evaluate", "stack"]
 
 Labels = Annotated[str, typer.Option(metavar="L", help="Labelled windows that moola import-labels wrote.")]
 
-Output = Annotated[str, typer.Option(metavar="DIR", help="The directory to write; it must be new.")]
+Output = Annotated[str, typer.Option(metavar="DIR", help="The directory to write. It must be new.")]
 
 Members = Annotated[
     list[str] | None,
     typer.Option(
         "--member",
         metavar="KIND[=L]",
-        help="jade, jade_compact, convolution, regression, trees or kernels; on L, the same windows with other "
-        "features; may be given again.",
+        help="jade, jade_compact, convolution, regression, boosted_trees or rocket. =L trains it on the same windows "
+        "with other features. Repeat it for several.",
     ),
 ]
 
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KIND.KEY=VALUE", help="A parameter of a kind of model; may be given again."
+        "--set", metavar="KIND.KEY=VALUE", help="Sets a parameter of a kind of model. Repeat it for several."
     ),
 ]
 
@@ -43,8 +43,8 @@ Encoders = Annotated[
     typer.Option(
         "--encoder",
         metavar="[KIND=]RUN",
-        help="A pre-trained encoder, for the Jade members that it fits, or those of a kind; each is set beside "
-        "itself from scratch. May be given again.",
+        help="A pre-trained encoder for the Jade members that it fits, or for those of a kind; each is compared with "
+        "itself from scratch. Repeat it for several.",
     ),
 ]
 
@@ -53,29 +53,29 @@ Store = Annotated[
     typer.Option(
         "--feature-dir",
         metavar="STORE",
-        help="The labelled store, to compare windows of several symbols in time.",
+        help="The labelled store. Windows of several symbols need it, to be compared in time.",
     ),
 ]
 
-Folds = Annotated[int, typer.Option(help="Parts, of which each is tested once.")]
+Folds = Annotated[int, typer.Option(help="Folds. Each window is tested once.")]
 
-Repeats = Annotated[int, typer.Option(help="Times over, each with other folds and seeds.")]
+Repeats = Annotated[int, typer.Option(help="Repeats, each with other folds and seeds.")]
 
 Embargo = Annotated[int, typer.Option(help="Bars after a test window in which no training window begins.")]
 
-Seed = Annotated[int, typer.Option(help="Of folds, models and resamples.")]
+Seed = Annotated[int, typer.Option(help="Seed of folds, models and resamples.")]
 
 Device = Annotated[
-    str, typer.Option(help="Of networks; cpu goes with several --jobs.", metavar="auto|cpu|cuda")
+    str, typer.Option(help="Device of networks. With several --jobs only cpu.", metavar="auto|cpu|cuda")
 ]
 
-Jobs = Annotated[int, typer.Option(help="Fits at a time, one thread each; -1 takes all cores.")]
+Jobs = Annotated[int, typer.Option(help="Fits in parallel, one thread each; -1 uses all cores.")]
 
 Permutations = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Shuffles of the labels, each of which costs a cross-validation; 0 for none.",
+        help="Shuffles of the permutation test; each costs one cross-validation. 0 turns it off.",
         show_default="200; 20 for networks and stacks, of networks with heads alone",
     ),
 ]
@@ -98,7 +98,7 @@ def cross_validate(
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Score models on windows that they have not seen; jade_compact unless others are given."""
+    """Score models on windows that they have not seen; jade_compact by default."""
     from moola.validation import cross_validate
 
     asked = Asked.of(labels, member or ["jade_compact"], settings, encoder, feature_dir, seed, device)
@@ -132,7 +132,7 @@ def stack(
     encoder: Encoders = None,
     feature_dir: Store = None,
     folds: Folds = 5,
-    inner_folds: Annotated[int, typer.Option(help="Folds of each fold's training windows.")] = 5,
+    inner_folds: Annotated[int, typer.Option(help="Folds within each fold's training windows.")] = 5,
     repeats: Repeats = 1,
     embargo: Embargo = 0,
     seed: Seed = 17,
@@ -141,7 +141,7 @@ def stack(
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Combine models of different kinds, by one fitted on out-of-fold predictions; all kinds by default."""
+    """Combine kinds of models by a model of their out-of-fold predictions; all kinds by default."""
     from moola.estimators import KINDS
     from moola.validation import stack
 
@@ -174,7 +174,7 @@ def ensemble(
         list[str],
         typer.Argument(
             metavar="RUN...|DIR",
-            help="Fine-tuned runs, such as of several seeds; or what moola cross-validate or stack wrote.",
+            help="Fine-tuned runs, for example of several seeds; or one directory of moola cross-validate or stack.",
         ),
     ],
     output: Output,
@@ -184,7 +184,7 @@ def ensemble(
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Combine fine-tuned runs into one that predicts; or average a cross-validation over folds and seeds."""
+    """Combine fine-tuned runs into one run, or average a cross-validation over folds and seeds."""
     from moola.validation.records import RECORD
 
     _refuse_what_stands_there(output)
@@ -245,18 +245,20 @@ def _combine(runs: Sequence[str], output: str, seed: int, started: float, json: 
 @app.command()
 def evaluate(
     result: Annotated[
-        str, typer.Argument(metavar="DIR", help="What moola cross-validate, ensemble or stack wrote.")
+        str, typer.Argument(metavar="DIR", help="A directory of moola cross-validate, ensemble or stack.")
     ],
     model: Annotated[
-        list[str] | None, typer.Option(help="One of its models; may be given again.", show_default="all")
+        list[str] | None, typer.Option(help="One of its models. Repeat it for several.", show_default="all")
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="Another of the same labels and folds; may be given again."),
+        typer.Option(
+            metavar="DIR", help="Another directory with the same labels and folds. Repeat it for several."
+        ),
     ] = None,
     permutations: Permutations = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Train networks whole with every shuffle, not their heads alone.")
+        bool, typer.Option("--whole", help="Train whole networks on every shuffle, not only their heads.")
     ] = False,
     feature_dir: Store = None,
     seed: Seed = 17,
@@ -286,7 +288,7 @@ def evaluate(
 
 
 def _homes(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """What each cross-validation is called beside the others, and its path: the last part, where that tells them apart.
+    """The name and path of each cross-validation. The name is the last part of the path, if that is unique.
 
     Raises `ConfigError` where one is given twice.
     """
@@ -301,7 +303,7 @@ def _homes(paths: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _refuse_what_stands_there(output: str) -> None:
-    """Before the fits rather than after them. What can be written stays as it is."""
+    """Refuses an output that exists, before the fits rather than after them."""
     from moola.runs.directory import new_directory
 
     there = Path(output).exists()
