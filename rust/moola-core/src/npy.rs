@@ -120,7 +120,7 @@ impl<T: Element> NpyWriter<T> {
         }
     }
 
-    /// Writes the header for `shape` and returns the file's size. The data is not yet on disk: publishing sees to it.
+    /// Writes the header for `shape` and returns the file's size. Publishing brings the data to disk later.
     ///
     /// # Errors
     /// [`Error::Damaged`] when `shape` does not have as many values as were appended; [`Error::Io`].

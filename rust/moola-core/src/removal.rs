@@ -1,4 +1,4 @@
-//! Removing a directory with large files in it, without making anyone wait who is in a hurry.
+//! Removing a directory with large files in it, without making a cancelled caller wait.
 //!
 //! The kernel takes from a twentieth to a third of a second to free a gigabyte of a file's pages and blocks. Whoever
 //! closes the file last waits for that, in a call that no signal ends. So every name is removed at once, while the
@@ -62,7 +62,7 @@ pub fn remove(parent: impl AsFd, name: &OsStr, directory: impl AsFd, cancel: &Ca
         if !is_called(directory, parent, name)? {
             return Err(elsewhere());
         }
-        // Should the name change its meaning just here, this still removes no more than an empty directory.
+        // If another process takes the name at this moment, this removes at most an empty directory.
         Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
     });
     if !held.is_empty() {
@@ -92,7 +92,7 @@ fn empty(directory: BorrowedFd<'_>, held: &mut Vec<File>) -> io::Result<()> {
             empty(inner.as_fd(), held)?;
             AtFlags::REMOVEDIR
         } else {
-            // A file that cannot be opened is freed right here, and takes its time.
+            // A file that cannot be opened is freed in this call, which may take long.
             if kind == FileType::RegularFile
                 && stat.st_size >= LARGE
                 && let Ok(file) = rustix::fs::openat(directory, name, OPEN, Mode::empty())

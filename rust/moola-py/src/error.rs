@@ -67,7 +67,7 @@ pub fn facts<'py>(py: Python<'py>, sample: &Sample) -> PyResult<Bound<'py, PyDic
     facts.set_item("row", sample.row)?;
     facts.set_item("column", &sample.column)?;
     match sample.timestamp {
-        // A float64 has not digits enough for a time.
+        // A float64 has too few digits for a time.
         Some(timestamp) if sample.column == "timestamp" => facts.set_item("value", timestamp)?,
         _ => facts.set_item("value", sample.value)?,
     }

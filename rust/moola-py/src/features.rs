@@ -255,7 +255,7 @@ impl FeatureStream {
         PyBytes::new(py, &self.0.state())
     }
 
-    /// Takes over a saved state, whatever the stream was before.
+    /// Replaces the stream's state by a saved one.
     fn restore(&mut self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
         self.0 = Stream::from_state(state).map_err(|e| to_py(py, e))?;
         Ok(())

@@ -61,7 +61,7 @@ impl Staging {
                 Err(error) => error,
             },
         };
-        // Who has pressed Ctrl-C, be it now, does not want to wait until gigabytes are given back.
+        // A user who presses Ctrl-C, before or during this call, should not wait until gigabytes are freed.
         if error.is_instance_of::<PyKeyboardInterrupt>(py) {
             py.detach(|| inner.discard(&Cancel::raised()));
         } else {
@@ -80,7 +80,7 @@ impl Staging {
                 return Err(explained);
             }
         }
-        // False lets the exception go on that ended the block.
+        // False lets the exception that ended the block propagate.
         if of_the_block { Ok(false) } else { Err(error) }
     }
 }

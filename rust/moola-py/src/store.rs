@@ -246,7 +246,7 @@ pub fn verify_streamed(
         .map(differences)
 }
 
-/// Of every symbol of a store its commonest step, how many are longer and shorter, and its longest. Symbol `i` has the
+/// For every symbol: its commonest step, how many steps are longer and shorter, and its longest step. Symbol `i` has the
 /// rows from `firsts[i]` up to the next symbol's first.
 #[pyfunction]
 pub fn count_steps(

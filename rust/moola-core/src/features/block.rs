@@ -9,7 +9,7 @@ use crate::simd::{Level, Purpose, prefetch};
 /// Bars a block: few enough that all its columns stay in the first-level cache.
 pub const BLOCK: usize = 256;
 
-/// A place for a value of a row, which nobody need have written before.
+/// A place for a value of a row. It may be uninitialised.
 pub type Slot = MaybeUninit<f32>;
 
 /// One value a bar of the block.

@@ -27,7 +27,7 @@ impl Feature {
     }
 }
 
-/// What there is to know about a feature set.
+/// The description of a feature set.
 pub(super) struct Definition {
     /// The name under which users ask for it.
     pub(super) name: &'static str,

@@ -82,7 +82,7 @@ impl Engine {
         self.push_many_new(bars, slots(out));
     }
 
-    /// As [`Engine::push_many`], into memory that nobody need have written before.
+    /// As [`Engine::push_many`], into memory that may be uninitialised.
     pub fn push_many_new(&mut self, bars: Bars<'_>, out: &mut [MaybeUninit<f32>]) {
         let (n, width) = (bars.len(), self.width());
         assert_eq!(out.len(), n * width, "a row for every bar");
@@ -160,7 +160,7 @@ pub fn compute(engine: &mut Engine, bars: Bars<'_>, out: &mut [f32], cancel: &Ca
     compute_new(engine, bars, slots(out), cancel)
 }
 
-/// As [`compute`], into memory that nobody need have written before. After success every value is written.
+/// As [`compute`], into memory that may be uninitialised. After success every value is written.
 pub fn compute_new(
     engine: &mut Engine,
     bars: Bars<'_>,
@@ -174,7 +174,7 @@ pub fn compute_new(
         cancel.check()?;
         let step = bars.slice(start..start + out.len() / width);
         if step.check().is_err() {
-            // Once more over everything, so that every refusal is counted.
+            // Check all bars again, so that every refusal is counted.
             return bars.check();
         }
         engine.push_many_new(step, out);

@@ -14,7 +14,7 @@ use crate::simd::{Level, at_level};
 const D: usize = 4;
 const BOUND: f64 = 10.0;
 
-/// What there is to know about `ohlc4`.
+/// The description of `ohlc4`.
 pub(super) static OHLC4: Definition = Definition {
     name: "ohlc4",
     width: D,

@@ -13,7 +13,7 @@ use crate::simd::{Level, at_level};
 
 const D: usize = 11;
 
-/// What there is to know about `relative_transform11`.
+/// The description of `relative_transform11`.
 pub(super) static RELATIVE_TRANSFORM11: Definition = Definition {
     name: "relative_transform11",
     width: D,

@@ -14,7 +14,7 @@ use crate::bars::Bars;
 use crate::error::Error;
 use crate::simd::{Level, at_level};
 
-/// What there is to know about `relativity10`.
+/// The description of `relativity10`.
 pub(super) static RELATIVITY10: Definition = Definition {
     name: "relativity10",
     width: 10,
@@ -23,7 +23,7 @@ pub(super) static RELATIVITY10: Definition = Definition {
     start: |parameters| Box::new(Relativity::<10>::new(parameters)),
 };
 
-/// What there is to know about `relativity12`.
+/// The description of `relativity12`.
 pub(super) static RELATIVITY12: Definition = Definition {
     name: "relativity12",
     width: 12,
@@ -77,7 +77,7 @@ fn row<const D: usize>(bar: &Bar, at: &Context, per_bar: f64) -> [f32; D] {
     let range_z = clip(ratio(range, at.range_ema), 0.0, 3.0);
     let since_high = clip(at.since_high * per_bar, 0.0, 3.0);
     let since_low = clip(at.since_low * per_bar, 0.0, 3.0);
-    // Of a candle that is all body nothing is left, though the product may be an ulp short of 1.
+    // A candle that is all body has no wicks, although the product may be an ulp below 1.
     let solid = ((close - open).abs() == range) & (range > 0.0);
     let wicks = if solid { 0.0 } else { 1.0 - body.abs() };
     let all = [
