@@ -128,7 +128,7 @@ impl<T: Element> NpyWriter<T> {
         let wanted = shape.iter().try_fold(1_u64, |product, &n| product.checked_mul(n));
         if wanted != Some(self.len()) {
             let problem =
-                format!("{} values were written, which are no array of shape {shape:?}", self.len());
+                format!("{} values were written, which do not fill an array of shape {shape:?}", self.len());
             return Err(Error::Damaged { path: self.path, problem });
         }
         self.flush()?;

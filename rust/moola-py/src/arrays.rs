@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// Has NumPy's functions ready, so that what comes after cannot be interrupted while it asks for them.
+/// Loads NumPy's functions, so that a later call cannot be interrupted while it loads them.
 ///
 /// rust-numpy panics where that fails, and it runs Python to find them: a Ctrl-C in that millisecond would end in a panic.
 /// So SIGINT waits, in this thread, until they are there.
@@ -23,7 +23,7 @@ pub fn load_numpy(py: Python<'_>) -> PyResult<()> {
     py.import("numpy.lib")?;
     let waiting = (signal.getattr("SIGINT")?,);
     let before = signal.call_method1("pthread_sigmask", (signal.getattr("SIG_BLOCK")?, waiting))?;
-    // One that came just before is raised now, not in what follows.
+    // A signal that came just before is raised here, not later.
     let ready = py.check_signals().map(|()| is_numpy_2(py));
     signal.call_method1("pthread_sigmask", (signal.getattr("SIG_SETMASK")?, before))?;
     READY.store(ready.is_ok(), Ordering::Relaxed);

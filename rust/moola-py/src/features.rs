@@ -133,8 +133,8 @@ pub fn compute_swings<'py>(
     ))
 }
 
-/// A new array, and its memory, which is not initialised: zeroing it before the rows are computed would cost up to a sixth
-/// of the whole. After an error the array must be dropped.
+/// A new array and its uninitialised memory: zeroing it before the rows are computed would cost up to a sixth of the
+/// whole time. After an error the array must be dropped.
 fn new_rows<'py>(
     py: Python<'py>,
     rows: usize,

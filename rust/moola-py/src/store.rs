@@ -1,4 +1,4 @@
-//! From batches of bars to the files of a store, and back: what `moola.build` and `moola.verify` are made of.
+//! Turns batches of bars into the files of a store, and verifies such files.
 //!
 //! Without a GIL: a call while another thread is in an `Ingest` is refused with a `RuntimeError`. There is no other state.
 
@@ -183,7 +183,7 @@ pub fn write_features(
     Ok((first_valid, files(written)))
 }
 
-/// Recomputes everything and compares it to the bit. `windows`: length and number of windows, in the dense layout.
+/// Recomputes all features and compares them to the bit. `windows`: length and number of windows, in the dense layout.
 #[pyfunction]
 #[pyo3(signature = (folder, segments, feature_set, parameters, threads, windows=None))]
 pub fn verify_features<'py>(

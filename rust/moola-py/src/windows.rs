@@ -70,7 +70,7 @@ struct Owners {
 }
 
 impl Owners {
-    /// The values of an array, which other threads will read without the GIL. So nobody may ever write to them. The
+    /// The values of an array, which other threads will read without the GIL. So they must never change. The
     /// array's flag says that it is read-only now, but Python can switch the flag back on where the array, or one that it
     /// is a view of, owns its memory. Only memory that Python itself cannot write is read in place; what is in
     /// other memory is copied.
@@ -231,8 +231,8 @@ impl Windows {
         py.detach(|| self.inner.fill(&numbers, batches, &masking)).map_err(|e| to_py(py, e))
     }
 
-    /// These windows in batches of so many, each new arrays (x, mask, valid); the last one has what is left. Fresh memory
-    /// costs a page fault for every 4 KiB, about as much time as filling it does: what nobody has any more is used again.
+    /// These windows in batches of this size, each as arrays (x, mask, valid); the last batch has the rest. Fresh memory
+    /// costs a page fault for every 4 KiB, about as much time as filling it. So memory that no array shows is used again.
     #[expect(clippy::too_many_arguments, reason = "what a batch depends on, all of it")]
     fn batches<'py>(
         &self,

@@ -13,10 +13,10 @@ use crate::error;
 /// How often the caller looks for signals; well below the half second that Ctrl-C may take.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// So many bars are done before a person could press Ctrl-C.
+/// The engine finishes this many bars before a person could press Ctrl-C.
 const SMALL: usize = 50_000;
 
-/// [`run`] for work that grows with the number of bars: what is done in a few milliseconds is done right here.
+/// [`run`] for work that grows with the number of bars. Work of a few milliseconds runs on the calling thread.
 pub fn run_over<T: Send>(
     py: Python<'_>,
     bars: usize,

@@ -171,7 +171,7 @@ impl<const D: usize> Features for Relativity<D> {
     }
 }
 
-/// What the sequential loop leaves for the vectorised one.
+/// Values that the sequential loop computes for the vectorised loop.
 struct Scratch {
     true_ranges: Vec<f64>,
     atr: Column,
@@ -225,7 +225,7 @@ fn sequential<const D: usize>(
     set.range_ema.value = Some(average);
 }
 
-/// What is the same for every bar on its own.
+/// The part of the work that treats every bar alone.
 #[inline(always)]
 fn parallel<const D: usize>(
     set: &Relativity<D>,

@@ -98,7 +98,7 @@ impl Stream {
         self.push_many_new(bars, timestamps, slots(out))
     }
 
-    /// As [`Stream::push_many`], into memory that nobody need have written before. After success every value is written.
+    /// As [`Stream::push_many`], into memory that may be uninitialised. After success every value is written.
     pub fn push_many_new(
         &mut self,
         bars: Bars<'_>,
@@ -165,7 +165,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Everything wrong with bars that are about to be taken.
+    /// Every fault of bars that are about to be taken.
     fn refusals(&self, bars: Bars<'_>, timestamps: &[i64]) -> Refusals {
         let mut refusals = match bars.check() {
             Err(Error::Bars(refusals)) => refusals,

@@ -116,8 +116,8 @@ impl Zigzag {
         turns
     }
 
-    /// Moves the extreme and the pullback. Whether a bar reaches further than those before it is a toss-up, which
-    /// a branch would guess wrong much of the time: hence the selects.
+    /// Moves the extreme and the pullback. Selects are faster than branches here: whether a bar reaches further than the
+    /// earlier ones is hard to predict.
     #[inline(always)]
     fn reach<const UP: bool>(&mut self, bar: u64, high: f64, low: f64, close: f64) {
         let (ahead, behind) = if UP { (high, low) } else { (low, high) };
@@ -152,8 +152,8 @@ impl Zigzag {
     }
 
     /// The same as pushing the bars one by one, once both swings exist: `turns` holds the move that turns a leg at
-    /// each bar, `swings` gets what is known at it. `also` is called at every bar, in order: work that is done in
-    /// the shade of this one.
+    /// each bar, `swings` gets what is known at it. `also` is called at every bar, in order; the processor overlaps its
+    /// work with this loop's.
     #[inline(always)]
     pub(super) fn push_block(
         &mut self,

@@ -56,7 +56,7 @@ impl Locked {
             }
             match Locked::take(parent, &name) {
                 Ok(Some(locked)) => return Ok(locked),
-                // Taken for a leftover before it was locked, and removed.
+                // Another builder took it for a leftover and removed it before it was locked.
                 Ok(None) => continue,
                 Err(errno) => {
                     let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
@@ -80,7 +80,7 @@ impl Locked {
         Ok(locked.is_called(parent, name)?.then_some(locked))
     }
 
-    /// Whether `name` means this very directory.
+    /// Whether `name` still means this directory.
     pub(super) fn is_called(&self, parent: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
         removal::is_called(&self.directory.directory, parent, name)
     }
@@ -93,8 +93,8 @@ impl Locked {
         let _ = rustix::fs::flock(&self.directory.directory, FlockOperation::Unlock);
     }
 
-    /// Removes the directory and what is in it, unless its name means something else by now. What cannot be removed
-    /// is left to the next build.
+    /// Removes the directory with its content, unless its name means something else by now. The next build removes what
+    /// cannot be removed now.
     pub(super) fn remove(&self, parent: &OwnedFd, cancel: &Cancel) {
         let _ = removal::remove(parent, &self.name, &self.directory.directory, cancel);
     }
@@ -157,7 +157,7 @@ fn is_temporary_name(name: &[u8], store: &OsStr) -> bool {
         .is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// Removes the temporary directories of builders that have ended. What cannot be read or removed is not ours.
+/// Removes the temporary directories of builders that have ended. It skips what cannot be read or removed.
 pub(super) fn clear_leftovers(parent: &OwnedFd, store: &OsStr, cancel: &Cancel) {
     let Ok(entries) = Dir::read_from(parent) else { return };
     for entry in entries.flatten() {

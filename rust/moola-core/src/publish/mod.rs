@@ -1,16 +1,16 @@
-//! Publishing a store: whatever happens to its builder, a reader sees a whole store or none.
+//! Publishing a store: a reader sees a whole store or none, even if its builder is killed.
 //!
 //! A store is built in a temporary directory beside its place, `.NAME.XXXXXXXX.moola-tmp`, brought to disk, and moved
-//! to its name in one step: by a rename that replaces nothing, or, where an older store is to be replaced, by an
-//! exchange of the two. The directories themselves are locked, with `flock`, which ends with the process; so no lock
-//! file is ever left:
+//! to its name in one step. A new store takes a rename that replaces nothing; a store that replaces another takes an
+//! exchange of the two. `flock` locks the directories themselves. Such a lock ends with its process, and no lock file
+//! is ever left:
 //!
-//! - A builder holds the lock of its temporary directory. One that can be locked was left by a killed builder and may
-//!   be removed.
-//! - Whoever replaces a store holds the lock of that store's directory, so that only one process does.
+//! - A builder holds the lock of its temporary directory. A temporary directory that can be locked was left by a killed
+//!   builder and may be removed.
+//! - A process that replaces a store holds the lock of that store's directory, so that only one process replaces it.
 //!
-//! Another process can remove a new directory before its maker has locked it. So a lock counts only once the name is
-//! seen to still mean the directory that is locked. The same is checked before every removal.
+//! Another process can remove a new directory before its maker has locked it. So a lock counts only after a check that
+//! the name still means the locked directory. Every removal makes the same check.
 
 mod locked;
 mod occupied;
@@ -33,10 +33,10 @@ use occupied::{Found, look};
 use parents::Parents;
 use to_disk::sync_directory;
 
-/// The longest file name that Linux has.
+/// The longest file name on Linux.
 const NAME_MAX: usize = 255;
 
-/// A store being built. Unless [published](Staging::publish), it is gone with this value.
+/// A store being built. Dropping this value removes it unless it is [published](Staging::publish).
 #[derive(Debug)]
 pub struct Staging {
     /// Where the store goes.
@@ -60,9 +60,9 @@ enum Stage {
 }
 
 impl Staging {
-    /// Clears what killed builders of this name have left, makes sure that a store can be published at `store`, and
-    /// makes the temporary directory. Missing parents are made too. Unless it is cancelled, it waits until the space of
-    /// what was left is free for the new store.
+    /// Removes what killed builders of this name have left, checks that a store can be published at `store`, and makes
+    /// the temporary directory and missing parents. It waits until the space of what it removed is free, or until it is
+    /// cancelled.
     ///
     /// # Errors
     /// [`Error::Publish`] when something stands there already, unless `overwrite` is set and it is a store; when
@@ -91,7 +91,7 @@ impl Staging {
             let outcome = Parents::make(folder)
                 .and_then(|parents| Staging::begin_in(folder, name, &store, overwrite, parents, cancel));
             attempts += 1;
-            // Another builder that failed may have taken an empty parent away again; then make it once more.
+            // Another builder that failed may have removed an empty parent. Make it again.
             match outcome {
                 Err(Error::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && attempts < 100 => {}
@@ -249,13 +249,13 @@ impl Staging {
             match rename(temporary, name, RenameFlags::EXCHANGE) {
                 Ok(()) if matches!(old.is_called(&self.parent, temporary), Ok(true)) => return Ok(()),
                 Ok(()) => {
-                    // Another process had put something in the old store's place: give it its name back.
+                    // Another process had put something in the old store's place. Give it its name back.
                     return Err(match rename(temporary, name, RenameFlags::EXCHANGE) {
                         Ok(()) => conflict(),
                         Err(errno) => self.displaced(rename, errno),
                     });
                 }
-                // The old store has been taken away.
+                // Another process has moved or removed the old store.
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(failed(errno)),
             }
@@ -266,8 +266,8 @@ impl Staging {
         }
     }
 
-    /// What another process had put in the store's place bears the temporary name and could not be given its own back.
-    /// It gets a name that no build clears.
+    /// Another process's directory has the temporary name, and renaming it back failed. Gives it a name that no build
+    /// removes.
     fn displaced(
         &self,
         mut rename: impl FnMut(&OsStr, &OsStr, RenameFlags) -> Result<(), Errno>,
@@ -289,13 +289,13 @@ impl Staging {
         }
     }
 
-    /// Removes the temporary directory, and parents that were made for it, unless the store is published. It removes
-    /// the names at once, then waits until the space is free or it is cancelled.
+    /// Removes the temporary directory and the parents that were made for it, unless the store is published. It removes
+    /// all names first, then waits until the space is free or it is cancelled.
     pub fn discard(&mut self, cancel: &Cancel) {
-        // A fork of the builder has this value too, but not the right to the directory.
+        // A forked child has a copy of this value, but does not own the directory.
         if self.stage == Stage::Building && self.temporary.is_ours() {
             self.stage = Stage::Discarded;
-            // What cannot be removed is left to the next build.
+            // The next build removes what cannot be removed now.
             self.temporary.remove(&self.parent, cancel);
             self.replaced = None;
             self.parents.remove();

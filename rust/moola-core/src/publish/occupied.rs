@@ -1,4 +1,4 @@
-//! What stands where a store should go. Only a moola store is ever replaced.
+//! Looks at what already stands at a store's path. Only a moola store is ever replaced.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -1,36 +1,42 @@
-//! From batches of rows, in whatever order a source gives them, to the per-bar files of a store.
+//! Turns batches of rows, in any order, into the per-bar files of a store.
 //!
-//! Every row is checked here. What passes is appended to `bars.npy`, `timestamps.npy` and `extra.npy` at once, so
-//! that memory stays bounded. Where the symbols of a panel turn out to be interleaved, [`Ingest::finish`] brings the
-//! rows into the order of the store, symbol by symbol, with one more pass over the files.
+//! Every row is checked here. Accepted rows are appended to `bars.npy`, `timestamps.npy` and `extra.npy` at once, so
+//! memory stays bounded. If the symbols of a panel are interleaved, [`Ingest::finish`] makes one more pass over the
+//! files and groups the rows by symbol, in the order of the store.
+
+mod rewrite;
+mod summary;
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use std::collections::{BinaryHeap, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::bar::{Bar, Fault};
 use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::npy::{NpyPlaces, NpyReader, NpyWriter};
+use crate::npy::{NpyReader, NpyWriter};
 use crate::refusals::{Refusals, Sample};
 use crate::steps::{self, Tally};
+use rewrite::{regroup, shift_times};
 
-/// Rows that are brought into order at a time.
+pub use summary::{Quality, Segment, Summary};
+
+/// Rows that are sorted or rewritten at a time.
 const CHUNK: usize = 1 << 18;
 
 /// How rows are judged and cut into segments.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Leave bars with a NaN or infinite price or kept value out, and count them.
+    /// Drop and count bars with a NaN or infinite price or kept value.
     pub drop_bad_bars: bool,
-    /// Leave exact repeats of the bar before out, and count them.
+    /// Drop and count exact repeats of the previous bar.
     pub dedup_identical: bool,
-    /// Bring rows into order; they are all held in memory.
+    /// Sort the rows, which are all held in memory.
     pub sort: bool,
-    /// A step longer than so many nanoseconds ends a segment.
+    /// A step longer than this many nanoseconds ends a segment.
     pub reset_on_gap: Option<i64>,
     /// Bars are stamped with their close: the symbol's commonest step is subtracted.
     pub stamped_at_close: bool,
@@ -45,69 +51,18 @@ pub struct Batch<'a> {
     pub file: u32,
     /// The row of the first bar in its file, counted from 0.
     pub first_row: u64,
-    /// The row of every bar, where they do not follow one another.
+    /// The row of every bar, if the rows are not consecutive.
     pub rows: Option<&'a [i64]>,
-    /// UTC nanoseconds; `i64::MIN` where there is none.
+    /// UTC nanoseconds; `i64::MIN` where the timestamp is missing.
     pub timestamps: &'a [i64],
-    /// NaN where there is no price.
+    /// The prices; NaN where one is missing.
     pub bars: Bars<'a>,
-    /// The kept columns; NaN where there is no value.
+    /// The kept columns; NaN where a value is missing.
     pub extra: Vec<&'a [f64]>,
-    /// The symbol's number, where there are symbols.
+    /// The symbol's number, if the source has symbols.
     pub symbols: Option<&'a [i32]>,
-    /// The contract's number, where a change of contract begins a segment.
+    /// The contract's number, if a change of contract begins a segment.
     pub contracts: Option<&'a [i32]>,
-}
-
-/// A run of bars of one symbol, in rows of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// The symbol's number in the source.
-    pub symbol: u32,
-    /// First row.
-    pub first_row: u64,
-    /// How many rows.
-    pub rows: u64,
-    /// Time of the first bar.
-    pub first_timestamp: i64,
-    /// Time of the last bar.
-    pub last_timestamp: i64,
-    /// The symbol's commonest step, the smallest on ties.
-    pub bar_interval: i64,
-}
-
-/// What was noticed about bars that were accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quality {
-    /// Bars in the store.
-    pub bars: u64,
-    /// Bars whose high is their low.
-    pub zero_range_bars: u64,
-    /// Steps longer than the bar interval.
-    pub gaps: u64,
-    /// Steps shorter than the bar interval.
-    pub short_steps: u64,
-    /// The longest step in nanoseconds.
-    pub longest_step: i64,
-    /// Closes more than 50 % away from the close before.
-    pub jumps: u64,
-    /// Bars left out because a value was NaN or infinite.
-    pub dropped_bad_bars: u64,
-    /// Exact repeats left out.
-    pub dropped_duplicates: u64,
-    /// Segments begun by a gap.
-    pub segments_from_gaps: u64,
-    /// Segments begun by another contract.
-    pub segments_from_contracts: u64,
-}
-
-/// What [`Ingest::finish`] made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// In the order of the store.
-    pub segments: Vec<Segment>,
-    /// What was noticed.
-    pub quality: Quality,
 }
 
 /// One row, for sorting and judging.
@@ -121,7 +76,7 @@ struct Row {
     contract: i32,
 }
 
-/// Where a symbol stands; times are as the source stamps them.
+/// The state of one symbol. Times are as in the source, before any shift from close to open.
 struct Symbol {
     last: i64,
     last_bar: Bar,
@@ -140,10 +95,10 @@ pub struct Ingest {
     bars: NpyWriter<f64>,
     timestamps: NpyWriter<i64>,
     extra: Option<NpyWriter<f32>>,
-    /// The symbol of every row in the order of arrival, from the second symbol on.
+    /// The symbol of every row in the order of arrival. The file exists once a second symbol has come.
     codes: Option<NpyWriter<i64>>,
     symbols: Vec<Option<Symbol>>,
-    /// The symbols in the order in which they first came.
+    /// The symbols in the order of their first rows.
     arrived: Vec<u32>,
     /// The symbol of the last row.
     current: Option<u32>,
@@ -195,7 +150,7 @@ impl Ingest {
         })
     }
 
-    /// Everything refused so far. Once there is any, nothing more is written, but rows are still judged.
+    /// Every refusal so far. After the first, nothing more is written, but rows are still checked.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
@@ -228,7 +183,7 @@ impl Ingest {
         self.flush()
     }
 
-    /// Judges a row on its own; `given` are the kept columns as the source gives them.
+    /// Checks a row on its own. `given` returns a kept column's value as in the source.
     #[inline]
     fn is_sound(&mut self, row: &Row, extra: &[f32], given: impl Fn(usize) -> f64) -> bool {
         let missing = extra.iter().position(|x| !x.is_finite());
@@ -251,7 +206,7 @@ impl Ingest {
         false
     }
 
-    /// Judges a row against the one before it, and writes it.
+    /// Checks a row against the symbol's previous row, and buffers it for writing.
     #[inline]
     fn take(&mut self, row: &Row, extra: &[f32]) {
         let Row { timestamp, bar, symbol, contract, .. } = *row;
@@ -319,7 +274,7 @@ impl Ingest {
         self.rows.codes.push(symbol.into());
     }
 
-    /// Appends the rows taken to the files, unless the build is bound to fail.
+    /// Appends the buffered rows to the files, unless a row has been refused.
     fn flush(&mut self) -> Result<(), Error> {
         let Buffers { bars, timestamps, extra, codes } = &mut self.rows;
         if self.refusals.is_empty() {
@@ -376,7 +331,7 @@ impl Ingest {
             starts[symbol as usize] = first_row;
             first_row += state.rows;
         }
-        // Symbols of which no row was taken have no place in either order.
+        // Symbols without an accepted row are in neither order.
         let has_rows = |symbol: &&u32| self.symbols.get(**symbol as usize).is_some_and(Option::is_some);
         let in_order = !self.interleaved && self.arrived.iter().eq(order.iter().filter(has_rows));
         if !in_order {
@@ -425,7 +380,7 @@ impl Ingest {
         Ok(Summary { segments, quality })
     }
 
-    /// Takes the rows that sorting held back: by symbol, then by time, then as they came.
+    /// Takes the rows that were held for sorting: by symbol, then by time, then in the order of arrival.
     pub fn settle(&mut self, order: &[u32], cancel: &Cancel) -> Result<(), Error> {
         let mut rank = vec![u32::MAX; order.iter().max().map_or(0, |&most| most as usize + 1)];
         for (place, &symbol) in order.iter().enumerate() {
@@ -434,7 +389,7 @@ impl Ingest {
         let rows = std::mem::take(&mut self.held);
         let extra = std::mem::take(&mut self.held_extra);
         let width = self.options.extra.len();
-        // Pieces are sorted one by one, then merged: no step is long, so that Ctrl-C is heard.
+        // Pieces are sorted one by one, then merged. Every step is short, so that Ctrl-C is noticed soon.
         let mut keys = Vec::with_capacity(rows.len());
         for (i, row) in rows.iter().enumerate() {
             keys.push((rank[row.symbol as usize], row.timestamp, i));
@@ -476,63 +431,4 @@ fn sample(row: &Row, fault: Fault, column: String, value: f64, previous: Option<
         bar: row.bar,
         previous,
     }
-}
-
-/// Rewrites a file whose rows lie in the order of arrival: each symbol's rows together, from row `starts[symbol]` on.
-fn regroup<T: crate::npy::Element + Default>(
-    folder: &Path,
-    name: &str,
-    rows: u64,
-    width: Option<u64>,
-    starts: &[u64],
-    cancel: &Cancel,
-) -> Result<(), Error> {
-    let (path, arrived) = (folder.join(name), folder.join(format!("arrived-{name}")));
-    fs::rename(&path, &arrived).map_err(Error::io(&path))?;
-    let shape: Vec<u64> = [Some(rows), width].into_iter().flatten().collect();
-    let width = width.unwrap_or(1) as usize;
-    let source = NpyReader::<T>::open(&arrived, &shape)?;
-    let codes = NpyReader::<i64>::open(folder.join("codes.npy"), &[rows])?;
-    let target = NpyPlaces::<T>::create(&path, &shape)?;
-    let mut next = starts.to_vec();
-    let mut pieces: HashMap<usize, Vec<T>> = HashMap::new();
-    let mut first = 0;
-    while first < rows {
-        cancel.check()?;
-        let n = CHUNK.min((rows - first) as usize);
-        let (mut values, mut symbols) = (vec![T::default(); n * width], vec![0; n]);
-        source.read(first * width as u64, &mut values)?;
-        codes.read(first, &mut symbols)?;
-        for (row, &symbol) in values.chunks_exact(width).zip(&symbols) {
-            pieces.entry(symbol as usize).or_default().extend_from_slice(row);
-        }
-        for (&symbol, piece) in &mut pieces {
-            target.write(next[symbol] * width as u64, piece)?;
-            next[symbol] += (piece.len() / width) as u64;
-            piece.clear();
-        }
-        first += n as u64;
-    }
-    fs::remove_file(&arrived).map_err(Error::io(&arrived))
-}
-
-/// Moves the times of rows `first..first + rows` back by `shift`, for each of `shifts`.
-fn shift_times(folder: &Path, rows: u64, shifts: &[(u64, u64, i64)], cancel: &Cancel) -> Result<(), Error> {
-    let (path, stamped) = (folder.join("timestamps.npy"), folder.join("stamped-timestamps.npy"));
-    fs::rename(&path, &stamped).map_err(Error::io(&path))?;
-    let source = NpyReader::<i64>::open(&stamped, &[rows])?;
-    let mut target = NpyWriter::<i64>::create(&path)?;
-    for &(first, rows, shift) in shifts {
-        let mut done = 0;
-        while done < rows {
-            cancel.check()?;
-            let mut times = vec![0; CHUNK.min((rows - done) as usize)];
-            source.read(first + done, &mut times)?;
-            times.iter_mut().for_each(|t| *t -= shift);
-            target.append(&times)?;
-            done += times.len() as u64;
-        }
-    }
-    target.finish(&[rows])?;
-    fs::remove_file(&stamped).map_err(Error::io(&stamped))
 }
