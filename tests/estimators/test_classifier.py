@@ -479,7 +479,7 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any], words: str) -> N
         ({"epochs": 0}, "training.finetune.epochs: input should be greater than or equal to 1"),
         ({"lr": -1.0}, "training.finetune.lr: input should be greater than 0"),
         ({"seed": -1}, "seed: -1 is out of range; give a whole number from 0"),
-        ({"device": "abacus"}, "device: 'abacus' is none; give auto, cpu or cuda"),
+        ({"device": "abacus"}, "device: 'abacus' is not a device; give auto, cpu or cuda"),
         (
             {"settings": "a=b"},
             "settings: 'a=b' is no list of texts; give each as 'training.finetune.weight_d",
@@ -493,8 +493,14 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any], words: str) -> N
         ({"lr": "1e-3"}, "lr: '1e-3' is of type str; give a number"),
         ({"augmentation": "no"}, "augmentation: 'no' is of type str; give True or False"),
         ({"augmentation": 0}, "augmentation: 0 is of type int; give True or False"),
-        ({"class_weight": "foo"}, "class_weight: 'foo' is none; give 'balanced', or a mapping of classes"),
-        ({"class_weight": [1, 2]}, "class_weight: [1, 2] is none; give 'balanced', or a mapping"),
+        (
+            {"class_weight": "foo"},
+            "class_weight: 'foo' is not a class weight; give 'balanced' or a mapping of classes",
+        ),
+        (
+            {"class_weight": [1, 2]},
+            "class_weight: [1, 2] is not a class weight; give 'balanced' or a mapping",
+        ),
         ({"validation_fraction": 2}, "validation_fraction: 2 is no share; give 0, or up to less than 1"),
         ({"validation_fraction": None}, "validation_fraction: None is of type NoneType; give a number"),
         ({"kept_columns": -1}, "kept_columns: -1 is out of range; give a whole number from 0"),

@@ -218,7 +218,7 @@ def test_what_cannot_be_is_refused(kind: str, wrong: Callable[[Any], object], me
         ),
         (
             lambda: make_member("trees", encoder="run"),
-            "encoder: is of no use to boosted_trees; give it to jade or jade_compact",
+            "encoder: cannot be used by boosted_trees; give it to jade or jade_compact",
         ),
         (
             lambda: make_member("trees", leafs=3),

@@ -457,7 +457,7 @@ def test_pictures_of_nothing_are_refused(market):
         ),
         (
             lambda: permutation_histogram(PermutationTest("span_iou", float("nan"), (float("nan"),), 1.0)),
-            "null: has no span IoU to draw; give a null of scores that there are",
+            "null: has no span IoU to draw; give the permutation test of a score that exists",
         ),
     ]:
         with pytest.raises(ConfigError, match=re.escape(message)):

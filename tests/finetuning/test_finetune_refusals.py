@@ -66,7 +66,7 @@ def test_what_is_no_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"split": "test", "from_": "2020-06-10"}, "split: goes with neither --from nor --to; give one"),
+        ({"split": "test", "from_": "2020-06-10"}, "split: cannot be combined with --from or --to; give one"),
         ({"from_": "yesterday"}, "from: 'yesterday' is no time; write 2020-06-10, or 2020-06-10T14:30:00Z"),
         ({"to": "2020-06-10T14:30"}, "to: '2020-06-10T14:30' has no offset; write Z after it for UTC"),
         (

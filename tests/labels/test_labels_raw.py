@@ -271,23 +271,20 @@ def test_spans_on_bars_that_warm_up_are_told(store: FeatureStore) -> None:
     table = raw(windows, start=[1, 5, 18, 20, 19, -1], end=[5, 19, 22, 22, 20, -1])
     several = read_raw_windows(table, window_length=30).notices
     assert several == (
-        "rows 1 to 2 have spans of which no bar may be seen, for all of them warm up: nothing is learned of these "
-        "spans",
-        "rows 3, 5 have spans of which some bars may not be seen, for they warm up: these are left off",
+        "rows 1 to 2 have spans that lie wholly in the warm-up: models do not learn from these spans",
+        "rows 3, 5 have spans that begin in the warm-up: their warm-up bars are left off",
     )
     one = read_raw_windows(table.slice(1, 2), window_length=30).notices
     assert one == (
-        "row 1 has a span of which no bar may be seen, for all of them warm up: nothing is learned of this span",
-        "row 2 has a span of which some bars may not be seen, for they warm up: these are left off",
+        "row 1 has a span that lies wholly in the warm-up: models do not learn from this span",
+        "row 2 has a span that begins in the warm-up: its warm-up bars are left off",
     )
     # Of a store as well, where a segment has just begun; a row that is dropped before is counted.
     labelled = rows(
         window_end=[100, 100, 320], **{"class": ["up"] * 3}, start=[95, 95, 309], end=[99, 99, 315]
     )
     got = read_labels(labelled, store, window_length=12)
-    assert got.notices[1:] == (
-        "row 3 has a span of which some bars may not be seen, for they warm up: these are left off",
-    )
+    assert got.notices[1:] == ("row 3 has a span that begins in the warm-up: its warm-up bars are left off",)
     assert f"note: {got.notices[1]}" in got.report()
 
 

@@ -360,7 +360,7 @@ def test_what_settles_two_meanings(store: FeatureStore) -> None:
         ({"window_length": 0}, "window_length", "0 is not a number of bars"),
         ({"window_length": 2.0}, "window_length", "2.0 is not a number of bars"),
         ({"labelled_length": True}, "labelled_length", "True is not a number of bars"),
-        ({"span_kind": "bars"}, "span_kind", "'bars' is none; give bar, row, time"),
+        ({"span_kind": "bars"}, "span_kind", "'bars' is not a kind of spans; give bar, row, time"),
         ({"stamp": "end"}, "stamp", "must be 'open' or 'close', not 'end'"),
         ({"tz": "Berlin"}, "tz", "did you mean Europe/Berlin"),
         (
@@ -392,7 +392,7 @@ def test_numbers_for_a_kind_of_times(store: FeatureStore) -> None:
 def test_symbols_are_needed_where_there_are_several(market: FeatureStore) -> None:
     table = pa.table({"window_end": [iso(int(market.timestamps[500]))], "class": ["up"]})
     with pytest.raises(
-        InputError, match=r"has no symbol column, and the store has 2 symbols. Say of which symbol"
+        InputError, match=r"has no symbol column, and the store has 2 symbols. Give the symbol of each"
     ):
         read_labels(table, market)
     named = table.append_column("symbol", pa.array([None], pa.string()))

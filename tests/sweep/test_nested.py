@@ -125,7 +125,7 @@ def test_chance_is_of_what_was_chosen_in_each_fold(tmp_path: Path) -> None:
     assert len(permutation["macro_f1"].scores) == 9
     assert permutation["macro_f1"].p_value == 0.1
     note = result.evaluation.permutation_note
-    assert note.endswith("gives with 9 shuffles of the labels, without choosing anew: 20 fits")
+    assert note.endswith("gives with 9 shuffles of the labels, without choosing again: 20 fits")
 
 
 def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their_heads(
@@ -146,7 +146,7 @@ def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their
         for one in [found.permutation_note]
         if one.startswith("chance is what heads alone of each fold's choice")
     ]
-    assert "on the encoder as it is, with 2 shuffles of the labels, without choosing anew: 6 fits" in note
+    assert "on the encoder as it is, with 2 shuffles of the labels, without choosing again: 6 fits" in note
     outer = purged_folds(windows, FOLDS, seed=3)
     truth = truth_of(windows)
     p = np.empty((len(windows), 2))

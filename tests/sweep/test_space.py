@@ -69,7 +69,7 @@ def test_the_grid_that_ships_is_of_learning_rate_width_and_dropout() -> None:
         (STRENGTH | {"sampler": "cma"}, "sampler: input should be 'tpe', 'random' or 'grid', not 'cma'"),
         (
             STRENGTH | {"metric": "accuracy"},
-            "metric: 'accuracy' is none; give one of macro_f1, balanced_accuracy",
+            "metric: 'accuracy' is not a metric; give one of macro_f1, balanced_accuracy",
         ),
         (
             STRENGTH | {"sampler": "grid"},

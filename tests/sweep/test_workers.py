@@ -160,7 +160,7 @@ def test_a_journal_that_is_damaged_elsewhere_is_an_error(tmp_path: Path, line: b
     journal.write_bytes(b"\n".join([*lines, b""]))
     with pytest.raises(
         RunError,
-        match=r"journal\.log: is damaged in line 2: .*\. Restore it from a copy, or begin anew in another directory",
+        match=r"journal\.log: is damaged in line 2: .*\. Restore it from a copy, or start again in another directory",
     ):
         worker(tmp_path, "a")
 

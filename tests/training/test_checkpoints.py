@@ -151,7 +151,7 @@ def test_when_every_checkpoint_is_damaged(store: Path, tmp_path: Path, attempt: 
     for path in (run / "checkpoints").iterdir():
         path.write_bytes(b"")
     said: list[str] = []
-    with pytest.raises(WeightsError, match=r"every checkpoint is damaged.*begin anew in another directory"):
+    with pytest.raises(WeightsError, match=r"every checkpoint is damaged.*start again in another directory"):
         train(store, run, resume=True, say=said.append)
     assert len(said) == 2
 

@@ -47,7 +47,7 @@ def test_runs_that_stand_there_are_not_trained_over(store: Path, tmp_path: Path)
         ({"windows_per_epoch": 10_000}, "windows_per_epoch", "is not between"),
         ({"epochs": 0}, "epochs", "greater than or equal to 1"),
         ({"learning_rate": 1}, "learning_rate", "there is no such parameter"),
-        ({"precision": "fp8"}, "precision", "'fp8' is none; give auto, fp32, bf16"),
+        ({"precision": "fp8"}, "precision", "'fp8' is not a precision; give auto, fp32, bf16"),
         ({"device": "tpu"}, "device", "give auto, cpu or cuda"),
         ({"device": "meta"}, "device", "is not supported"),
         ({"extra": ("volume",)}, "extra", "no kept column 'volume'"),

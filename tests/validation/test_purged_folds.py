@@ -163,5 +163,5 @@ def test_folds_that_cannot_be(
 def test_another_store_is_refused(market: Path) -> None:
     with pytest.raises(StaleStoreError):
         purged_folds(make_windows(), seed=0, store=market)
-    with pytest.raises(ConfigError, match=r"^store: is not the one that was labelled; give that, or import"):
+    with pytest.raises(ConfigError, match=r"^store: is not the labelled store; give that store, or import"):
         purged_folds(make_windows(), seed=0, store=moola.FeatureStore.open(market))

@@ -199,7 +199,7 @@ def test_what_stands_there_is_refused_before_any_fit(
         (("--member", "trees", "--set", "trees"), "error: --set: 'trees' is not KIND.KEY=VALUE, such as"),
         (
             ("--member", "trees", "--set", "jade.lr=1"),
-            "error: --set: 'jade.lr=1' is of no member; give one of boosted_trees",
+            "error: --set: 'jade.lr=1' names no member; give one of boosted_trees",
         ),
         (
             ("--member", "trees", "--set", "trees.x=1"),
@@ -207,7 +207,7 @@ def test_what_stands_there_is_refused_before_any_fit(
         ),
         (
             ("--member", "trees", "--encoder", "run"),
-            "error: --encoder: is of no use to these members; add jade or",
+            "error: --encoder: cannot be used by these members; add jade or",
         ),
     ],
 )

@@ -144,8 +144,8 @@ def test_an_encoder_goes_to_those_that_it_fits(encoder: Path) -> None:
             ["jade=RUN"],
             "RUN does not fit jade: hidden_size is 6 in the model and 4 in the encoder; give members the shape that",
         ),
-        (["regression=RUN"], "is of no use to regression; give it to jade or jade_compact"),
-        (["trees=RUN"], "'trees=RUN' is of no member; give one of jade, jade_compact, regression"),
+        (["regression=RUN"], "cannot be used by regression; give it to jade or jade_compact"),
+        (["trees=RUN"], "'trees=RUN' names no member; give one of jade, jade_compact, regression"),
     ],
 )
 def test_encoders_that_no_member_takes_are_refused(encoder: Path, given: list[str], words: str) -> None:

@@ -89,7 +89,7 @@ def test_cross_validations_side_by_side(found: CrossValidation, windows: Labelle
     # On windows of its own a member is called as one of another home would be.
     with pytest.raises(
         ConfigError,
-        match=r"against: other has a model that would be called 'trees \(other\)', as one that there is already; give "
+        match=r"against: other has a model that would be named 'trees \(other\)', like an existing one; give "
         "its directory another name",
     ):
         beside(both, {"other": trees})

@@ -141,7 +141,7 @@ def _parameters(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, dict
         if not (equals and dot and key):
             raise ConfigError("set", f"{setting!r} is not KIND.KEY=VALUE, such as jade_compact.epochs=25")
         if kind not in kinds:
-            raise ConfigError("set", f"{setting!r} is of no member; give one of {', '.join(kinds)}")
+            raise ConfigError("set", f"{setting!r} names no member; give one of {', '.join(kinds)}")
         if key == "encoder":
             raise ConfigError("set", f"{setting!r} is given as --encoder {kind}={text or 'RUN'}")
         try:

@@ -20,18 +20,18 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 @dataclass(frozen=True)
 class Placement:
-    """Where, how precisely, and as which of how many."""
+    """The device, the precision, and this process's rank among all ranks."""
 
     device: torch.device
     precision: Literal["fp32", "bf16"]
     rank: int = 0
     world_size: int = 1
     notices: tuple[str, ...] = ()
-    """What a person should know, such as a GPU that is not used."""
+    """Notes, such as on a GPU that is not used."""
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes files."""
         return self.rank == 0
 
     def autocast(self) -> torch.autocast:
@@ -45,12 +45,12 @@ class Placement:
         return tensor
 
     def memory(self) -> dict[str, int]:
-        """Bytes allocated and reserved on the device at most so far; nothing on a CPU."""
+        """The peak of bytes allocated and reserved on the device so far; empty on a CPU."""
         return peak_memory(self.device)
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Bytes `allocated` and `reserved` on a device at most, so far or since they were forgotten; nothing on a CPU."""
+    """The peak of bytes `allocated` and `reserved` on a device, since the start or the last reset; empty on a CPU."""
     if device.type != "cuda":
         return {}
     return {
@@ -60,19 +60,19 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Has :func:`peak_memory` begin anew from what a device holds now, which has to hold something."""
+    """Resets :func:`peak_memory` to what a device holds now. The device must hold something."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def place(device: str | torch.device = "auto", precision: str = "auto") -> Placement:
-    """Chooses device and precision, and reads this process's rank from what torchrun has set.
+    """Chooses device and precision, and reads this process's rank from torchrun's variables.
 
     `auto` takes a GPU where there is one, and bf16 where the device computes with it: that is where it was measured
     to pay. Raises `DeviceError` for a device that is not there and `ConfigError` for a name that makes no sense.
     """
     if precision not in PRECISIONS:
-        raise ConfigError("precision", f"{precision!r} is none; give {', '.join(PRECISIONS)}")
+        raise ConfigError("precision", f"{precision!r} is not a precision; give {', '.join(PRECISIONS)}")
     rank, world_size = (
         int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
     )
@@ -83,7 +83,7 @@ def place(device: str | torch.device = "auto", precision: str = "auto") -> Place
         try:
             chosen = torch.device(device)
         except RuntimeError:
-            raise ConfigError("device", f"{device!r} is none; give auto, cpu or cuda") from None
+            raise ConfigError("device", f"{device!r} is not a device; give auto, cpu or cuda") from None
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise DeviceError(f"there is no GPU that torch can use{_why_not()}", "Give --device cpu or auto")
@@ -104,7 +104,7 @@ def place(device: str | torch.device = "auto", precision: str = "auto") -> Place
 
 @contextmanager
 def ranks(placement: Placement) -> Iterator[None]:
-    """Joins the other ranks, if there are any, for as long as the context lasts."""
+    """Joins the other ranks, if there are any, while the context lasts."""
     if placement.world_size == 1 or torch.distributed.is_initialized():
         yield
         return
@@ -139,7 +139,7 @@ def _notices(chosen: torch.device, asked: str | torch.device) -> Iterator[str]:
 
 
 def _why_not() -> str:
-    """What keeps torch from a GPU that the machine has, as far as one can tell."""
+    """Why torch cannot use a GPU that the machine has, as far as this can be found out."""
     if not Path("/dev/nvidia0").exists():
         return ""
     if torch.version.cuda is None:

@@ -1,4 +1,4 @@
-"""Fits side by side, on whatever backend of joblib is in force."""
+"""Parallel fits on the active backend of joblib."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["in_order"]
 
 
 def in_order(tasks: Iterable[Any], n_jobs: int | None) -> Iterator[Any]:
-    """What tasks give, in their order, each as soon as it and those before it are done.
+    """Yields the results of tasks in order, each as soon as it and all earlier ones are done.
 
-    Backends that cannot hand on results one by one, such as joblib's `multiprocessing`, give all once all are done.
+    Backends that cannot return results one by one, such as joblib's `multiprocessing`, return all of them at the end.
 
     Args:
         tasks: Made by `joblib.delayed`.
@@ -22,6 +22,6 @@ def in_order(tasks: Iterable[Any], n_jobs: int | None) -> Iterator[Any]:
     try:
         parallel = Parallel(n_jobs=n_jobs, return_as="generator")
     except ValueError:
-        # The backend cannot. Whatever else is wrong is said again.
+        # The backend cannot do this. Any other error is raised again by the second call.
         parallel = Parallel(n_jobs=n_jobs)
     return iter(parallel(tasks))

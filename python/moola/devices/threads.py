@@ -12,7 +12,7 @@ __all__ = ["one_thread"]
 
 
 class _Count:
-    """How many are in :func:`one_thread`, and how many threads there were before the first of them."""
+    """How many callers are in :func:`one_thread`, and how many threads there were before the first."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -25,7 +25,7 @@ _COUNT = _Count()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for torch on the CPU; afterwards as many as before, however many come and go at a time.
+    """Limits torch to one thread on the CPU, and restores the number afterwards. Callers may overlap.
 
     For training on few windows, whose steps are too short to share. On two idle cores a second thread makes it 1.4
     times as fast at a hidden size of 64, and a tenth slower at 16; where something else computes as well, it waits at
@@ -41,5 +41,5 @@ def one_thread() -> Iterator[None]:
     finally:
         with _COUNT.lock:
             _COUNT.inside -= 1
-            # What others in here have set holds for their threads.
+            # Settings of other callers hold for their own threads.
             torch.set_num_threads(_COUNT.before)

@@ -251,7 +251,7 @@ class JadeClassifier(LogitClassifier):
         if not (weight is None or isinstance(weight, Mapping)) and not (
             isinstance(weight, str) and weight == "balanced"
         ):
-            problem = f"{self.class_weight!r} is none; give 'balanced', or a mapping of classes to factors"
+            problem = f"{self.class_weight!r} is not a class weight; give 'balanced' or a mapping of classes to factors"
             raise ConfigError("class_weight", problem)
 
     def _config(self, y: NDArray[Any]) -> Config:

@@ -81,7 +81,7 @@ def make_member(kind: str, *, encoder: Any = None, **parameters: Any) -> Any:
         raise ConfigError("member", f"{kind!r} is not a kind of model; give one of {', '.join(KINDS)}")
     if encoder is not None:
         if not kind.startswith("jade"):
-            raise ConfigError("encoder", f"is of no use to {kind}; give it to jade or jade_compact")
+            raise ConfigError("encoder", f"cannot be used by {kind}; give it to jade or jade_compact")
         parameters["encoder"] = encoder
     member = KINDS[kind]()
     known = member.get_params(deep=False)

@@ -24,7 +24,9 @@ class WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[Any]:
         """The most probable class of each window: `[n]`."""
-        probable: NDArray[Any] = self.classes_[self._evidence(X, valid_mask).argmax(axis=1)]
+        # First: it refuses a model that is not fitted.
+        codes = self._evidence(X, valid_mask).argmax(axis=1)
+        probable: NDArray[Any] = self.classes_[codes]
         return probable
 
     def _evidence(self, X: ArrayLike, valid_mask: ArrayLike | None) -> Floats:

@@ -183,7 +183,9 @@ def permutation_histogram(permutation: PermutationTest, *, title: str = "") -> F
     shuffled = np.array(permutation.scores)
     shuffled = shuffled[~np.isnan(shuffled)]
     if not len(shuffled) or np.isnan(permutation.value):
-        raise ConfigError("null", f"has no {metric.title} to draw; give a null of scores that there are")
+        raise ConfigError(
+            "null", f"has no {metric.title} to draw; give the permutation test of a score that exists"
+        )
     figure, axes = _figure(6, 3.8)
     low, high = permutation.shuffled_interval
     # Shuffles that all score alike, as hits of spans do: a bar and a band that can be seen, and still are narrow.

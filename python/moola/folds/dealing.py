@@ -125,7 +125,7 @@ def open_labelled_store(windows: LabelledWindows, store: StorePath) -> FeatureSt
     if isinstance(store, FeatureStore):
         if store.id != windows.store_id:
             raise ConfigError(
-                "store", "is not the one that was labelled; give that, or import the labels anew"
+                "store", "is not the labelled store; give that store, or import the labels again"
             )
         return store
     return FeatureStore.open(store, expected_id=windows.store_id)

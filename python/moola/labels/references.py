@@ -93,7 +93,7 @@ def read_labels(
     extra = parse_names("extra", extra)
     kept = store.extra_columns(extra)
     if span_kind is not None and span_kind not in SPAN_KINDS:
-        raise ConfigError("span_kind", f"{span_kind!r} is none; give {', '.join(SPAN_KINDS)}")
+        raise ConfigError("span_kind", f"{span_kind!r} is not a kind of spans; give {', '.join(SPAN_KINDS)}")
     if stamp not in (None, "open", "close"):
         raise ConfigError("stamp", f"must be 'open' or 'close', not {stamp!r}")
     table = LabelTable(
@@ -215,7 +215,7 @@ class _Finder:
                     )
                 raise table.source.refusal(
                     f"has no symbol column, and the store has {len(ranges):,} symbols",
-                    "Say of which symbol each window is, or name the column with --columns FILE_COLUMN=symbol",
+                    "Give the symbol of each window, or name the column with --columns FILE_COLUMN=symbol",
                 )
             names = [only] * rows
         else:

@@ -96,13 +96,13 @@ def hidden_spans(rows: NDArray[np.intp], spans: Numbers, valid: Flags) -> tuple[
     for which, several, one in (
         (
             hidden & ~some,
-            "have spans of which no bar may be seen, for all of them warm up: nothing is learned of these spans",
-            "has a span of which no bar may be seen, for all of them warm up: nothing is learned of this span",
+            "have spans that lie wholly in the warm-up: models do not learn from these spans",
+            "has a span that lies wholly in the warm-up: models do not learn from this span",
         ),
         (
             hidden & some,
-            "have spans of which some bars may not be seen, for they warm up: these are left off",
-            "has a span of which some bars may not be seen, for they warm up: these are left off",
+            "have spans that begin in the warm-up: their warm-up bars are left off",
+            "has a span that begins in the warm-up: its warm-up bars are left off",
         ),
     ):
         if numbers := (rows[which] + 1).tolist():

@@ -1,4 +1,4 @@
-"""Embeddings: one vector a window from a trained encoder, for models of the user's own."""
+"""Embeddings: one vector per window from a trained encoder, for the user's own models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ensembles of fine-tuned runs: one directory that predicts with all of them, calibrated on what none had seen."""
+"""Ensembles of fine-tuned runs: one directory that predicts with all members, calibrated on out-of-fold logits."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class RunEnsemble:
     """An ensemble of fine-tuned runs, as it was made."""
 
     path: Path
-    """Its directory, which :func:`moola.predict` needs nothing besides."""
+    """Its directory, which is all that :func:`moola.predict` needs."""
     members: tuple[str, ...]
-    """The directories of its members in it."""
+    """The directories of its members, inside its directory."""
     classes: tuple[str, ...]
     temperature: float | None
-    """What the mean of the members' calibrated probabilities is calibrated with; None leaves it as it is."""
+    """The temperature of the mean of the members' calibrated probabilities; None for no calibration."""
     evaluation: Evaluation | None
     """How good it is out of fold, beside its members, what is trivial, and the same ensemble from scratch where all
     members have an encoder; None where their folds cannot be put together."""
@@ -109,13 +109,13 @@ def combine_runs(
         "report": [*notes, *said],
     }
     write_record(directory / RESULT, result)
-    # What makes it an ensemble, and so the last.
+    # Written last, because it makes the directory an ensemble.
     write_record(directory / ENSEMBLE, {"members": list(members), "temperature": temperature})
     return made
 
 
 def _out_of_fold_records(paths: Sequence[Path]) -> tuple[list[OutOfFoldRecord], str | None]:
-    """What the runs have kept of their folds, and if it cannot be put together, why."""
+    """The runs' out-of-fold records; if they cannot be joined, the reason."""
     for path in paths:
         if not (path / OUT_OF_FOLD).exists():
             return [], f"{path} has kept no out-of-fold logits"
@@ -132,7 +132,7 @@ def _temperature(records: Sequence[OutOfFoldRecord], models: FinetunedModels) ->
 
 
 def _mean(records: Sequence[OutOfFoldRecord], calibrations: Sequence[TemperatureScaling]) -> Floats:
-    """`[n, C]`: of each window, the mean over members of what a model that has not seen it said."""
+    """`[n, C]`: for each window, the mean of the members' out-of-fold predictions."""
     calibrated = [
         scaling.probabilities(one.out_of_fold.logits)
         for one, scaling in zip(records, calibrations, strict=True)
@@ -158,7 +158,7 @@ def _evaluated(
     if truth.spans is not None:
         spans = models.spans([one.places for one in records], probabilities)
     each = {name.partition("/")[2]: [one.predictions] for name, one in zip(members, records, strict=True)}
-    # The mean was made in the folds of all members, and has none of its own to compare.
+    # The mean comes from the folds of all members, so it has no folds of its own to compare.
     beside = _trivial(records[0]) | _from_scratch(records) | each
     found = evaluate(
         truth,
@@ -174,12 +174,12 @@ def _evaluated(
 
 
 def _trivial(first: OutOfFoldRecord) -> dict[str, Sequence[Predictions]]:
-    """What needs no model, in the folds of the first member."""
+    """The trivial baselines, in the folds of the first member."""
     return {name: several for name, several in first.baselines.items() if name in BASELINES}
 
 
 def _from_scratch(records: Sequence[OutOfFoldRecord]) -> dict[str, Sequence[Predictions]]:
-    """The mean of the same members from scratch, calibrated as it is; nothing where one was trained without them."""
+    """The mean of the same members from scratch, calibrated in the same way; empty if one was trained without."""
     each = [
         several[0]
         for one in records

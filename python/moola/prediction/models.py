@@ -35,14 +35,14 @@ __all__ = ["ENSEMBLE", "FinetunedModels", "RunPath", "member_runs"]
 
 
 ENSEMBLE = "ensemble.json"
-"""What makes a directory an ensemble: the directories of its members in it, and its temperature if it has one."""
+"""The file that makes a directory an ensemble: the directories of its members, and its temperature if it has one."""
 
 RunPath: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class FinetunedModels:
-    """The models of one run, or of several that answer together, on the CPU and in evaluation mode."""
+    """The models of one run, or of several that predict together, on the CPU and in evaluation mode."""
 
     models: tuple[Jade, ...]
     calibrations: tuple[TemperatureScaling, ...]
@@ -50,11 +50,11 @@ class FinetunedModels:
     span_classes: NDArray[np.bool_]
     """`[C]`: which classes have spans."""
     features: FeatureIdentity
-    """What their input must be, whatever bars it is of."""
+    """The features of their input, for any bars."""
     window_length: int
     """K they were trained with."""
     seen_bars: SeenBars
-    """The bars that any of them has learned from, in training or pre-training."""
+    """The bars that any of them saw, in training or pre-training."""
     calibration: TemperatureScaling | None = None
     """Of the mean of the models' calibrated probabilities; None for one model, or if there is none."""
 
@@ -62,9 +62,9 @@ class FinetunedModels:
 
     @classmethod
     def load(cls, run: RunPath | Sequence[RunPath]) -> Self:
-        """Loads a run, an ensemble, or several of either, of which all members then answer together.
+        """Loads a run, an ensemble, or several of either. All members then predict together.
 
-        An ensemble's own temperature is of its members, and counts where it is the only one given.
+        An ensemble's own temperature applies only if the ensemble is given alone.
 
         Raises `RunError` for a directory that is neither, and for runs that do not go together; `WeightsError` for
         weights that are missing, damaged, or of an encoder alone; `FeatureMismatchError` for runs of other features.
@@ -75,7 +75,7 @@ class FinetunedModels:
         records = [_record(path, model) for path, model in zip(paths, models, strict=True)]
         first = models[0].origin
         assert first is not None
-        # What bars each of them reads is asked when there are some.
+        # The bars of each model are checked when a store is given.
         features = replace(first.features, bars=None)
         shared: set[int] | None = None
         for path, model, record in zip(paths, models, records, strict=True):
@@ -107,7 +107,7 @@ class FinetunedModels:
         )
 
     def require(self, store: FeatureStore) -> None:
-        """Raises `FeatureMismatchError` where any of the models cannot read a store."""
+        """Raises `FeatureMismatchError` if any of the models cannot read a store."""
         given = FeatureIdentity.of(store, [n for n in self.features.extra if n in store.extra_names])
         for origin in self._origins:
             origin.features.require(given, str(store.path))
@@ -119,14 +119,14 @@ class FinetunedModels:
             )
 
     def notes(self, store: FeatureStore) -> list[str]:
-        """What a person should know of their reading a store."""
+        """Notes on how the models fit a store."""
         given = FeatureIdentity.of(store, self.features.extra)
         notes = (origin.features.notes(given, str(store.path)) for origin in self._origins)
         return list(dict.fromkeys(chain.from_iterable(notes)))
 
     @property
     def read_options(self) -> Mapping[str, Any]:
-        """How bars were read in training, as far as the first of the models that knows it does."""
+        """How bars were read in training, from the first model that recorded it."""
         known = (origin.features.bars for origin in self._origins)
         return next((bars.read_options for bars in known if bars is not None and bars.read_options), {})
 
@@ -135,7 +135,7 @@ class FinetunedModels:
         return [model.origin for model in self.models if model.origin is not None]
 
     def answers(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """`[B, members · (C + 2)]`: of each model, the logits of the classes, and where a span would lie."""
+        """`[B, members · (C + 2)]`: for each model, the logits of the classes and the place of a span."""
         outputs = (model(x, valid) for model in self.models)
         length = x.shape[1]
         return torch.cat([part for out in outputs for part in (out.logits, out.spans(length, valid))], dim=1)
@@ -159,14 +159,14 @@ class FinetunedModels:
     def spans(
         self, places: Sequence[NDArray[np.int64]], probabilities: NDArray[np.float64]
     ) -> NDArray[np.int64]:
-        """`[B, 2]`: the median of where the models see a span `[B, 2]`; −1 where the most likely class has none."""
+        """`[B, 2]`: the median of the models' spans `[B, 2]`; −1 if the most likely class has none."""
         spans = mean_spans(places)
         spans[~self.span_classes[probabilities.argmax(axis=1)]] = -1
         return spans
 
 
 def member_runs(given: Sequence[RunPath]) -> list[Path]:
-    """The directories of runs that these directories stand for: themselves, or the members of an ensemble.
+    """The run directories of these directories: themselves, or the members of an ensemble.
 
     Raises `RunError` for a file, and for an ensemble that names no members, or some outside its directory.
     """
@@ -195,7 +195,7 @@ _REMAKE = "Make it with moola ensemble RUN RUN … --output DIR"
 
 
 def _calibration(path: Path) -> TemperatureScaling | None:
-    """Of an ensemble, what its mean is calibrated with."""
+    """The calibration of an ensemble's mean."""
     if not (path / ENSEMBLE).exists():
         return None
     temperature = read_record(path / ENSEMBLE).get("temperature")
@@ -207,7 +207,7 @@ def _calibration(path: Path) -> TemperatureScaling | None:
 
 
 def _record(path: Path, model: Jade) -> dict[str, Any]:
-    """What fine-tuning wrote beside the weights. Raises `WeightsError` where it did not."""
+    """The record that fine-tuning wrote beside the weights. Raises `WeightsError` if there is none."""
     assert model.origin is not None
     more, count = model.origin.more, model.architecture.num_classes
     classes, with_spans, temperature = (more.get(name) for name in ("classes", "span_classes", "temperature"))

@@ -1,4 +1,4 @@
-"""Tables with a row a window, made by a model: in parallel batches, with bounded memory and the same bits always."""
+"""Tables with one row per window, made by a model in parallel batches, with bounded memory and the same bits always."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TIME = pa.timestamp("ns", tz="UTC")
 """How times are written."""
 
 _CPU_ROWS = 64
-"""Windows in a forward pass on a CPU: what one core is quickest with."""
+"""Windows per forward pass on a CPU: the number that one core is fastest with."""
 
 Answers: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 """A model: windows `[B, K, D]` and which bars are valid, `[B, K]`, or None where all are, to `[B, M]`."""
@@ -44,7 +44,7 @@ class RowWindows(NamedTuple):
 
 
 class PredictionRows:
-    """What a model says of each window of a dataset, in their order.
+    """A model's predictions for each window of a dataset, in order.
 
     The columns are `symbol`, `window_end` (the open time of the window's last bar, UTC), and the model's. A row has the
     same bits whatever stands in other rows, and however many cores there are: of a CPU, each pass through the model
@@ -78,7 +78,7 @@ class PredictionRows:
 
     def batches(self, progress: Callable[[int, int], None]) -> Iterator[pa.Table]:
         """The table, a batch at a time; `progress` is called with the rows so far and all there will be."""
-        # A GPU is kept busy by one thread, and more would only hold more of its memory.
+        # One thread keeps a GPU busy, and more threads would only hold more of its memory.
         threads = usable_cores() if self._device.type == "cpu" else 1
         first = done = 0
         with ExitStack() as stack:
@@ -117,7 +117,7 @@ class PredictionRows:
         pieces, order = [], []
         for masked, rows in ((False, whole.nonzero()[:, 0]), (True, (~whole).nonzero()[:, 0])):
             for some in torch.split(rows, self._rows) if len(rows) else ():
-                # Filled up with its first window, so that no pass is of another size, with sums in another order.
+                # Padded with its first window: a pass of another size would add in another order.
                 padded = torch.cat([some, some[:1].expand(self._rows - len(some))])
                 given = self._answers(x[padded], valid[padded] if masked else None)
                 pieces.append(given[: len(some)])
@@ -130,7 +130,7 @@ class PredictionRows:
 def write_parquet(
     table: PredictionRows, output: str | os.PathLike[str], progress: Callable[[int, int], None]
 ) -> Path:
-    """Writes the table to a Parquet file, which replaces one that stands there once it is whole."""
+    """Writes the table to a Parquet file, which replaces an existing one once it is complete."""
     with replacing_file(output) as staged, pq.ParquetWriter(staged, table.schema) as writer:
         for batch in table.batches(progress):
             writer.write_table(batch)

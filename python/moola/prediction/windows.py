@@ -1,4 +1,4 @@
-"""Predictions: what fine-tuned runs say of every window of some bars, and of which they have seen."""
+"""Predictions of fine-tuned runs for every window of some bars, and whether training saw these bars."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def predict(
     say: Callable[[str], None] | None = None,
     **reading: Any,
 ) -> pa.Table | Path:
-    """What a fine-tuned run says of each window: a table, or with `output` a Parquet file of it.
+    """Predicts each window with a fine-tuned run: returns a table, or with `output` writes a Parquet file.
 
     Its columns:
 
@@ -126,7 +126,7 @@ def predict(
     """
     say = teller(say)
     if split is not None and (from_ is not None or to is not None):
-        raise ConfigError("split", "goes with neither --from nor --to; give one or the other")
+        raise ConfigError("split", "cannot be combined with --from or --to; give one or the other")
     begin = None if from_ is None else nanoseconds_of("from", from_)
     end = None if to is None else nanoseconds_of("to", to)
     if begin is not None and end is not None and begin >= end:
@@ -277,7 +277,7 @@ def _told(name: str, value: Any) -> str:
 
 
 def _check_output(output: Path, runs: Sequence[Path], sources: Sequence[Path]) -> None:
-    """Raises `ConfigError` where the file to write would replace what is read, or be read as bars the next time."""
+    """Raises `ConfigError` if the output would replace the input, or be read as bars the next time."""
     if output.is_dir():
         raise ConfigError("output", f"{output} is a directory; give the Parquet file to write")
     place = output.resolve()
@@ -289,13 +289,13 @@ def _check_output(output: Path, runs: Sequence[Path], sources: Sequence[Path]) -
                 "output", f"{output} lies in {source}, which is read; write to another directory"
             )
     for run in runs:
-        # Tables may be kept with the run that made them.
+        # Tables may lie in the directory of the run that made them.
         if run.resolve() in place.parents and place.exists() and place.suffix != ".parquet":
             raise ConfigError("output", f"{output} is a file of the run; write to another file")
 
 
 def _nothing(stores: Sequence[FeatureStore], length: int) -> str:
-    """That no window was chosen, and what there is."""
+    """The error that no window was chosen, with what there is."""
     segments = [segment for store in stores for segment in store.segments]
     first = format_time(min(segment.first_timestamp for segment in segments))
     last = format_time(max(segment.last_timestamp for segment in segments))
@@ -316,7 +316,7 @@ def _parted_anew(dataset: FastWindowedDataset, split: str) -> str:
 
 
 def _rows_of(store: FeatureStore, begin: int | None, end: int | None, length: int) -> NDArray[np.int64]:
-    """`[n, 2]`, half-open: the rows of windows whose last bar lies in a range of time, segment by segment."""
+    """`[n, 2]`, half-open ranges of rows: windows whose last bar lies in a range of time, by segment."""
     ranges = []
     for segment in store.segments:
         first, stop = segment.first_row, segment.last_row + 1

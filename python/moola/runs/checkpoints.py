@@ -1,4 +1,4 @@
-"""Checkpoints: published whole, hashed, and the one before the last kept in case the last is damaged."""
+"""Checkpoints: published whole and hashed. The last two are kept, in case the last is damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT = 2
 
 
 class Checkpoints:
-    """The checkpoints in a directory: one safetensors file a step, with everything that is no tensor as JSON in it."""
+    """The checkpoints in a directory: one safetensors file per step, which holds everything but tensors as JSON."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,9 +32,9 @@ class Checkpoints:
             self._path(old).unlink(missing_ok=True)
 
     def latest(self, say: Callable[[str], None]) -> Weights | None:
-        """The last one that is intact, or None where there is none yet. Damaged ones are named by way of `say`.
+        """The last intact checkpoint; None if there is none yet. `say` receives a line for each damaged one.
 
-        Raises `WeightsError` where there are some, and all of them are damaged.
+        Raises `WeightsError` if there are checkpoints and all are damaged.
         """
         steps = self._steps()
         for step in reversed(steps):
@@ -44,7 +44,7 @@ class Checkpoints:
                 damaged = error
                 say(f"checkpoint {error.path.name} {error.problem}; going on from the one before it")
         if steps:
-            advice = "Restore one from a copy, or begin anew in another directory"
+            advice = "Restore one from a copy, or start again in another directory"
             raise WeightsError(self.folder, f"every checkpoint is damaged ({damaged.problem})", advice)
         return None
 
@@ -57,13 +57,13 @@ class Checkpoints:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimizer remembers, by name."""
+    """The state of an optimizer, by name."""
     state = optimizer.state_dict()["state"]
     return {f"optimizer.{i}.{name}": tensor for i, of in state.items() for name, tensor in of.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Gives an optimizer back what :func:`optimizer_tensors` gave."""
+    """Restores an optimizer from :func:`optimizer_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if found := re.fullmatch(r"optimizer\.(\d+)\.(\w+)", key):

@@ -1,4 +1,4 @@
-"""Runs beside runs: what their settings differ in, how their losses ended, what they cost."""
+"""Compares runs: settings that differ, final losses, speed and memory."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from moola.runs.directory import CONFIG, ENVIRONMENT, flat, read_metrics, read_r
 
 __all__ = ["Comparison", "Figure", "compare_runs"]
 
-# What tells repeats of one configuration apart, and where they ran.
+# Settings in which repeats of one configuration differ.
 _REPEATS = ("seed", "stores", "windows.fingerprint", "windows.validation_fingerprint")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of both sides: each run's, and their mean with its spread."""
+    """A figure of both sides: of each run, and their mean and spread."""
 
     name: str
     unit: str
     runs: tuple[tuple[float, ...], tuple[float, ...]]
 
     def mean(self, side: int) -> float:
-        """Over the runs of a side (0 or 1); NaN where none has it."""
+        """The mean over the runs of a side (0 or 1); NaN if no run has the figure."""
         return float(np.mean(self.runs[side])) if self.runs[side] else math.nan
 
     def spread(self, side: int) -> float:
@@ -38,7 +38,7 @@ class Figure:
 
     @property
     def difference(self) -> tuple[float, float]:
-        """First side less second, and its standard error (Welch); NaN where a side has fewer than two runs."""
+        """First side less second, and its standard error (Welch); NaN if a side has fewer than two runs."""
         error = math.sqrt(sum(self.spread(i) ** 2 / max(len(self.runs[i]), 1) for i in (0, 1)))
         return self.mean(0) - self.mean(1), error
 
@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the validation losses show, and what they do not."""
+        """A sentence on what the validation losses show."""
         figure = next((f for f in self.figures if f.name == "best validation loss"), None)
         if figure is None or not all(figure.runs):
             return "no difference shown: a side has no validation loss"
@@ -64,7 +64,7 @@ class Comparison:
                 f"no difference shown: the losses differ by {difference:+.5f}, and one run per side does not show how "
                 "much seeds change it; train each with several seeds"
             )
-        # Of Student's t at 95 %, by the smaller side's degrees of freedom: rather too wide than too narrow.
+        # Of Student's t at 95 %, by the smaller side's degrees of freedom: rather too wide.
         from scipy.stats import t
 
         wide = float(t.ppf(0.975, min(map(len, figure.runs)) - 1)) * error
@@ -79,7 +79,7 @@ def compare_runs(
 ) -> Comparison:
     """Compares pre-training runs of two sides, each one or more, such as several seeds of one configuration.
 
-    Raises `RunError` for a directory that is no run, or has not finished an epoch.
+    Raises `RunError` for a directory that is not a run, or has not finished an epoch.
     """
     sides = (tuple(map(Path, runs)), tuple(map(Path, against)))
     settings = [[dict(flat(read_record(run / CONFIG))) for run in side] for side in sides]

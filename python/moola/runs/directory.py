@@ -1,4 +1,4 @@
-"""Run directories: what was trained, how, where, and what came of it."""
+"""Run directories: settings, environment, log, seen bars and results of a training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONFIG, ENVIRONMENT, METRICS, SEEN_BARS, RESULT = (
     "result.json",
 )
 
-# What a run may be resumed with in spite of a difference: bars have their fingerprint, however they were read.
+# Settings that may differ when a run is resumed. Bars are identified by their fingerprint, not by how they were read.
 _MAY_DIFFER = ("stores", "moola_version", "features.bars.")
 
 
@@ -52,7 +52,7 @@ class Run:
         resume: bool,
         may_differ: tuple[str, ...] = (),
     ) -> Self:
-        """Makes the directory, or with `resume` goes on in one that is there.
+        """Makes the directory, or with `resume` continues in an existing one.
 
         `may_differ` names settings, or beginnings of their names, that another moola may have recorded differently.
 
@@ -88,7 +88,7 @@ class Run:
             raise
 
     def close(self) -> None:
-        """Lets others train there."""
+        """Releases the directory for other trainings."""
         self._metrics.close()
         os.close(self._lock)
 
@@ -105,16 +105,16 @@ class Run:
 
     @property
     def logged(self) -> int:
-        """The size of `metrics.jsonl`: what a checkpoint remembers of it."""
+        """The size of `metrics.jsonl`, which checkpoints record."""
         return self._metrics.tell()
 
     def go_back_to(self, logged: int) -> None:
         """Forgets what was logged after a checkpoint.
 
-        Raises `RunError` where less is there than the checkpoint remembers.
+        Raises `RunError` if the log is shorter than the checkpoint records.
         """
         if self._metrics.seek(0, os.SEEK_END) < logged:
-            advice = "Restore it from a copy, or begin anew in another directory"
+            advice = "Restore it from a copy, or start again in another directory"
             raise RunError(self.path, f"{METRICS} is shorter than its checkpoint says", advice)
         self._metrics.truncate(logged)
         self._metrics.seek(logged)
@@ -157,7 +157,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_metrics(directory: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Writes `metrics.jsonl` of what was not logged as it came."""
+    """Writes a whole `metrics.jsonl`."""
     text = "".join(f"{json_line(dict(line))}\n" for line in lines)
     write_file(directory / METRICS, text.encode())
 
@@ -179,7 +179,7 @@ def read_metrics(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]
 
 
 def read_seen_bars(path: str | os.PathLike[str]) -> SeenBars:
-    """The bars that a run has learned from. Raises `RunError`."""
+    """The bars that a run saw in training. Raises `RunError`."""
     file = Path(path) / SEEN_BARS
     try:
         return SeenBars.of_record(read_record(file))
@@ -188,7 +188,7 @@ def read_seen_bars(path: str | os.PathLike[str]) -> SeenBars:
 
 
 def environment(placement: Placement) -> dict[str, Any]:
-    """Versions, machine and revision: what one needs to know to do it again."""
+    """Versions, machine and revision, to repeat the run."""
     names = ("numpy", "safetensors", "pyarrow")
     record: dict[str, Any] = {
         "moola": __version__,
@@ -222,7 +222,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def _require_same(
     path: Path, begun: Mapping[str, Any], given: Mapping[str, Any], may_differ: tuple[str, ...]
 ) -> None:
-    # By way of JSON, in which a tuple is a list.
+    # Through JSON, where a tuple is a list.
     old, new = dict(flat(begun)), dict(flat(as_json(given)))
     differ = [
         f"{name} {old.get(name)!r}, not {new.get(name)!r}"

@@ -1,4 +1,4 @@
-"""Gates: what a run must have recorded of itself before anybody builds on it."""
+"""Gates: bounds that a run's records must meet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from moola.settings.yaml import read_yaml
 __all__ = ["EVALUATION", "GateCheck", "GateReport", "check_gates", "read_gates"]
 
 EVALUATION = "evaluation.json"
-"""What :meth:`moola.evaluation.Evaluation.record` gave, in a run's directory; or of several, `models` by name."""
+"""The file of :meth:`moola.evaluation.Evaluation.record` in a run's directory; of several models, `models` by name."""
 
 Outcome = Literal["passed", "failed", "skipped"]
 
@@ -34,20 +34,20 @@ _TAKEN_AWAY = "the gate is taken away"
 
 @dataclass(frozen=True, slots=True)
 class GateCheck:
-    """One gate, and how a run stands before it."""
+    """One gate, and how a run meets it."""
 
     gate: str
     value: float | None
-    """What the run has recorded, if it has."""
+    """The run's value; None if it recorded none."""
     bound: float | None
-    """What the value must be below, or above."""
+    """The bound that the value must be below, or above."""
     outcome: Outcome
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """A run before all its gates."""
+    """A run and all its gates."""
 
     run: Path
     checks: tuple[GateCheck, ...]
@@ -59,13 +59,13 @@ class GateReport:
 
     @property
     def checked(self) -> str:
-        """How many of the gates could be checked: `5 of 6`. Those that were taken away do not count."""
+        """How many of the gates could be checked: `5 of 6`. Disabled gates do not count."""
         checked = self._count("passed") + self._count("failed")
         return f"{checked} of {checked + len(self._unknown)}"
 
     @property
     def verdict(self) -> str:
-        """The same in a sentence, and what nothing is known of."""
+        """The same in a sentence, with the gates that could not be checked."""
         head = f"the run {'passes' if self.passed else 'does not pass'}"
         counts = ", ".join(f"{self._count(outcome)} {outcome}" for outcome in ("passed", "failed"))
         unknown = f"; nothing is known of {', '.join(c.gate for c in self._unknown)}" if self._unknown else ""
@@ -95,7 +95,7 @@ def check_gates(
     against: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     model: str | None = None,
 ) -> GateReport:
-    """Holds what a run has recorded against bounds. Nothing is computed anew.
+    """Checks a run's records against bounds. Nothing is recomputed.
 
     Args:
         run: The directory of a run of any kind, finished or not.
@@ -106,7 +106,7 @@ def check_gates(
             which have no interval of their own, need that.
         model: Which of the models that were evaluated, where there are several.
 
-    A gate that the run has nothing to show for is skipped, and says why. But where a run is named and nothing can be
+    A gate without a recorded value is skipped, and says why. But where a run is named and nothing can be
     compared with it, that has failed; and so has a score that the run named has and this one lacks.
 
     Raises `RunError` for a directory that is no run, or damaged, and `ConfigError` for bounds that make no sense, or a
@@ -136,7 +136,7 @@ def read_gates(gates: GatesConfig | Mapping[str, Any] | str | os.PathLike[str] |
 
 
 class _Recorded:
-    """What a run has written of itself."""
+    """The records of a run."""
 
     def __init__(self, run: str | os.PathLike[str], model: str | None) -> None:
         self.path = Path(run)
@@ -145,13 +145,13 @@ class _Recorded:
             return read_record(self.path / name) if (self.path / name).exists() else {}
 
         self.config, self.result, evaluation = (content(name) for name in (CONFIG, RESULT, EVALUATION))
-        # Fine-tuning has it in its result.
+        # Fine-tuning keeps it in its result.
         chosen, self.evaluation = self._of_model(evaluation or self.result.get("evaluation", {}), model)
         self.epochs = self._logged("epoch")
-        # A fine-tuning has them besides its epochs, a sweep and a cross-validation have nothing else.
+        # A fine-tuning has folds beside its epochs; a sweep and a cross-validation have only folds.
         folds = self._logged("fold")
         self.folds = [line for line in folds if chosen in (None, line.get("model", chosen))]
-        # An ensemble has what its members have.
+        # An ensemble has the records of its members.
         members = self.result.get("members", ())
         self.members = [self._logged("epoch", member) for member in members]
         configs = [self.config, *(content(f"{member}/{CONFIG}") for member in members)]
@@ -171,7 +171,7 @@ class _Recorded:
         return read_metrics(directory, kind) if (directory / LOG).exists() else []
 
     def _of_model(self, evaluation: dict[str, Any], model: str | None) -> tuple[str | None, dict[str, Any]]:
-        """Which model is meant, and its evaluation, of a file that has those of one or of several."""
+        """The model to check and its evaluation, from a file of one or several."""
         if not evaluation:
             return model, {}
         models = evaluation["models"] if "models" in evaluation else {evaluation.get("model", ""): evaluation}
@@ -183,7 +183,7 @@ class _Recorded:
         return model, models[model]
 
     def figure(self, name: str) -> float | None:
-        """A figure of the whole run: what its result or evaluation says, or else the last epoch.
+        """A figure of the whole run: from its result or evaluation, or else from the last epoch.
 
         Of what has no epochs of its own it is that of the worst fold, or member; but parameters are those of all
         members, which answer together.
@@ -199,23 +199,23 @@ class _Recorded:
 
     @property
     def all_epochs(self) -> list[dict[str, Any]]:
-        """Its own, and its members'."""
+        """The run's own records, and its members'."""
         return [*self.epochs, *(epoch for member in self.members for epoch in member)]
 
     @property
     def epoch_seconds(self) -> list[float]:
-        """Of each epoch, and of the slowest one of each fold."""
+        """Seconds of each epoch, and of the slowest epoch of each fold."""
         return [*self.timing("seconds", self.all_epochs), *self.timing("slowest_epoch", self.folds)]
 
     @staticmethod
     def timing(name: str, records: Sequence[Mapping[str, Any]]) -> list[float]:
-        """A figure of each record that has it."""
+        """This figure of each record that has it."""
         timings = [record.get("timing", {}) for record in records]
         return [float(timing[name]) for timing in timings if name in timing]
 
     @property
     def has_epochs(self) -> bool:
-        """Whether anything is known of epochs: its own, its folds', or its members'."""
+        """Whether there are records of epochs: the run's own, its folds', or its members'."""
         return bool(self.epochs or self.members or any("epochs" in fold for fold in self.folds))
 
     @property
@@ -224,7 +224,7 @@ class _Recorded:
         return [float(epoch["val_loss"]) for epoch in self.epochs if epoch.get("val_loss") is not None]
 
     def score(self, name: str) -> Interval | None:
-        """A score with its interval, of NaN where it has none; None where the run has no such score."""
+        """A score with its interval (NaN if it has none); None if the run has no such score."""
         if name == "validation_loss":
             found = self.result.get("validation_loss")
             if found is None:
@@ -282,7 +282,7 @@ def _compared(
         return GateCheck(gate, value, None, "skipped", _TAKEN_AWAY)
     if value is None:
         return GateCheck(gate, None, bound, "skipped", missing)
-    # A NaN is on no side.
+    # NaN passes no comparison.
     good = value > bound if above else value < bound
     side = f"{'must be above' if above else 'must be below'} the bound"
     return GateCheck(
@@ -368,7 +368,7 @@ def _regression(name: str, run: _Recorded, others: Sequence[_Recorded]) -> GateC
 
 
 def _of_one_more(values: Sequence[float]) -> Interval:
-    """Within what one more run would lie, at 95 %: Student's t prediction interval."""
+    """The 95 % prediction interval of one more run, by Student's t."""
     mean, count = over_repeats(values).value, len(values)
     return t_interval(mean, float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / count), count - 1)
 

@@ -21,31 +21,31 @@ from moola.settings.arrays import Numbers
 __all__ = ["OUT_OF_FOLD", "FoldLogits", "OutOfFoldRecord"]
 
 OUT_OF_FOLD = "out_of_fold.safetensors"
-# What a baseline may say.
+# What a baseline may predict.
 _KINDS = ("probabilities", "spans")
 
 
 class FoldLogits(NamedTuple):
-    """Logits that no window's own model was fitted for, and what they are calibrated with."""
+    """Out-of-fold logits, and their calibration."""
 
     logits: NDArray[np.float64]
     """`[n, C]`."""
     folds: Numbers
     """`[n]`."""
     fitted_on: list[FittedOn]
-    """Of each fold's model."""
+    """The windows that each fold's model was fitted on."""
 
     def temperature(self, y: Numbers) -> float:
-        """Of all logits. Raises `LeakError` where one of them is by a model that has seen its window."""
+        """The temperature of all logits. Raises `LeakError` if a logit comes from a model that has seen its window."""
         assert_out_of_fold(self.folds, self.fitted_on)
         return TemperatureScaling().fit(self.logits, y).temperature
 
     def probabilities(self, y: Numbers) -> NDArray[np.float64]:
-        """`[n, C]`, each fold's calibrated by the others, as it would be on unlabelled windows."""
+        """`[n, C]`, each fold calibrated on the others, as on unlabelled windows."""
         return cross_fitted(self.logits, y, self.folds)
 
     def predictions(self, y: Numbers, places: Numbers, span_classes: NDArray[np.bool_]) -> Predictions:
-        """What is scored.
+        """The predictions to score.
 
         Args:
             y: `[n]`, for the temperatures.
@@ -60,23 +60,23 @@ class FoldLogits(NamedTuple):
 
 
 class OutOfFoldRecord(NamedTuple):
-    """The labelled windows of a run as they are, and what the models of its folds said of them."""
+    """The labelled windows of a run, and the predictions of its folds' models for them."""
 
     fingerprint: str
-    """Of the windows, bars and labels: two runs with the same were fine-tuned on the same."""
+    """The fingerprint of windows, bars and labels. Two runs with the same fingerprint were fine-tuned on the same."""
     truth: Truth
     """Grouped by stretches of time."""
     out_of_fold: FoldLogits
     places: Numbers
-    """`[n, 2]`: where spans would lie, whatever the class; out of fold too."""
+    """`[n, 2]`: the out-of-fold places of spans, for every class."""
     spans: Numbers | None
-    """`[n, 2]`: the same, −1 and −1 where the class has none; None where no class has spans."""
+    """`[n, 2]`: the same, −1 and −1 if the class has no spans; None if no class has spans."""
     baselines: Mapping[str, Sequence[Predictions]]
-    """What stands beside the model, in the same folds: what is trivial, and the same model from scratch."""
+    """Baselines in the same folds: trivial models, and the same model from scratch."""
 
     @property
     def predictions(self) -> Predictions:
-        """What is scored: probabilities calibrated by the other folds, and spans."""
+        """The predictions to score: probabilities calibrated on the other folds, and spans."""
         folds = self.out_of_fold.folds
         return Predictions(self.out_of_fold.probabilities(self.truth.y), self.spans, folds=folds)
 
@@ -112,9 +112,9 @@ class OutOfFoldRecord(NamedTuple):
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> Self:
-        """Reads what a run has kept, and checks anew that no model knew the windows that it speaks of.
+        """Reads a run's record, and checks again that no model saw the windows that it predicts.
 
-        Raises `WeightsError` where it is missing or damaged, and `LeakError`.
+        Raises `WeightsError` if it is missing or damaged, and `LeakError`.
         """
         path = Path(run) / OUT_OF_FOLD
         weights = load_weights(path)

@@ -1,4 +1,4 @@
-"""Which bars of which symbols a model has learned from: so that later scores can tell seen from unseen."""
+"""The bars that a model saw in training, by symbol. Scores use them to separate seen windows from unseen ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAY_HAVE_SEEN_ALL = (
 class SeenBars:
     """Stretches of time, by symbol, both ends inclusive, UTC nanoseconds of bars' open times.
 
-    Bars that a model was selected on (its validation split) count as well: a score there flatters too. Symbols are
+    Bars of the validation split, on which a model was selected, count too: scores there are also too high. Symbols are
     known by name only: the same bars under another name count as others. Bars without a symbol belong to no known
     symbol.
 
@@ -70,7 +70,7 @@ class SeenBars:
     def unknown(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> NDArray[np.bool_]:
         """`[n]`: the windows of which it is unknown whether any bar is among them; arguments as of :meth:`seen`.
 
-        They are those that have not been seen as far as is known, where these bars are not `complete`; and else those
+        If these bars are not `complete`, they are all windows not known to be seen. Otherwise they are those
         that share a moment with bars of which, or that of which, alone the symbol is known.
         """
         seen = self.seen(symbols, first, last)
@@ -100,7 +100,7 @@ class SeenBars:
         return touched
 
     def notes(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> list[str]:
-        """What a person should know of scores of windows, where these are the bars of an encoder."""
+        """Notes on the scores of windows, if these are the bars of an encoder."""
         unknown = int(self.unknown(symbols, first, last).sum())
         if not unknown:
             return []
@@ -121,7 +121,7 @@ class SeenBars:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Self:
-        """What :meth:`record` gave. Raises `TypeError` or `ValueError` for what it cannot have given."""
+        """Reads a :meth:`record`. Raises `TypeError` or `ValueError` for anything else."""
         # No symbol's stretches are False.
         complete = record.get("complete") is not False
         return cls(record if complete else record.get("stretches", {}), complete=complete)

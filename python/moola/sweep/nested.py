@@ -344,7 +344,7 @@ class _Sweep:
         else:
             own = ""
         return permutation, (
-            f"chance is what {what} with {shuffles} shuffles of the labels, without choosing anew: {fits:,} fits{own}"
+            f"chance is what {what} with {shuffles} shuffles of the labels, without choosing again: {fits:,} fits{own}"
         )
 
     def _out_of_fold(self, candidates: Sequence[Any]) -> Predictions:
@@ -397,7 +397,7 @@ def _selected(studies: Studies, number: int, name: str, output: Path) -> Selecti
     if best is None or best.value is None:
         problem = f"none of the candidates of {name} could be trained to the end"
         raise RunError(
-            output, problem, "Lower the learning rates of the space, and begin anew in another directory"
+            output, problem, "Lower the learning rates of the space, and start again in another directory"
         )
     completed, pruned = (studies.count(number, state) for state in (TrialState.COMPLETE, TrialState.PRUNED))
     return Selection(dict(best.params), best.value, completed, pruned)

@@ -141,7 +141,7 @@ def read_space(space: Space | Mapping[str, Any] | str | os.PathLike[str]) -> Spa
     values = dict(space) if isinstance(space, Mapping) else read_yaml(_path_of(space))
     file = parse_config(_SpaceFile, values, "")
     if file.metric not in METRICS:
-        raise ConfigError("metric", f"{file.metric!r} is none; give one of {', '.join(METRICS)}")
+        raise ConfigError("metric", f"{file.metric!r} is not a metric; give one of {', '.join(METRICS)}")
     parameters = {
         name: parse_config(Choices if "choices" in part else Range, part, f"parameters.{name}")
         for name, part in file.parameters.items()

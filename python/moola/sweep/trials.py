@@ -239,7 +239,7 @@ def _mended(path: Path) -> JournalFileBackend:
         try:
             json.loads(line)
         except ValueError as error:
-            advice = "Restore it from a copy, or begin anew in another directory"
+            advice = "Restore it from a copy, or start again in another directory"
             raise RunError(path, f"is damaged in line {number}: {error}", advice) from None
     return journal
 

@@ -35,7 +35,7 @@ def assign_encoders(
     """
     networks = {name: member for name, member in members.items() if kinds[name].startswith("jade")}
     if not networks:
-        raise ConfigError("encoder", "is of no use to these members; add jade or jade_compact")
+        raise ConfigError("encoder", "cannot be used by these members; add jade or jade_compact")
     chosen: dict[str, str] = {}
     named = {
         text: text.partition("=")
@@ -46,9 +46,9 @@ def assign_encoders(
         theirs = [name for name in members if kinds[name] == kind]
         if not theirs:
             among = ", ".join(dict.fromkeys(kinds.values()))
-            raise ConfigError("encoder", f"{text!r} is of no member; give one of {among}")
+            raise ConfigError("encoder", f"{text!r} names no member; give one of {among}")
         if not kind.startswith("jade"):
-            raise ConfigError("encoder", f"is of no use to {kind}; give it to jade or jade_compact")
+            raise ConfigError("encoder", f"cannot be used by {kind}; give it to jade or jade_compact")
         for name in theirs:
             if (why := _misfit(networks[name], run)) is not None:
                 raise ConfigError("encoder", f"{run} does not fit {name}: {why}; {_ADVICE}")

@@ -350,7 +350,7 @@ def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -
         if taken := sorted(theirs_by_name.keys() & members):
             raise ConfigError(
                 "against",
-                f"{home} has a model that would be called {taken[0]!r}, as one that there is already; give its "
+                f"{home} has a model that would be named {taken[0]!r}, like an existing one; give its "
                 "directory another name",
             )
         members |= theirs_by_name
