@@ -119,7 +119,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_configurations_are_in_the_wheel(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"moola/configs/model/jade.yaml", "moola/configs/model/jade_compact.yaml"} <= set(names)
+    assert {
+        "moola/settings/configs/model/jade.yaml",
+        "moola/settings/configs/model/jade_compact.yaml",
+    } <= set(names)
 
 
 def check_feature_commands(installed: Path, folder: Path, dependencies: str) -> None:
