@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -152,11 +150,15 @@ class _MovedModule(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
-class _MovedLoader(Loader):
+class _MovedLoader:
+    # Not a subclass of `importlib.abc.Loader`, whose import takes as long as all of `import moola`.
+
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _MovedModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
+        import warnings
+
         homes = " and ".join(_MOVED[module.__name__])
         # The caller's line: past this frame and those of the import system, which Python leaves out by itself.
         warnings.warn(
@@ -166,7 +168,7 @@ class _MovedLoader(Loader):
         )
 
 
-class _MovedFinder(MetaPathFinder):
+class _MovedFinder:
     """Finds modules that have moved. It comes last, so it costs nothing where a module exists."""
 
     def find_spec(
@@ -174,7 +176,7 @@ class _MovedFinder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname not in _MOVED:
             return None
-        return ModuleSpec(fullname, _MovedLoader(), is_package=fullname == "moola.members")
+        return ModuleSpec(fullname, _MovedLoader(), is_package=fullname == "moola.members")  # type: ignore[arg-type]
 
 
 def install() -> None:

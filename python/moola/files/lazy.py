@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +25,8 @@ def lazy_names(
 
     def find(name: str) -> Any:
         if (new := old.get(name)) is not None:
+            import warnings
+
             warnings.warn(
                 f"{package}.{name} is now {package}.{new}; the old name goes in 0.3.0",
                 DeprecationWarning,
