@@ -296,8 +296,7 @@ def test_an_interval_holds_its_score():
     [
         (
             {"groups": [4, 4, 4]},
-            "groups: has one, of all 3 windows; an interval needs at least 2, so say more finely which windows "
-            "belong together",
+            "groups: puts all 3 windows in one group; an interval needs at least 2, so give smaller groups",
         ),
         ({"resamples": 0}, "resamples: 0 is out of range; give a whole number from 1 to"),
         ({"predictions": []}, "predictions: has no repeat; give the predictions of at least one"),
@@ -348,7 +347,7 @@ def test_no_difference_is_said_in_so_many_words():
         assert ("no difference shown" in str(difference)) == inside == (not difference.shown)
     of_spans = Predictions(spans=said.spans)
     missing = paired_differences(truth, said, of_spans, seed=0, names=("a", "b"))["log_loss"]
-    assert str(missing) == "log loss: a and b cannot be compared, one of them has no such score"
+    assert str(missing) == "log loss: a and b cannot be compared: one of them has no such score"
     assert not missing.shown
     assert not missing.better
 
@@ -503,7 +502,7 @@ def test_where_the_model_lies():
         again = PermutationTest.from_record(one.metric, json.loads(json.dumps(one.record())))
         assert str(again) == str(one)
         np.testing.assert_array_equal(again.scores, one.scores)
-    assert str(nothing) == "span IoU: there is no such score to shuffle"
+    assert str(nothing) == "span IoU: the model has no such score, so there is no permutation test"
     assert np.isnan(nothing.shuffled_interval).all()
 
 
@@ -513,13 +512,13 @@ def test_where_the_model_lies():
         (
             [0, 1, 0],
             [0, 0, 1],
-            "groups: are 2, no two of one size, so none can exchange its labels; say more finely which windows belong",
+            "groups: are 2, and no two have the same size, so labels cannot be exchanged; give smaller groups",
         ),
-        ([0, 1, 0], [0, 0, 0], "groups: are 1, no two of one size"),
+        ([0, 1, 0], [0, 0, 0], "groups: are 1, and no two have the same size"),
         (
             [0, 1, 0, 1],
             [0, 0, 1, 1],
-            "groups: of one size hold all the same labels, so a shuffle changes nothing; a null needs groups that",
+            "groups: of the same size all have the same labels, so a shuffle changes nothing; give groups that",
         ),
     ],
 )

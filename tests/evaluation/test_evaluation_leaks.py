@@ -195,7 +195,7 @@ def test_a_loop_that_fits_on_all_is_caught_by_the_probe(windows, truth, folds):
         assert_nothing_remembered(fits_on_all)
     assert_nothing_remembered(lambda probe: out_of_fold(probe, windows, truth, folds))
     with pytest.raises(
-        ConfigError, match="cross_predict: gives no probabilities; have it hand on those of its estim"
+        ConfigError, match="cross_predict: gives no probabilities; have it return those of its estim"
     ):
         assert_nothing_remembered(lambda probe: Predictions(spans=truth.spans))
 
@@ -305,11 +305,11 @@ def test_blindness_needs_a_pipeline_that_can_be_run_again(windows, truth, folds)
         return Predictions(np.stack([p, 1 - p], axis=1))
 
     with pytest.raises(
-        ConfigError, match=r"fit_predict: gives other bits for .* when it is run again; set its seeds"
+        ConfigError, match=r"fit_predict: gives other bits for .* in a second run; set its seeds"
     ):
         assert_blind_to_test(by_chance, windows, truth, train, test, seed=0)
     with pytest.raises(
-        ConfigError, match="test: has 1 windows; give 2 or more, some to change and some to look at"
+        ConfigError, match="test: has 1 windows; give 2 or more, some to change and some to compare"
     ):
         assert_blind_to_test(by_chance, windows, truth, train, test[:1], seed=0)
     with pytest.raises(

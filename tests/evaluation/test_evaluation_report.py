@@ -270,7 +270,7 @@ def test_few_groups_and_labels_that_hardly_move_are_told():
     permutation = permutation_test(lambda labels: scores(labels, said), truth, seed=0, permutations=10)
     evaluation = evaluate(truth, said, model="m", baselines={}, permutation=permutation, seed=0)
     assert evaluation.notes == [
-        "3 groups are few to speak of others: the intervals may be narrower than they should be",
+        "3 groups are too few to describe others well: the intervals may be too narrow",
         "3 of 7 windows have bars that the encoder was pre-trained on; seen and unseen are scored apart",
         "whole groups can exchange their labels in 2 orders only: no p-value can be below 0.50",
         "43% of the windows are in groups of a size of their own, and kept their labels in every shuffle: chance looks "
@@ -399,10 +399,11 @@ def test_pictures_say_what_they_show(pictures, market, permutation):
     assert "regression\n25 shuffles of whole groups: p = 0.038" in texts(pictures["null"][0])
     for name in ("reliability", "confusion", "spans"):
         assert "jade_compact\n" in texts(pictures[name][0])
-    # Hits are of all spans, those that were not seen at all among them.
+    # Hits are of all spans, those without a predicted span among them.
     few = scores(truth, Predictions(spans=np.where((np.arange(N) % 3 == 0)[:, None], -1, model.spans)))
-    assert f"120 spans (40 of them not seen at all, and not drawn): {few['span_hits']:.0%} hits" in texts(
-        pictures["spans unseen"][0]
+    assert (
+        f"120 spans (40 of them without a predicted span, not drawn): {few['span_hits']:.0%} hits"
+        in texts(pictures["spans unseen"][0])
     )
     alike = pictures["null of one score"][0]
     assert "jade_compact, with heads alone on frozen embeddings\n20 shuffles" in texts(alike)

@@ -124,4 +124,6 @@ def test_groups_that_cannot_exchange_their_labels_have_no_chance(labels: Labelle
         recipe(), examples(labels), truth, [], np.array([True]), permutations=2, n_jobs=None
     )
     assert permutation == {}
-    assert note.startswith("there is no chance to compare with: groups of windows are 3, no two of one size")
+    assert note.startswith(
+        "there is no chance to compare with: groups of windows are 3, and no two have the same size"
+    )

@@ -257,8 +257,8 @@ def test_bars_that_look_as_if_they_lay_otherwise_apart_are_told(step: float, tol
     table = raw(candles(24, 30), window_end=pa.array(ends, pa.timestamp("ns", "UTC")))
     notices = read_raw_windows(table, window_length=30).notices
     want = (
-        f"all windows end multiples of {told} apart, and bars are taken to be 0:01:00 apart; "
-        "if they are not, say so with --bar-interval (bar_interval=)"
+        f"all windows end multiples of {told} apart, but bars are assumed to be 0:01:00 apart; "
+        "if that is wrong, set --bar-interval (bar_interval=)"
     )
     assert notices == ((want,) if told else ())
     assert read_raw_windows(table, window_length=30, bar_interval=f"{step:g}m").notices == ()

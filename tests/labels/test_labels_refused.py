@@ -279,7 +279,7 @@ def test_exact_repeats_are_dropped(store: FeatureStore) -> None:
         (
             pa.table({"features": [[[1.0, 1.0, 1.0, 1.0]]], "label": ["up"]}),
             {},
-            r"has no column for window_end, and holds its windows itself, as lists of bars. Import it first, with "
+            r"has no column for window_end, but contains pre-cut windows, as lists of bars. Import it first, with "
             r"moola import-labels --raw \(read_raw_windows\)",
         ),
         (rows(start=[1, 2]), {}, r"a column 'start' for the start of spans, but none for the end. Give both"),
@@ -328,7 +328,7 @@ def test_exact_repeats_are_dropped(store: FeatureStore) -> None:
         (
             rows(start=[1, 2], end=[3, 4]),
             {"window_length": 8},
-            r"counts bars in windows that had 10 bars, as the store says, or 8, as --window-length does. Say how long",
+            r"counts bars in windows that had 10 bars, as the store says, or 8, as --window-length does. Give the length",
         ),
         (
             pa.table({"window_end": pa.array([], pa.int64()), "class": pa.array([], pa.string())}),

@@ -239,7 +239,8 @@ def test_the_command_sweeps_jade_over_labels(tmp_path: Path) -> None:
     assert len(re.findall(r"^against ", shown.stdout, re.MULTILINE)) == 5
     # Two and two in a group, one of each class.
     assert (
-        "there is no chance to compare with: groups of windows of one size hold all the same" in shown.stdout
+        "there is no chance to compare with: groups of windows of the same size all have the same"
+        in shown.stdout
     )
     assert re.search(r"chosen: training.finetune.lr=0.0\d+\n$", shown.stdout)
     again = CliRunner().invoke(app, [*(str(word) for word in words), "--json"])

@@ -260,18 +260,18 @@ class NoEstimator:
             lambda w: cross_validate(
                 w, {"a": Memoriser()}, other_windows={"a": replace(w, window_length=20, spans=w.spans - 4)}
             ),
-            "other_windows: of a have 20 bars and the others 24, so that spans are counted from different bars; import "
+            "other_windows: of a have 20 bars and the others 24, so spans are counted from different bars; import "
             "both with the same --window-length",
         ),
         (
             lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"a": replace(w, store_id="")}),
-            "other_windows: of a mixes windows of a store with windows that were cut beforehand, whose shared bars are "
+            "other_windows: of a mixes windows of a store with pre-cut windows, so their shared bars are "
             "unknown; import both by reference to a store, or both raw",
         ),
         (
             lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"a": replace(w, ends=w.ends + 1)}),
-            "other_windows: of a end at other rows: their store holds other bars, and which they share cannot be "
-            "counted; build both stores of the same bars",
+            "other_windows: of a end at other rows: their store holds other bars, so shared bars cannot be "
+            "counted; build both stores from the same bars",
         ),
         *(
             (

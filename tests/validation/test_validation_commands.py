@@ -152,7 +152,7 @@ def test_labels_that_cannot_be_shuffled_are_told(windows: LabelledWindows, tmp_p
     replace(windows.take(np.arange(36)), groups=sizes).save(tmp_path / "L.safetensors")
     ran = regressions(tmp_path / "L.safetensors", tmp_path / "cv")
     assert ran.exit_code == 0, ran.output
-    assert "labels were not shuffled: groups: are 8, no two of one size" in ran.stdout
+    assert "labels were not shuffled: groups: are 8, and no two have the same size" in ran.stdout
     # What was made in Python has not said how.
     cross_validate(windows, {"a": make_member("regression")}, folds=2).save(tmp_path / "made")
     ran = run("evaluate", tmp_path / "made", "--jobs", 1)

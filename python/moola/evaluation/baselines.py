@@ -1,8 +1,8 @@
-"""What needs no model: majority, guessing, the mean span, and a linear look at pooled features.
+"""Baselines: majority class, guessing, mean span, and logistic regression on pooled features.
 
-They are scikit-learn estimators that are fitted as :class:`JadeClassifier` is: `fit(X, y, spans=None,
-valid_mask=None)`, so that whatever cross-validates a model cross-validates these. A model that does not beat them
-has learned nothing.
+They are scikit-learn estimators with the same `fit` as :class:`JadeClassifier`: `fit(X, y, spans=None,
+valid_mask=None)`. Code that cross-validates a model also cross-validates these. A model that does not beat them has
+learned nothing.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ __all__ = [
 ]
 
 BASELINES = ("majority class", "stratified guessing", "mean span", "pooled logistic regression")
-"""What the baselines are called in reports."""
+"""The names of the baselines in reports."""
 
 POOLED = ("mean", "std", "min", "max", "last")
-"""What is pooled of each feature over a window's valid bars."""
+"""The statistics of each feature over a window's valid bars."""
 
 
 def pool_features(X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
     """Windows as rows of numbers: `[n, K, D]` to `[n, 5·D]`.
 
     Args:
-        X: `[n, K, D]`, or `[n, K]` of one feature. What stands at bars that are not valid is not looked at.
-        valid_mask: `[n, K]` bool, which bars count; all unless given.
+        X: `[n, K, D]`, or `[n, K]` of one feature. Values at invalid bars are ignored.
+        valid_mask: `[n, K]` bool, which bars count; all by default.
 
     Returns:
         The mean of each feature over the valid bars, then each one's population standard deviation, minimum,
@@ -107,7 +107,7 @@ def _valid(valid_mask: ArrayLike | None, x: Floats) -> Flags:
 
 
 def _true_spans(spans: ArrayLike | None) -> Numbers:
-    """The spans there are among `[n, 2]`, without the windows that have none. Raises where none has."""
+    """The spans among `[n, 2]`, without the windows that have none. Raises if no window has one."""
     given = np.empty((0, 2), np.int64) if spans is None else np.asarray(spans, dtype=np.int64)
     there: Numbers = given[given[:, 0] != NO_SPAN]
     if not len(there):
@@ -118,15 +118,15 @@ def _true_spans(spans: ArrayLike | None) -> Numbers:
 
 
 class MajorityClass(WindowClassifier):
-    """Says of every window the class that most training windows have, with the classes' shares as probabilities.
+    """Predicts the most frequent class for every window. Its probabilities are the shares of the classes in training.
 
-    No constant has a lower expected log loss than these shares.
+    No constant prediction has a lower expected log loss than these shares.
     """
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, spans: ArrayLike | None = None, valid_mask: ArrayLike | None = None
     ) -> MajorityClass:
-        """Counts the classes. Nothing of `X` but its length, nothing of spans and mask is looked at."""
+        """Counts the classes. Only the length of `X` is used; spans and mask are ignored."""
         self._shares = DummyClassifier(strategy="prior").fit(np.zeros((len(np.asarray(X)), 1)), y)
         self.classes_ = self._shares.classes_
         return self
@@ -139,13 +139,13 @@ class MajorityClass(WindowClassifier):
 
 
 class StratifiedGuess(WindowClassifier):
-    """Guesses: class and span of a training window drawn at random, for every window.
+    """Guesses: each window gets the class and the span of random training windows.
 
-    It is sure of every guess, so its log loss is that of someone who bets all on it: 36 nats for each guess that is
-    wrong. One run of guesses varies by itself; give `evaluate` several, with a seed each, and it takes their mean.
+    A guess has probability 1, so each wrong guess costs 36 nats of log loss. One run of guesses varies at random; give
+    `evaluate` several runs, each with its own seed, and it takes their mean.
 
     Args:
-        seed: Of the guesses.
+        seed: Seed of the guesses.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -154,7 +154,7 @@ class StratifiedGuess(WindowClassifier):
     def fit(
         self, X: ArrayLike, y: ArrayLike, spans: ArrayLike | None = None, valid_mask: ArrayLike | None = None
     ) -> StratifiedGuess:
-        """Keeps labels and spans, to draw from. Nothing of `X` and mask is looked at."""
+        """Keeps labels and spans to draw from. `X` and the mask are ignored."""
         self.classes_, self._labels = np.unique(np.asarray(y), return_inverse=True)
         self._spans = None if spans is None else _true_spans(spans)
         return self
@@ -166,20 +166,20 @@ class StratifiedGuess(WindowClassifier):
         return np.eye(len(self.classes_))[self._labels[drawn]]
 
     def predict_spans(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Numbers:
-        """`[n, 2]`: spans of training windows, of those that have one. Raises `ConfigError` where none had."""
+        """`[n, 2]`: spans of random training windows with a span. Raises `ConfigError` if none had one."""
         check_is_fitted(self)
         spans = _true_spans(self._spans)
         return spans[np.random.default_rng([self.seed, 1]).integers(len(spans), size=len(np.asarray(X)))]
 
 
 class MeanSpan(BaseEstimator):  # type: ignore[misc]
-    """Says of every window the mean first and the mean last bar of the spans in training, rounded to bars."""
+    """Predicts the same span for every window: the rounded mean first bar and mean last bar of the training spans."""
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, spans: ArrayLike | None = None, valid_mask: ArrayLike | None = None
     ) -> MeanSpan:
-        """Takes the mean of the spans that are not (−1, −1). Raises `ConfigError` where there is none."""
-        # Halves go up: round() would take them to the even bar.
+        """Takes the mean of the spans that are not (−1, −1). Raises `ConfigError` if there are none."""
+        # Halves are rounded up; round() would round them to the even bar.
         self.span_: Numbers = np.floor(_true_spans(spans).mean(axis=0) + 0.5).astype(np.int64)
         return self
 
@@ -192,8 +192,8 @@ class MeanSpan(BaseEstimator):  # type: ignore[misc]
 class PooledLogisticRegression(WindowClassifier):
     """Logistic regression on each feature's mean, standard deviation, minimum, maximum and last value over valid bars.
 
-    The columns are standardised by the training windows. It sees how a window lies and how much it moves, but not in
-    what order: what a sequence model gains over it, it gains by the order.
+    The columns are standardised with the training windows. It sees the level of a window and how much it moves, but not
+    the order of the bars. A sequence model that beats it has used the order.
 
     Args:
         C: The inverse of the L2 penalty, as in scikit-learn.
@@ -212,14 +212,14 @@ class PooledLogisticRegression(WindowClassifier):
         valid_mask: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> PooledLogisticRegression:
-        """Fits pooled windows. Where all labels are one class, that one is said with certainty. Spans are not used."""
+        """Fits pooled windows. If all labels are one class, it has probability 1. Spans are not used."""
         pooled = pool_features(X, valid_mask)
         if len(np.unique(np.asarray(y))) > 1:
             regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1_000)
             self._model = make_pipeline(StandardScaler(), regression)
         else:
             self._model = make_pipeline(DummyClassifier(strategy="prior"))
-        # Matrices of a hundred rows: on a busy machine threads that wait for each other take ten times as long.
+        # The matrices have about a hundred rows. On a busy machine, several threads take ten times as long.
         with threadpool_limits(1):
             weights = {f"{name}__sample_weight": sample_weight for name, _ in self._model.steps}
             self._model.fit(pooled, y, **weights)
@@ -234,7 +234,7 @@ class PooledLogisticRegression(WindowClassifier):
 
 
 GUESSES = 20
-"""Runs of guesses, each with a seed of its own, whose mean is what guessing gives."""
+"""Runs of guesses, each with its own seed. Reports show their mean."""
 
 
 def baseline_predictions(
@@ -246,9 +246,9 @@ def baseline_predictions(
     valid_mask: ArrayLike | None = None,
     n_jobs: int | None = None,
 ) -> dict[str, list[Predictions]]:
-    """What each baseline says out of fold, by the name it has in reports: what belongs beside every model.
+    """The out-of-fold predictions of each baseline, by its name in reports. They belong beside every model.
 
-    The mean span is there where windows have spans. Guesses are drawn 20 times, from `seed` on. Arguments and
+    The mean span is included if the windows have spans. Guesses are drawn 20 times, from `seed` on. Arguments and
     errors are those of :func:`moola.evaluation.fold_predictions.out_of_fold`.
     """
     folds = list(splits)

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperature scaling, and what a calibration error says of few windows."""
+"""Calibrated probabilities: temperature scaling, and how large a calibration error few windows show anyway."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ __all__ = [
     "reliability_curve",
 ]
 
-# Of a class called impossible, so that its logarithm is finite.
+# Stands for a probability of 0, so that its logarithm is finite.
 _LEAST = np.finfo(np.float64).tiny
-# Beyond these the logits say nothing at all, or nothing but one class.
+# Beyond these the probabilities are equal, or one class has them all.
 _COLDEST, _HOTTEST = 0.05, 100.0
 
 
 class TemperatureScaling:
-    """Divides logits by one number, so that their softmax is as sure as it is right.
+    """Divides logits by one number, so that the confidence matches the accuracy.
 
-    The class with the highest probability stays the same. Fit it on out-of-fold logits: on those of the windows a
-    model was trained on, it learns that the model is always right. Log-probabilities do as logits, such as those of an
-    ensemble's mean.
+    The class with the highest probability stays the same. Fit it on out-of-fold logits: on training windows, it would
+    learn that the model is always right. Log-probabilities, such as those of an ensemble's mean, serve as logits.
 
     Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017,
     section 4.2.
@@ -65,9 +64,9 @@ class TemperatureScaling:
         """
         scores = _logits(logits)
         labels = _labels(y, scores)
-        # A constant a window changes no probability, and without it the sums are of one scale.
+        # A constant per window changes no probability. Without it the sums have one scale.
         scores = scores - scores.max(axis=1, keepdims=True)
-        # The loss has no slope where all logits are alike; then there is nothing to scale.
+        # If all logits are equal, the loss does not depend on the temperature.
         if not scores.any():
             self.temperature = 1.0
             return self
@@ -89,17 +88,17 @@ class TemperatureScaling:
 
 
 def cross_fitted(logits: ArrayLike, y: ArrayLike, folds: ArrayLike) -> Floats:
-    """`[n, C]`: each fold's probabilities, calibrated by the logits and labels of the other folds alone.
+    """`[n, C]`: each fold's probabilities, calibrated with the logits and labels of the other folds only.
 
-    What temperature scaling gives on unlabelled windows: fitted on the windows that it is scored on, it
-    can only look good.
+    This estimates how temperature scaling does on unlabelled windows. A temperature that is scored on the windows it
+    was fitted on can only look good.
 
     Args:
         logits: `[n, C]`, out-of-fold.
         y: `[n]`, the number of each window's class.
-        folds: `[n]`, of two folds at least; windows that share bars are in one.
+        folds: `[n]`, at least two folds; windows that share bars are in one fold.
 
-    Raises `ConfigError` where there is one fold, and as :meth:`TemperatureScaling.fit` does.
+    Raises `ConfigError` if there is only one fold, and what :meth:`TemperatureScaling.fit` raises.
     """
     scores, labels, fold = _logits(logits), np.asarray(y), np.asarray(folds)
     names = np.unique(fold)
@@ -114,14 +113,14 @@ def cross_fitted(logits: ArrayLike, y: ArrayLike, folds: ArrayLike) -> Floats:
 
 
 def log_probabilities(probabilities: ArrayLike) -> Floats:
-    """`[n, C]`: the logarithms of probabilities, which are logits but for a constant a window; finite for 0 too."""
+    """`[n, C]`: the logarithms of probabilities, which are logits up to a constant per window; finite for 0 too."""
     logits: Floats = np.log(np.maximum(np.asarray(probabilities, np.float64), _LEAST))
     return logits
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityCurve:
-    """How often windows were right, by how sure the model was: a reliability diagram in numbers. `[bins]` each."""
+    """The numbers of a reliability diagram: accuracy by confidence. All arrays are `[bins]`."""
 
     count: Numbers
     """How many windows are in the bin."""
@@ -135,7 +134,7 @@ def reliability_curve(truth: Truth, predictions: Predictions) -> ReliabilityCurv
     """The bins of the expected calibration error, 15 of equal width.
 
     Source: M. H. DeGroot and S. E. Fienberg, "The comparison and evaluation of forecasters", The Statistician 32
-    (1983), 12–22; of the highest of several classes: Guo et al. 2017.
+    (1983), 12–22; for the highest of several probabilities: Guo et al. 2017.
     """
     predictions.check_against(truth)
     p = _probabilities_of(predictions)
@@ -154,20 +153,19 @@ def reliability_curve(truth: Truth, predictions: Predictions) -> ReliabilityCurv
 
 
 def calibration_error_if_calibrated(predictions: Predictions, *, seed: int, draws: int = 1_000) -> Interval:
-    """The calibration error that the same probabilities would have if every one of them were right.
+    """The calibration error that the same probabilities would have if all of them were correct.
 
-    It is not 0: in a bin of ten windows, the share that is right strays from their confidence. A model whose error
-    lies inside this interval is not shown to be ill calibrated. Labels are drawn from the probabilities, each
-    window on its own.
+    It is not 0: in a bin of ten windows, the accuracy varies around the confidence. An error inside this interval does
+    not show that a model is miscalibrated. Labels are drawn from the probabilities, independently for each window.
 
     Source: J. Bröcker and L. A. Smith, "Increasing the reliability of reliability diagrams", Weather and Forecasting 22
     (2007), 651–661 (consistency resampling).
 
-    Returns the mean over the draws, and between what 95 % of them lie.
+    Returns the mean over the draws and their central 95 %.
     """
     p = _probabilities_of(predictions)
     rng = np.random.default_rng(seed)
-    # Whether the most probable class is the right one is all that the error looks at.
+    # The error depends only on whether the most probable class is the right one.
     confidence = p.max(axis=1)
     right = rng.random((draws, len(p))) < confidence
     gaps = np.zeros((draws, CALIBRATION_BINS + 1))

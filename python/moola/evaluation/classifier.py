@@ -1,4 +1,4 @@
-"""The base of every classifier of windows: the most probable class, from whatever evidence a kind computes."""
+"""The base of every classifier of windows: it predicts the class with the highest evidence."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ class WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return probable
 
     def _evidence(self, X: ArrayLike, valid_mask: ArrayLike | None) -> Floats:
-        """`[n, C]`, in each row the highest for the most probable class."""
+        """`[n, C]`: the most probable class has the highest value of its row."""
         return self.predict_proba(X, valid_mask)

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation. Each function draws one and gives it back; nothing is kept, shown or written here."""
+"""Pictures of an evaluation. Each function draws one and returns it; only :func:`save_png` writes a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MODEL, _CALIBRATED, _INK, _FAINT = "#1f5fa8", "#b9bfc7", "#2b2b2b", "#d9dce0"
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure as PNG, at 144 dots an inch, and gives its path."""
+    """Writes a figure as PNG, at 144 dots per inch, and returns its path."""
     target = Path(path)
     figure.savefig(target, format="png", dpi=144)
     return target
@@ -50,20 +50,20 @@ def _plain(axes: Axes) -> None:
 
 
 def _head(figure: Figure, title: str, text: str) -> None:
-    """What is shown, under the name of the model that it is of."""
+    """Writes the model's name, and below it what the picture shows."""
     figure.suptitle(f"{title}\n{text}" if title else text, fontsize=10)
 
 
 def _legend_above(axes: Axes) -> None:
-    """A legend where nothing is drawn."""
+    """A legend above the axes."""
     axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
 def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = "") -> Figure:
-    """How often the model was right against how sure it was, in 15 bins of equal width; below, the windows in each.
+    """The model's accuracy against its confidence, in 15 bins of equal width; below, the windows in each bin.
 
-    A dot is the share that was right, the bar behind it where that share would lie in 95 % of cases if the confidence
-    were right: a dot outside its bar differs by more than chance variation. Source: Bröcker and Smith 2007.
+    A dot is the accuracy of a bin. The bar behind it covers 95 % of the accuracies that correct confidence would give:
+    a dot outside its bar differs by more than chance variation. Source: Bröcker and Smith 2007.
     """
     from scipy.stats import binom
 
@@ -81,7 +81,7 @@ def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = 
     _head(figure, title, f"Reliability: calibration error {error:.3f}, {len(truth):,} windows")
     _legend_above(upper)
     width = 1 / CALIBRATION_BINS
-    # No highest probability of C classes is below 1/C.
+    # The highest of C probabilities is at least 1/C.
     least = np.floor(CALIBRATION_BINS / len(truth.classes)) * width - width / 2
     lower.bar((np.arange(CALIBRATION_BINS) + 0.5) * width, curve.count, 0.9 * width, color=_CALIBRATED)
     lower.set(xlabel="confidence: highest probability", ylabel="windows", xlim=(least, 1.02))
@@ -92,7 +92,7 @@ def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = 
 
 
 def confusion_matrix(truth: Truth, predictions: Predictions, *, title: str = "") -> Figure:
-    """How many windows of each class were said to be of which; shades are shares of the true class."""
+    """How many windows of each true class were predicted as each class; shades are shares of the true class."""
     if predictions.probabilities is None:
         raise ConfigError("probabilities", "are missing; a confusion matrix is of a model of classes")
     predictions.check_against(truth)
@@ -101,7 +101,7 @@ def confusion_matrix(truth: Truth, predictions: Predictions, *, title: str = "")
     np.add.at(matrix, (truth.y, predictions.probabilities.argmax(axis=1)), 1)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     names = [str(name) for name in truth.classes]
-    # Names that are wider than a cell stand upright: side by side they would overprint.
+    # Names wider than a cell are drawn upright; side by side they would overlap.
     longest = max(map(len, names))
     upright = longest > 9
     size = 2.6 + 0.9 * classes
@@ -126,8 +126,8 @@ def spans_against_truth(
 ) -> Figure:
     """Predicted against true first and last bars, with the band that counts as a hit.
 
-    Windows without a span, on either side, are not drawn; the title counts those that have one and were said to have
-    none, which are misses. Raises `ConfigError` where there are no spans at all.
+    Only windows with a true and a predicted span are drawn. The title counts the misses: windows with a span for which
+    none was predicted. Raises `ConfigError` if there are no spans.
     """
     predictions.check_against(truth)
     if truth.spans is None or predictions.spans is None:
@@ -168,7 +168,7 @@ def spans_against_truth(
             figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     spans = int((truth.spans[:, 0] >= 0).sum())
     missed = spans - int(both.sum())
-    unseen = f" ({missed:,} of them not seen at all, and not drawn)" if missed else ""
+    unseen = f" ({missed:,} of them without a predicted span, not drawn)" if missed else ""
     _head(
         figure,
         title,
@@ -178,7 +178,7 @@ def spans_against_truth(
 
 
 def permutation_histogram(permutation: PermutationTest, *, title: str = "") -> Figure:
-    """The scores that shuffled labels give, and where the model, or what was scored in its place, lies among them."""
+    """The scores on shuffled labels, and the score of the model, or of the model that stands in for it."""
     metric = METRICS[permutation.metric]
     shuffled = np.array(permutation.scores)
     shuffled = shuffled[~np.isnan(shuffled)]
@@ -188,7 +188,7 @@ def permutation_histogram(permutation: PermutationTest, *, title: str = "") -> F
         )
     figure, axes = _figure(6, 3.8)
     low, high = permutation.shuffled_interval
-    # Shuffles that all score alike, as hits of spans do: a bar and a band that can be seen, and still are narrow.
+    # If all shuffles score alike, as span hits may, the bar and the band stay narrow but visible.
     least = 0.02 * max(1.0 if metric.greatest == 1 else 0.0, np.ptp([*shuffled, permutation.value]), 1e-3)
     pad = max(0.0, (least - (high - low)) / 2)
     axes.axvspan(low - pad, high + pad, color=_FAINT, alpha=0.6, linewidth=0, label="chance, 95 %")

@@ -25,24 +25,24 @@ def out_of_fold(
     weight: ArrayLike | None = None,
     n_jobs: int | None = None,
 ) -> Predictions:
-    """Fits a clone of an estimator in each fold, and has it predict the fold's test windows.
+    """Fits a clone of an estimator in each fold, and predicts the fold's test windows with it.
 
     Args:
-        estimator: Anything of scikit-learn's manner with `fit(X, y)`, and `predict_proba(X)` or `predict_spans(X)` or
-            both. It is given `spans=` where the windows have spans and it predicts them, and `valid_mask=` where there
-            is one.
-        X: `[n, K, D]`, or whatever the estimator takes, first axis windows.
+        estimator: An estimator like scikit-learn's, with `fit(X, y)` and with `predict_proba(X)`, `predict_spans(X)` or
+            both. It gets `spans=` if the windows have spans and it predicts them, and `valid_mask=` if there is a
+            mask.
+        X: `[n, K, D]`, or any array that the estimator takes, with windows on the first axis.
         truth: The windows' labels, spans and groups.
-        splits: (train, test) a fold, such as `PurgedKFold(...).split()` gives; each window is tested once.
+        splits: (train, test) for each fold, as `PurgedKFold(...).split()` gives them; each window is tested once.
         valid_mask: `[n, K]` bool.
         weight: `[n]`, how much each window counts in training, for estimators that take `sample_weight`.
-        n_jobs: Folds at a time, as joblib understands it.
+        n_jobs: Folds at a time, as in joblib.
 
     Returns:
-        Probabilities of all of `truth.classes`, 0 for one that the fold did not train on; spans; and the folds.
+        Probabilities of all of `truth.classes`, 0 for a class that the fold did not train on; spans; and the folds.
 
-    Raises `LeakError` where a fold trains on windows that it tests, or whose group it tests, and `ConfigError`
-    where a window is not tested once.
+    Raises `LeakError` if a fold trains on windows of a group that it tests, and `ConfigError` if a window is not tested
+    exactly once.
     """
     from joblib import Parallel, delayed
     from sklearn.base import clone
@@ -79,10 +79,10 @@ def by_window(tests: Sequence[Numbers], parts: Sequence[NDArray[Any] | None]) ->
 
 
 def check_splits(splits: Sequence[tuple[NDArray[Any], NDArray[Any]]], truth: Truth) -> Numbers:
-    """`[n]`: in which fold each window is tested.
+    """`[n]`: the fold that tests each window.
 
-    Raises `LeakError` where a fold trains on windows that it tests, or whose group it tests, and `ConfigError`
-    where a window is not tested once.
+    Raises `LeakError` if a fold trains on windows of a group that it tests, and `ConfigError` if a window is not tested
+    exactly once.
     """
     folds = fold_numbers([test for _, test in splits], len(truth))
     for fold, (train, test) in enumerate(splits):
@@ -94,7 +94,7 @@ def check_splits(splits: Sequence[tuple[NDArray[Any], NDArray[Any]]], truth: Tru
 
 
 def fold_numbers(tests: list[NDArray[Any]], n: int) -> Numbers:
-    """`[n]`: in which fold each window is tested. Raises `ConfigError` unless each is tested once."""
+    """`[n]`: the fold that tests each window. Raises `ConfigError` unless each is tested exactly once."""
     if not tests:
         raise ConfigError("splits", "has no fold; give at least one pair of train and test")
     times = np.bincount(np.concatenate(tests), minlength=n)
@@ -120,14 +120,14 @@ def fit_predict(
     valid_mask: NDArray[Any] | None = None,
     weight: NDArray[Any] | None = None,
 ) -> tuple[Floats | None, Numbers | None]:
-    """What a model fitted on some windows says of others: probabilities of all classes, and spans.
+    """Fits a model on some windows and predicts others: probabilities of all classes, and spans.
 
     Args:
-        model: An unfitted estimator; afterwards it is fitted.
+        model: An unfitted estimator; the call fits it.
         x: `[n, K, D]`.
         train, test: Numbers of windows.
         valid_mask: `[n, K]` bool.
-        weight: `[n]`, given as `sample_weight` to a model that takes it.
+        weight: `[n]`, passed as `sample_weight` to a model that takes it.
     """
     from sklearn.utils.validation import has_fit_parameter
 

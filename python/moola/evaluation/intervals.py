@@ -1,9 +1,9 @@
-"""How far scores would be off on other windows, and whether two models differ.
+"""Confidence intervals of scores on other windows, and of the difference between two models.
 
-Windows of one group share bars or a day, and are right or wrong together. So groups are what is drawn anew: whole, with
-replacement, as many as there are. Sources: A. C. Davison and D. V. Hinkley, *Bootstrap Methods and their Application*,
-Cambridge 1997, section 3.8 (hierarchical data); T. C. Hesterberg, "What teachers should know about the bootstrap", The
-American Statistician 69 (2015), 371–386, section 5.3 (the expanded percentile interval).
+Windows of one group share bars or a day, so they are right or wrong together. The bootstrap therefore draws whole
+groups, with replacement, as many as there are. Sources: A. C. Davison and D. V. Hinkley, *Bootstrap Methods and their
+Application*, Cambridge 1997, section 3.8 (hierarchical data); T. C. Hesterberg, "What teachers should know about the
+bootstrap", The American Statistician 69 (2015), 371–386, section 5.3 (the expanded percentile interval).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LEVEL = 0.95
 """The share of the resamples that an interval holds."""
 
 _RESAMPLES = 2_000
-# Numbers of a block of resamples; memory does not grow with resamples times groups.
+# Numbers in a block of resamples, so that memory does not grow with resamples times groups.
 _BLOCK = 1 << 20
 # How often a resample that lacks a class is drawn again. A class of one group is missing from 37 % of all draws.
 _TRIES = 100
@@ -64,13 +64,13 @@ def _signed(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """By how much one model's score differs from another's, on the same windows."""
+    """The difference between two models' scores on the same windows."""
 
     metric: str
     model: str
     other: str
     interval: Interval
-    """Of the model's score less the other's."""
+    """The model's score minus the other's."""
 
     @property
     def shown(self) -> bool:
@@ -95,7 +95,7 @@ class Difference:
         title = METRICS[self.metric].title
         facts = f"difference {self.interval}"
         if np.isnan(self.interval.value):
-            return f"{title}: {self.model} and {self.other} cannot be compared, one of them has no such score"
+            return f"{title}: {self.model} and {self.other} cannot be compared: one of them has no such score"
         if not self.shown:
             return f"{title}: no difference shown between {self.model} and {self.other}: {facts}"
         return f"{title}: {self.model} is {'better' if self.better else 'worse'} than {self.other}: {facts}"
@@ -112,25 +112,25 @@ def bootstrap(
 
     Args:
         truth: The windows, with their groups.
-        predictions: What was said of them; of several repeats of a cross-validation, the mean of their scores is
-            the score, and all are resampled alike.
-        seed: Of the resamples; the same seed draws the same groups for every model.
+        predictions: The predictions of these windows. With several repeats of a cross-validation, the score is the
+            mean over the repeats, and all repeats share the resamples.
+        seed: Seed of the resamples; the same seed draws the same groups for every model.
         resamples: How many.
 
     Returns:
-        By the metric's name, an interval; of NaN where there is nothing to score. Resamples that leave nothing to
-        score, such as those without a span, are left out.
+        An interval for each metric, by its name; NaN if the metric has no windows to score. Resamples without such
+        windows, for instance without a span, are left out.
 
-    Raises `ConfigError` when there is only one group: nothing can be learnt from it about others.
+    Raises `ConfigError` if there is only one group: one group says nothing about others.
 
-    Every resample has every class of the windows: one that lacks a class is drawn again. Otherwise a model that never
-    predicts a rare class would be perfect in the resamples without it.
+    Every resample has every class of the windows; a resample that lacks a class is drawn again. Otherwise a model that
+    never predicts a rare class would be perfect in the resamples without it.
 
-    The interval describes other windows for the models at hand, which were trained on some of these windows: treat it
-    as a lower bound on uncertainty. On simulated markets it holds the score in 93 to 95 % of cases from 10 groups on,
-    the calibration error in 87 % with 10 groups and 96 % with 70. A class with few groups makes it too
-    narrow: with 3 windows against 397 it holds the macro-F1 of a model that finds half of the rare ones in 84 % of
-    cases, and of one that finds a quarter in 56 %.
+    The interval describes other windows for these models, which were trained on some of these windows: treat it as a
+    lower bound on uncertainty. On simulated markets with 10 groups or more, it covers the score in 93 to 95 % of cases.
+    It covers the calibration error in 87 % with 10 groups and in 96 % with 70. A class with few groups makes it too
+    narrow: with 3 windows against 397 it covers the macro-F1 of a model that finds half of the rare windows in 84 % of
+    cases, and of a model that finds a quarter in 56 %.
     """
     return Resamples(truth, seed=seed, resamples=resamples).bootstrap(predictions)
 
@@ -144,21 +144,21 @@ def paired_differences(
     names: tuple[str, str] = ("the model", "the other"),
     resamples: int = _RESAMPLES,
 ) -> dict[str, Difference]:
-    """By how much the model's scores differ from the other's, with 95 % intervals, for every metric.
+    """The model's scores minus the other's, with 95 % intervals, for every metric.
 
     Both are scored on the same resampled groups, so what makes windows hard or easy for both cancels out. Arguments
-    and errors are those of :func:`bootstrap`; where predictions know their folds, the repeats of both sides must
-    have the same: `ConfigError` otherwise, for then the models have been trained on different windows.
+    and errors are those of :func:`bootstrap`. If predictions know their folds, both sides must have the same folds;
+    otherwise the models were trained on different windows, and `ConfigError` is raised.
     """
     return Resamples(truth, seed=seed, resamples=resamples).differences(model, other, names)
 
 
 def over_repeats(scores: Sequence[float], *, level: float = LEVEL) -> Interval:
-    """The mean of a score over repeats, and the 95 % interval of that mean: what seeds and folds alone change.
+    """The mean of a score over repeats, and the 95 % interval of that mean: the effect of seeds and folds only.
 
-    It is Student's t interval. Repeats are few, and the percentiles of 5 repeats drawn anew hold the mean in only
-    80 to 85 % of cases. All repeats have the same windows, so it says nothing of other windows: for that see
-    :func:`bootstrap`. Of one repeat, the interval is of NaN. `level` is that of :class:`Resamples`.
+    It is Student's t interval. Repeats are few, and bootstrap percentiles of 5 repeats cover the mean in only
+    80 to 85 % of cases. All repeats have the same windows, so the interval does not describe other windows; see
+    :func:`bootstrap` for those. With one repeat, the bounds are NaN. `level` is that of :class:`Resamples`.
     """
     values = np.asarray(scores, dtype=np.float64)
     if len(values) < 2 or np.isnan(values).any():
@@ -178,18 +178,17 @@ def _t_quantile(degrees: int, level: float) -> float:
 
 
 class Resamples:
-    """Groups drawn anew, and what metrics make of them: for many models, each of which is scored on them once.
+    """Resampled groups for many models: each model is scored on them once.
 
-    Arguments and errors are those of :func:`bootstrap`, and so are the intervals, to the bit. Of several models that
-    are looked at together, `level` is `1 − 0.05/m` where all m intervals are to hold in 95 % of cases (Bonferroni).
+    Arguments and errors are those of :func:`bootstrap`, and the intervals are the same to the bit. Set `level` to
+    `1 − 0.05/m` so that m intervals hold together in 95 % of cases (Bonferroni).
     """
 
     def __init__(self, truth: Truth, *, seed: int, resamples: int = _RESAMPLES, level: float = LEVEL) -> None:
         if truth.n_groups < 2:
             raise ConfigError(
                 "groups",
-                f"has one, of all {len(truth):,} windows; an interval needs at least 2, so say more finely which "
-                "windows belong together",
+                f"puts all {len(truth):,} windows in one group; an interval needs at least 2, so give smaller groups",
             )
         resamples = whole_number("resamples", resamples, 1)
         self._truth = truth
@@ -197,7 +196,7 @@ class Resamples:
         self._level = level
         self.count = resamples
         """How many there are."""
-        # By metric and predictions, which are kept so that no other can come to have their identity.
+        # By metric and identity of the predictions. These are kept, so that no other object can get their identity.
         self._drawn: dict[tuple[str, tuple[int, ...]], tuple[Sequence[Predictions], float, Floats]] = {}
         self._has_class = truth.groups_with_classes
 
@@ -223,7 +222,7 @@ class Resamples:
     def _interval(
         self, metric: Metric, repeats: Sequence[Predictions], others: Sequence[Predictions] | None = None
     ) -> Interval:
-        """Of the repeats' score, or of their score less that of others."""
+        """The interval of the repeats' score, or of its difference from that of others."""
         value, draws = self._scored(metric, repeats)
         if others is not None:
             other_value, other_draws = self._scored(metric, others)
@@ -233,7 +232,7 @@ class Resamples:
         return found if others is not None or np.isnan(found.low) else replace(found, low=max(found.low, 0.0))
 
     def _scored(self, metric: Metric, repeats: Sequence[Predictions]) -> tuple[float, Floats]:
-        """The mean of the repeats' scores as they are, and of each resample, `[resamples]`."""
+        """The mean of the repeats' scores on the windows, and on each resample, `[resamples]`."""
         key = metric.name, tuple(map(id, repeats))
         if key not in self._drawn:
             value = float(np.mean([metric(self._truth, repeat) for repeat in repeats]))
@@ -242,7 +241,7 @@ class Resamples:
         return value, draws
 
     def _draws(self, metric: Metric, repeats: Sequence[Predictions]) -> Floats:
-        """`[resamples]`: the mean of the repeats' scores of each; NaN where nothing is left to score."""
+        """`[resamples]`: the mean of the repeats' scores; NaN if a resample has no windows to score."""
         if not all(metric.applies(self._truth, repeat) for repeat in repeats):
             return np.full(self.count, np.nan)
         sums = np.stack([self._group_sums(metric.statistics(self._truth, repeat)) for repeat in repeats])
@@ -275,12 +274,12 @@ class Resamples:
             yield counts
 
     def _lack_a_class(self, counts: Floats) -> Flags:
-        """`[resamples]`: which resamples have no group of some class."""
+        """`[resamples]`: whether a resample lacks a class."""
         lack: Flags = (counts @ self._has_class == 0).any(axis=1)
         return lack
 
     def _with_every_class(self, rng: np.random.Generator, rows: int) -> Floats:
-        """`[rows, groups]`: for each class one of its groups, and as many others as make up the number of groups."""
+        """`[rows, groups]`: one group of each class, then random groups up to the number of groups."""
         groups = self._truth.n_groups
         counts = np.zeros((rows, groups))
         for has_class in self._has_class.T:
@@ -301,8 +300,8 @@ def _draw(rng: np.random.Generator, rows: int, groups: int) -> Floats:
 def _interval(metric: Metric, value: float, draws: Floats, groups: int, level: float) -> Interval:
     """The expanded percentile interval of a score, or of a difference of scores.
 
-    The percentiles lie further out than 2.5 and 97.5, by as much as Student's t of so many groups lies further out than
-    the normal distribution: plain percentiles of 10 groups hold the score in 90 % of cases only.
+    The percentiles lie outside 2.5 and 97.5. They are widened as Student's t with this many groups is wider than the
+    normal distribution: plain percentiles of 10 groups cover the score in only 90 % of cases.
     """
     defined = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(defined):
@@ -310,8 +309,8 @@ def _interval(metric: Metric, value: float, draws: Floats, groups: int, level: f
     outside = float(ndtr(-((groups / (groups - 1)) ** 0.5) * _t_quantile(groups - 1, level)))
     low, high = np.quantile(defined, [outside, 1 - outside])
     if metric.biased:
-        # Resamples lie above the score by about as much as the score lies above the truth. One bound moves by both; the
-        # other stays, for how great the bias is, is itself not known well.
+        # Resamples exceed the score by about as much as the score exceeds the truth. One bound moves by both biases.
+        # The other stays, because the size of the bias is itself uncertain.
         shift = -2 * (defined.mean() - value)
         low, high = low + min(shift, 0), high + max(shift, 0)
     return Interval(value, min(value, float(low)), max(value, float(high)))
@@ -321,7 +320,7 @@ def _check_paired(one: Sequence[Predictions], two: Sequence[Predictions], names:
     folds = [[repeat.folds for repeat in side if repeat.folds is not None] for side in (one, two)]
     if not (folds[0] and folds[1]):
         return
-    # A side may have more repeats, such as several seeds for each assignment of folds, but none of other folds.
+    # A side may have more repeats, such as several seeds for each assignment of folds, but no other folds.
     mine, theirs = ({assignment.tobytes() for assignment in side} for side in folds)
     if mine != theirs:
         raise ConfigError(

@@ -1,11 +1,10 @@
 """Checks that catch leaks: what a model knows of the windows that it is scored on.
 
-Three ways, for they catch different things. *Provenance*: whatever is fitted carries the windows it was fitted on,
-and refuses to be scored on them. *A probe*: a model that remembers and does nothing else is run in place of the
-real one, and must not recognise a window. *Blindness*: when what should be unknown is changed, no bit of a
-prediction may change; this catches what was not recorded, such as a
-scaler fitted on all windows. That train and test share
-no bar is checked by :func:`moola.folds.shared_bars.assert_no_shared_bars`.
+Three checks catch different leaks. *Provenance*: everything fitted carries the windows it was fitted on, and refuses
+to be scored on them. *A probe*: a model that only remembers windows replaces the real one, and must not recognise a
+test window. *Blindness*: no bit of a prediction may change when the test labels and the other test windows change.
+This catches what was not recorded, such as a scaler fitted on all windows.
+:func:`moola.folds.shared_bars.assert_no_shared_bars` checks that train and test share no bar.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ __all__ = [
 
 
 class FittedOn:
-    """The windows that a scaler, a calibration or a model was fitted on: what it must not be scored on.
+    """The windows that a scaler, a calibration or a model was fitted on. It must not be scored on them.
 
     Args:
         windows: Their numbers among the labelled windows, in any order, or a mask `[n]`.
 
-    Those of an ensemble are those of its members: `a | b`. Windows that early stopping or a choice of epoch looked at
-    belong to them.
+    An ensemble was fitted on the windows of all its members: `a | b`. Windows that early stopping or the choice of an
+    epoch used count as fitted on.
 
     >>> scaler = FittedOn([0, 1, 2, 3])
     >>> scaler.refuse([4, 5], "the scaler")
@@ -70,7 +69,7 @@ class FittedOn:
         return len(self.windows)
 
     def __or__(self, other: FittedOn) -> FittedOn:
-        """What two members of an ensemble, or a scaler and the model behind it, were fitted on."""
+        """The windows that either was fitted on: two members of an ensemble, or a scaler and its model."""
         return FittedOn(np.union1d(self.windows, other.windows))
 
     def __eq__(self, other: object) -> bool:
@@ -81,11 +80,11 @@ class FittedOn:
 
     @property
     def blake2b(self) -> str:
-        """A hash of the windows' numbers: two things with the same were fitted on the same windows."""
+        """A hash of the windows' numbers. Equal hashes mean the same windows."""
         return hashlib.blake2b(self.windows.astype("<i8").tobytes(), digest_size=16).hexdigest()
 
     def refuse(self, scored: ArrayLike, what: str) -> None:
-        """Raises `LeakError` if any of the windows that are scored, by number, is among these."""
+        """Raises `LeakError` if any of the scored windows, given by number, is among these."""
         both = np.intersect1d(self.windows, np.asarray(scored))
         if len(both):
             raise LeakError(what, "was fitted on windows that it is scored on", both)
@@ -96,7 +95,7 @@ class FittedOn:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> FittedOn:
-        """What `record` gave. Raises `ConfigError` when it has been altered."""
+        """Reads what `record` gave. Raises `ConfigError` if it was altered."""
         fitted = cls(np.asarray(record["windows"], dtype=np.int64))
         if fitted.blake2b != record["blake2b"]:
             raise ConfigError(
@@ -116,16 +115,16 @@ def assert_out_of_fold(
     outer_test: ArrayLike = (),
     windows: ArrayLike | None = None,
 ) -> None:
-    """Raises unless every prediction is by a model that was not fitted on its window.
+    """Raises unless each window was predicted by a model that was not fitted on it.
 
-    For predictions that are scored, calibrated on, or learnt from by a stack.
+    Use it on predictions that are scored, or that a calibration or a stack is fitted on.
 
     Args:
         folds: `[n]`, the fold whose model predicted each window.
-        fitted_on: Of each fold's model, with its scaler and whatever else was fitted for it.
-        outer_test: Windows that no model at all may have been fitted on: of a stack's outer loop, those that
-            the whole stack is tested on.
-        windows: `[n]`, the number of each window, where not all are predicted; 0 to n − 1 unless given.
+        fitted_on: For each fold, the windows that its model, its scaler and everything else of it was fitted on.
+        outer_test: Windows that no model may have been fitted on: in a stack's outer loop, the windows that the
+            whole stack is tested on.
+        windows: `[n]`, the number of each window, if not all are predicted; 0 to n − 1 by default.
 
     Raises `LeakError`, which says which fold's model knew which windows, and `ConfigError` for a fold without a model.
     """
@@ -147,15 +146,15 @@ def assert_out_of_fold(
 
 
 class MemorisingProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A model that remembers windows and learns nothing: it recognises those that share bars with one it was fitted on.
+    """A model that only remembers: it recognises windows that share bars with a window it was fitted on.
 
-    Its probabilities are alike for all classes where it recognises nothing; else that of the label that most
-    remembered bars had is 1. It knows bars by their values, so it also finds overlaps that no row numbers tell of,
-    as between raw windows.
+    For a window that it does not recognise, all classes have the same probability. Otherwise the most frequent label
+    among the remembered bars has probability 1. It compares bars by value, so it also finds overlaps without row
+    numbers, for instance between raw windows.
 
     Args:
-        run: So many bars in a row must be the same, and not all alike among themselves: on a grid of ticks, single
-            bars repeat by chance.
+        run: How many bars in a row must be the same. They must not all be equal: on a grid of ticks, single bars
+            repeat by chance.
     """
 
     def __init__(self, run: int = 5) -> None:
@@ -179,7 +178,7 @@ class MemorisingProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def recognises(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Flags:
-        """`[n]`: which windows share a run of bars with one that it was fitted on."""
+        """`[n]`: whether a window shares a run of bars with a window that it was fitted on."""
         check_is_fitted(self)
         return np.array([bool(self._remembered(window)) for window in self._runs(X, valid_mask)])
 
@@ -198,7 +197,7 @@ class MemorisingProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return [self._labels[run] for run in runs if run in self._labels]
 
     def _runs(self, X: ArrayLike, valid_mask: ArrayLike | None) -> list[list[bytes]]:
-        """For each window, the runs of bars that tell it from others."""
+        """For each window, the runs of bars that distinguish it from others."""
         x = np.asarray(X)
         x = np.ascontiguousarray(x[:, :, None] if x.ndim == 2 else x)
         n, length, _ = x.shape
@@ -217,14 +216,14 @@ class MemorisingProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def assert_nothing_remembered(cross_predict: Callable[[Any], Predictions], *, run: int = 5) -> None:
-    """Raises unless a cross-validation gives a model that remembers nothing to recognise.
+    """Raises if a :class:`MemorisingProbe` recognises a test window of a cross-validation.
 
     Args:
-        cross_predict: The cross-validation to be checked, with its windows, folds and scaling: it takes an estimator in
-            place of the real one, and gives out-of-fold predictions.
+        cross_predict: The cross-validation to check, with its windows, folds and scaling. It takes an estimator in
+            place of the real one and returns out-of-fold predictions.
         run: See :class:`MemorisingProbe`.
 
-    Raises `LeakError`, which names the windows that were recognised.
+    Raises `LeakError`, which names the recognised windows.
 
     >>> rng = np.random.default_rng(0)
     >>> series = rng.normal(size=(60, 4))
@@ -241,8 +240,8 @@ def assert_nothing_remembered(cross_predict: Callable[[Any], Predictions], *, ru
     """
     probabilities = cross_predict(MemorisingProbe(run)).probabilities
     if probabilities is None:
-        raise ConfigError("cross_predict", "gives no probabilities; have it hand on those of its estimator")
-    # Of two classes or more that are alike, none has more than a half.
+        raise ConfigError("cross_predict", "gives no probabilities; have it return those of its estimator")
+    # If all classes have the same probability, it is at most one half.
     known = probabilities.max(axis=1) > 0.5 + 1e-6
     if known.any():
         raise LeakError(
@@ -253,35 +252,34 @@ def assert_nothing_remembered(cross_predict: Callable[[Any], Predictions], *, ru
 # ---- blindness ---------------------------------------------------------------------------------------------------
 
 FitPredict = Callable[[NDArray[Any], Truth, Numbers, Numbers], Predictions]
-"""A whole pipeline: windows `[n, K, D]`, their labels, the numbers of those to fit on, and of those to predict."""
+"""A whole pipeline: windows `[n, K, D]`, their labels, the numbers to fit on, and the numbers to predict."""
 
 
 def assert_blind_to_test(
     fit_predict: FitPredict, X: ArrayLike, truth: Truth, train: ArrayLike, test: ArrayLike, *, seed: int
 ) -> None:
-    """Raises unless what a pipeline says of test windows depends on nothing but the training windows and the window
-    itself.
+    """Raises unless each test prediction depends only on the training windows and on the window itself.
 
-    The pipeline runs four times: twice as it is, with other labels and spans for all test windows, and with noise
-    in place of half of the test windows, whereupon the other half is looked at. No bit may differ. It so catches
-    labels that reach a stack by predictions within the fold, and scalers fitted on all windows.
+    The pipeline runs four times: twice unchanged, once with other labels and spans for all test windows, and once with
+    noise in place of half of the test windows, after which the other half is compared. No bit may differ. This catches
+    labels that reach a stack through predictions within the fold, and scalers fitted on all windows.
 
     Args:
-        fit_predict: Fits on `train` and predicts `test`. The same input must give the same bits: it sets its seeds.
+        fit_predict: Fits on `train` and predicts `test`. It sets its seeds: the same input must give the same bits.
         X: `[n, K, D]`.
-        truth: The windows' labels; it has two classes at least, or spans.
+        truth: The windows' labels, with at least two classes, or with spans.
         train: Numbers of windows.
-        test: Numbers of windows, two at least.
-        seed: Of the noise.
+        test: Numbers of windows, at least two.
+        seed: Seed of the noise.
 
-    Raises `LeakError`, which says what became known and names windows for which it changed something, and
-    `ConfigError` for a pipeline that gives other bits for the same input.
+    Raises `LeakError`, which says what leaked and names the windows whose predictions changed, and `ConfigError` if the
+    pipeline gives other bits for the same input.
     """
     x = np.asarray(X)
     fitted, tested = np.asarray(train, np.int64), np.asarray(test, np.int64)
     if len(tested) < 2:
         raise ConfigError(
-            "test", f"has {len(tested)} windows; give 2 or more, some to change and some to look at"
+            "test", f"has {len(tested)} windows; give 2 or more, some to change and some to compare"
         )
     as_is = fit_predict(x, truth, fitted, tested)
     if len(truth.classes) < 2 and truth.spans is None:
@@ -290,7 +288,7 @@ def assert_blind_to_test(
     if again.any():
         raise ConfigError(
             "fit_predict",
-            f"gives other bits for {int(again.sum()):,} windows when it is run again; set its seeds and one thread",
+            f"gives other bits for {int(again.sum()):,} windows in a second run; set its seeds and one thread",
         )
     relabelled = fit_predict(x, _other_labels(truth, tested), fitted, tested)
     known = _differs(as_is, relabelled)
@@ -308,7 +306,7 @@ def assert_blind_to_test(
 
 
 def _differs(one: Predictions, other: Predictions) -> Flags:
-    """`[n]`: which windows' predictions differ in any bit."""
+    """`[n]`: whether a window's predictions differ in any bit."""
     differs = np.zeros(len(one), np.bool_)
     for mine, theirs in ((one.probabilities, other.probabilities), (one.spans, other.spans)):
         if mine is not None and theirs is not None:
@@ -317,13 +315,13 @@ def _differs(one: Predictions, other: Predictions) -> Flags:
 
 
 def _other_labels(truth: Truth, rows: Numbers) -> Truth:
-    """The same windows, these with the next class each, and with another span."""
+    """The same windows; those in `rows` get the next class and another span."""
     y = truth.y.copy()
     y[rows] = (y[rows] + 1) % len(truth.classes)
     spans = truth.spans
     if spans is not None:
         spans = spans.copy()
-        # To one bar, the first; where that was the span, to none.
+        # The first bar becomes the span. Where it was the span, there is none.
         first_bar = (spans[rows] == 0).all(axis=1)
         spans[rows] = np.where(first_bar[:, None], NO_SPAN, 0)
     return Truth(truth.classes[y], classes=truth.classes, spans=spans, groups=truth.groups, seen=truth.seen)

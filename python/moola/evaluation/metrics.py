@@ -1,9 +1,8 @@
 """Scores of classes and spans, each a function of sums over windows.
 
-A macro-F1 follows from the sums that make a confusion matrix, a calibration error from sums a bin, a mean from a
-sum and a count. So each metric here says what a window adds (`statistics`), and what follows from the sums
-(`score`). A bootstrap then need not score ten thousand resampled data sets: it is one matrix product, and gives the
-same numbers.
+A macro-F1 follows from a confusion matrix, a calibration error from sums per bin, a mean from a sum and a count. So
+each metric defines what a window adds (`statistics`), and the score of the sums (`score`). A bootstrap then need not
+score ten thousand resampled data sets: one matrix product gives the same numbers.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ __all__ = [
 ]
 
 CALIBRATION_BINS = 15
-"""Bins of equal width that the expected calibration error looks at."""
+"""Bins of equal width in the expected calibration error."""
 
 HIT_TOLERANCE = 3
-"""Bars by which each end of a span may be off and still be a hit."""
+"""Each end of a predicted span may be off by this many bars and still be a hit."""
 
 
 _SHARES = frozenset({"macro_f1", "balanced_accuracy", "calibration_error", "span_iou", "span_hits"})
@@ -48,31 +47,31 @@ class Metric:
     """As a person reads it: `macro-F1`."""
     greater_is_better: bool
     of_spans: bool
-    """Whether it scores spans; else it scores probabilities."""
+    """Whether it scores spans; otherwise it scores probabilities."""
     biased: bool
-    """Whether few windows make it greater than it is."""
+    """Whether it is biased upwards on few windows."""
     statistics: Callable[[Truth, Predictions], Floats]
     """What each window adds: `[n, S]`."""
     score: Callable[[Floats], Floats]
-    """The score that sums over windows give: `[..., S]` to `[...]`, NaN where there is nothing to score."""
+    """The score of sums over windows: `[..., S]` to `[...]`, NaN if no window counts."""
 
     @property
     def greatest(self) -> float:
-        """The greatest score that there can be: 1 of shares, infinity of losses and errors in bars; the least is 0."""
+        """The greatest possible score: 1 for shares, infinity for losses and errors in bars. The least is 0."""
         return 1.0 if self.name in _SHARES else math.inf
 
     def applies(self, truth: Truth, predictions: Predictions) -> bool:
-        """Whether there is what this metric scores, in the labels and in the predictions."""
+        """Whether labels and predictions have what this metric scores."""
         if self.of_spans:
             return truth.spans is not None and predictions.spans is not None
         return predictions.probabilities is not None
 
     def better(self, difference: float) -> bool:
-        """Whether a model whose score differs by this much from another's is the better one."""
+        """Whether this difference from another model's score makes a model the better one."""
         return difference > 0 if self.greater_is_better else difference < 0
 
     def __call__(self, truth: Truth, predictions: Predictions) -> float:
-        """The score of all windows; NaN where there is nothing to score."""
+        """The score of all windows; NaN if no window counts."""
         predictions.check_against(truth)
         if not self.applies(truth, predictions):
             return float("nan")
@@ -80,20 +79,20 @@ class Metric:
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
-    """`part / whole`, and NaN where there is no whole."""
+    """`part / whole`; NaN where `whole` is 0."""
     ratio = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     np.divide(part, whole, out=ratio, where=whole != 0)
     return ratio
 
 
 def _mean_of_defined(values: Floats) -> Floats:
-    """The mean over the last axis of what is not NaN; NaN where all is."""
+    """The mean over the last axis without NaN; NaN where all values are."""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
 
 def _chosen(predictions: Predictions) -> Numbers:
-    """`[n]`: the class of the highest probability, the first of those where several are highest."""
+    """`[n]`: the class of the highest probability; the first one in a tie."""
     assert predictions.probabilities is not None
     chosen: Numbers = predictions.probabilities.argmax(axis=1)
     return chosen
@@ -111,7 +110,7 @@ def _confusion(truth: Truth, predictions: Predictions) -> Floats:
 
 
 def _true_said_right(sums: Floats) -> tuple[Floats, Floats, Floats]:
-    """For each class, how many windows are of it, are said to be, and both: `[..., C]` each."""
+    """For each class, how many windows have it, are predicted as it, and both: `[..., C]` each."""
     classes = round(sums.shape[-1] ** 0.5)
     matrix = sums.reshape(*sums.shape[:-1], classes, classes)
     return matrix.sum(axis=-1), matrix.sum(axis=-2), np.diagonal(matrix, axis1=-2, axis2=-1)
@@ -119,7 +118,7 @@ def _true_said_right(sums: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _macro_f1(sums: Floats) -> Floats:
     true, said, right = _true_said_right(sums)
-    # A class that neither is nor is said to be has no F1, and does not count.
+    # A class without true and without predicted windows has no F1, and does not count.
     return _mean_of_defined(_ratio(2 * right, true + said))
 
 
@@ -129,10 +128,10 @@ def _balanced_accuracy(sums: Floats) -> Floats:
 
 
 def _log_losses(truth: Truth, predictions: Predictions) -> Floats:
-    """Minus the logarithm of the true class's probability, and a one to count by: `[n, 2]`."""
+    """Minus the logarithm of the true class's probability, and a 1 for the count: `[n, 2]`."""
     assert predictions.probabilities is not None
     given = predictions.probabilities[np.arange(len(truth)), truth.y]
-    # A class called impossible costs 36, not infinity: one window must not decide alone.
+    # A true class of probability 0 costs 36, not infinity: one window must not decide alone.
     least = np.finfo(np.float64).eps
     return np.stack([-np.log(np.clip(given, least, 1 - least)), np.ones(len(truth))], axis=1)
 
@@ -147,7 +146,7 @@ def calibration_bins(confidence: Floats, bins: int = CALIBRATION_BINS) -> Number
 
 
 def _calibration_gaps(truth: Truth, predictions: Predictions) -> Floats:
-    """What the window adds to the gap of its bin, and a one to count by: `[n, bins + 1]`."""
+    """What the window adds to the gap of its bin, and a 1 for the count: `[n, bins + 1]`."""
     assert predictions.probabilities is not None
     confidence = predictions.probabilities.max(axis=1)
     gaps = np.zeros((len(truth), CALIBRATION_BINS + 1))
@@ -167,7 +166,7 @@ def _calibration_error(sums: Floats) -> Floats:
 def span_iou(one: Numbers, other: Numbers) -> Floats:
     """Intersection over union of spans of bars, both ends inclusive: `[n, 2]` and `[n, 2]` to `[n]`.
 
-    0 where either is no span. Source: the Jaccard index, P. Jaccard, "The distribution of the flora in the
+    0 where either span is missing. Source: the Jaccard index, P. Jaccard, "The distribution of the flora in the
     alpine zone", New Phytologist 11 (1912), 37–50.
     """
     both = _has_span(one) & _has_span(other)
@@ -188,9 +187,9 @@ def _length_of(spans: Numbers) -> Numbers:
 def _over_spans(
     value: Callable[[Numbers, Numbers], Floats], both: bool
 ) -> Callable[[Truth, Predictions], Floats]:
-    """The value of each window that counts, and a one to count it by, `[n, 2]`.
+    """The value of each window that counts, and a 1 for the count, `[n, 2]`.
 
-    Windows count that have a span and, where `both`, have one in the predictions too.
+    A window counts if it has a true span and, with `both`, also a predicted one.
     """
 
     def statistics(truth: Truth, predictions: Predictions) -> Floats:
@@ -255,28 +254,29 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 """The metrics by name.
 
-- `macro_f1`: the mean over classes of F1 = 2·TP / (2·TP + FP + FN). A class that neither is nor is said to be
-  has none, and is left out, as in scikit-learn.
-- `balanced_accuracy`: the mean over classes of the share of its windows that were said to be. Classes without windows
-  are left out. Source: K. H. Brodersen et al., "The balanced accuracy and its posterior distribution", ICPR 2010.
+- `macro_f1`: the mean over classes of F1 = 2·TP / (2·TP + FP + FN). A class without true and
+  without predicted windows has none, and is left out, as in scikit-learn.
+- `balanced_accuracy`: the mean over classes of the share of their windows that is predicted right. Classes without
+  windows are left out. Source: K. H. Brodersen et al., "The balanced accuracy and its posterior distribution",
+  ICPR 2010.
 - `log_loss`: the mean of −ln of the true class's probability, in nats; probabilities below 2.2e-16 count as that.
 - `calibration_error`: the expected calibration error Σ_b n_b/n · |accuracy_b − confidence_b| over 15 bins of equal
   width of the highest probability. Sources: M. P. Naeini, G. F. Cooper and M. Hauskrecht, "Obtaining well
   calibrated probabilities using Bayesian binning", AAAI 2015; C. Guo et al., "On calibration of modern neural
-  networks", ICML 2017, eq. 3. It cannot be negative, so few windows make it greater than it is: see
+  networks", ICML 2017, eq. 3. It cannot be negative, so it is biased upwards on few windows: see
   :func:`moola.evaluation.calibration.calibration_error_if_calibrated`.
-- `span_iou`, `span_hits`: over the windows that have a span, the mean of :func:`span_iou`, and the share of which
-  both ends are within ±3 bars. To say that there is no span counts as a miss.
-- `center_error`, `length_error`: over the windows that have a span and were said to have one, the mean distance of
-  (s + e)/2, and the mean difference of lengths, in bars. Read them beside the hits: they do not see spans that were
-  missed.
+- `span_iou`, `span_hits`: over the windows with a true span, the mean of :func:`span_iou`, and the share whose two ends
+  are both within ±3 bars. A missing prediction counts as a miss.
+- `center_error`, `length_error`: over the windows with a true and a predicted span, the mean distance of (s + e)/2, and
+  the mean difference of lengths, in bars. Read them beside the hits: they do not count missed spans.
 
-A span where there is none is seen by no span metric; a class for windows without an expansion shows such models.
+No span metric counts a predicted span where there is none. A class for windows without an expansion reveals such
+models.
 """
 
 
 def scores(truth: Truth, predictions: Predictions) -> dict[str, float]:
-    """All metrics of these predictions, by name; NaN where there is nothing to score.
+    """All metrics of these predictions, by name; NaN if no window counts.
 
     >>> truth = Truth([0, 0, 1, 1], spans=[[2, 5], [-1, -1], [10, 19], [0, 9]])
     >>> said = Predictions([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [0.3, 0.7]], [[2, 6], [0, 3], [5, 14], [0, 9]])

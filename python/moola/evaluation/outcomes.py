@@ -1,4 +1,4 @@
-"""What labelled windows are, and what a model said of them: the two sides of every score."""
+"""The labels of windows, and a model's predictions of them: the two sides of every score."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["NO_SPAN", "Flags", "Floats", "Numbers", "Predictions", "Truth", "as_
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 NO_SPAN = -1
-"""Both ends of a span that there is not."""
+"""Both ends of a missing span."""
 
-# How far from 1 the probabilities of a window may sum: a softmax in float32 is well within it.
+# How far from 1 the probabilities of a window may sum. A softmax in float32 is well within it.
 _SUM_TOLERANCE = 1e-4
 
 
 class Truth:
-    """Labelled windows, as they are: the side of a score that is the same for every model.
+    """The labels of windows: the side of a score that is the same for every model.
 
     Args:
         y: `[n]`, the label of each window: whole numbers or strings.
-        classes: `[C]`, all labels that there are, in the order of the columns of probabilities; those that occur
-            in `y`, sorted, unless given.
+        classes: `[C]`, all labels, in the order of the columns of probabilities; by default the labels in `y`,
+            sorted.
         spans: `[n, 2]`, the first and last bar of each window's span, counted in the window; −1 and −1 for none.
-        groups: `[n]`, which windows belong together, because they share bars or a day: groups are resampled
-            and shuffled whole. Each window is a group of its own unless given.
-        seen: `[n]` bool, of which windows a model was pre-trained on bars. None of them unless given.
+        groups: `[n]`, which windows belong together, because they share bars or a day. Groups are resampled
+            and shuffled whole. By default each window is its own group.
+        seen: `[n]` bool, whether bars of a window were seen in pre-training. By default no window was.
 
-    Raises `ConfigError` for what makes no sense.
+    Raises `ConfigError`, naming the argument.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Truth:
         self.spans = None if spans is None else _spans("spans", spans, n)
         """`[n, 2]` int64, or None where windows have no spans."""
         self.groups = np.arange(n) if groups is None else _group_numbers(groups, n)
-        """`[n]` int64: which group each window is in, counted from 0."""
+        """`[n]` int64: the group of each window, counted from 0."""
         self.seen = np.zeros(n, np.bool_) if seen is None else _flags("seen", seen, n)
-        """`[n]` bool: of which windows a model was pre-trained on bars."""
+        """`[n]` bool: whether bars of the window were seen in pre-training."""
 
     def __len__(self) -> int:
         """How many windows there are."""
@@ -75,13 +75,13 @@ class Truth:
 
     @property
     def groups_with_classes(self) -> Floats:
-        """`[groups, classes]`: 1 where a group has windows of a class, else 0; of the classes that have windows."""
+        """`[groups, classes]`: 1 if the group has windows of the class, else 0. Only classes with windows count."""
         found = np.zeros((self.n_groups, len(self.classes)))
         found[self.groups, self.y] = 1
         return found[:, found.any(axis=0)]
 
     def take(self, windows: ArrayLike) -> Truth:
-        """These windows alone, by index or mask. All classes stay classes."""
+        """Only these windows, by index or mask. All classes are kept."""
         rows = np.asarray(windows)
         part = self.relabelled(rows)
         part.groups = _group_numbers(self.groups[rows], len(part))
@@ -89,7 +89,7 @@ class Truth:
         return part
 
     def relabelled(self, source: NDArray[Any]) -> Truth:
-        """The same windows in the same groups, each with label and span of the window that `source` `[n]` names."""
+        """The same windows in the same groups; each gets label and span of the window named in `source` `[n]`."""
         other = copy.copy(self)
         other.y = self.y[source]
         other.spans = None if self.spans is None else self.spans[source]
@@ -101,14 +101,14 @@ class Truth:
 
 
 class Predictions:
-    """What one model, or one repeat of a cross-validation, said of the windows of a :class:`Truth`.
+    """The predictions of one model, or of one repeat of a cross-validation, for the windows of a :class:`Truth`.
 
     Args:
-        probabilities: `[n, C]`, the probability of each class; None of a model that knows spans alone.
-        spans: `[n, 2]`, the first and last bar of the span, −1 and −1 for none; None of a model without spans.
-        folds: `[n]`, the fold whose model said it, so that comparisons can see that they are paired.
+        probabilities: `[n, C]`, the probability of each class; None for a model of spans only.
+        spans: `[n, 2]`, the first and last bar of the span, −1 and −1 for none; None for a model without spans.
+        folds: `[n]`, the fold whose model predicted the window. Comparisons use it to check that they are paired.
 
-    Raises `ConfigError` for what makes no sense.
+    Raises `ConfigError`, naming the argument.
     """
 
     def __init__(
@@ -131,11 +131,11 @@ class Predictions:
         self._n = n
 
     def __len__(self) -> int:
-        """How many windows something was said of."""
+        """How many windows were predicted."""
         return self._n
 
     def take(self, windows: ArrayLike) -> Predictions:
-        """What was said of these windows alone, by index or mask."""
+        """The predictions of only these windows, by index or mask."""
         rows = np.asarray(windows)
         return Predictions(
             None if self.probabilities is None else self.probabilities[rows],
@@ -144,7 +144,7 @@ class Predictions:
         )
 
     def check_against(self, truth: Truth) -> None:
-        """Raises `ConfigError` unless this is said of as many windows and classes as there are."""
+        """Raises `ConfigError` unless the numbers of windows and of classes are those of `truth`."""
         if len(self) != len(truth):
             raise ConfigError(
                 "predictions",
@@ -244,7 +244,7 @@ def _probabilities(given: ArrayLike) -> Floats:
 
 
 def as_repeats(predictions: Predictions | Sequence[Predictions]) -> list[Predictions]:
-    """The repeats of a cross-validation as a list. Raises `ConfigError` where there is none."""
+    """The repeats of a cross-validation as a list. Raises `ConfigError` if it is empty."""
     repeats = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     if not repeats:
         raise ConfigError("predictions", "has no repeat; give the predictions of at least one")

@@ -30,37 +30,37 @@ __all__ = [
 ]
 
 PERMUTATIONS = 200
-"""Shuffles of a cheap model: the least p-value is then 1/201, and it takes 200 cross-validations."""
+"""Shuffles for a cheap model: the smallest p-value is then 1/201, and it takes 200 cross-validations."""
 
 Scoring = Callable[[Truth], Mapping[str, float]]
-"""A whole procedure: it trains and tests on labelled windows, and gives scores by metric."""
+"""A whole procedure: it trains and tests on labelled windows, and returns scores by metric."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class PermutationTest:
-    """Where a score lies among those that shuffled labels give."""
+    """A score beside the scores of the same procedure on shuffled labels."""
 
     metric: str
     value: float
-    """The score with the labels as they are."""
+    """The score with the true labels."""
     scores: tuple[float, ...]
-    """The scores with shuffled labels; NaN of those that leave nothing to score, or that nothing can be trained on."""
+    """The scores with shuffled labels; NaN for a shuffle that cannot be trained on or has no windows to score."""
     movable: float
     """The share of the windows whose group could exchange its labels with another."""
     of: str = ""
-    """What was scored, on the true labels and on shuffled ones alike, where that is not the model as it is reported:
+    """What was scored, on true and on shuffled labels, if that is not the reported model:
     `with heads alone on frozen embeddings`."""
     unfitted: int = 0
-    """On how many of the shuffles nothing could be trained: folds are stratified for the labels as they are, and
-    shuffled ones may leave one without a class. They count as good as the model."""
+    """How many shuffles could not be trained on. Folds are stratified for the true labels, so shuffled labels may leave
+    a fold without a class. Such shuffles count as good as the model."""
     why: str = ""
-    """What the first of them lacked."""
+    """Why the first of these could not be trained on."""
 
     @classmethod
     def from_record(cls, metric: str, record: Mapping[str, Any]) -> Self:
-        """Reads what :meth:`record` gave, where what is not a number may be None."""
+        """Reads what :meth:`record` gave. None stands for NaN."""
         value, *shuffled = (
             float("nan") if score is None else float(score) for score in (record["value"], *record["scores"])
         )
@@ -84,7 +84,7 @@ class PermutationTest:
     def as_good(self) -> int:
         """How many of the shuffles scored as well as the model, or better."""
         shuffled = np.array(self.scores)
-        # A score that could not be had counts against the model.
+        # A shuffle without a score counts against the model.
         worse = shuffled < self.value if METRICS[self.metric].greater_is_better else shuffled > self.value
         return len(shuffled) - int(worse.sum())
 
@@ -92,8 +92,8 @@ class PermutationTest:
     def p_value(self) -> float:
         """(1 + shuffles as good as the model) / (1 + shuffles).
 
-        The model's labels are one of the orders that shuffling might have given, hence the ones: p is then not too
-        small, whatever the number of shuffles. Source: B. Phipson and G. K. Smyth, "Permutation p-values should
+        The true labels are one of the possible orders, hence the ones: p is then not too small for any number of
+        shuffles. Source: B. Phipson and G. K. Smyth, "Permutation p-values should
         never be zero", Statistical Applications in Genetics and Molecular Biology 9 (2010), art. 39.
         """
         return (1 + self.as_good) / (1 + len(self.scores))
@@ -112,7 +112,7 @@ class PermutationTest:
     def __str__(self) -> str:
         title, n = METRICS[self.metric].title, len(self.scores)
         if np.isnan(self.value):
-            return f"{title}: there is no such score to shuffle"
+            return f"{title}: the model has no such score, so there is no permutation test"
         low, high = self.shuffled_interval
         what = f"{title}, {self.of}" if self.of else title
         shown = "better" if self.p_value <= 1 - LEVEL else "not shown to be better"
@@ -123,20 +123,20 @@ class PermutationTest:
 
 @dataclass(frozen=True, slots=True)
 class Shuffled(Generic[T]):
-    """What a procedure gave on labels as they are, and on each shuffle."""
+    """The results of a procedure on the true labels and on each shuffle."""
 
     value: T
     shuffled: tuple[T | None, ...]
-    """None of a shuffle that it could not be trained on."""
+    """None for a shuffle that could not be trained on."""
     movable: float
-    """As of :attr:`PermutationTest.movable`."""
+    """See :attr:`PermutationTest.movable`."""
     why: str
-    """What the first of those lacked; empty where there are none."""
+    """Why the first of those could not be trained on; empty if all could."""
 
     def tests(
         self, scores: Callable[[T], Mapping[str, float]], *, of: str = ""
     ) -> dict[str, PermutationTest]:
-        """By metric, where the scores of what was given lie."""
+        """The permutation test of each metric."""
         each = [None if one is None else scores(one) for one in self.shuffled]
         return {
             name: PermutationTest(
@@ -153,18 +153,18 @@ class Shuffled(Generic[T]):
 
 
 def permute_groups(groups: Numbers, rng: np.random.Generator) -> Numbers:
-    """One shuffle in which whole groups exchange what they hold, among groups of one size.
+    """One shuffle: whole groups of the same size exchange their labels and spans.
 
     Args:
-        groups: `[n]`, which group each window is in.
-        rng: What draws it.
+        groups: `[n]`, the group of each window.
+        rng: Draws the shuffle.
 
     Returns:
-        `[n]`: for each window the one whose label and span it gets. Within a group the order stays: the third window of
-        one group gets the label of the third of the other.
+        `[n]`: for each window, the window whose label and span it gets. Within a group the order stays: the third
+        window of one group gets the label of the third window of the other.
 
-    To shuffle windows one by one would tear apart labels that belong together, and the null would be too
-    narrow. Source: A. M. Winkler et al., "Multi-level block permutation", NeuroImage 123 (2015), 253–268 (whole-block
+    Shuffling windows one by one would separate labels that belong together, and the shuffled scores would vary too
+    little. Source: A. M. Winkler et al., "Multi-level block permutation", NeuroImage 123 (2015), 253–268 (whole-block
     exchangeability).
     """
     order = np.argsort(groups, kind="stable")
@@ -185,25 +185,24 @@ def permutation_test(
     permutations: int = PERMUTATIONS,
     n_jobs: int | None = None,
 ) -> dict[str, PermutationTest]:
-    """Scores a procedure on labels as they are, and on labels shuffled between whole groups of one size.
+    """Scores a procedure on the true labels, and on labels shuffled between whole groups of the same size.
 
     Args:
-        score: The whole procedure, cross-validation included: what is chosen or fitted by labels must be chosen and
-            fitted within, or the test does not shuffle the whole procedure.
-            It is called with the labels as they are, then
-            with each shuffle, always with the same windows in the same groups; it must depend on nothing but its
-            argument.
-        truth: The windows. A span goes with its label.
-        seed: Of the shuffles. Shuffle k is the same whatever their number and whoever does it.
-        permutations: How many shuffles: each costs what the procedure costs.
-        n_jobs: As joblib understands it; its backends hold, `score` must then be something that can be pickled.
+        score: The whole procedure, including cross-validation. Everything that is chosen or fitted by labels must be
+            chosen and fitted inside it; otherwise the test covers only a part of the procedure. It is called
+            with the true labels and with each shuffle, always with the same windows in the same groups. It must depend
+            only on its argument.
+        truth: The windows. A span moves with its label.
+        seed: Seed of the shuffles. Shuffle k does not depend on `permutations` or `n_jobs`.
+        permutations: How many shuffles; each costs one run of the procedure.
+        n_jobs: As in joblib. With more than one process, `score` must be picklable.
 
     Returns:
-        For each metric that `score` gives, where the model lies. A shuffle that `score` raises a `ValueError` or a
-        `NotFiniteError` for has NaN, which counts against the model.
+        The test of each metric that `score` returns. A shuffle for which `score` raises a `ValueError` or a
+        `NotFiniteError` has NaN, which counts against the model.
 
-    Raises `ConfigError` where labels cannot be exchanged because no two groups have the same size, or where
-    all groups that may exchange hold the same; and whatever `score` raises for the labels as they are.
+    Raises `ConfigError` if no two groups have the same size, or if all groups of the same size have the same labels;
+    and every error that `score` raises for the true labels.
     """
     found = under_shuffles(score, truth, seed=seed, permutations=permutations, n_jobs=n_jobs)
     return found.tests(lambda scores: scores)
@@ -217,9 +216,9 @@ def under_shuffles(
     permutations: int = PERMUTATIONS,
     n_jobs: int | None = None,
 ) -> Shuffled[T]:
-    """What a procedure gives on labels as they are, and on each shuffle.
+    """Runs a procedure on the true labels and on each shuffle.
 
-    Arguments and errors are those of :func:`permutation_test`; the procedure may give anything.
+    Arguments and errors are those of :func:`permutation_test`; the procedure may return anything.
     """
     from joblib import Parallel, delayed
 
@@ -239,31 +238,30 @@ def under_shuffles(
 
 
 def _tried(procedure: Callable[[Truth], T], labels: Truth, is_shuffle: bool) -> tuple[T | None, str]:
-    """What it gives; or none, and why, of shuffled labels that it cannot be trained on.
+    """The result and an empty reason; or None and the reason, if shuffled labels cannot be trained on.
 
-    Windows and folds are those of the labels as they are, so only the order of the labels can be at fault.
+    Windows and folds are those of the true labels, so only the order of the labels can be at fault.
     """
     try:
         return procedure(labels), ""
     except AssertionError:
-        # A leak is a `ValueError` too, and never the labels'.
+        # A leak is a `ValueError` too, and the labels never cause it.
         raise
     except (ValueError, NotFiniteError) as error:
         if not is_shuffle:
             raise
-        # In one line, for it becomes part of a sentence.
+        # On one line, because it becomes part of a sentence.
         return None, " ".join(str(error).split()) or type(error).__name__
 
 
 def movable(truth: Truth) -> float:
-    """The share of windows that can get another window's label. Raises `ConfigError` where there are none."""
+    """The share of windows that can get another window's label. Raises `ConfigError` if it is 0."""
     sizes = np.bincount(truth.groups)
     alike = np.bincount(sizes)
     if not (alike[1:] > 1).any():
         raise ConfigError(
             "groups",
-            f"are {truth.n_groups}, no two of one size, so none can exchange its labels; say more finely which windows "
-            "belong together",
+            f"are {truth.n_groups}, and no two have the same size, so labels cannot be exchanged; give smaller groups",
         )
     contents: dict[int, set[bytes]] = {}
     for group, size in enumerate(sizes):
@@ -273,13 +271,13 @@ def movable(truth: Truth) -> float:
     if all(len(held) == 1 for held in contents.values()):
         raise ConfigError(
             "groups",
-            "of one size hold all the same labels, so a shuffle changes nothing; a null needs groups that differ",
+            "of the same size all have the same labels, so a shuffle changes nothing; give groups that differ",
         )
     return float((alike[sizes] > 1)[truth.groups].mean())
 
 
 def orders(truth: Truth) -> float:
-    """In how many orders whole groups of one size can stand: no p-value can be below 1 in so many."""
+    """The number of orders of whole groups of the same size. No p-value can be below 1 divided by it."""
     alike = np.bincount(np.bincount(truth.groups))[1:]
     return math.prod(float(k) for count in alike.tolist() for k in range(2, min(count, 100) + 1))
 

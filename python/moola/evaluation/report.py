@@ -59,24 +59,24 @@ class Evaluation:
     """How many windows each class has."""
     repeats: int
     scores: Scores
-    """With intervals over groups; of several repeats, the mean of their scores."""
+    """With intervals over groups. With several repeats, each score is the mean over the repeats."""
     over_repeats: Scores
-    """The same means, with intervals over repeats; of NaN where there is one repeat."""
+    """The same means, with intervals over repeats. The bounds are NaN if there is one repeat."""
     baselines: dict[str, Scores]
     differences: dict[str, dict[str, Difference]]
     """The model's scores less each baseline's, paired by windows and folds."""
     permutation: dict[str, PermutationTest]
-    """By metric, the permutation test of the model, or of what was scored in its place; empty if none was asked for."""
+    """By metric, the permutation test of the model, or of the model that stands in for it; empty if none was run."""
     apart: dict[str, Apart]
-    """`unseen` and `seen` windows, where some were pre-trained on."""
+    """Scores of `unseen` and of `seen` windows; empty if the encoder was pre-trained on none of them."""
     calibration_error_if_calibrated: Interval | None
-    """The calibration error that right probabilities would show; None for a model without probabilities."""
+    """The calibration error that correct probabilities would show; None for a model without probabilities."""
     calibrated: Scores = field(default_factory=dict)
     """Log loss and calibration error of calibrated probabilities; empty where there are none."""
     notes: list[str] = field(default_factory=list)
     """What a reader should know before the numbers."""
     permutation_note: str = ""
-    """What was shuffled, how often and at what cost; or why nothing was shuffled."""
+    """What was shuffled, how often and at what cost; or why there was no shuffle."""
 
     null = renamed_attribute("null", "permutation")
     null_note = renamed_attribute("null_note", "permutation_note")
@@ -96,7 +96,7 @@ class Evaluation:
         return ["", self.model, *over, *self.apart, *permutation, *self.baselines]
 
     def rows(self) -> list[list[str]]:
-        """A table for people, a row a metric; an ≈ marks baselines from which no difference is shown."""
+        """A table for people, one row per metric. An ≈ marks a baseline that shows no difference from the model."""
         rows = []
         for name, metric in METRICS.items():
             cells = [str(self.scores[name])]
@@ -125,7 +125,7 @@ class Evaluation:
         return [*self._before(), *compared, *self._permutation_lines()]
 
     def _compared(self, baseline: str) -> list[Difference]:
-        """The differences from a baseline in what both have a score of."""
+        """The differences from a baseline, for the metrics that both have."""
         differences = self.differences[baseline].values()
         return [difference for difference in differences if not math.isnan(difference.interval.value)]
 
@@ -152,11 +152,11 @@ class Evaluation:
 
     @property
     def _permuted_model(self) -> str:
-        """Which model the permutation test is of, if it is not the model as scored."""
+        """The model that the permutation test scored, if that is not the model itself."""
         return next((permutation.of for permutation in self.permutation.values()), "")
 
     def record(self) -> dict[str, Any]:
-        """As JSON: what is not a number there is null."""
+        """The evaluation as JSON. NaN becomes null."""
         permutation = {name: found.record() for name, found in self.permutation.items()}
         differences = {
             baseline: {
@@ -186,19 +186,19 @@ def evaluate(
     """Scores out-of-fold predictions, with intervals, baselines, paired differences and permutation tests.
 
     Args:
-        truth: The labelled windows, their groups, and which of them were pre-trained on.
-        predictions: The model's, of one cross-validation or of several repeats.
-        model: What it is called.
-        baselines: What to set beside it, by name: :func:`moola.evaluation.baselines.baseline_predictions`, and the same
-            model from scratch. They are cross-validated with the same folds.
+        truth: The labelled windows, their groups, and which windows were seen in pre-training.
+        predictions: The model's predictions, from one cross-validation or from several repeats.
+        model: The model's name.
+        baselines: Predictions to compare with, by name: :func:`moola.evaluation.baselines.baseline_predictions`, and
+            the same model from scratch. They are cross-validated with the same folds.
         permutation: The result of :func:`moola.evaluation.permutation.permutation_test`.
         calibrated: The model's predictions with the probabilities that
             :func:`moola.evaluation.calibration.cross_fitted` made of them.
-        seed: Of the resamples.
-        resamples: How many; or those that several models of the same truth are scored on, which then saves time.
+        seed: Seed of the resamples.
+        resamples: How many; or :class:`Resamples` that several models of the same truth share, which saves time.
 
-    Raises `ConfigError` for predictions that do not fit the windows, for other folds, where all windows are in one
-    group, and for probabilities where all windows are of one class: every model that names it would be perfect.
+    Raises `ConfigError` if predictions do not fit the windows, if folds differ, if all windows are in one group, and if
+    probabilities are scored on windows of one class: every model that names this class would be perfect.
     """
     repeats = as_repeats(predictions)
     with_classes = [repeat for repeat in repeats if repeat.probabilities is not None]
@@ -236,7 +236,7 @@ def evaluate(
 
 
 def _within(metric: Metric, found: Interval) -> Interval:
-    """An interval whose bounds are scores that there can be: that of two repeats may be wide."""
+    """The interval, cut to possible scores: with two repeats it may be wider than these."""
     if math.isnan(found.low):
         return found
     return replace(found, low=max(found.low, 0.0), high=min(found.high, metric.greatest))
@@ -295,7 +295,7 @@ def _notes(truth: Truth, permutation: Mapping[str, PermutationTest]) -> list[str
     notes = []
     if truth.n_groups < _FEW_GROUPS:
         notes.append(
-            f"{truth.n_groups} groups are few to speak of others: the intervals may be narrower than they should be"
+            f"{truth.n_groups} groups are too few to describe others well: the intervals may be too narrow"
         )
     else:
         notes += _rare_classes(truth)
@@ -326,7 +326,7 @@ def _notes(truth: Truth, permutation: Mapping[str, PermutationTest]) -> list[str
 
 
 def _rare_classes(truth: Truth) -> list[str]:
-    """A warning of each class that is in few groups: the bootstrap cannot know how much it varies."""
+    """A warning for each class with few groups: the bootstrap cannot measure how much it varies."""
     of_class = [(name, np.unique(truth.groups[truth.y == i])) for i, name in enumerate(truth.classes)]
     return [
         f"class {name} is in {len(groups)} group{'s' if len(groups) > 1 else ''} only: the intervals of macro-F1 and "

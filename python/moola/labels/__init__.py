@@ -1,4 +1,4 @@
-"""Labelled windows: few, made by hand, in whatever form they come; what models are fine-tuned and judged on."""
+"""Labelled windows: few, made by hand, read from several forms. Models are fine-tuned and scored on them."""
 
 from __future__ import annotations
 

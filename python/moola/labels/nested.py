@@ -1,4 +1,4 @@
-"""Windows as nested lists, one row a window: read into bars by their offsets, with no object for any of them."""
+"""Windows as nested lists, one row per window. They are read by their offsets, without Python objects."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _NUMBERS = ("floating", "integer", "decimal")
 
 
 class NestedBars:
-    """Writes windows of nested lists as a store's `bars.npy`, a stretch of them at a time, and finds what is malformed.
+    """Writes windows of nested lists as a store's `bars.npy`, part by part, and finds malformed windows.
 
-    A context: the file is whole when it ends.
+    Use it as a context manager: the file is complete at its end.
     """
 
     def __init__(self, path: Path, length: int) -> None:
@@ -41,7 +41,7 @@ class NestedBars:
         self.rows = 0
         """Windows so far."""
         self._file = path.open("wb")
-        # The shape is not known yet. Headers of all shapes have the same size.
+        # The shape is not known yet, but headers of all shapes have the same size.
         self._file.write(_core.npy_header("<f8", (0, 4)))
         self._hashes: list[NDArray[np.uint64]] = []
         self._malformed: dict[str, list[Numbers]] = {}
@@ -58,7 +58,7 @@ class NestedBars:
         self._file.close()
 
     def take(self, source: Input, name: str, column: Any) -> None:
-        """The next windows. Raises `InputError` for a column of anything but lists of lists of numbers."""
+        """Takes the next windows. Raises `InputError` unless the column has lists of lists of numbers."""
         for low in range(0, len(column), WINDOWS_AT_A_TIME):
             windows = self._read(source, name, column.slice(low, WINDOWS_AT_A_TIME))
             self._hashes.append(hash_bars(windows))
@@ -66,7 +66,7 @@ class NestedBars:
             self.rows += len(windows)
 
     def hashes(self) -> NDArray[np.uint64]:
-        """`[n, K]`: those of all bars, as of :func:`moola.labels.overlaps.hash_bars`."""
+        """`[n, K]`: the hashes of all bars, from :func:`moola.labels.overlaps.hash_bars`."""
         return np.concatenate(self._hashes)
 
     def refuse(self, refusals: Refusals) -> None:
@@ -77,7 +77,7 @@ class NestedBars:
             refusals.add(kind, which, self._samples[kind].__getitem__)
 
     def _read(self, source: Input, name: str, part: Any) -> Windows:
-        """`[m, K, 4]`, C-contiguous; 1 throughout for what is malformed."""
+        """`[m, K, 4]`, C-contiguous; malformed windows hold 1 throughout."""
         outer, no_bars, bars = _lists(source, name, part)
         inner, no_numbers, numbers = _lists(source, name, bars)
         if not any(is_type(kind, numbers.type) for kind in _NUMBERS):
@@ -105,7 +105,7 @@ class NestedBars:
         self._note("number_count", wrong_numbers, good, first_wrong)
         shape = (-1, self.length, 4)
         if good.all():
-            # Every list has its length, so the numbers of all of them lie one after another.
+            # Every list has the right length, so all numbers are contiguous.
             windows = np.ascontiguousarray(values).reshape(shape)
         else:
             first = inner[outer[:-1][good]]
@@ -115,10 +115,10 @@ class NestedBars:
         return windows
 
     def _check(self, windows: Windows, good: Flags) -> None:
-        """Notes windows with what is no candle, by the rules that bars of a store are under."""
+        """Notes windows with invalid candles, by the rules for bars of a store."""
         open_, high, low, close = (windows[:, :, price] for price in range(4))
         finite = np.isfinite(windows).all(axis=2)
-        # A price that became float32 on the way keeps its order: rounding is monotone.
+        # Prices rounded to float32 keep their order, because rounding is monotone.
         candle = (low <= np.minimum(open_, close)) & (np.maximum(open_, close) <= high)
         candle &= (low >= np.finfo(np.float32).tiny) & (high <= np.finfo(np.float32).max)
         for kind, sound in (("not_finite", np.asarray(finite)), ("not_a_candle", candle)):
@@ -131,7 +131,7 @@ class NestedBars:
             self._note(kind, np.asarray(~sound.all(axis=1)), good, first_bad)
 
     def _note(self, kind: str, which: Flags, good: Flags, what: Callable[[int], str]) -> None:
-        """Keeps what is wrong with the windows of this stretch that were good so far, in words for the first."""
+        """Records newly malformed windows of this part, and describes the first of them."""
         fresh = np.flatnonzero(which & good)
         if not len(fresh):
             return
@@ -142,7 +142,7 @@ class NestedBars:
 
 
 def _lists(source: Input, name: str, column: Any) -> tuple[Numbers, Flags, Any]:
-    """A column of n lists: `[n + 1]` where each begins in its values, `[n]` which are null, and the values."""
+    """A column of n lists: its offsets `[n + 1]` into the values, which lists are null `[n]`, and the values."""
     if not any(is_type(kind, column.type) for kind in _LISTS):
         raise _wrong_type(source, name, column.type)
     nulls = nulls_of(column)

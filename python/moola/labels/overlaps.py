@@ -1,4 +1,4 @@
-"""Which windows share bars, or their times: those must not be on both sides of a cross-validation."""
+"""Groups of windows that share bars, or their times. A group must stay on one side of a cross-validation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Hashes: TypeAlias = NDArray[np.uint64]
 
 
 def group_overlaps(starts: Numbers, ends: Numbers) -> Numbers:
-    """`[n]`: a group for each window; windows that overlap, directly or by way of others, share it.
+    """`[n]`: the group of each window. Windows that overlap, directly or through others, share a group.
 
     Args:
-        starts, ends: `[n]`, the first and the last bar of each window, by their times, or by rows.
+        starts, ends: `[n]`, the first and the last bar of each window, as times or as rows.
 
-    Groups are numbered from 0, by their beginnings.
+    Groups are numbered from 0, in the order of their starts.
     """
     order = np.argsort(starts, kind="stable")
     first, reach = starts[order], np.maximum.accumulate(ends[order])
@@ -32,12 +32,12 @@ def group_overlaps(starts: Numbers, ends: Numbers) -> Numbers:
 
 
 def join_groups(groupings: Iterable[Numbers]) -> Numbers:
-    """`[n]`: a group for each window; windows that share one in any grouping, directly or by way of others, share it.
+    """`[n]`: the group of each window. Windows that share a group in any grouping, even through others, share it.
 
     Args:
         groupings: One or more, each `[n]`.
 
-    Groups are numbered from 0, by their first windows.
+    Groups are numbered from 0, in the order of their first windows.
     """
     one, other = [], []
     for groups in groupings:
@@ -47,16 +47,16 @@ def join_groups(groupings: Iterable[Numbers]) -> Numbers:
     return _joined(len(one[0]), np.concatenate(one), np.concatenate(other))
 
 
-# Odd constants of splitmix64 and of the golden ratio; any would do.
+# Odd constants of splitmix64 and of the golden ratio. Any odd constants would do.
 _MIX = [
     np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
 ]
 _RUN = 3
-"""So many bars in a row that are the same to the bit are the same bars; see `group_bars` for why."""
+"""This many equal bars in a row count as the same bars; `group_bars` says why."""
 
 
 def hash_bars(bars: NDArray[np.float64]) -> Hashes:
-    """`[n, K]`: a number for each bar of `[n, K, 4]`, the same for the same prices to the bit, else another."""
+    """`[n, K]`: a hash of each bar of `[n, K, 4]`, equal for prices that are equal to the bit."""
     bits = bars.view(np.uint64)
     hashes: Hashes = bits[:, :, 0] * _MIX[0]
     for price in range(1, 4):
@@ -73,32 +73,32 @@ def same_windows(hashes: Hashes) -> Numbers:
 
 
 def group_bars(hashes: Hashes) -> Numbers:
-    """`[n]`: a group for each window, for windows whose places are unknown.
+    """`[n]`: the group of each window, for windows without known positions.
 
     Args:
-        hashes: `[n, K]`, those of their bars.
+        hashes: `[n, K]`, the hashes of their bars.
 
-    Two windows that overlap hold the same prices. They share a group where the one has the first three bars of the
-    other, three that are not all alike: on a market that stands still, those would be found anywhere. So an overlap of
-    one or two bars is not seen. Groups are numbered by their first windows.
+    Two windows that overlap hold the same prices. They share a group if one contains the first three bars of the other.
+    These three must not all be equal: a market that stands still repeats them anywhere. An overlap of one or two bars
+    is not detected. Groups are numbered in the order of their first windows.
 
-    Why three: on 500,000 minutes of `make_bars`, whose prices lie on ticks of 0.25, a bar is found again at one place
-    in 180,000, two bars in a row at one in 6.6 million, three at one in 110 million. Among 174 windows of 105 bars,
-    some two would be joined by chance in 38 % of all sets with two bars, in 2.8 % with three, in 0.3 % with four; and
-    what is joined by chance costs a little freedom in parting windows, while what is missed is a leak, of two bars at
-    the most. (In the 30,240 minutes of BTCUSDT in March 2023, prices to a cent, no two bars in a row come again.)
+    Why three: on 500,000 minutes of `make_bars`, with prices on ticks of 0.25, one bar recurs at one place in 180,000,
+    two bars in a row at one in 6.6 million, three at one in 110 million. Among 174 windows of 105 bars, chance joins
+    some two windows in 38 % of all sets with two bars, in 2.8 % with three and in 0.3 % with four. A chance join only
+    restricts the split a little. A missed overlap is a leak, of two bars at most. (In the 30,240 minutes of BTCUSDT in
+    March 2023, with prices to a cent, no two bars in a row recur.)
     """
     n, length = hashes.shape
     if length < _RUN:
         return np.arange(n)
     parts = [hashes[low : low + _AT_A_TIME] for low in range(0, n, _AT_A_TIME)]
-    # Each window's beginning, looked for in all windows.
+    # The first run of each window is searched in all windows.
     begins, some = (np.concatenate(columns) for columns in zip(*map(_beginning, parts), strict=True))
     owners = np.flatnonzero(some)
     if not len(owners):
         return np.arange(n)
     known, first = np.unique(begins[owners], return_index=True)
-    # Nearly all runs begin no window, and a few bits rule most of them out.
+    # Nearly all runs are no window's first run. A few bits exclude most of them.
     shift = np.uint64(64 - max(16, (16 * len(known)).bit_length()))
     possible = np.zeros(1 << (64 - int(shift)), np.bool_)
     possible[known >> shift] = True
@@ -119,12 +119,12 @@ _AT_A_TIME = 512
 
 
 def _runs(hashes: Hashes) -> Hashes:
-    """`[n, K − 2]`: a number for each three bars in a row."""
+    """`[n, K − 2]`: a hash of each three bars in a row."""
     return (hashes[:, :-2] * _MIX[0] + hashes[:, 1:-1]) * _MIX[2] + hashes[:, 2:]
 
 
 def _telling(hashes: Hashes) -> NDArray[np.bool_]:
-    """`[n, K − 2]`: whether three bars in a row are not all alike."""
+    """`[n, K − 2]`: whether three bars in a row are not all equal."""
     changes = hashes[:, 1:] != hashes[:, :-1]
     telling: NDArray[np.bool_] = changes[:, 1:] | changes[:, :-1]
     return telling

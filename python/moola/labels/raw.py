@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["read_raw_windows"]
 
 WARMUP_BARS = 20
-"""Bars of each window that only warm up, unless the configuration says otherwise: a store's 105 would leave none."""
+"""The default number of warm-up bars of each window. The 105 of a store would leave no valid bar."""
 
 Flags: TypeAlias = NDArray[np.bool_]
 Settings: TypeAlias = tuple[int, int, float, float, int, int]
@@ -47,37 +47,36 @@ def read_raw_windows(
     tz: str | None = None,
     time_format: str | None = None,
 ) -> LabelledWindows:
-    """Reads windows that were cut beforehand, with their labels, and computes their features.
+    """Reads pre-cut windows with their labels, and computes their features.
 
-    A row is a window: `features`, a list of K bars of four numbers each (open, high, low, close; nested arrays, as
-    pandas stores object columns); `class` or `label`; and as it likes `expansion_start` and `expansion_end` (or `start`
-    and `end`), the first and last bar of what is labelled, counted in the window from 0, with −1 or null for none;
-    `symbol`, `weight`, and `window_end`, the time of the last bar.
+    A row is a window. It has `features`, a list of K bars of four numbers each (open, high, low, close; nested arrays,
+    as pandas stores object columns), and `class` or `label`. Optional columns are `expansion_start` and `expansion_end`
+    (or `start` and `end`), the first and last labelled bar, counted in the window from 0, with −1 or null for none;
+    `symbol`; `weight`; and `window_end`, the time of the last bar.
 
-    Nothing is known of what came before a window: each is a segment of its own, and its first `warmup_bars` bars (20,
-    unless `config` says otherwise) are not valid, nor those before both swings exist where the set uses them. `starts`
-    and `ends` are consecutive, as if the windows lay one after another. Two windows share a group where they hold the
-    same bars (see :func:`moola.labels.overlaps.group_bars`: three in a row, to the bit) and, where `window_end` says
-    when, also where they share a moment, whatever their symbols and prices: give `groups` to whatever splits them.
-    Of `window_end` the time of the first bar is reckoned, K − 1 intervals before. Where bars are missing in a window it
-    began earlier than that.
+    The bars before a window are unknown, so each window is its own segment. Its first `warmup_bars` bars (20 by
+    default) are not valid, nor are the bars before both swings exist, if the feature set uses swings. `starts` and
+    `ends` count as if the windows followed one another. Two windows share a group if they hold the same bars (see
+    :func:`moola.labels.overlaps.group_bars`: three in a row, to the bit). With `window_end`, they also share a group if
+    they overlap in time, for any symbols and prices: pass `groups` to the code that splits them. The time of the first
+    bar is computed as K − 1 intervals before `window_end`. If bars are missing in a window, it began earlier than that.
 
     Args:
         path: A Parquet or Arrow IPC file, or any object with `__arrow_c_stream__`.
         feature_set, config: As for `moola.compute_features`.
-        window_length: K, which all windows have.
-        bar_interval: The time from bar to bar, such as `'5m'`, where `window_end` is given.
-        columns: From a file's column to its role, for columns that are not called as above.
+        window_length: K, the same for all windows.
+        bar_interval: The time from bar to bar, such as `'5m'`, used with `window_end`.
+        columns: From a file's column to its role, for columns with other names.
         tz, time_format: How times in `window_end` are written.
 
     Returns:
-        The windows, in the order of the file. Rows that repeat another exactly are dropped, and a notice says so; the
-        same bars of another symbol, or at another time, are another window, in the same group.
+        The windows, in the order of the file. Exact repeats of a row are dropped, and a notice says so. The same bars
+        with another symbol or another time are another window, in the same group.
 
     Raises:
-        LabelError: malformed windows and labels that cannot be right: every row, with what is wrong.
-        InputError: no table of windows.
-        ConfigError: an option that makes no sense.
+        LabelError: malformed windows and invalid labels: every row, and what is wrong with it.
+        InputError: the input is no table of windows.
+        ConfigError: an invalid option.
     """
     window_length = whole_number("window_length", window_length, 1, of="bars")
     interval = _nanoseconds(bar_interval)
@@ -146,7 +145,7 @@ def read_raw_windows(
 def _settings(
     config: FeatureConfig | Mapping[str, Any] | None,
 ) -> Settings:
-    """The engine's parameters, with the warm-up of raw windows where the configuration does not name one."""
+    """The engine's parameters, with the default warm-up of raw windows if the configuration sets none."""
     from moola.settings.features import feature_config
 
     settings = feature_config(config or {})
@@ -161,7 +160,7 @@ def _settings(
 def _features(
     folder: Path, n: int, length: int, feature_set: str, settings: Settings
 ) -> tuple[NDArray[np.float32], Flags]:
-    """`[n, K, D]` and `[n, K]`: the features of the windows in `folder`, each a segment, and which bars are valid."""
+    """`[n, K, D]` and `[n, K]`: the features of the windows in `folder`, one segment each, and which bars are valid."""
     segments = [(row, length) for row in range(0, n * length, length)]
     # The first two files are the features and which bars are valid.
     _, files = _core.write_features(folder, segments, feature_set, settings, usable_cores())
@@ -178,7 +177,7 @@ def _features(
 
 
 def _windows(hashes: NDArray[np.uint64], symbols: Sequence[str], times: Numbers | None) -> Numbers:
-    """`[rows]`: the same number for windows of the same bars, of the same symbol, at the same time."""
+    """`[rows]`: the same number for windows with the same bars, symbol and time."""
     keys = [same_windows(hashes)]
     if symbols:
         keys.append(np.unique(symbols, return_inverse=True)[1])
@@ -188,7 +187,7 @@ def _windows(hashes: NDArray[np.uint64], symbols: Sequence[str], times: Numbers 
 
 
 def _spans(table: LabelTable, refusals: Refusals, length: int) -> Numbers:
-    """`[rows, 2]`: the first and last bar of each span in its window, −1 for none; anything where refused."""
+    """`[rows, 2]`: the first and last bar of each span in its window, −1 for none; arbitrary in refused rows."""
     if not has_spans(table):
         return np.full((table.rows, 2), NONE)
     start, end = (table.numbers(role) for role in ROLES)
@@ -209,20 +208,19 @@ def _nanoseconds(bar_interval: str | int | timedelta) -> int:
 
 
 def _interval_notice(times: Numbers | None, interval: int) -> tuple[str, ...]:
-    """What to say where the times of windows look as if bars lay further apart, or closer, than they are said to."""
+    """A notice if the times of windows suggest another interval from bar to bar."""
     if times is None:
         return ()
     apart = int(np.gcd.reduce(times - times[0]))
     if not apart or not (apart % interval or (apart > interval and len(times) >= _TELLING)):
         return ()
     return (
-        f"all windows end multiples of {timedelta(microseconds=apart // 1000)} apart, and bars are taken to be "
-        f"{timedelta(microseconds=interval // 1000)} apart; if they are not, say so with --bar-interval "
-        "(bar_interval=)",
+        f"all windows end multiples of {timedelta(microseconds=apart // 1000)} apart, but bars are assumed to be "
+        f"{timedelta(microseconds=interval // 1000)} apart; if that is wrong, set --bar-interval (bar_interval=)",
     )
 
 
-# Of so many windows of minute bars, chance would not end all at multiples of two minutes or more.
+# This many windows of minute bars do not all end at multiples of two minutes or more by chance.
 _TELLING = 20
 
 

@@ -1,4 +1,4 @@
-"""Labels that say where in a store their windows are."""
+"""Labels of windows that lie in a feature store."""
 
 from __future__ import annotations
 
@@ -44,40 +44,39 @@ def read_labels(
     time_format: str | None = None,
     stamp: Literal["open", "close"] | None = None,
 ) -> LabelledWindows:
-    """Reads labels of windows of a feature store, and takes the windows from it.
+    """Reads labels of windows of a feature store, and takes the windows from the store.
 
-    A label is a row with `window_end`, the last bar of its window, and `class`; with `symbol`, unless the store has one
-    symbol, or bars are given by their rows; and as it likes with `start` and `end`, the first and last bar of what is
-    labelled, and with `weight`. What `moola make-bars --expansions` writes is of this form. A class for windows that
-    hold nothing (`none`, say, without a span) belongs to them: without one, a model takes every window for some
-    expansion.
+    A label is a row with `window_end`, the last bar of its window, and `class`. It also needs `symbol`, unless the
+    store has one symbol or bars are given by row. Optional columns are `start` and `end`, the first and last labelled
+    bar, and `weight`. `moola make-bars --expansions` writes such a file. Include a class for windows without an
+    expansion (for instance `none`, without a span): otherwise the model must assign every window to an expansion class.
 
-    Bars are given by their times, or by their rows in the store; a span's also by their numbers in the window, from 0.
-    A file keeps to one kind for `window_end` and to one for spans. Times are text in ISO 8601 with an offset, Arrow
-    timestamps, or numbers of s, ms, µs or ns since 1970, which no row is as large as. Rows and numbers of bars are told
-    apart by where they would lie; where both are possible, this is refused, and `span_kind` settles it.
+    Bars are given by time or by row of the store. The bars of a span may also be numbers in the window, from 0. A file
+    uses one kind for `window_end` and one for spans. Times are text in ISO 8601 with an offset, Arrow timestamps, or
+    numbers of s, ms, µs or ns since 1970, which are larger than any row. The reader distinguishes rows from numbers in
+    the window by where the spans would lie. It refuses a file for which both are possible; `span_kind` decides.
 
     Args:
         labels: A Parquet, CSV or Arrow IPC file, or any object with `__arrow_c_stream__`.
         store: The store, or its path.
-        window_length: K; the store's own if none is given. Whatever it is, a window ends at its `window_end`, and has
-            to hold its span.
+        window_length: K; by default the store's. A window ends at its `window_end` for every K, and must contain its
+            span.
         extra: Names of kept columns, appended to the features in this order.
-        columns: From a file's column to its role, for columns that are not called as above.
+        columns: From a file's column to its role, for columns with other names.
         span_kind: What the numbers in `start` and `end` are: `bar`, `row` or `time`.
-        labelled_length: How many bars the windows had when they were labelled, where that is neither K nor the store's
-            window length: what numbers of bars are counted in.
+        labelled_length: How many bars the windows had when they were labelled. Numbers of bars in the window are
+            counted in it. Needed if K is not the store's window length.
         tz, time_format: How times are written, as for `moola.build_features`.
-        stamp: Whether times are those at which bars `open` or `close`. Has to be said where the store was built with
+        stamp: Whether times are those at which bars `open` or `close`. Required if the store was built with
             `stamp="close"`.
 
     Returns:
-        The windows, in the order of the file. Rows that repeat another exactly are dropped, and a notice says so.
+        The windows, in the order of the file. Exact repeats of a row are dropped, and a notice says so.
 
     Raises:
-        LabelError: labels that cannot be right, each with its row and what is wrong.
-        InputError: no table of labels, or one that can be understood in two ways.
-        ConfigError: an option that makes no sense.
+        LabelError: invalid labels, each with its row and what is wrong.
+        InputError: the input is no table of labels, or is ambiguous.
+        ConfigError: an invalid option.
         StoreError: as `FeatureStore.open` raises it.
     """
     if not isinstance(store, FeatureStore):
@@ -129,7 +128,7 @@ def read_labels(
         ends=ends,
         times=np.array(times[ends]),
         first_times=np.array(times[starts]),
-        # Markets move together: what one symbol does tells of another at the same time.
+        # Markets move together: one symbol carries information about another at the same time.
         groups=group_overlaps(times[starts], times[ends]),
         splits=_splits(store, starts, ends),
         feature_names=(*store.feature_names, *extra),
@@ -144,9 +143,9 @@ def read_labels(
 def _windows(
     store: FeatureStore, starts: Numbers, length: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """`[n, K, D]` and `[n, K]`, copied out of the store; each window counts."""
+    """`[n, K, D]` and `[n, K]`, copied out of the store; the store counts each of these windows."""
     if store.window_starts is not None:
-        # The dense layout has every window that counts.
+        # The dense layout holds every window that counts.
         place = np.searchsorted(store.window_starts, starts)
         return np.array(store.features[place]), np.array(store.valid[place])
     rows = starts[:, None] + np.arange(length)
@@ -154,7 +153,7 @@ def _windows(
 
 
 def _splits(store: FeatureStore, starts: Numbers, ends: Numbers) -> NDArray[np.int8]:
-    """`[n]`: the number of the split that holds all of a window's bars, −1 where none does."""
+    """`[n]`: the number of the split that holds all of a window's bars, −1 if no split does."""
     splits = np.full(len(starts), -1, np.int8)
     for number, name in enumerate(NAMES):
         ranges = store.splits[name].ranges
@@ -165,7 +164,7 @@ def _splits(store: FeatureStore, starts: Numbers, ends: Numbers) -> NDArray[np.i
 
 
 def _symbol_ranges(store: FeatureStore) -> dict[str, tuple[int, int, int]]:
-    """Each symbol's first and last row, for its segments stand together, and the time from bar to bar."""
+    """Each symbol's first and last row, and the time from bar to bar. The segments of a symbol are adjacent."""
     ranges: dict[str, tuple[int, int, int]] = {}
     for segment in store.segments:
         first = ranges.get(segment.symbol, (segment.first_row,))[0]
@@ -174,7 +173,7 @@ def _symbol_ranges(store: FeatureStore) -> dict[str, tuple[int, int, int]]:
 
 
 class _Finder:
-    """Finds in a store the bars that labels speak of."""
+    """Finds the bars of labels in a store."""
 
     def __init__(
         self, table: LabelTable, store: FeatureStore, length: int, stamp: str | None, formatted: bool
@@ -207,7 +206,7 @@ class _Finder:
         if not table.has("symbol"):
             if only is None:
                 if not self._by_time:
-                    # Rows tell.
+                    # Rows identify the symbol.
                     return (
                         np.zeros(rows, np.int64),
                         np.full(rows, len(self.store) - 1),
@@ -219,7 +218,7 @@ class _Finder:
                 )
             names = [only] * rows
         else:
-            # Where there is only one, no name means that one.
+            # If the store has one symbol, an empty name means that one.
             names = [text or only or "" for text in table.texts("symbol")]
             unknown = np.array([name not in ranges for name in names])
             listed = ", ".join(repr(name) for name in list(ranges)[:5]) + (", …" if len(ranges) > 5 else "")
@@ -236,7 +235,7 @@ class _Finder:
     # The windows
 
     def window_ends(self) -> Numbers:
-        """`[rows]`: the row of each window's last bar; anything where that is refused."""
+        """`[rows]`: the row of each window's last bar; arbitrary in refused rows."""
         table, refusals, numbers = self.table, self.refusals, self._numbers["window_end"]
 
         text = partial(table.given, "window_end")
@@ -309,7 +308,7 @@ class _Finder:
         return check_spans(self.table, self.refusals, spans, there, self.length, _READ_AS[kind])
 
     def _span_kind(self, ends: Numbers, given: str | None, labelled: int | None) -> str:
-        """What `start` and `end` are, for the whole file: `bar`, `row` or `time`."""
+        """The kind of `start` and `end` in the whole file: `bar`, `row` or `time`."""
         table = self.table
         names = " and ".join(repr(table.name(role)) for role in ROLES)
         start, end = self._numbers["start"], self._numbers["end"]
@@ -355,12 +354,12 @@ class _Finder:
             raise self.table.source.refusal(
                 f"counts bars in windows that had {self.store.window_length} bars, as the store says, or "
                 f"{self.length}, as --window-length does",
-                "Say how long the windows were that were labelled with --labelled-length (labelled_length=)",
+                "Give the length of the windows that were labelled with --labelled-length (labelled_length=)",
             )
         return self.length if given is None else given
 
     def _rows_of_times(self) -> tuple[Numbers, NDArray[np.bool_]]:
-        """`[rows, 2]`: the rows at which spans begin and end, and whether there is a span's end at all."""
+        """`[rows, 2]`: the first and last rows of spans, and whether each is given."""
         both = []
         for role in ROLES:
             times = self._times(role)
@@ -377,7 +376,7 @@ class _Finder:
     # Times
 
     def _times(self, role: str) -> Numbers:
-        """`[rows]`: the open times of the bars that a column speaks of, or TIME_NULL; what else is none is refused."""
+        """`[rows]`: the open times of a column's bars, or TIME_NULL. Other missing times are refused."""
         stamped = self.store.metadata["read_options"].get("stamp")
         if self._stamp is None and stamped == "close":
             raise ConfigError(
@@ -393,7 +392,7 @@ class _Finder:
         return times - self._interval * (times > _core.TIME_LOCAL) if self._stamp == "close" else times
 
     def _rows_at(self, times: Numbers) -> Numbers:
-        """`[rows]`: the bars of each label's symbol that open at these times, −1 where none does."""
+        """`[rows]`: the bars of each label's symbol that open at these times, −1 if there is none."""
         rows = np.full(len(times), -1)
         for first in np.unique(self._first):
             of_symbol = np.flatnonzero((self._first == first) & (self._last >= first))
@@ -405,7 +404,7 @@ class _Finder:
         return rows
 
     def _around(self, row: int, time: int) -> str:
-        """The bars before and after a time at which there is none."""
+        """The bars before and after a time without a bar."""
         first, last = int(self._first[row]), int(self._last[row])
         after = first + int(np.searchsorted(self.store.timestamps[first : last + 1], time))
         if after == first:

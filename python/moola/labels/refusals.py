@@ -1,4 +1,4 @@
-"""Refusing labels: everything that is wrong with them, in one error."""
+"""Refused labels: collects everything that is wrong and raises it as one error."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["Refusals", "check_classes", "check_folds"]
 
 
 class Refusals:
-    """The rows of a table of labels that are refused, and why. However much is wrong with a row, it counts once."""
+    """The refused rows of a table of labels, and why. A row counts once, even with several faults."""
 
     def __init__(self, source: Input, rows: int) -> None:
         self.refused: NDArray[np.bool_] = np.zeros(rows, np.bool_)
-        """`[rows]`: which are, so far."""
+        """`[rows]`: which rows are refused so far."""
         self.symbols: Sequence[str] = ()
         """The symbol of each row, once it is known."""
         self._source = source
         self._found: dict[str, list[tuple[int, Callable[[int], str]]]] = {}
 
     def add(self, kind: str, which: NDArray[np.bool_], what: Callable[[int], str], first: int = 0) -> None:
-        """Refuses rows, unless they are already; `what` says of a row what is wrong with it. `which` counts from row
-        `first` on.
+        """Refuses rows that are not refused yet. `what` describes what is wrong with a row. `which` starts at row
+        `first`.
         """
         fresh = first + np.flatnonzero(which & ~self.refused[first : first + len(which)])
         if len(fresh):
@@ -38,11 +38,11 @@ class Refusals:
             self._found.setdefault(kind, []).extend((row, what) for row in fresh.tolist())
 
     def check(self) -> None:
-        """Raises `LabelError` when any row is refused."""
+        """Raises `LabelError` if any row is refused."""
         if not self._found:
             return
         found = {kind: sorted(rows, key=itemgetter(0)) for kind, rows in self._found.items()}
-        # The first of every kind comes before the second of any: many of one kind do not hide where another is.
+        # The first of every kind comes before the second of any, so that a frequent kind does not hide a rare one.
         ranked = sorted(
             (
                 (rank, row, kind, what)
@@ -52,7 +52,7 @@ class Refusals:
             key=itemgetter(0),
         )[:MAX_SAMPLES]
         lines = LineFinder()
-        # In the order of the rows, for the file is read again to find their lines.
+        # In the order of the rows, because the file is read again to find their lines.
         problems = [
             LabelProblem(
                 kind,
@@ -69,13 +69,13 @@ class Refusals:
 
 
 def check_classes(y: ArrayLike, classes: Sequence[str]) -> None:
-    """Checks that there is something to tell apart.
+    """Checks that there are at least two classes.
 
     Args:
         y: `[n]`, the codes of the classes.
         classes: Their names.
 
-    Raises `ConfigError` that names the class when all windows are of one: every score of classes would be perfect.
+    Raises `ConfigError`, which names the class, if all windows have one class: every score would be perfect.
     """
     found = np.unique(np.asarray(y, np.int64))
     if len(found) == 1:
@@ -91,7 +91,7 @@ def check_folds(y: ArrayLike, classes: Sequence[str], folds: int) -> None:
         classes: Their names; each must occur.
         folds: 2 or more.
 
-    Raises `LabelError` that names every class with fewer windows than folds, `ConfigError` for fewer than 2 folds.
+    Raises `LabelError`, which names every class with fewer windows than folds, and `ConfigError` if `folds` < 2.
     """
     folds = whole_number("folds", folds, 2, of="folds")
     counts = np.bincount(np.asarray(y, np.int64), minlength=len(classes))

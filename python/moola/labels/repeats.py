@@ -1,4 +1,4 @@
-"""Several labels of one window: exact repeats are dropped, and labels that differ refused."""
+"""Several labels of one window: exact repeats are dropped, and different labels are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Labels", "resolve_labels"]
 
 
 class Labels(NamedTuple):
-    """What :func:`resolve_labels` gives; all arrays are of the rows kept, in the file's order."""
+    """The result of :func:`resolve_labels`. All arrays hold the kept rows, in the file's order."""
 
     kept: NDArray[np.intp]
     """`[n]`, the rows, counted from 0."""
@@ -30,19 +30,19 @@ def resolve_labels(table: LabelTable, refusals: Refusals, window: Numbers, spans
     """The labels that count.
 
     Args:
-        window: `[rows]`: the same number where rows speak of the same window.
+        window: `[rows]`: the same number for rows of the same window.
         spans: `[rows, 2]`.
 
-    Raises `LabelError` for all that was refused, here or before. Exact repeats are dropped.
+    Raises `LabelError` for all rows that were refused, here or before. Exact repeats are dropped.
     """
     texts = np.array(table.classes(refusals), np.str_)
     weight = table.weights(refusals)
     rows = np.arange(table.rows)
-    # What is refused already repeats nothing.
+    # A row that is already refused repeats no other.
     key = np.where(refusals.refused, -1 - rows, window)
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     first = first[inverse]
-    # As the first row of the same window.
+    # Compares each row with the first row of the same window.
     same = (texts == texts[first]) & (spans == spans[first]).all(axis=1) & (weight == weight[first])
 
     def described(row: int) -> str:

@@ -1,4 +1,4 @@
-"""What a label marks in its window: its first and its last bar."""
+"""Spans: the first and the last bar that a label marks in its window."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["NONE", "ROLES", "check_spans", "has_spans", "hidden_spans", "in_span
 
 ROLES = ("start", "end")
 NONE = -1
-"""What stands in a column of numbers where there is no span; null does as well."""
+"""Marks a missing span in a column of numbers. Null does too."""
 
-# Far beyond any row, and yet sums with it stay numbers.
+# Far beyond any row, but small enough that sums do not overflow.
 _FAR = 1 << 60
 
 Flags: TypeAlias = NDArray[np.bool_]
@@ -43,7 +43,7 @@ def has_spans(table: LabelTable) -> bool:
 def whole_numbers(
     table: LabelTable, start: Numbers, end: Numbers, refusals: Refusals
 ) -> tuple[Numbers, Flags]:
-    """`[rows, 2]`: the numbers of both columns, and whether there is one. Those that cannot be read are refused."""
+    """`[rows, 2]`: the numbers of both columns, and whether there is one. Unreadable numbers are refused."""
     for role, column in zip(ROLES, (start, end), strict=True):
         unreadable = (column > _core.TIME_NULL) & (column <= _core.TIME_LOCAL)
         refusals.add("bad_number", unreadable, partial(table.given, role))
@@ -54,11 +54,11 @@ def whole_numbers(
 def check_spans(
     table: LabelTable, refusals: Refusals, spans: Numbers, there: Flags, length: int, read_as: str = ""
 ) -> Numbers:
-    """Refuses spans that do not lie in their windows, and gives the others: `[rows, 2]`, −1 where there is none.
+    """Refuses spans that do not lie in their windows, and returns the spans: `[rows, 2]`, −1 for none.
 
     Args:
-        spans: `[rows, 2]`, counted in the window from 0, both ends inclusive; anything where not `there`.
-        read_as: For a message: what the file's numbers were taken for.
+        spans: `[rows, 2]`, counted in the window from 0, both ends inclusive; arbitrary where not `there`.
+        read_as: For a message: how the file's numbers were read.
     """
 
     def both(row: int) -> str:
@@ -76,14 +76,14 @@ def check_spans(
 
 
 def in_spans(spans: Numbers, length: int) -> Flags:
-    """`[n, K]`: which bars of each window lie in its span `[n, 2]`; none where that is −1 and −1."""
+    """`[n, K]`: which bars of each window lie in its span `[n, 2]`; no bars for −1 and −1."""
     bars = np.arange(length)
     inside: Flags = (spans[:, :1] <= bars) & (bars <= spans[:, 1:]) & (spans[:, :1] >= 0)
     return inside
 
 
 def hidden_spans(rows: NDArray[np.intp], spans: Numbers, valid: Flags) -> tuple[str, ...]:
-    """What to say of spans on bars that may not be seen, because they warm up.
+    """Notices of spans on warm-up bars, which models do not see.
 
     Args:
         rows: `[n]`, the row of each window in the file, from 0.

@@ -1,4 +1,4 @@
-"""A table of labels: which of its columns is what, and their values as arrays."""
+"""A table of labels: finds the columns by role and reads their values as arrays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelTable", "are_times"]
 
-# The usual names of each role, most telling first.
+# The usual names of each role, the most specific first.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "features": ("features", "bars", "ohlc"),
     "symbol": ALIASES["symbol"],
@@ -39,7 +39,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 WINDOWS_AT_A_TIME = 512
-"""Windows with all their bars that are read at a time: what is in work fits a cache."""
+"""Windows that are read at a time, with all their bars. This many fit in a cache."""
 
 
 class LabelTable:
@@ -48,11 +48,11 @@ class LabelTable:
     Args:
         labels: a path (Parquet, CSV, Arrow IPC), or an object with `__arrow_c_stream__`.
         required, optional: the roles that columns may play.
-        columns: from a file's column to its role, for columns that are not called as usual.
+        columns: from a file's column to its role, for columns with unusual names.
         tz, time_format: how times are written, as for bars.
-        features: where the arrays of the features go, as they are read; with the source and the column's name.
+        features: called with the source, the column's name and each array of features as it is read.
 
-    Raises `InputError` for what is no such table, naming what it lacks.
+    Raises `InputError` if the input is no such table, and names what it lacks.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class LabelTable:
         if missing := [role for role in required if role not in at]:
             if "features" not in roles and self._holds_bars():
                 raise self.source.refusal(
-                    f"has no column for {', '.join(missing)}, and holds its windows itself, as lists of bars",
+                    f"has no column for {', '.join(missing)}, but contains pre-cut windows, as lists of bars",
                     "Import it first, with moola import-labels --raw (read_raw_windows)",
                 )
             raise self.source.refusal(
@@ -135,17 +135,17 @@ class LabelTable:
         return role in self._columns
 
     def name(self, role: str) -> str:
-        """What the file calls a column."""
+        """The file's name of a column."""
         return self._names[role]
 
     def text(self, role: str, row: int) -> str:
-        """A value as the file has it, stripped, empty for null and NaN; whole numbers without a decimal point."""
+        """A value as text, stripped; empty for null and NaN; whole numbers without a decimal point."""
         value = self._value(role, row)
         if is_type("floating", value.type) and value.is_valid:
             number = float(value.as_py())
             return "" if np.isnan(number) else str(int(number)) if number.is_integer() else str(number)
         if is_text(value.type) and value.is_valid:
-            # A column of texts may hold any bytes, at which Arrow's own way to read it fails.
+            # A column of texts may hold bytes that are no UTF-8, and Arrow's own reader fails at these.
             text: str = value.as_buffer().to_pybytes().decode(errors="replace")
             return text.strip()
         return text_of(value).strip()
@@ -188,7 +188,7 @@ class LabelTable:
 
         column, missing = self._columns[role], self._missing(role)
         if missing.all():
-            # Nothing says how its times are written, and an Arrow column of nulls has no type that could.
+            # Without a value there is no time format to find, and an Arrow column of nulls has no type.
             return np.full(self.rows, _core.TIME_NULL)
         if is_temporal(column.type) and not getattr(column.type, "tz", None) and self._options.tz is None:
             raise no_zone(self.source, f"column {self.name(role)!r} ({column.type})")
@@ -204,7 +204,7 @@ class LabelTable:
         return np.where(missing, _core.TIME_NULL, clock.read(column, 0))
 
     def _missing(self, role: str) -> NDArray[np.bool_]:
-        """`[rows]`: where a text says that there is no value; everywhere in a column of nulls."""
+        """`[rows]`: whether a text means a missing value; True throughout a column of nulls."""
         column = self._columns[role]
         if is_text(column.type):
             return np.array([text in _MISSING for text in self.texts(role)])
@@ -223,7 +223,7 @@ class LabelTable:
         refusals.add("bad_time", (times > _core.TIME_NULL) & (times <= _core.TIME_LOCAL), what)
 
     def weights(self, refusals: Refusals) -> NDArray[np.float64]:
-        """`[rows]`, 1 where there is no such column."""
+        """`[rows]`; 1 throughout if there is no such column."""
         if not self.has("weight"):
             return np.ones(self.rows)
         column = self._columns["weight"]
@@ -245,7 +245,7 @@ class LabelTable:
     def classes(self, refusals: Refusals) -> list[str]:
         """The class of each row, by its name: a text, a whole number or a boolean.
 
-        Missing is what is null or empty, NaN or NaT, also where a table of texts spells it so.
+        Null, empty, NaN and NaT are missing classes, also when a table of texts spells them out.
         """
         texts, problems = self.texts("class"), [self._no_name(row) for row in range(self.rows)]
         missing = np.array([text in _MISSING for text in texts])
@@ -258,7 +258,7 @@ class LabelTable:
         return texts
 
     def _no_name(self, row: int) -> str | None:
-        """Why a value names no class."""
+        """Why a value is no name of a class; None if it is one."""
         value = self._value("class", row)
         if not value.is_valid or is_type("boolean", value.type) or is_type("integer", value.type):
             return None
@@ -273,15 +273,15 @@ class LabelTable:
         return None
 
 
-# What pandas and NumPy write for a missing value. Not "None", which is what many call the class of nothing.
+# What pandas and NumPy write for a missing value. Not "None": many use it as the name of a class.
 _MISSING = ("", "nan", "NaN", "NaT", "<NA>")
 
 
 def are_times(numbers: NDArray[np.int64] | None) -> bool:
-    """Whether a column holds times: what are no whole numbers, or for the most part too large for rows and bars."""
+    """Whether a column holds times: it has no whole numbers, or at least half are too large for rows and bars."""
     if numbers is None:
         return True
-    # Reasons, and -1 for none, say nothing.
+    # Reasons, and -1 for a missing span, do not count.
     known = numbers[(numbers > _core.TIME_LOCAL) & (numbers != -1)]
     return bool(len(known)) and 2 * int((known >= EPOCH_FIRST).sum()) >= len(known)
 

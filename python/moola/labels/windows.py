@@ -41,64 +41,64 @@ _DTYPES: Mapping[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class LabelledWindows:
-    """Windows with their labels, n of them, of K bars and D features each.
+    """n windows with their labels, each of K bars and D features.
 
-    Made by :func:`moola.labels.read_labels` and :func:`moola.labels.read_raw_windows`. Two are never equal; compare
-    their arrays.
+    :func:`moola.labels.read_labels` and :func:`moola.labels.read_raw_windows` make them. Two objects are never equal;
+    compare their arrays.
     """
 
     X: NDArray[np.float32]
     """`[n, K, D]`."""
     valid_mask: NDArray[np.bool_]
-    """`[n, K]`: which bars are past their segment's warm-up. A window's last bar is."""
+    """`[n, K]`: which bars are past their segment's warm-up. A window's last bar always is."""
     y: NDArray[np.int64]
     """`[n]`, codes of `classes`."""
     classes: tuple[str, ...]
     """The names of the classes, sorted."""
     spans: NDArray[np.int64]
-    """`[n, 2]`, first and last bar of what is labelled, counted in the window from 0; −1 and −1 where there is none."""
+    """`[n, 2]`, the first and last labelled bar, counted in the window from 0; −1 and −1 for none."""
     weight: NDArray[np.float64]
-    """`[n]`, finite, 0 or more; 1 where none is given."""
+    """`[n]`, finite, 0 or more; 1 by default."""
     symbols: NDArray[np.str_]
-    """`[n]`, `""` where bars have no symbol."""
+    """`[n]`; `""` if bars have no symbol."""
     starts: NDArray[np.int64]
-    """`[n]`, the row of each window's first bar in the store; raw windows lie one after another."""
+    """`[n]`, the row of each window's first bar in the store; raw windows count as if they followed one another."""
     ends: NDArray[np.int64]
     """`[n]`, the row of its last bar, inclusive."""
     times: NDArray[np.int64] | None
-    """`[n]`, the open time of its last bar, UTC nanoseconds; None where it is not known."""
+    """`[n]`, the open time of its last bar, UTC nanoseconds; None if it is not known."""
     groups: NDArray[np.int64]
-    """`[n]`: windows that share bars, or the times of bars of different symbols, directly or by way of others, share a
-    group. What shares one goes to one side of a split, and is resampled and shuffled as a whole."""
+    """`[n]`: windows share a group if they share bars, or overlap in time across symbols, directly or through others.
+    A group stays on one side of a split, and is resampled and shuffled as a whole."""
     splits: NDArray[np.int8] | None
-    """`[n]`: which of the store's splits has all bars of the window, 0 train, 1 val, 2 test, −1 none; None without a
-    store."""
+    """`[n]`: the split of the store that has all bars of the window: 0 train, 1 val, 2 test, −1 no split; None without
+    a store."""
     feature_names: tuple[str, ...]
-    """D names: those of the feature set, then kept columns."""
+    """D names: the features of the set, then kept columns."""
     feature_set: str
     parameters: dict[str, Any]
-    """What the features were computed with."""
+    """The parameters that the features were computed with."""
     window_length: int
     """K."""
     store_id: str
-    """The store whose rows `starts` and `ends` are; `""` for windows that were cut beforehand."""
+    """The store whose rows `starts` and `ends` count; `""` for pre-cut windows."""
     first_times: NDArray[np.int64] | None = None
-    """`[n]`, the open time of its first bar, UTC nanoseconds; reckoned back from the last for raw windows. None where
+    """`[n]`, the open time of its first bar, UTC nanoseconds; for raw windows computed back from the last bar. None if
     it is not known."""
     notices: tuple[str, ...] = ()
-    """Lines from reading the labels that a person should see."""
+    """Notices from reading the labels, for a person."""
     reach: int | None = None
-    """How many bars up to a window's last must not be on both sides of a split, where that is more than K, since a
-    model is given longer windows of the same samples. See :func:`together`."""
+    """How many bars up to a window's last must stay on one side of a split, if that is more than K because another
+    model gets longer windows of the same samples. See :func:`together`."""
 
     @property
     def label_starts(self) -> NDArray[np.int64]:
-        """`[n]`, the first row that any model looks at for a label: that of its window, or of a longer one's."""
+        """`[n]`, the first row that any model uses for a label, in its window or in a longer one."""
         return self.starts if self.reach is None else self.ends - (self.reach - 1)
 
     @property
     def label_ends(self) -> NDArray[np.int64]:
-        """`[n]`, the last row that a label looks at: that of its window, in which its span lies."""
+        """`[n]`, the last row that any model uses for a label: the last row of its window."""
         return self.ends
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class LabelledWindows:
         return f"<LabelledWindows: {len(self):,} of {self.window_length} bars, {self.feature_set}; {classes}>"
 
     def take(self, indices: ArrayLike) -> Self:
-        """The windows of these numbers, or where a mask says so, in this order; classes and groups keep their codes."""
+        """The windows with these numbers, in this order, or those in a mask. Classes and groups keep their codes."""
         chosen = np.asarray(indices)
         if chosen.dtype != np.bool_:
             chosen = chosen.astype(np.int64, casting="same_kind") if chosen.size else chosen.astype(np.int64)
@@ -120,7 +120,7 @@ class LabelledWindows:
         return replace(self, **arrays, notices=())
 
     def report(self) -> list[str]:
-        """What there is, in lines for a person."""
+        """Describes the windows in lines for a person."""
         n = len(self)
         shape = f"{n:,} of {self.window_length} bars, {len(self.feature_names)} features ({self.feature_set})"
         lines = [f"windows: {shape}"]
@@ -151,13 +151,13 @@ class LabelledWindows:
         lines += [f"note: {notice}" for notice in self.notices]
         if n and has_span.all():
             lines.append(
-                "note: every window has a span; without a class for windows that have none, a model takes every "
-                "window for some expansion"
+                "note: every window has a span; without a class for windows that have none, the model must assign "
+                "every window to an expansion class"
             )
         return lines
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one safetensors file, which appears under its name once it is whole and replaces what stood there.
+        """Writes one safetensors file. It replaces an existing file only once it is complete.
 
         Raises `StoreWriteError` when the system refuses, for instance because the disk is full.
         """
@@ -185,9 +185,9 @@ class LabelledWindows:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads what :meth:`save` wrote; nothing in the file is executed.
+        """Reads what :meth:`save` wrote. It executes no code from the file.
 
-        Raises `InputError` when it is no such file, is damaged, or was written by a newer moola.
+        Raises `InputError` if it is no such file, is damaged, or was written by a newer moola.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -219,7 +219,7 @@ class LabelledWindows:
 
 
 def _parsed(record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """The fields of the windows. Raises `ValueError` or its like where something does not fit."""
+    """The fields of the windows. Raises `ValueError`, `KeyError` or `TypeError` if something does not fit."""
     names = {name: _texts(record[name], name) for name in ("classes", "symbols", "feature_names", "notices")}
     for name in ("feature_set", "store_id"):
         _texts([record[name]], name)
@@ -277,18 +277,18 @@ def _within(numbers: NDArray[Any], low: int, high: int) -> bool:
 
 
 def together(windows: LabelledWindows, others: Mapping[str, LabelledWindows]) -> LabelledWindows:
-    """The windows, to be split for models of which some are given others of the same samples.
+    """The windows, with groups and reach for splits in which some models get other windows of the same samples.
 
-    What is on one side of a split is then everything that any model looks at for a sample: the longest of its windows,
-    from the earliest first bar to the last. Samples share a group where any of their windows do, and windows of a store
-    reach back as far as the longest.
+    Everything that any model uses for a sample then stays on one side of a split: its longest window, from the earliest
+    first bar to the last. Samples share a group if any of their windows do, and windows of a store reach back as far as
+    the longest.
 
     Args:
         windows: Labelled windows.
-        others: By the name of the model that is given them, the same samples, with other features or of another length.
+        others: By the name of the model that gets them, the same samples, with other features or of another length.
 
-    Raises `ConfigError` for others that are not the same samples, or whose shared bars cannot be determined:
-    those of a store end at the same rows, and those that were cut beforehand stand beside such alone.
+    Raises `ConfigError` if the others are not the same samples, or if the shared bars cannot be determined: windows of
+    a store must end at the same rows, and pre-cut windows can only be combined with pre-cut windows.
     """
     for name, other in others.items():
         if (problem := _difference(windows, other)) is not None:
@@ -304,13 +304,13 @@ def together(windows: LabelledWindows, others: Mapping[str, LabelledWindows]) ->
 
 
 def _earliest(several: Sequence[LabelledWindows]) -> NDArray[np.int64] | None:
-    """`[n]`: when the longest of each sample's windows begins, where that is known."""
+    """`[n]`: when the longest window of each sample begins; None if that is not known."""
     known = [one.first_times for one in several if one.first_times is not None]
     return np.minimum.reduce(known) if len(known) == len(several) else None
 
 
 def _difference(windows: LabelledWindows, other: LabelledWindows) -> str | None:
-    """Why the others cannot stand in for the windows of one member, with what to do; None if they can."""
+    """Why a member cannot use the other windows, and what to do; None if it can."""
     same = (
         len(other) == len(windows)
         and other.classes == windows.classes
@@ -323,19 +323,19 @@ def _difference(windows: LabelledWindows, other: LabelledWindows) -> str | None:
     spans = np.array_equal(other.spans, windows.spans)
     if same and not spans and other.window_length != windows.window_length:
         return (
-            f"have {other.window_length} bars and the others {windows.window_length}, so that spans are counted from "
+            f"have {other.window_length} bars and the others {windows.window_length}, so spans are counted from "
             "different bars; import both with the same --window-length"
         )
     if not same or not spans:
         return "are not the same windows with the same labels; import one file of labels with each set of features"
     if bool(other.store_id) != bool(windows.store_id):
         return (
-            "mixes windows of a store with windows that were cut beforehand, whose shared bars are unknown; import "
-            "both by reference to a store, or both raw"
+            "mixes windows of a store with pre-cut windows, so their shared bars are unknown; import both by reference "
+            "to a store, or both raw"
         )
     if windows.store_id and not np.array_equal(other.ends, windows.ends):
         return (
-            "end at other rows: their store holds other bars, and which they share cannot be counted; build both "
-            "stores of the same bars"
+            "end at other rows: their store holds other bars, so shared bars cannot be counted; build both stores from "
+            "the same bars"
         )
     return None
