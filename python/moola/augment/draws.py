@@ -29,7 +29,7 @@ def window_keys(
     Args:
         seed: Of the training run, from 0 on.
         epoch: From 0 on.
-        windows: What tells a window from others whatever else is trained on: `[B]` int64, such as the time of its
+        windows: What identifies a window in every training set: `[B]` int64, such as the time of its
             last bar (`FastWindowedDataset.places(...).last_timestamp`), or a pair `(symbol hashes, times)`, both
             `[B]` int64, where there are several symbols. The number of a window in a dataset will do as well.
         copy: Which of the times that an epoch serves the window, from 0 on; `[B]` int64 where it differs.

@@ -14,7 +14,7 @@ from moola.models.training_bars import training_bars
 
 __all__ = ["feature_ranges", "feature_scale"]
 
-# Bars at a time, for a float64 copy of them takes some MB.
+# Bars per block, so that a float64 copy of them takes only some MB.
 _BLOCK = 1 << 16
 
 

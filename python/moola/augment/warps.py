@@ -178,7 +178,7 @@ class TimeWarp(_Warp):
 
     How fast time goes is the exponential of a cubic spline through normal deviates of deviation `sigma` at evenly
     spaced knots. Its integral, scaled so that the first bar and the last stay where they are, is the map: at bar t of
-    the result stands what was at τ(t), interpolated linearly between two bars. τ ascends strictly, whatever is drawn.
+    the result stands what was at τ(t), interpolated linearly between two bars. τ ascends strictly for every draw.
 
     - **Spans**: bar s of the source comes to τ⁻¹(s), rounded to a bar, and so do both ends of a span: by half a bar
       at the most from where it is, inside the window, and in order.

@@ -19,7 +19,7 @@ __all__ = ["PooledTrees"]
 class PooledTrees(ColumnClassifier):
     """Boosted trees on each feature's mean, standard deviation, minimum, maximum and last value over valid bars.
 
-    Of what a window holds they see what the logistic regression on pooled features sees, but with thresholds, and one
+    They see the same columns as the logistic regression on pooled features, but with thresholds, and one
     feature in the light of another. Source: J. H. Friedman, "Greedy function approximation: a gradient boosting
     machine", Annals of Statistics 29 (2001), 1189–1232; scikit-learn's histogram form of it.
 
@@ -27,7 +27,7 @@ class PooledTrees(ColumnClassifier):
         trees: How many, one after another.
         lr: How much each counts.
         leaves: Of a tree, at most.
-        seed: Of what ties are broken by. The same seed gives the same bits.
+        seed: Breaks ties. The same seed gives the same bits.
     """
 
     def __init__(self, trees: int = 60, lr: float = 0.1, leaves: int = 6, seed: int = 0) -> None:

@@ -39,7 +39,7 @@ class TemporalConvolution(LogitClassifier):
     bars in place of the last one.
 
     Args:
-        channels: Of each layer.
+        channels: Channels of each layer.
         blocks: One after another.
         dropout: Of whole layers' outputs, after each convolution.
         epochs, lr, batch_size, weight_decay: Of AdamW; the learning rate falls to 0 along half a cosine.

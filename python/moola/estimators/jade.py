@@ -52,7 +52,7 @@ class JadeClassifier(LogitClassifier):
     with the mask and scores without it. :func:`moola.evaluation.out_of_fold` and `moola cross-validate` score with it
     as well.
 
-    Whatever is None here is as the configuration has it.
+    Arguments that are None take the configuration's value.
 
     Args:
         model: The name of a shipped configuration, the path of a YAML file, or what such a file holds.
@@ -310,7 +310,7 @@ class JadeClassifier(LogitClassifier):
             if not valid.any(axis=1).all():
                 hidden = int(np.argmin(valid.any(axis=1)))
                 raise ConfigError("valid_mask", f"hides every bar of window {hidden}; leave the window out")
-            # Whatever stands there, NaN included.
+            # Any value, NaN included.
             X = np.where(valid[..., None] if dimensions == 3 else valid, X, 0)
         if dimensions == 3:
             windows = check_array(X, dtype=np.float32, allow_nd=True, estimator=self, input_name="X")
@@ -325,7 +325,7 @@ class JadeClassifier(LogitClassifier):
                 problem = "has two dimensions, the model was fitted on windows of three"
                 raise ConfigError("X", f"{problem}; give [n, K, D]")
             windows = check_array(X, dtype=np.float32, estimator=self, input_name="X")[..., None]
-            # The names of its columns are those of X as it was given, whatever a mask has made of it.
+            # Column names are those of X as given, before a mask changes it.
             validate_data(self, given, reset=fitting, skip_check_array=True)
         if fitting:
             self._window_length = windows.shape[1] if dimensions == 2 else None

@@ -68,8 +68,8 @@ def make_member(kind: str, *, encoder: Any = None, **parameters: Any) -> Any:
 
     Args:
         kind: A name of :data:`KINDS`.
-        encoder: A pre-trained encoder, for Jade: whatever :class:`moola.JadeClassifier` takes.
-        parameters: The estimator's own, as of its constructor.
+        encoder: A pre-trained encoder for Jade, as :class:`moola.JadeClassifier` takes it.
+        parameters: Parameters of the estimator's constructor.
 
     Raises `ConfigError` for another kind, an encoder that it cannot use, and parameters that it does not have.
 

@@ -44,7 +44,7 @@ class RandomKernels(ColumnClassifier):
 
     Args:
         kernels: How many.
-        C: The inverse of the L2 penalty. Small, for there are many times more columns than windows.
+        C: The inverse of the L2 penalty. It is small, because there are many more columns than windows.
         seed: Of the kernels.
     """
 

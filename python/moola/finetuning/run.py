@@ -113,9 +113,9 @@ def finetune(
         extra: Names of kept columns, appended to the features; the encoder's if not given. Windows that were imported
             have theirs, and no others can be given.
         scratch: False leaves out the same model from scratch, which takes `folds` fits of a whole model.
-        permutations: Shuffles of the labels, each of which takes `folds` fits of heads alone; 0 for none.
+        permutations: Shuffles of the permutation test of the heads, `folds` fits each; 0 for none.
         n_jobs: Folds at a time, and then shuffles, as joblib understands it.
-        resume: Take the result of a run that is finished, and begin one anew that was interrupted: the same seed gives
+        resume: Return the result of a finished run, and start an interrupted one again: the same seed gives
             the same bits.
         report: Called after each epoch of the model in the run, with how many there are at most.
         say: Called with each line that a person should read; the logger `moola` at INFO if not given.

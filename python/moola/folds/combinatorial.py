@@ -41,7 +41,7 @@ class CombinatorialPurgedKFold(Splitter):
         times: `[bars]`, the time of each bar: UTC nanoseconds such as `store.timestamps`, or datetime64.
         symbols: `[n]`, the symbol of each window, for bars of several symbols.
 
-    Several symbols are treated as by `PurgedKFold`: purged by time, whatever the symbol.
+    Several symbols are treated as by `PurgedKFold`: purged by time, across symbols.
 
     There are C(N, k) splits and C(N, k)·k/N = C(N−1, k−1) paths. Since windows are tested more than once,
     `cross_val_predict` refuses this splitter: fit the splits, and give their predictions to `join_paths`.

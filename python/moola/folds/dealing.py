@@ -52,7 +52,7 @@ def purged_folds(
         seed: Determines the folds.
         repeat: Another number gives other folds of the same seed; from 0 on.
         embargo: Bars after each test window in which no training window begins.
-        store: The store that was labelled. With it windows are compared in time, whatever their symbols: markets move
+        store: The store that was labelled. With it, windows are compared in time, across symbols: markets move
             together. It is needed where there are several symbols.
 
     Returns:
@@ -111,7 +111,7 @@ def check_purged(windows: LabelledWindows, splits: Iterable[TrainTest], store: S
     Args:
         windows: Labelled windows; of those that were cut beforehand only their groups can be compared, not their bars.
         splits: (train, test) of each fold.
-        store: The store that was labelled. With it a bar is shared also where its time is, whatever the symbols.
+        store: The store that was labelled. With it, bars of different symbols at one time count as shared.
     """
     if not windows.store_id:
         return

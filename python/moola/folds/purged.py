@@ -42,7 +42,7 @@ class PurgedKFold(Splitter):
         n_group_folds: Folds of groups, balanced by their windows; one a group, but `n_splits` at most, unless
             given.
 
-    With several symbols, windows are purged by time, whatever their symbols: markets move together, and the bars of
+    With several symbols, windows are purged by time, across symbols: markets move together, and the bars of
     one tell of the same minutes of another. The embargo counts the bars of each window's own symbol; the first bars
     known of a symbol count as following every test block before them. The bars of a symbol stand together and
     ascend in time, as in a store. A bar is a point in time here; where symbols have bars of different lengths, give
@@ -102,7 +102,7 @@ class PurgedKFold(Splitter):
 
         `X` only has its length checked; `y` is for scikit-learn; `groups`, `[n]`, take the place of the
         constructor's. Raises `SplitError` where nothing is left to train on, and `ConfigError` for an `X` of
-        another length, or groups of which there is only one.
+        another length, or a single group.
         """
         self._check_length(X)
         folds = self._folds(groups)

@@ -32,7 +32,7 @@ class StratifiedPurgedKFold(Splitter):
         repeat: Another number gives other folds of the same seed.
         embargo: Bars after each test window in which no training window begins.
         label_ends: `[n]`, the last bar that each window's label depends on.
-        times: `[bars]`, the time of each bar. Windows are then compared in time, whatever their symbols.
+        times: `[bars]`, the time of each bar. Windows are then compared in time, across symbols.
         symbols: `[n]`, the symbol of each window, for bars of several symbols.
 
     Raises `ConfigError` for windows that make no sense.

@@ -35,7 +35,7 @@ class WalkForward(Splitter):
         times: `[bars]`, the time of each bar: UTC nanoseconds such as `store.timestamps`, or datetime64.
         symbols: `[n]`, the symbol of each window, for bars of several symbols.
 
-    With several symbols, windows are compared in time, whatever their symbols: markets move together, and
+    With several symbols, windows are compared in time, across symbols: markets move together, and
     tomorrow's bars of one tell of tomorrow's bars of another. Rolling and embargo count the bars of each
     window's own symbol. The bars of a symbol stand together and ascend in time, as in a store. A bar is a
     point in time here; where symbols have bars of different lengths, give labels one of the longest more.

@@ -26,8 +26,8 @@ class BarIdentity:
 
     @classmethod
     def of(cls, stores: Sequence[FeatureStore]) -> Self:
-        """That of the bars of these stores, of which there is at least one."""
-        # The usual step of a few bars, of which there is no window, can be any.
+        """The identity of the bars of these stores, at least one."""
+        # A symbol with too few bars for a window may have any usual step.
         intervals = {
             segment.bar_interval
             for store in stores
@@ -50,7 +50,7 @@ class BarIdentity:
     def of_windows(cls, windows: LabelledWindows) -> Self | None:
         """That of the bars of windows that were cut beforehand; None if it is unknown when they begin and end.
 
-        None of windows of a store too, which may lack bars within: :meth:`of` asks the store.
+        Also None for windows of a store, which may lack bars: :meth:`of` asks the store.
         """
         steps = windows.window_length - 1
         if windows.store_id or windows.first_times is None or windows.times is None or not steps:

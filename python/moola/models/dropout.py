@@ -50,7 +50,7 @@ class Dropout(nn.Module):
 def seed_dropout(model: nn.Module, *words: int) -> None:
     """Has all dropout in the model go on from these numbers, such as a seed, a step and a rank.
 
-    The modules share one generator on the model's device, made when first needed. Seeded anew at each step, what it
+    The modules share one generator on the model's device, made when first needed. It is seeded at each step, so what it
     draws depends on nothing that happened before, and a checkpoint need hold no more than the numbers.
     """
     modules = [module for module in model.modules() if isinstance(module, Dropout)]

@@ -78,7 +78,7 @@ class Jade(nn.Module):
         )
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> JadeOutput:
-        """The heads' answers for windows `x [B, K, D]`, of which `valid [B, K]` hides some bars."""
+        """The heads' outputs for windows `x [B, K, D]`; `valid [B, K]` may hide bars."""
         return self.heads(self.encoder(self.encoder.standardise(x), valid), valid)
 
     def heads(self, encoded: Tensor, valid: Tensor | None = None) -> JadeOutput:

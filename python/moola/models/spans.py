@@ -73,7 +73,7 @@ def most_likely_spans(span_logits: Tensor, valid: Tensor | None = None) -> Tenso
     (J. Bentley, "Algorithm design techniques", Communications of the ACM 27 (1984), 865–873).
 
     Args:
-        span_logits: `[B, K]`, as of :class:`moola.models.JadeOutput`.
+        span_logits: `[B, K]`, those of :class:`moola.models.JadeOutput`.
         valid: `[B, K]`: which bars may be seen. Others are in no span unless all are hidden.
     """
     logits = span_logits.double()

@@ -62,7 +62,7 @@ class FeatureIdentity:
 
     @classmethod
     def of_windows(cls, windows: LabelledWindows, store: FeatureStore | None = None) -> Self:
-        """That of labelled windows; of which bars, their store knows. Raises `ConfigError` for an unknown set."""
+        """The identity of labelled windows. Their store knows their bars. Raises `ConfigError` for an unknown set."""
         bars: BarIdentity | None
         if store is not None:
             own, bars = store.feature_names, BarIdentity.of([store])
@@ -168,7 +168,7 @@ class Origin:
     window_length: int
     """K it was trained with; it takes any."""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else its training wrote there."""
+    """Everything else that its training wrote there."""
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:

@@ -143,7 +143,7 @@ def sweep(
 
     Called with the same arguments by several processes, or on several machines that see the same directory, it shares
     the trials out among them; each returns the result when all are done. It can be killed and called again: what had
-    been tried stays, what was being tried is tried anew. It makes `(folds + 1) · trials` trials of up to
+    been tried stays, and unfinished trials are tried again. It makes `(folds + 1) · trials` trials of up to
     `inner_folds` fits each, and `2 · folds` fits more, `3 · folds` with an encoder.
 
     The permutation test of the outer score trains each outer fold's choice on shuffled labels. For networks it trains
@@ -159,9 +159,9 @@ def sweep(
         folds: Outer folds, which report.
         inner_folds: Folds of each selection, within an outer fold's training part.
         embargo, store: As for :func:`moola.folds.dealing.purged_folds`, which makes both kinds of folds.
-        seen: `[n]` bool, of which windows the estimator's encoder was pre-trained on bars.
+        seen: `[n]` bool, whether the estimator's encoder was pre-trained on bars of each window.
         scratch: False leaves out what was chosen without its encoder, where there is one.
-        permutations: Shuffles of the labels, each of which takes `folds` fits; 0 for none. Unless given, 20 for
+        permutations: Shuffles of the permutation test, `folds` fits each; 0 for none. By default 20 for
             networks and 200 for others.
         seed: Of folds, candidates, shuffles and resamples. One worker with the same seed tries the same candidates.
         stale_after: Seconds without a sign of life after which a worker is taken for dead, and its candidate for lost.

@@ -1,4 +1,4 @@
-"""Trials shared by any number of workers, of which any may be killed at any moment.
+"""Trials shared by any number of workers, each of which may be killed at any moment.
 
 What is tried and what came of it stands in Optuna's journal, one study for each selection. Who tries it stands in the
 journal too; whether that worker is alive, a file says that it touches every few seconds. Trials are handed out under
@@ -108,7 +108,7 @@ class Studies:
         names: Of the studies.
         space: What is searched.
         trials: How many candidates each study has.
-        seed: Of what is tried. Each study and each trial draws by a seed of its own, so that a single worker tries the
+        seed: Determines the candidates. Each study and each trial has its own seed, so that a single worker tries the
             same candidates however often it was stopped between them.
         worker: Who takes them on.
 
@@ -221,7 +221,7 @@ class Studies:
 def _mended(path: Path) -> JournalFileBackend:
     """A journal, new or old, without the half line at its end that a full disk or a lack of power leaves.
 
-    What that line said is lost, and so the trial that it spoke of is tried anew. Raises `RunError` where another line
+    The content of that line is lost, so its trial is tried again. Raises `RunError` where another line
     is no JSON.
     """
     # Optuna's own lock: others may be in the midst of a line.
@@ -245,7 +245,7 @@ def _mended(path: Path) -> JournalFileBackend:
 
 
 class _Sampler(BaseSampler):
-    """One of Optuna's samplers, seeded anew for each trial by its number."""
+    """One of Optuna's samplers, seeded for each trial by its number."""
 
     def __init__(self, kind: str, entropy: tuple[int, ...]) -> None:
         self._kind, self._entropy = kind, entropy

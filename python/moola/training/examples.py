@@ -48,7 +48,7 @@ class TrainingWindows(NamedTuple):
     spans: Tensor
     type_weight: Tensor
     pointer_weight: Tensor
-    """0 where there is no span of which a bar may be seen."""
+    """0 if there is no span with a visible bar."""
     span_weight: Tensor
 
     @classmethod
@@ -92,6 +92,6 @@ class TrainingWindows(NamedTuple):
 
 
 def seen_spans(examples: Examples) -> NDArray[np.bool_]:
-    """`[n]`: whether there is a span of which a bar may be seen."""
+    """`[n]`: whether there is a span with a visible bar."""
     inside = in_spans(examples.spans, examples.valid.shape[1])
     return np.asarray((inside & examples.valid).any(axis=1))

@@ -28,7 +28,7 @@ from moola.training.targets import TASKS, FitObjective, span_targets
 __all__ = ["EpochRecord", "FitResult", "augmentation_for", "fit_jade", "spread_of_last"]
 
 
-# Epochs over which the spread of the validation loss is told.
+# Epochs over which the spread of the validation loss is reported.
 _LAST = 5
 
 
@@ -62,12 +62,12 @@ class FitResult:
     window_losses: NDArray[np.float64] | None = None
     """`[m]`: the best epoch's loss of each validation window, whose mean is that epoch's validation loss."""
     memory: dict[str, int] = field(default_factory=dict)
-    """What :func:`moola.devices.placement.peak_memory` gave: of this fit alone, whatever was trained before it."""
+    """The peak of memory from :func:`moola.devices.placement.peak_memory`, for this fit alone."""
 
     def record(self) -> dict[str, Any]:
-        """What monitoring wants to know, for a line of `metrics.jsonl`; losses and spread are None without validation.
+        """The record for monitoring, a line of `metrics.jsonl`; losses and spread are None without validation.
 
-        `slowest_epoch` and `seconds`, of all epochs, are in `timing`, as whatever is never twice the same; and so are
+        `slowest_epoch` and `seconds`, of all epochs, are in `timing`, with all that differs between runs; so are
         the bytes on a GPU.
         """
         losses = [record.validation_loss for record in self.epochs if record.validation_loss is not None]

@@ -149,6 +149,6 @@ def _tensorboard(output: Path, step: int) -> Iterator[Any]:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    # Of what was written after the checkpoint nothing counts.
+    # Events after the checkpoint do not count.
     with SummaryWriter(str(output / "tensorboard"), purge_step=step or None) as writer:
         yield writer

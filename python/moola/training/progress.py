@@ -46,7 +46,7 @@ class Stopwatch:
         step: int,
         report: Callable[[TrainingProgress], None],
     ) -> None:
-        """`steps` are those of the whole training, of which `step` were done before."""
+        """`steps` are those of the whole training; `step` of them were done before."""
         self._placement, self._report = placement, report
         self._epochs, self._steps, self._windows = epochs, steps, windows_per_step
         self._loss = math.nan

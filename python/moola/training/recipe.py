@@ -1,4 +1,4 @@
-"""How a model is made of labelled windows, and made anew without each fold of them."""
+"""The recipe that makes a model of labelled windows, with all of them or without each fold."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class FoldOutcome(NamedTuple):
 
     logits: NDArray[np.float64]
     places: Numbers
-    """Where spans would lie, whatever the class."""
+    """The places of spans, for any class."""
     fitted_on: Numbers
     """The windows that were learned from, or chose the epoch."""
     result: FitResult

@@ -239,7 +239,7 @@ def _stems(models: Iterable[str]) -> dict[str, str]:
     stems: dict[str, str] = {}
     for name in models:
         plain = re.sub(r"[^\w.]+", "-", name).strip("-")
-        # Case too, for there are file systems that see none.
+        # Without regard to case, because some file systems ignore it.
         taken = {stem.lower() for stem in stems.values()}
         numbered = (plain if number == 1 else f"{plain}-{number}" for number in count(1))
         stems[name] = next(stem for stem in numbered if stem.lower() not in taken)

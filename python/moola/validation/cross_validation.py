@@ -51,8 +51,8 @@ def cross_validate(
         repeats: How many times.
         splits: Folds by repeat, in place of those.
         other_windows: By member's name, windows of the same samples with other features or of another length. Folds
-            keep apart whatever shares bars in the longest of them.
-        seen: `[n]` bool, of which windows an encoder was pre-trained on bars; see
+            separate windows that share bars in the longest of them.
+        seen: `[n]` bool, whether an encoder was pre-trained on bars of each window; see
             :func:`moola.validation.seen_windows`.
         scratch: False leaves the same members from scratch out.
         n_jobs: Fits at a time, as joblib understands it; each has one thread.

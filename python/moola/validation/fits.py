@@ -113,7 +113,7 @@ def out_of_fold_of(
     """What the models of all folds said, in the order of the windows.
 
     Args:
-        splits: Of each fold, by the windows' numbers.
+        splits: (train, test) of each fold, numbers of windows.
         said: By each fold's model.
         windows: `[m]`, ascending, the numbers of those that are tested, where not all are.
     """

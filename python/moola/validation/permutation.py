@@ -82,7 +82,7 @@ def frozen(estimator: Any, width: int) -> Any:
 def permutation_test_of(
     validation: CrossValidation, model: str, estimators: Mapping[str, Any], **options: Any
 ) -> PermutationResult:
-    """That of one model: arguments and errors as of :func:`permutation_tests`."""
+    """The permutation test of one model. Arguments and errors are those of :func:`permutation_tests`."""
     return permutation_tests(validation, [model], estimators, **options)[model]
 
 
@@ -213,7 +213,7 @@ def _procedure(
             _cross_validated, windows=other.get(member, windows), estimator=shrunk[member], splits=splits
         )
         return _Procedure(own, len(splits), folds, of, is_dear(shrunk[member]))
-    # It deals its inner folds anew with every shuffle.
+    # It deals its inner folds again for every shuffle.
     check_comparable(windows, store)
     inner = int(settings["inner_folds"])
     stacked = partial(

@@ -56,7 +56,7 @@ class OutOfFold:
 
     predictions: Predictions
     fitted_on: tuple[FittedOn, ...]
-    """Of each fold's model, the numbers of the windows it was fitted on."""
+    """The numbers of the windows that each fold's model was fitted on."""
     windows: Numbers | None = None
     """`[m]`, the numbers of the windows that were predicted, where not all were."""
     spread: Floats | None = None
@@ -153,7 +153,7 @@ class CrossValidation:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads what :meth:`save` wrote, and checks anew that no model knew the windows that it predicted.
+        """Reads a directory of :meth:`save`, and checks again that no model saw the windows that it predicted.
 
         Raises `RunError` for what is no such directory or is damaged, `LeakError`, and `InputError` for the labels.
         """

@@ -25,7 +25,7 @@ def seen_windows(
     *,
     say: Callable[[str], None] | None = None,
 ) -> NDArray[np.bool_]:
-    """`[n]`: of which windows the encoder is known to have been pre-trained, or selected, on bars.
+    """`[n]`: whether the encoder is known to have been pre-trained, or selected, on bars of each window.
 
     Args:
         encoder: The run that pre-trained it, or a file in its directory.

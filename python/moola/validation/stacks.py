@@ -139,7 +139,7 @@ def stack(
     members with `encoder=None` in the same folds, and set both side by side with `moola evaluate --against`.
 
     Args:
-        inner_folds: Of each outer fold's training windows.
+        inner_folds: Folds within each outer fold's training windows.
         C: Of the meta-learner.
         Others: As of :func:`moola.validation.cross_validate`.
 
