@@ -328,7 +328,8 @@ def test_exact_repeats_are_dropped(store: FeatureStore) -> None:
         (
             rows(start=[1, 2], end=[3, 4]),
             {"window_length": 8},
-            r"counts bars in windows that had 10 bars, as the store says, or 8, as --window-length does. Give the",
+            r"counts bars in windows that had 10 bars, as the store says, or 8, as --window-length does. "
+            "Give the length",
         ),
         (
             pa.table({"window_end": pa.array([], pa.int64()), "class": pa.array([], pa.string())}),
