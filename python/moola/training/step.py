@@ -36,8 +36,9 @@ class Step:
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """The batch's sums over all ranks, and the norm of the gradient; `step` counts from 0."""
         job = self.job
+        lr = learning_rate(step, job.steps, job.settings)
         for group in job.optimizer.param_groups:
-            group["lr"] = learning_rate(step, job.steps, job.settings)
+            group["lr"] = lr
         seed_dropout(job.objective, job.seed, step, job.placement.rank)
         sums, norm = self.update(batch)
         if job.placement.device.type == "cpu" and self.stopped:
