@@ -32,7 +32,7 @@ def test_the_commands(
     assert command("finetune", *where, *how) == 0
     shown = capsys.readouterr()
     assert "fold 5 of 5: 3 epochs" in shown.err
-    assert re.search(r"10 fits of heads alone took \d+ s", shown.err)
+    assert re.search(r"10 fits of the heads took \d+ s", shown.err)
     assert re.search(
         r"calibrated  temperature \d.*; the calibration error is then 0\.\d{3}, and would be 0\.\d{3} to",
         shown.out,
@@ -84,7 +84,7 @@ def test_the_command_thaws_weighs_and_marks_bars(
     how += ["--class-weight", "balanced", "--set", "model.architecture.span_head=true", "--folds", 2]
     how += ["--set", "augmentation.copies=1", "--device", "cpu", "--output", tmp_path / "run"]
     assert command("finetune", *where, *how) == 2
-    assert "--unfreeze-every: thaws what is frozen for some epochs" in capsys.readouterr().err
+    assert "--unfreeze-every: applies to an encoder that is frozen for some" in capsys.readouterr().err
     assert command("finetune", *where, *how, "--freeze", 1) == 0
     assert "span hits" in capsys.readouterr().out
     assert (

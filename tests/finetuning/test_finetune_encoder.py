@@ -99,8 +99,8 @@ def test_seen_in_pre_training_is_seen(
     assert np.array_equal(ours.argmax(axis=1), first.logits.argmax(axis=1))
     assert len(read_metrics(result.run, "scratch_fold")) == 5
     assert "from scratch, fold 5 of 5: 2 epochs" in lines
-    (line,) = [line for line in result.report if line.startswith("chance is what heads alone give")]
-    assert "on the encoder as it is, with 2 shuffles" in line
+    (line,) = [line for line in result.report if line.startswith("the permutation test fits")]
+    assert "on the frozen encoder, with 2 shuffles" in line
 
     scratch_free = {"freeze": 1, "scratch": False, "permutations": 0}
     later_thawed = moola.finetune(*what, tmp_path / "thawed", encoder=encoder, **FROM_ENCODER | scratch_free)

@@ -104,7 +104,7 @@ def test_labels_that_cannot_be_learned_from(
     with pytest.raises(TypeError, match=r"labels must be a path or an object with __arrow.*, not a list"):
         attempt([1, 2])
     with pytest.raises(
-        ConfigError, match="window_length: is 20, the windows have 105 bars; import the labels"
+        ConfigError, match="window_length: is 20, and the windows have 105 bars; import the labels"
     ):
         attempt(labels, window_length=20)
     with_volume = read_labels(market / "labels.parquet", store, extra=("volume",))
@@ -113,19 +113,21 @@ def test_labels_that_cannot_be_learned_from(
         (with_volume, (), "none", "volume"),
         (saved(with_volume, tmp_path / "volume.safetensors"), ("volume", "x"), "volume, x", "volume"),
     ):
-        problem = f"extra: is {kept}, the kept columns of the windows are {theirs}; import the labels again"
+        problem = (
+            f"extra: is {kept}, and the kept columns of the windows are {theirs}; import the labels again"
+        )
         with pytest.raises(ConfigError, match=problem):
             attempt(given, extra=names)
-    missing = "feature_dir: is missing; give the store that the labels speak of"
+    missing = "feature_dir: is missing; give the store that the labels refer to"
     for given in forms:
         with pytest.raises(ConfigError, match=missing):
             attempt(given, None)
-    with pytest.raises(ConfigError, match=r"themselves are imported first, with moola import-labels --raw"):
+    with pytest.raises(ConfigError, match=r"import pre-cut windows first, with moola import-labels --raw"):
         attempt(market / "labels.parquet", None)
-    for whose, what in (("f" * 32, "of another store"), ("", "windows that were cut beforehand")):
-        with pytest.raises(ConfigError, match=f"is not what these labels speak of: they are {what}; give"):
+    for whose, what in (("f" * 32, "labels of another store"), ("", "pre-cut windows")):
+        with pytest.raises(ConfigError, match=f"is not the store of these labels: they are {what}; give"):
             attempt(replace(labels, store_id=whose))
-    with pytest.raises(ConfigError, match="feature_dir: is 2 stores, and labels speak of one; give that one"):
+    with pytest.raises(ConfigError, match="feature_dir: is 2 stores, and labels refer to one; give that one"):
         attempt(labels, [market / "store", market / "store"])
     one_place = replace(labels, groups=np.zeros_like(labels.groups))
     with pytest.raises(ConfigError, match="folds: 5 are more than the 1 groups of windows that share bars"):
@@ -159,8 +161,8 @@ def test_only_what_is_frozen_for_some_epochs_can_thaw(
         moola.finetune(market / "store", labels, tmp_path / "run", device="cpu", **options)
 
     for freeze in ("none", "always"):
-        problem = f"unfreeze_every: thaws what is frozen for some epochs, and freeze is {freeze}; give --freeze EPOCHS"
-        with pytest.raises(ConfigError, match=problem):
+        problem = "unfreeze_every: applies to an encoder that is frozen for some epochs"
+        with pytest.raises(ConfigError, match=f"{problem}, and freeze is {freeze}; give --freeze EPOCHS"):
             attempt(encoder=run, freeze=freeze, unfreeze_every=2)
     every = ["training.finetune.unfreeze_every=2"]
     with pytest.raises(ConfigError, match="freeze is none"):

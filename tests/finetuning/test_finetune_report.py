@@ -108,9 +108,9 @@ def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
         assert permutation[name]["value"] == pytest.approx(value)
     # The whole model has learned more than its heads.
     assert result["evaluation"]["scores"]["log_loss"]["value"] != pytest.approx(alone["log_loss"], rel=1e-6)
-    told = f"their p is of heads alone on the true labels, with macro-F1 {alone['macro_f1']:.3f}"
-    (line,) = [line for line in result["report"] if line.startswith("chance is what heads alone give")]
-    assert "on an encoder of random weights, with 2 shuffles of the labels: 15 fits" in line
+    told = f"p is of the heads alone, which score macro-F1 {alone['macro_f1']:.3f}"
+    (line,) = [line for line in result["report"] if line.startswith("the permutation test fits")]
+    assert "on a frozen encoder of random weights, with 2 shuffles of the labels: 15 fits" in line
     assert told in line
     (cost,) = read_metrics(run, "chance")
     assert (cost["permutations"], cost["fits"]) == (2, 15)
@@ -125,5 +125,5 @@ def test_groups_that_cannot_exchange_their_labels_have_no_chance(labels: Labelle
     )
     assert permutation == {}
     assert note.startswith(
-        "there is no chance to compare with: groups of windows are 3, and no two have the same size"
+        "the permutation test was left out: groups of windows are 3, and no two have the same size"
     )

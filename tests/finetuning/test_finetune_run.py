@@ -180,7 +180,7 @@ def test_windows_that_were_cut_beforehand(
     raw = replace(labels, store_id="", times=None, first_times=None, splits=None)
     raw.save(tmp_path / "raw.safetensors")
     result = moola.finetune(None, tmp_path / "raw.safetensors", tmp_path / "run", **QUIET)
-    unknown = "the places of these windows are unknown: predictions cannot tell which windows have been seen"
+    unknown = "the times of these windows are unknown: predictions cannot tell which windows have been seen"
     assert result.report[0] == unknown
     assert read_seen_bars(result.run).record() == {"complete": False, "stretches": {}}
     some = moola.predict(result.run, market / "store", to=TO, stride=50)
@@ -199,7 +199,8 @@ def test_windows_that_were_cut_beforehand(
     again = moola.finetune(
         None, tmp_path / "raw.safetensors", tmp_path / "tuned", encoder=run, folds=2, **QUIET
     )
-    assert again.report[0] == f"{unknown}, nor this report which of them the encoder was pre-trained on"
+    more = "and this report cannot tell which of them the encoder was pre-trained on"
+    assert again.report[0] == f"{unknown}, {more}"
     assert read_seen_bars(again.run).record() == {
         "complete": False,
         "stretches": read_seen_bars(run).record(),

@@ -32,10 +32,10 @@ def config_of(
     config = load_config(model, [*settings, f"model.architecture.num_classes={max(classes, 2)}"])
     chosen = parse_config(FinetuneConfig, {**config.training.finetune.model_dump(), **training}, "")
     if start is None:
-        # There is nothing in it to keep.
+        # There are no pre-trained weights to freeze.
         chosen = chosen.model_copy(update={"freeze": "none"})
     elif chosen.unfreeze_every and not isinstance(chosen.freeze, int):
-        problem = f"thaws what is frozen for some epochs, and freeze is {chosen.freeze}"
+        problem = f"applies to an encoder that is frozen for some epochs, and freeze is {chosen.freeze}"
         raise ConfigError("unfreeze_every", f"{problem}; give --freeze EPOCHS (freeze=) too, or leave it out")
     return config.model_copy(update={"training": config.training.model_copy(update={"finetune": chosen})})
 
@@ -52,17 +52,21 @@ def labelled_windows(
     window_length: int | None,
     extra: tuple[str, ...],
 ) -> tuple[FeatureStore | None, LabelledWindows]:
-    """The store, if there is one, and those windows that count."""
+    """The store (None without one) and the windows of positive weight.
+
+    Raises `ConfigError` for a missing store, several stores or another store than the labels refer to, and for a
+    `window_length` that the windows do not have; and what reading labels and opening a store raise.
+    """
     stores = [] if feature_dir is None else open_stores(feature_dir)
     if len(stores) > 1:
-        raise ConfigError("feature_dir", f"is {len(stores)} stores, and labels speak of one; give that one")
+        raise ConfigError("feature_dir", f"is {len(stores)} stores, and labels refer to one; give that one")
     store = stores[0] if stores else None
     if isinstance(labels, str | os.PathLike) and Path(labels).suffix == ".safetensors":
         labels = LabelledWindows.load(labels)
     if not isinstance(labels, LabelledWindows):
         if store is None:
-            problem = "is missing; give the store that the labels speak of"
-            cut = "windows that hold their bars themselves are imported first, with moola import-labels --raw"
+            problem = "is missing; give the store that the labels refer to"
+            cut = "import pre-cut windows first, with moola import-labels --raw"
             raise ConfigError("feature_dir", f"{problem}; {cut}")
         from moola.labels.references import read_labels
 
@@ -70,15 +74,15 @@ def labelled_windows(
     else:
         windows = labels
         if window_length not in (None, windows.window_length):
-            problem = f"is {window_length}, the windows have {windows.window_length} bars"
+            problem = f"is {window_length}, and the windows have {windows.window_length} bars"
             raise ConfigError("window_length", f"{problem}; import the labels again, with another length")
         if store is None and windows.store_id:
-            raise ConfigError("feature_dir", "is missing; give the store that the labels speak of")
+            raise ConfigError("feature_dir", "is missing; give the store that the labels refer to")
         if store is not None and windows.store_id != store.id:
-            what = "of another store" if windows.store_id else "windows that were cut beforehand"
+            what = "labels of another store" if windows.store_id else "pre-cut windows"
             raise ConfigError(
                 "feature_dir",
-                f"{store.path} is not what these labels speak of: they are {what}; "
+                f"{store.path} is not the store of these labels: they are {what}; "
                 "give the store they were imported with, or import them again",
             )
     counts = windows.weight > 0

@@ -30,22 +30,22 @@ def heads_on_shuffled_labels(
     permutations: int,
     n_jobs: int | None,
 ) -> tuple[dict[str, PermutationTest], str]:
-    """Where the model's heads lie among what they learn from shuffled labels, and what a reader should know of it.
+    """The permutation test of the heads on a frozen encoder, by metric, and a note for the report.
 
-    The encoder stays as it is, so that a fit takes a second and not a minute. What is set among the scores of shuffled
-    labels is the score of the same on the labels as they are: heads alone in both, in the same folds, calibrated alike.
-    A whole model that is trained longer has other scores, and so another null.
+    Freezing the encoder makes a fit take a second instead of a minute. The heads are trained in the same way on the
+    true labels and on shuffled ones, in the same folds and with the same calibration, so their scores are comparable.
+    A whole model, which is trained longer, has other scores and would need a null of its own.
 
     Args:
-        recipe: The run's own; its heads alone are what is shuffled for.
+        recipe: The run's recipe; only its heads are trained here.
         examples: Labelled windows.
-        truth: The same, and in which groups they exchange their labels.
-        parts: The folds that the model is judged in.
+        truth: Their labels and spans, and the groups that exchange labels in a shuffle.
+        parts: The folds that the model is evaluated in.
         span_classes: `[C]`: which classes have spans.
-        permutations: Shuffles; each takes a fit a fold.
+        permutations: Number of shuffles; each takes one fit per fold.
         n_jobs: Shuffles at a time, on a CPU.
 
-    Returns no scores where no group can exchange its labels with another.
+    Returns no tests if no group can exchange its labels with another; the note then gives the reason.
     """
     heads = recipe.heads_alone()
     score = partial(_score, recipe=heads, examples=examples, parts=parts, span_classes=span_classes)
@@ -55,18 +55,18 @@ def heads_on_shuffled_labels(
     except ConfigError as error:
         if error.name != "groups":
             raise
-        return {}, f"there is no chance to compare with: groups of windows {error.problem}"
+        return {}, f"the permutation test was left out: groups of windows {error.problem}"
     permutation = {name: replace(found, of=HEADS_ALONE) for name, found in permutation.items()}
-    encoder = "the encoder as it is" if recipe.start is not None else "an encoder of random weights"
+    encoder = "the frozen encoder" if recipe.start is not None else "a frozen encoder of random weights"
     return permutation, (
-        f"chance is what heads alone give, on {encoder}, with {permutations} shuffles of the labels: "
-        f"{(permutations + 1) * len(parts):,} fits; their p is of heads alone on the true labels, with "
-        f"{told(permutation)}, and not of the whole model"
+        f"the permutation test fits the heads alone, on {encoder}, with {permutations} shuffles of the labels: "
+        f"{(permutations + 1) * len(parts):,} fits; p is of the heads alone, which score {told(permutation)} with the "
+        "true labels, not of the whole model"
     )
 
 
 def told(permutation: Mapping[str, PermutationTest]) -> str:
-    """The scores that are set among those of shuffled labels, the two that are read first: `macro-F1 0.612`."""
+    """The macro-F1 and span hits with the true labels, as text: `macro-F1 0.612`. Scores that are NaN are left out."""
     names = [name for name in ("macro_f1", "span_hits") if not np.isnan(permutation[name].value)]
     return " and ".join(f"{METRICS[name].title} {permutation[name].value:.3f}" for name in names)
 

@@ -1,4 +1,4 @@
-"""What the report of a fine-tuned run says beside its scores: seen windows, the validation loss, pictures."""
+"""Parts of a fine-tuned run's report beside its scores: seen windows, the validation loss, pictures."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def seen_windows_of(
     of_store: bool,
     pretrained: bool,
 ) -> tuple[SeenBars, NDArray[np.bool_], list[str]]:
-    """Which windows an encoder has seen.
+    """Which windows the encoder saw in pre-training.
 
     Args:
         windows: The labelled windows.
-        times: `[n]` each, the times of each window's first and last bar; None where they are not known.
+        times: `[n]` each, the times of each window's first and last bar; None if they are unknown.
         seen_by_encoder: The bars that the encoder was pre-trained on; empty without an encoder.
-        of_store: Whether the windows refer to a store; else they were cut beforehand.
-        pretrained: Whether there is an encoder.
+        of_store: Whether the windows refer to a store; otherwise they are pre-cut.
+        pretrained: Whether there is a pre-trained encoder.
 
     Returns:
-        The bars that the fine-tuned model has seen, the windows' included; `[n]`, which windows the encoder has seen;
-        and notices for the report.
+        The bars that the fine-tuned model has seen, including those of the windows; `[n]`, which windows the encoder
+        saw in pre-training; and notices for the report.
     """
     if times is None:
         unknown = (
-            "the places of these windows are unknown: predictions cannot tell which windows have been seen"
+            "the times of these windows are unknown: predictions cannot tell which windows have been seen"
         )
         notices = [unknown]
         if pretrained:
             notices = [
-                f"{unknown}, nor this report which of them the encoder was pre-trained on",
+                f"{unknown}, and this report cannot tell which of them the encoder was pre-trained on",
                 MAY_HAVE_SEEN_ALL,
             ]
         return seen_by_encoder | SeenBars({}, complete=False), np.zeros(len(windows), bool), notices
@@ -66,7 +66,7 @@ def seen_windows_of(
 def validation_loss(
     result: FitResult, blocks: Numbers, trained_on: Numbers
 ) -> dict[str, float | None] | None:
-    """The loss that chose the epoch, on the windows that were not trained on, with its interval; None without any."""
+    """The loss that chose the epoch, on the validation windows, with its 95 % interval; None without such windows."""
     if result.window_losses is None:
         return None
     validation = np.setdiff1d(np.arange(len(blocks)), trained_on)
@@ -77,10 +77,10 @@ def validation_loss(
 
 
 def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:
-    """The mean over windows, with an interval over blocks of them, which err together.
+    """The mean over windows, with a 95 % interval by blocks: errors within a block are correlated.
 
-    Student's t, of the mean as a ratio of two sums over blocks; of one block it is of NaN. Source: W. G. Cochran,
-    *Sampling Techniques*, 3rd ed., Wiley 1977, chapter 6 (ratio estimates).
+    The interval is Student's t, with the mean as a ratio of two sums over blocks. One block gives NaN bounds. Source:
+    W. G. Cochran, *Sampling Techniques*, 3rd ed., Wiley 1977, chapter 6 (ratio estimates).
     """
     _, block = np.unique(blocks, return_inverse=True)
     count = np.bincount(block)
@@ -93,7 +93,7 @@ def _mean_over_blocks(losses: NDArray[np.float64], blocks: Numbers) -> Interval:
 
 
 def draw_pictures(path: Path, truth: Truth, said: Predictions, window_length: int, title: str) -> None:
-    """Draws calibration, confusion and spans of the out-of-fold predictions into a run."""
+    """Draws the out-of-fold predictions' calibration, confusion and spans, and saves the pictures in the run."""
     from moola.evaluation.figures import confusion_matrix, reliability_diagram, save_png, spans_against_truth
 
     save_png(reliability_diagram(truth, said, title=title), path / "reliability.png")

@@ -1,4 +1,4 @@
-"""The result of a fine-tuning, as its run directory keeps it."""
+"""The result of fine-tuning, as `result.json` keeps it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ __all__ = ["FinetuneResult"]
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """The result of a fine-tuning."""
+    """The result of fine-tuning."""
 
     run: Path
+    """The run directory."""
     windows: int
-    """Labelled windows."""
+    """Number of labelled windows."""
     trained_on: int
-    """Of these, those that the model in the run learned from; the others chose its epoch."""
+    """Number of windows that the model in the run was trained on; the others chose its epoch."""
     classes: tuple[str, ...]
     epochs: int
-    """Epochs that were trained."""
+    """Number of epochs trained."""
     best_epoch: int
-    """Whose weights the run has, from 0."""
+    """The epoch whose weights the run keeps, counted from 0."""
     temperature: float
-    """What logits are divided by."""
+    """The temperature that divides the logits."""
     validation_loss: Mapping[str, float | None] | None
-    """What chose the epoch, on the windows that were held out for that: `value`, and `low` to `high`, its 95 %
-    interval; None where none were."""
+    """The loss that chose the epoch, on the validation windows: `value`, and its 95 % interval, `low` to `high`; None
+    without validation windows."""
     evaluation: Mapping[str, Any]
     """The record of the out-of-fold :class:`moola.evaluation.Evaluation`."""
     table: tuple[tuple[str, ...], ...]
-    """The same for people: the heads of the columns, then a row a metric."""
+    """The evaluation as a table: the column headers, then one row per metric."""
     report: tuple[str, ...]
-    """The same in sentences, and what else a person should know."""
+    """The notices and the evaluation in sentences."""
     resumed: bool
-    """Whether the run was finished already, and nothing was done."""
+    """Whether the run had already finished, so that nothing was done."""
 
     @property
     def verdict(self) -> str:
-        """How good it is on windows that it has not seen, in a sentence."""
+        """The main out-of-fold scores, in a sentence."""
         scores = self.evaluation["scores"]
 
         def told(name: str) -> str:

@@ -1,8 +1,8 @@
-"""The run of a fine-tuned model: from labels to a directory that predicts, with calibration it has not seen."""
+"""Fine-tuning: from labels to a run directory that predicts, calibrated on out-of-fold logits."""
 
 from __future__ import annotations
 
-# First, for it says what to install where torch is missing.
+# First, because its error says what to install if torch is missing.
 import moola.models  # noqa: F401
 
 # isort: split
@@ -78,53 +78,53 @@ def finetune(
     say: Callable[[str], None] | None = None,
     **training: Any,
 ) -> FinetuneResult:
-    """Fine-tunes a model on labelled windows, in a run directory that :func:`moola.predict` needs nothing besides.
+    """Fine-tunes a model on labelled windows, in a run directory that is all :func:`moola.predict` needs.
 
-    One recipe is followed `folds` + 1 times: a share of the windows is held out to choose the epoch and the learning
-    rate, the model learns from the others, and kept columns are scaled by those. First it is followed without each fold
-    in turn, and that fold's logits are out of fold: neither training nor any choice has looked at its windows. On all
-    these logits the temperature is fitted that the run's probabilities are calibrated with; what is reported
-    of the model comes from them too, each fold's calibrated by the temperature of the other folds. They are kept in the
-    run, for the temperature of an ensemble. Then the recipe is followed with all windows, which gives the model in the
-    run. Folds are stratified by class, and windows that overlap
-    in time, of whatever symbols, are never on two sides.
+    The same recipe trains `folds` + 1 models. Each time, a share of the training windows is held out to choose the
+    epoch and the learning rate, the model is trained on the others, and these scale the kept columns. The first
+    `folds` models each leave out one fold and give its out-of-fold logits: neither training nor any choice used the
+    fold's windows. All these logits fit the temperature that calibrates the run's probabilities. The report is based
+    on them too, each fold calibrated by the temperature of the other folds. The run keeps them for the temperature of
+    an ensemble. The last model is trained on all folds and is the one in the run. Folds are stratified by class, and
+    windows that overlap in time are never on both sides of a split, whatever their symbols.
 
-    The report compares the model with trivial ones (majority, guessing, the mean span, a regression on pooled features)
-    and, if there is an encoder, with the same model from scratch, in the same folds. The permutation test trains the
-    heads only, which are cheap enough to be trained on shuffled labels: see
+    The report compares the model with baselines (majority, guessing, the mean span, a regression on pooled features)
+    and, if there is an encoder, with the same model from scratch, in the same folds. The permutation test trains only
+    the heads, which keeps fits on shuffled labels cheap: see
     :func:`moola.finetuning.permutation.heads_on_shuffled_labels`.
 
     Args:
-        feature_dir: The store that the labels speak of; None for windows that were cut beforehand.
+        feature_dir: The store that the labels refer to; None for pre-cut windows.
         labels: What :func:`moola.labels.read_labels` takes, a file that `moola import-labels` wrote, or the windows.
         output: The run directory; `runs/finetune-MODEL-TIME` if not given.
-        encoder: A run, or a weights file in its directory, whose encoder to start from; None trains from scratch,
-            nothing frozen. The directory says which bars it was pre-trained on: labelled windows of these are scored
-            apart.
-        model: The name of a shipped configuration, a YAML file, or what it holds; the encoder's own model if not given,
-            or `jade_compact`.
-        settings: Values that take the place of those in the configuration, each as `training.finetune.lr=1e-3`.
-        seed: Of the folds, the initial weights, the order of windows, the dropout and the augmentation.
+        encoder: A run, or a weights file in its directory, with the encoder to start from; None trains from scratch
+            and freezes nothing. The run directory records which bars the encoder was pre-trained on: labelled windows
+            that contain such bars are scored separately.
+        model: The name of a shipped configuration, a YAML file or its contents. If not given, the encoder's model, or
+            `jade_compact` without an encoder.
+        settings: Overrides of the configuration, each like `training.finetune.lr=1e-3`.
+        seed: Seed of the folds, initial weights, order of windows, dropout and augmentation.
         device: `auto`, `cpu` or `cuda`.
-        folds: Folds of the out-of-fold predictions, dealt and purged as by :func:`moola.validation.cross_validate`.
-        embargo: Bars after each test window in which no training window of its fold begins. It needs a store.
-        validation_share: What is held out to choose the epoch; 0 learns from all windows for all epochs.
-        window_length: K; the store's own if not given.
-        extra: Names of kept columns, appended to the features; the encoder's if not given. Windows that were imported
-            have theirs, and no others can be given.
+        folds: Number of folds for out-of-fold predictions, dealt and purged as in
+            :func:`moola.validation.cross_validate`.
+        embargo: Number of bars after each test window in which no training window of its fold begins. It needs a store.
+        validation_share: Share of the windows held out to choose the epoch; 0 trains on all windows for all epochs.
+        window_length: K; the store's if not given.
+        extra: Names of kept columns, appended to the features; the encoder's if not given. Imported windows come with
+            their own, and accept no others.
         scratch: False leaves out the same model from scratch, which takes `folds` fits of a whole model.
-        permutations: Shuffles of the permutation test of the heads, `folds` fits each; 0 for none.
-        n_jobs: Folds at a time, and then shuffles, as joblib understands it.
+        permutations: Number of shuffles in the permutation test of the heads, `folds` fits each; 0 leaves it out.
+        n_jobs: Folds, and then shuffles, at a time, as joblib interprets it.
         resume: Return the result of a finished run, and start an interrupted one again: the same seed gives
             the same bits.
-        report: Called after each epoch of the model in the run, with how many there are at most.
+        report: Called after each epoch of the model in the run, with its record and the largest number of epochs.
         say: Called with each line that a person should read; the logger `moola` at INFO if not given.
         training: Names and values of :class:`moola.settings.training.FinetuneConfig`, such as `epochs=5`.
 
-    Raises `ConfigError` for settings that make no sense, `LabelError` and `InputError` for labels, `SplitError` where
-    windows overlap so that they cannot be folded, `FeatureMismatchError` for an encoder of other features, `RunError`
-    for a directory that cannot be used so and for an encoder whose pre-training bars are unknown, and what
-    opening a store raises.
+    Raises `ConfigError` for invalid settings, `LabelError` and `InputError` for labels, `SplitError` if overlaps leave
+    no way to deal the windows into folds, `FeatureMismatchError` for an encoder with other features, `RunError` for a
+    run directory that cannot be used and for an encoder whose pre-training bars are unknown, and what opening a store
+    raises.
     """
     say = teller(say)
     placement = place(device, "fp32")
@@ -148,11 +148,11 @@ def finetune(
     )
     if extra is not None and tuple(extra) != job.features.extra:
         names, theirs = (", ".join(columns) or "none" for columns in (extra, job.features.extra))
-        problem = f"is {names}, the kept columns of the windows are {theirs}"
-        raise ConfigError("extra", f"{problem}; import the labels again, with others, or leave it out")
+        problem = f"is {names}, and the kept columns of the windows are {theirs}"
+        raise ConfigError("extra", f"{problem}; import the labels again with those columns, or leave it out")
     if output is None:
         output = Path("runs") / f"finetune-{job.config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    # The share of validation windows was dealt differently by 0.1. Their seed and number stand in the settings.
+    # Version 0.1 chose other validation windows. The settings record their seed and share.
     dealt = ("windows.validation_fingerprint",)
     with Run.begin(output, job.resolved(), resume=resume, may_differ=dealt) as run:
         if (run.path / RESULT).exists():
@@ -166,7 +166,7 @@ def finetune(
 
 @dataclass(frozen=True, kw_only=True)
 class _Finetuning:
-    """One fine-tuning."""
+    """The inputs and settings of one call of :func:`finetune`, checked."""
 
     store: FeatureStore | None
     windows: LabelledWindows
@@ -190,15 +190,15 @@ class _Finetuning:
             )
         if self.start is not None and self.start.origin is not None:
             self.start.origin.features.require(self.features, "the labels")
-        # Nobody would be told of windows that the encoder has seen, neither here nor in predictions.
+        # Raises now if the encoder's pre-training bars are unknown: its seen windows could not be reported.
         self.seen_by_encoder  # noqa: B018
-        # Before there is a run, and not after some folds have been trained.
+        # Raises before a run is begun, rather than after some folds have been trained.
         for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
             self.recipe.validation(windows.y[train], self.blocks[train])
 
     @cached_property
     def times(self) -> tuple[Numbers, Numbers] | None:
-        """`[n]` each: the times of each window's first and last bar, where they are known."""
+        """`[n]` each: the times of each window's first and last bar; None if they are unknown."""
         windows = self.windows
         if self.store is not None:
             stamps = self.store.timestamps
@@ -209,7 +209,7 @@ class _Finetuning:
 
     @property
     def blocks(self) -> Numbers:
-        """`[n]`: windows that overlap share one. By time, so that those of several symbols do too."""
+        """`[n]`: the block of each window. Windows that overlap in time share one, also across symbols."""
         return self.windows.groups
 
     @cached_property
@@ -219,12 +219,12 @@ class _Finetuning:
 
     @cached_property
     def seen_by_encoder(self) -> SeenBars:
-        """What the encoder was pre-trained on. Raises `RunError` where its directory does not say."""
+        """The bars that the encoder was pre-trained on. Raises `RunError` if its directory does not record them."""
         return SeenBars({}) if self.start_path is None else read_seen_bars(self.start_path.parent)
 
     @cached_property
     def parameters(self) -> int:
-        """How many the model has."""
+        """The number of the model's parameters."""
         model = new_model(self.config.model, self.windows.X.shape[2], seed=0)
         return sum(p.numel() for p in model.parameters())
 
@@ -244,7 +244,7 @@ class _Finetuning:
         )
 
     def resolved(self) -> dict[str, Any]:
-        """All that the outcome depends on, for `config.json`."""
+        """Everything that the result depends on, for `config.json`."""
         windows = self.windows
         _, validation = self.recipe.validation(windows.y, self.blocks)
         return {
@@ -266,7 +266,7 @@ class _Finetuning:
             "windows": {
                 "labelled": len(windows),
                 "fingerprint": _learned_from(windows),
-                # Of those that choose the epoch: losses on the same ones can be compared.
+                # Two runs with the same validation windows have comparable losses.
                 "validation_fingerprint": _learned_from(windows.take(validation))
                 if len(validation)
                 else None,
@@ -359,10 +359,10 @@ class _Finetuning:
         n_jobs: int | None,
         say: Callable[[str], None],
     ) -> tuple[dict[str, PermutationTest], str]:
-        """Where the heads lie among shuffled labels, and what to know of it; what it took is logged and said."""
+        """The permutation test of the heads, and its note. The number of fits and the seconds are logged and said."""
         if not self.permutations:
             return {}, ""
-        say(f"heads alone on {self.permutations} shuffles of the labels …")
+        say(f"permutation test: fitting the heads alone on {self.permutations} shuffles of the labels …")
         start = perf_counter()
         permutation, note = heads_on_shuffled_labels(
             recipe, examples, truth, self.parts, span_classes, permutations=self.permutations, n_jobs=n_jobs
@@ -377,7 +377,7 @@ class _Finetuning:
                 "timing": {"seconds": seconds},
             }
         )
-        say(f"{fits:,} fits of heads alone took {seconds:.0f} s")
+        say(f"{fits:,} fits of the heads took {seconds:.0f} s")
         return permutation, note
 
     def _train(
@@ -388,7 +388,7 @@ class _Finetuning:
         blocks: Numbers,
         report: Callable[[EpochRecord, int], None],
     ) -> tuple[Jade, FitResult, Numbers]:
-        """The model of the run, its epochs logged."""
+        """Trains the model of the run and logs its epochs; returns it with the windows that it was trained on."""
         losses: list[float] = []
 
         def note(record: EpochRecord) -> None:
@@ -401,7 +401,7 @@ class _Finetuning:
                 "frozen": record.frozen,
                 "train_loss": sum(record.losses.values()),
                 "train_losses": record.losses,
-                # All folds together: what a labelled window has to tell apart.
+                # Counts the labelled windows of all folds.
                 "parameters_per_window": self.parameters / len(examples.y),
                 "validation_spread": spread_of_last(losses),
                 "timing": {"seconds": record.seconds} | self.placement.memory(),
@@ -423,7 +423,7 @@ class _Finetuning:
             "fold": fold,
             "trained_on": len(outcome.fitted_on),
             "tested": self.parts[fold][1].tolist(),
-            # All folds together: what a labelled window has to tell apart.
+            # Counts the labelled windows of all folds.
             "parameters_per_window": self.parameters / len(self.windows),
             **outcome.result.record(),
         }
@@ -461,5 +461,5 @@ def _span_classes(windows: LabelledWindows) -> NDArray[np.bool_]:
 
 
 def _learned_from(windows: LabelledWindows) -> str:
-    """The fingerprint of all that is learned from."""
+    """The fingerprint of the training data."""
     return fingerprint([windows.X, windows.valid_mask, windows.y, windows.spans, windows.weight])
