@@ -38,7 +38,7 @@ def test_an_encoder_of_bars_that_reach_over_gaps_is_told_of(
         market / "bars.parquet", tmp_path / "loose", stamp="open", config={"warmup_bars": 20}
     )
     pretrained(loose, tmp_path / "encoder")
-    note = "features of the labels begin afresh after gaps over 30m, those that the weights were trained on never"
+    note = "features of the labels restart after gaps over 30m, the training features never"
     for number, (start, told) in enumerate([(tmp_path / "encoder", True), (encoder, False)]):
         result = moola.finetune(
             market / "store",

@@ -441,10 +441,10 @@ def test_foreign_and_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="was not written by moola"):
         load_encoder(tmp_path / "foreign.safetensors")
     save_weights(tmp_path / "other.safetensors", {"a": torch.zeros(2)}, {"kind": "finetune"})
-    with pytest.raises(WeightsError, match="does not say what model it is"):
+    with pytest.raises(WeightsError, match="does not describe its model"):
         load_encoder(tmp_path / "other.safetensors")
     save(tmp_path / "misfit.safetensors", Jade(2, hidden_size=2))
-    with pytest.raises(WeightsError, match="its tensors are not those of the model it describes"):
+    with pytest.raises(WeightsError, match="its tensors do not match the model it describes"):
         load_encoder(tmp_path / "misfit.safetensors")
     save(tmp_path / "pretrained.safetensors", Jade(4, hidden_size=2), kind="pretrain")
     with pytest.raises(WeightsError, match="without trained heads"):

@@ -212,13 +212,13 @@ def test_windows_over_longer_gaps_than_any_in_training_are_refused(
     with pytest.raises(FeatureMismatchError) as caught:
         moola.predict(run, gaps)
     assert str(caught.value) == (
-        f"windows of {tmp_path / 'gaps'} reach over gaps of any length, those that the weights were trained on over "
-        "none longer than 4h. Build a store with --reset-on-gap '4h'"
+        f"windows of {tmp_path / 'gaps'} span gaps of any length, the training windows none longer than 4h. "
+        "Build a store with --reset-on-gap '4h'"
     )
     loose = moola.build_features(
         market / "bars.parquet", tmp_path / "loose", **READ, **BUILD | {"reset_on_gap": "1d"}
     )
-    with pytest.raises(FeatureMismatchError, match="reach over gaps of up to 1d, those that"):
+    with pytest.raises(FeatureMismatchError, match="span gaps of up to 1d, the training windows"):
         moola.predict(run, loose)
     said: list[str] = []
     strict = moola.build_features(
@@ -226,8 +226,8 @@ def test_windows_over_longer_gaps_than_any_in_training_are_refused(
     )
     assert len(moola.predict(run, strict, say=said.append))
     assert said == [
-        f"features of {tmp_path / 'strict'} begin afresh after gaps over 30m, those that the weights were trained on "
-        "after gaps over 4h: windows after such a gap have hidden bars, or are missing"
+        f"features of {tmp_path / 'strict'} restart after gaps over 30m, the training features after gaps over 4h: "
+        "windows after such a gap have hidden bars or are missing"
     ]
     # Of stores of two rules, the longest gap that is in any window counts.
     for stores, rule in (([strict, loose], 24 * 60 * MINUTE), ([strict, gaps], None)):
@@ -243,8 +243,8 @@ def test_windows_over_rolls_that_training_had_none_of_are_told() -> None:
     )
     mine.require(given, "STORE")
     assert list(mine.notes(given, "STORE")) == [
-        "windows of STORE reach over rolls, if it is of a continuous future: those that the weights were trained on "
-        "did not; build it with --segment-by symbol,contract"
+        "windows of STORE span rolls if its bars are of a continuous future, the training windows did not; build it "
+        "with --segment-by symbol,contract"
     ]
     assert not [*given.notes(mine, "STORE"), *mine.notes(mine, "STORE")]
 
@@ -261,7 +261,7 @@ def test_a_run_that_does_not_know_its_bars_is_taken_with_a_note(
     assert moola.predict(tmp_path / "old", store, say=said.append).equals(moola.predict(run, store))
     assert len(said) == 1
     assert "the interval of the training bars is unknown" in said[0]
-    assert f"those of {store.path} are 1m apart: check that they fit" in said[0]
+    assert f"the bars of {store.path} are 1m apart: check that these match" in said[0]
     # And it can be gone on with.
     config = json.loads((tmp_path / "old" / "config.json").read_text())
     del config["features"]["bars"]
@@ -304,7 +304,7 @@ def test_bars_that_warm_up_decide_on_no_feature(
     )
     said: list[str] = []
     assert len(moola.predict(tuned.run, market / "store", to="2020-06-09", say=said.append))
-    assert ["check that they fit" in line for line in said] == [True]
+    assert ["check that these match" in line for line in said] == [True]
     # A store that shows bars earlier than those of training is taken, and what that means is said.
     early = moola.build_features(
         market / "bars.parquet", tmp_path / "early", **READ, **BUILD, config={"warmup_bars": 20}
@@ -312,8 +312,8 @@ def test_bars_that_warm_up_decide_on_no_feature(
     said.clear()
     assert len(moola.predict(run, early, to="2020-06-09", say=said.append))
     assert said == [
-        f"{tmp_path / 'early'} shows bars after 20 of warm-up, the weights were trained on bars after 105: where a "
-        "segment begins, windows hold numbers that have not settled as much"
+        f"{tmp_path / 'early'} shows bars after a warm-up of 20, the weights were trained on bars after 105: at the "
+        "start of a segment, features have settled less"
     ]
 
 
@@ -342,7 +342,7 @@ def test_bars_can_be_read_otherwise_than_those_of_the_run(run: Path, market: Pat
     late = moola.predict(run, data=market / "plain.parquet", **other | {"stamp": "close"})
     moved = (late[name][0].as_py() - table[name][0].as_py() for name in ("window_end", "known_at"))
     assert {move.total_seconds() for move in moved} == {-60.0}
-    with pytest.raises(FeatureMismatchError, match="reach over gaps of up to 2d"):
+    with pytest.raises(FeatureMismatchError, match="span gaps of up to 2d"):
         moola.predict(run, data=market / "plain.parquet", **other, reset_on_gap="2d")
 
 
@@ -377,7 +377,7 @@ def test_whether_times_are_of_the_open_is_said_if_it_is_unknown(
     said.clear()
     moola.predict(tmp_path / "old", data=market / "plain.parquet", say=said.append, stamp="open")
     assert len(said) == 1
-    assert "check that they fit" in said[0]
+    assert "check that these match" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_what_differs_between_bars_is_noted(market: Path, encoder: Path, tmp_pat
     rows = np.flatnonzero(store.valid)[100::60][:40]
     labels = pa.table({"window_end": rows, "class": ["a", "b"] * 20})
     windows = read_labels(labels, store, window_length=24)
-    note = "features of the labels begin afresh after gaps over 30m, those that the weights were trained on never"
+    note = "features of the labels restart after gaps over 30m, the training features never"
     member = make_member("jade_compact", encoder=encoder, **TINY)
     found = cross_validate(windows, {"jade": member}, folds=2, store=store)
     assert [line.startswith(note) for line in found.settings["notes"]] == [True]

@@ -1,4 +1,4 @@
-"""Models of windows of bars: a bidirectional LSTM with heads, in the sizes that ship and any other."""
+"""Models of windows of bars: a bidirectional LSTM with heads, in shipped and in custom sizes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from moola.settings.models import Config as Config
     from moola.settings.models import load_config as load_config
 
-# Imported when first used: reading a configuration need not wait for torch.
+# Imported on first use, so that reading a configuration does not wait for torch.
 _HOMES = {
     "Config": "moola.settings.models",
     "Encoder": "moola.models.encoder",

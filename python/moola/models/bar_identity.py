@@ -1,4 +1,4 @@
-"""Which bars a model has learned from: how far apart they were, and how they were read and cut into segments."""
+"""The bars a model was trained on: their interval, and how they were read and cut into segments."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["BarIdentity"]
 
 @dataclass(frozen=True)
 class BarIdentity:
-    """What features do not say of the bars under them, and what a model depends on all the same."""
+    """Properties of the bars that a model depends on and that its features do not show."""
 
     intervals: tuple[int, ...]
-    """Nanoseconds from bar to bar, ascending: the usual steps of the symbols that have windows."""
+    """Nanoseconds between bars, ascending: the most common step of each symbol that has windows."""
     read_options: Mapping[str, Any]
-    """How they were read, as :func:`moola.build_features` takes it, kept columns apart; what stores were read with
-    differently is left out. Empty if unknown: for windows that were cut beforehand."""
+    """The options of :func:`moola.build_features` that they were read with, without kept columns. Options in which
+    several stores differ are left out. Empty if unknown, as for pre-cut windows."""
 
     @classmethod
     def of(cls, stores: Sequence[FeatureStore]) -> Self:
-        """The identity of the bars of these stores, at least one."""
-        # A symbol with too few bars for a window may have any usual step.
+        """The identity of the bars of one or more stores."""
+        # Segments too short for a window do not count: their step may be any.
         intervals = {
             segment.bar_interval
             for store in stores
@@ -41,26 +41,26 @@ class BarIdentity:
             if name != "keep" and all(name in other and other[name] == value for other in others)
         }
         if others:
-            # Where any lets windows pass over longer gaps, such windows were learned from.
+            # The longest limit counts: the model was trained on windows with gaps up to it.
             rules: list[Any] = [read.get("reset_on_gap") for read in (first, *others)]
             options["reset_on_gap"] = None if None in rules else max(rules)
         return cls(tuple(sorted(intervals)), options)
 
     @classmethod
     def of_windows(cls, windows: LabelledWindows) -> Self | None:
-        """That of the bars of windows that were cut beforehand; None if it is unknown when they begin and end.
+        """The identity of the bars of pre-cut windows. None if their first or last times are unknown.
 
-        Also None for windows of a store, which may lack bars: :meth:`of` asks the store.
+        Also None for windows of one bar, and for windows of a store, which may lack bars: use :meth:`of` on the store.
         """
         steps = windows.window_length - 1
         if windows.store_id or windows.first_times is None or windows.times is None or not steps:
             return None
-        # All were reckoned back by one interval; where their bars were looked up, the shortest lacks none.
+        # First times were computed from one interval, or looked up; then the shortest window has no missing bars.
         return cls((int((windows.times - windows.first_times).min()) // steps,), {})
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:
-        """From what :meth:`record` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        """Reads what :meth:`record` returned. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
         return cls(tuple(map(int, record["intervals"])), dict(record["read_options"]))
 
     def record(self) -> dict[str, Any]:
@@ -69,23 +69,27 @@ class BarIdentity:
 
     @property
     def reset_on_gap(self) -> int | None:
-        """Nanoseconds: no window reaches over a longer step between bars; None where any may lie within one."""
+        """The longest step between bars inside a window, in nanoseconds; None if there is no limit or it is unknown."""
         rule: int | None = self.read_options.get("reset_on_gap")
         return rule
 
     @property
     def apart(self) -> str:
-        """How far apart the bars are, in words."""
+        """The intervals in words."""
         return _listed(self.intervals)
 
     def require(self, given: BarIdentity, source: str) -> None:
-        """Raises `FeatureMismatchError`, saying how, when a model of these bars cannot read those of `source`.
+        """Checks that a model trained on these bars can read those of `source`.
 
-        It cannot where they lie otherwise far apart: a window of 105 bars would be of another length, and each candle
-        in it of another kind. Nor can it where windows reach over longer gaps than any that it learned from: in
-        features an EMA and a swing then pass over a night or a weekend, and only new windows show what that looks like.
-        The other way round it can: a segment that begins afresh shows bars that are past their warm-up, or hides them.
-        If it is unknown how the bars of either were read, only intervals are compared.
+        - The interval must be the same. Otherwise a window of 105 bars covers another length of time, and its candles
+          are of another kind.
+        - Windows must not span longer gaps than in training. An EMA or a swing would run across a night or a weekend,
+          which the model has not seen. Shorter gaps are fine: features restart after them, and bars in warm-up are
+          hidden.
+
+        If it is unknown how either set of bars was read, only intervals are compared.
+
+        Raises `FeatureMismatchError`, which states the difference.
         """
         odd = sorted(set(given.intervals) - set(self.intervals))
         if odd and self.intervals:
@@ -100,27 +104,26 @@ class BarIdentity:
             theirs = "of any length" if theirs_rule is None else f"of up to {format_duration(theirs_rule)}"
             ours = format_duration(rule)
             raise FeatureMismatchError(
-                f"windows of {source} reach over gaps {theirs}, those that the weights were trained on over none "
-                f"longer than {ours}",
+                f"windows of {source} span gaps {theirs}, the training windows none longer than {ours}",
                 f"Build a store with --reset-on-gap '{ours}'",
             )
 
     def notes(self, given: BarIdentity, source: str) -> Iterator[str]:
-        """What a person should know where a model of these bars reads those of `source`, though it can."""
+        """Differences to report when a model trained on these bars reads those of `source`, which it can."""
         if not self.read_options or not given.read_options:
             return
         rule, theirs = self.reset_on_gap, given.reset_on_gap
         if theirs is not None and (rule is None or theirs < rule):
             yield (
-                f"features of {source} begin afresh after gaps over {format_duration(theirs)}, those that the weights "
-                f"were trained on {'never' if rule is None else f'after gaps over {format_duration(rule)}'}: windows "
-                "after such a gap have hidden bars, or are missing"
+                f"features of {source} restart after gaps over {format_duration(theirs)}, the training features "
+                f"{'never' if rule is None else f'after gaps over {format_duration(rule)}'}: windows after such a gap "
+                "have hidden bars or are missing"
             )
         mine, others = (of.read_options.get("segment_by", ()) for of in (self, given))
         if "contract" in mine and "contract" not in others:
             yield (
-                f"windows of {source} reach over rolls, if it is of a continuous future: those that the weights were "
-                "trained on did not; build it with --segment-by symbol,contract"
+                f"windows of {source} span rolls if its bars are of a continuous future, the training windows did "
+                "not; build it with --segment-by symbol,contract"
             )
 
 

@@ -1,4 +1,4 @@
-"""Dropout whose bits a trainer can reproduce."""
+"""Dropout that a trainer can reproduce to the bit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ _LEVELS = 1 << 16
 
 
 class Dropout(nn.Module):
-    """Inverted dropout that draws from a generator of its own: cuDNN's, within its LSTM, no checkpoint could hold.
+    """Inverted dropout with its own random generator. A checkpoint cannot save the state of cuDNN's dropout.
 
-    Sixteen random bits an element decide: p is rounded to 1/65536, and what is kept is scaled by exactly what was
-    kept. On a CPU that is several times as fast as torch's own dropout, which draws one number after another.
-    Without a generator it draws from torch's default one.
+    Each element uses 16 random bits, so p is rounded to 1/65536; the scale of kept elements follows the rounded p. On a
+    CPU this is several times as fast as torch's dropout, which draws one number at a time. Until a generator is set,
+    the module draws from torch's default one.
+
+    Args:
+        p: The share of elements set to 0 in training.
     """
 
     def __init__(self, p: float) -> None:
@@ -29,10 +32,10 @@ class Dropout(nn.Module):
         self.generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x`, of any shape; in training some of it zero."""
+        """`x`, of any shape; in training, some elements are 0 and the others are scaled up."""
         if not self.training or self._kept == _LEVELS:
             return x
-        # Integers of 64 bits, looked at as four of 16 each.
+        # Each 64-bit integer is viewed as four 16-bit ones.
         words = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64, device=x.device)
         words.random_(-(1 << 63), None, generator=self.generator)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)
@@ -48,10 +51,10 @@ class Dropout(nn.Module):
 
 
 def seed_dropout(model: nn.Module, *words: int) -> None:
-    """Has all dropout in the model go on from these numbers, such as a seed, a step and a rank.
+    """Seeds all dropout of the model with these numbers, such as a seed, a step and a rank.
 
-    The modules share one generator on the model's device, made when first needed. It is seeded at each step, so what it
-    draws depends on nothing that happened before, and a checkpoint need hold no more than the numbers.
+    The modules share one generator on the model's device, made on first use. Call this at each step: then the draws
+    depend only on the numbers, and a checkpoint needs to store nothing else.
     """
     modules = [module for module in model.modules() if isinstance(module, Dropout)]
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""The encoder: a bidirectional LSTM over a window, which nothing hidden by the mask can reach."""
+"""The encoder: a bidirectional LSTM over a window. Bars hidden by the mask cannot influence it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "pool"]
 
-# Large enough for a sigmoid of exactly 0 in every precision.
+# Negative enough for a sigmoid of exactly 0 in every precision.
 _SHUT = -1e4
 
 
 class _BidirectionalLayer(nn.LSTM):
-    """One bidirectional layer, in which a hidden step leaves nothing behind: after it both states are zero.
+    """One bidirectional layer. A hidden step resets both states to zero.
 
-    A hidden step has one more input, of 1, whose weights shut the input, forget and output gates. So a window with
-    padding before or after it is, exactly, the window without; and padding in its midst cuts it in two.
+    An extra input is 1 at hidden steps, and its weights shut the input, forget and output gates. So padding before or
+    after a window changes nothing, exactly; padding inside a window cuts it in two.
     """
 
     shut: Tensor
@@ -53,7 +53,7 @@ class _BidirectionalLayer(nn.LSTM):
 
 
 class Encoder(nn.Module):
-    """Windows to one vector a bar: `[B, K, D]` to `[B, K, 2H]`.
+    """Encodes windows as one vector a bar: `[B, K, D]` to `[B, K, 2H]`.
 
     Args:
         input_size: D, columns of the input.
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
         self.input_size = input_size
         self.hidden_size = architecture.hidden_size
         self.use_position = architecture.use_position
-        # What a kept column is standardised with. Features already are what they should be: 0 and 1.
+        # Kept columns are standardised with these. Features need no standardising: shift 0, scale 1.
         self.register_buffer("shift", torch.zeros(input_size))
         self.register_buffer("scale", torch.ones(input_size))
         self.input_dropout = Dropout(architecture.input_dropout)
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         return 2 * self.hidden_size
 
     def standardise(self, x: Tensor) -> Tensor:
-        """`x [..., D]` as the encoder is trained on it: kept columns with the training bars' mean and deviation."""
+        """`x [..., D]` with kept columns standardised by the mean and deviation of the training bars."""
         return (x - self.shift) / self.scale
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -96,16 +96,18 @@ class Encoder(nn.Module):
 
         Args:
             x: `[B, K, D]`, standardised.
-            valid: `[B, K]` bool. What it hides changes no output at any other bar; its own outputs are zero. None
-                where nothing is hidden, which is faster.
+            valid: `[B, K]` bool, False for hidden bars. A hidden bar changes no output at another bar, and its own
+                output is zero. None if nothing is hidden, which is faster.
+
+        Returns `[B, K, 2H]`.
         """
         x = self.input_dropout(x)
         if self.use_position:
             x = torch.cat([x, _positions(x, valid)[..., None]], dim=2)
         if valid is not None and valid.device.type == "cpu" and valid.all():
-            # Looking costs nothing there; elsewhere it would wait for the device.
+            # The check is cheap on a CPU. On other devices it would wait for the device.
             valid = None
-        # Time first, as the kernels have it.
+        # The kernels expect time first.
         hidden = None if valid is None else ~valid.T
         y = x.transpose(0, 1)
         for i, layer in enumerate(self.layers):
@@ -114,7 +116,7 @@ class Encoder(nn.Module):
 
 
 def _positions(x: Tensor, valid: Tensor | None) -> Tensor:
-    """`[B, K]`: t/(K − 1) of each bar t, with padding before and after what may be seen not counted."""
+    """`[B, K]`: t/(K − 1) for each bar t of a window of K bars. Hidden bars before and after it are not counted."""
     bars = torch.arange(x.shape[1], device=x.device)
     if valid is None:
         return (bars.to(x.dtype) / max(len(bars) - 1, 1)).expand(x.shape[:2])
@@ -123,7 +125,7 @@ def _positions(x: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def pool(encoded: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The mean over valid bars: `[B, K, E]`, `[B, K]` → `[B, E]`; zero where none is valid."""
+    """The mean over valid bars: `[B, K, E]`, `[B, K]` → `[B, E]`; zero if none is valid."""
     if valid is None:
         return encoded.mean(dim=1)
     weights = valid[..., None].to(encoded.dtype)

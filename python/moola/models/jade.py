@@ -21,24 +21,24 @@ __all__ = ["Jade", "JadeCompact", "JadeOutput", "build_model"]
 
 
 class JadeOutput(NamedTuple):
-    """What the heads say of a batch."""
+    """The outputs of the heads for a batch."""
 
     logits: Tensor
     """`[B, C]`, one a class."""
     pointer: Tensor
     """`[B, 2]`, the span's center and length in [0, 1]; see :func:`moola.models.decode_spans`."""
     span_logits: Tensor | None
-    """`[B, K]`, the log-odds that each bar lies in the span; none without `span_head`."""
+    """`[B, K]`, the log-odds that each bar lies in the span; None without `span_head`."""
 
     def spans(self, length: int, valid: Tensor | None = None) -> Tensor:
-        """Where the spans lie, `[B, 2]`, first and last bar: by the span head where there is one, else by the pointer.
+        """The first and last bar of each span, `[B, 2]`: from the span head if there is one, else from the pointer.
 
-        Either lies where the window may be seen, and hidden bars before and after that move it along with the window,
-        and change nothing else. Hidden bars within cut an LSTM's memory in two, and the pointer counts them as bars.
+        Spans lie within the visible part of the window. Hidden bars before and after that part only shift its span.
+        Hidden bars inside it cut the LSTM's memory in two, and the pointer counts them as bars.
 
         Args:
-            length: K.
-            valid: `[B, K]`: which bars may be seen.
+            length: K, including hidden bars.
+            valid: `[B, K]`, the visible bars; all if not given.
         """
         if self.span_logits is not None:
             return most_likely_spans(self.span_logits, valid)
@@ -50,8 +50,8 @@ class Jade(nn.Module):
 
     Args:
         input_size: D, columns of the input.
-        architecture: Names and values of :class:`moola.settings.models.Architecture`, such as `hidden_size=96`; the
-            defaults are those of `jade`.
+        architecture: Fields of :class:`moola.settings.models.Architecture`, such as `hidden_size=96`. The defaults are
+            those of `jade`.
 
     Raises `ConfigError`, which names the parameter.
     """
@@ -78,11 +78,11 @@ class Jade(nn.Module):
         )
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> JadeOutput:
-        """The heads' outputs for windows `x [B, K, D]`; `valid [B, K]` may hide bars."""
+        """The heads' outputs for windows `x [B, K, D]`. Bars where `valid [B, K]` is False are hidden."""
         return self.heads(self.encoder(self.encoder.standardise(x), valid), valid)
 
     def heads(self, encoded: Tensor, valid: Tensor | None = None) -> JadeOutput:
-        """The heads' answers for windows that are encoded already, `[B, K, 2H]`."""
+        """The heads' outputs for encoded windows, `[B, K, 2H]`."""
         pooled = pool(encoded, valid)
         spans = self.span_head(encoded).squeeze(2) if self.span_head is not None else None
         return JadeOutput(self.type_head(pooled), torch.sigmoid(self.pointer_head(pooled)), spans)
@@ -100,7 +100,12 @@ class JadeCompact(Jade):
 
 
 def build_model(config: str | Config | ModelConfig | Mapping[str, Any], input_size: int = 4) -> Jade:
-    """The model that a configuration describes: a name, the path of a YAML file, what it holds, or a `Config`.
+    """Builds the model of a configuration.
+
+    Args:
+        config: The name of a shipped configuration, the path of a YAML file, a mapping as such a file holds it, a
+            `Config` or a `ModelConfig`.
+        input_size: D, columns of the input.
 
     Raises `ConfigError`, which names the key.
     """

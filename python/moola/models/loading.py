@@ -1,4 +1,4 @@
-"""Models from the runs that trained them."""
+"""Loads models from the runs that trained them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["load_encoder", "load_model"]
 
 
 def load_encoder(run: str | os.PathLike[str]) -> Encoder:
-    """The encoder of a run of either kind, on the CPU and in evaluation mode.
+    """The encoder of a pre-training or fine-tuning run, on the CPU and in evaluation mode.
 
-    `encoder.origin.features` says what its input must be: before it is fed from a store, see
+    `encoder.origin.features` describes the input it needs. Before feeding it from a store, call
     `encoder.origin.features.require(FeatureIdentity.of(store, extra), source)`.
 
     Args:
-        run: Its directory, for the best weights, or a weights file.
+        run: The run directory, whose best weights are loaded, or a weights file.
 
-    Raises `WeightsError`, naming the file, when there is none, or it is foreign or damaged.
+    Raises `WeightsError`, naming the file, if it is missing, damaged, or not written by moola.
     """
     path = weights_path(run)
     weights = load_weights(path)
@@ -38,9 +38,9 @@ def load_encoder(run: str | os.PathLike[str]) -> Encoder:
 
 
 def load_model(run: str | os.PathLike[str]) -> Jade:
-    """The fine-tuned model of a run, on the CPU and in evaluation mode; `model.origin` says what it goes with.
+    """The fine-tuned model of a run, on the CPU and in evaluation mode. `model.origin` describes the input it needs.
 
-    Raises `WeightsError`, as :func:`load_encoder` does, also for a run that has pre-trained an encoder alone.
+    Raises `WeightsError` as :func:`load_encoder` does, and for a run that only pre-trained an encoder.
     """
     path = weights_path(run)
     weights = load_weights(path)
@@ -58,13 +58,13 @@ def _origin(path: Path, weights: Weights) -> Origin:
     try:
         return Origin.parse(weights.record)
     except (ValueError, KeyError, TypeError):
-        raise WeightsError(path, "does not say what model it is", "Install the moola that wrote it") from None
+        raise WeightsError(path, "does not describe its model", "Install the moola that wrote it") from None
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(dict(tensors))
     except RuntimeError:
-        problem = "its tensors are not those of the model it describes"
+        problem = "its tensors do not match the model it describes"
         raise WeightsError(path, problem, "Restore it from a copy, or train again") from None
     module.eval()

@@ -1,4 +1,4 @@
-"""A span of bars as two numbers in [0, 1], or as what is said of each bar; and back."""
+"""Converts spans of bars to the pointer's two numbers in [0, 1] and back, and finds the span in per-bar logits."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 __all__ = ["decode_spans", "encode_spans", "most_likely_spans", "visible_stretch"]
 
-# Of a hidden bar: less than what all others may weigh together.
+# The logit of a hidden bar. It outweighs the sum of all other logits.
 _OUTSIDE = -1e6
 
 
 def visible_stretch(valid: Tensor) -> tuple[Tensor, Tensor]:
-    """`[B]` each: the first and the last bar that `valid [B, K]` shows; the window's own where it shows none."""
+    """`[B]` each: the first and last visible bar of `valid [B, K]`. If none is visible, 0 and K − 1."""
     marks = valid.byte()
     return marks.argmax(dim=1), valid.shape[1] - 1 - marks.flip(1).argmax(dim=1)
 
@@ -21,14 +21,14 @@ def encode_spans(spans: Tensor, length: int, valid: Tensor | None = None) -> Ten
     """The pointer's target: `[B, 2]`, center and length.
 
     For a span from bar s to bar e of a window of K bars: `center = (s + e)/2/(K − 1)`, `length = (e − s + 1)/K`; at
-    K = 1 center is 0. The window is what may be seen of it, from the first such bar to the last: hidden bars before and
-    after it are padding and change nothing, those between count. Of a span, too, what lies on the padding is left off.
-    What is given for a span of −1, −1 (none) means nothing and must be left out of the loss.
+    K = 1 center is 0. The window runs from the first visible bar to the last. Hidden bars before and after it are
+    padding and change nothing; hidden bars inside it count. A span is cut to the window. The target of a span of −1, −1
+    (none) is meaningless and must be left out of the loss.
 
     Args:
-        spans: `[B, 2]`, first and last bar in the window.
-        length: How many bars there are, with those that are hidden.
-        valid: `[B, length]`: which bars may be seen; all unless given.
+        spans: `[B, 2]`, first and last bar, counted with all hidden bars.
+        length: The number of bars, including hidden ones.
+        valid: `[B, length]`, the visible bars; all if not given.
     """
     begin, bars = _windows(spans, length, valid)
     last_bar = (bars - 1)[:, None]
@@ -38,14 +38,14 @@ def encode_spans(spans: Tensor, length: int, valid: Tensor | None = None) -> Ten
 
 
 def decode_spans(pointer: Tensor, length: int, valid: Tensor | None = None) -> Tensor:
-    """The span that a pointer means: `[B, 2]` int64, first and last bar, inside what may be seen of the window.
+    """The span of a pointer: `[B, 2]` int64, first and last bar, inside the visible part of the window.
 
-    Inverts `encode_spans`, with the same `length` and `valid`.
+    Inverts `encode_spans` with the same `length` and `valid`.
 
     Args:
         pointer: `[B, 2]`, center and length in [0, 1].
-        length: How many bars there are, with those that are hidden.
-        valid: `[B, length]`: which bars may be seen; all unless given.
+        length: The number of bars, including hidden ones.
+        valid: `[B, length]`, the visible bars; all if not given.
     """
     begin, count = _windows(pointer, length, valid)
     center, share = pointer.double().unbind(dim=1)
@@ -56,7 +56,7 @@ def decode_spans(pointer: Tensor, length: int, valid: Tensor | None = None) -> T
 
 
 def _windows(given: Tensor, length: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`[B]` each: where each window begins, and how many bars it has, once the padding around it is taken off."""
+    """`[B]` each: the first bar of each window and its number of bars, without the padding around it."""
     if valid is None:
         return given.new_zeros(len(given), dtype=torch.int64), given.new_full(
             (len(given),), length, dtype=torch.int64
@@ -66,15 +66,15 @@ def _windows(given: Tensor, length: int, valid: Tensor | None) -> tuple[Tensor, 
 
 
 def most_likely_spans(span_logits: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The span that is most likely, given how likely each bar lies in it: `[B, 2]` int64, first and last bar.
+    """The most likely span for the log-odds of each bar: `[B, 2]` int64, first and last bar.
 
-    With bars taken for independent, the likelihood of the span from s to e is, but for a factor that all spans share,
-    the exponential of the sum of the logits from s to e. So it is the run with the greatest sum, of one bar at least
-    (J. Bentley, "Algorithm design techniques", Communications of the ACM 27 (1984), 865–873).
+    If bars are independent, the likelihood of the span from s to e is proportional to the exponential of the sum of the
+    logits from s to e. So the most likely span is the non-empty run of bars with the greatest sum (J. Bentley,
+    "Algorithm design techniques", Communications of the ACM 27 (1984), 865–873).
 
     Args:
-        span_logits: `[B, K]`, those of :class:`moola.models.JadeOutput`.
-        valid: `[B, K]`: which bars may be seen. Others are in no span unless all are hidden.
+        span_logits: `[B, K]`, from :class:`moola.models.JadeOutput`.
+        valid: `[B, K]`, the visible bars; all if not given. Hidden bars are in no span unless all are hidden.
     """
     logits = span_logits.double()
     if valid is not None:

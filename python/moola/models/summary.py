@@ -1,4 +1,4 @@
-"""What a model costs: parameters and memory."""
+"""The size of a model: parameters and memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["ModelSummary", "summarise"]
 
 
 class ModelSummary(NamedTuple):
-    """A model's size. Bytes are those of float32."""
+    """A model's size. Bytes are for float32."""
 
     name: str
     parameters: int
     weights: int
     """Bytes of the parameters."""
     training: int
-    """Bytes of parameters, gradients, AdamW's two moments, and what a batch keeps for the backward pass."""
+    """Bytes of parameters, gradients, AdamW's two moments, and a batch's activations kept for the backward pass."""
     per_window: float | None
-    """Parameters per training window, where their number is known."""
+    """Parameters per training window; None if the number of windows is unknown."""
 
 
 def summarise(
@@ -31,15 +31,17 @@ def summarise(
     batch_size: int = 256,
     windows: int | None = None,
 ) -> ModelSummary:
-    """Counts parameters, and estimates memory from the shapes alone.
+    """Counts parameters, and estimates memory from shapes only.
 
-    A bidirectional layer keeps its input, four gates, the cell and the output of each direction: `D + 2·6·H` numbers
-    a bar; dropout between layers keeps as much as it lets through, and its mask.
+    A bidirectional layer keeps its input, and for each direction four gates, the cell and the output: `D + 2·6·H`
+    numbers a bar. Dropout between layers keeps its output and its mask.
 
     Args:
-        features: D.
-        window_length, batch_size: Of a batch in training.
-        windows: Windows that it is trained on.
+        model: The model's configuration.
+        features: D, columns of the input.
+        window_length: K, bars in a window.
+        batch_size: Windows in a training batch.
+        windows: The number of training windows, if known.
     """
     a = model.architecture
     count = sum(p.numel() for p in build_model(model, features).parameters())

@@ -1,4 +1,4 @@
-"""The training bars as a whole: what predictors and scalers are fitted on."""
+"""The training bars of a dataset. Predictors and scalers are fitted on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["hides_bars", "standardise_extra", "standardise_kept", "training_bars
 
 
 def standardise_extra(encoder: Encoder, dataset: FastWindowedDataset) -> None:
-    """Gives the encoder the mean and deviation of each kept column over the training bars."""
+    """Sets the encoder's shift and scale to the mean and deviation of each kept column over the training bars."""
     names = dataset.extra
     if not names:
         return
@@ -33,13 +33,15 @@ def standardise_extra(encoder: Encoder, dataset: FastWindowedDataset) -> None:
 def standardise_kept(
     encoder: Encoder, x: NDArray[np.float32], valid: NDArray[np.bool_], columns: int
 ) -> None:
-    """Gives the encoder the mean and deviation of the last `columns` of training windows, over their valid bars.
+    """Sets the encoder's shift and scale for kept columns to their mean and deviation over valid training bars.
 
-    One that was loaded keeps what it was pre-trained with.
+    A loaded encoder keeps the values it was pre-trained with.
 
     Args:
-        x: `[n, K, D]`.
-        valid: `[n, K]`.
+        encoder: The encoder to change.
+        x: `[n, K, D]`, training windows.
+        valid: `[n, K]`, their valid bars.
+        columns: The number of kept columns, the last ones of `x`.
     """
     if not columns or encoder.origin is not None:
         return
@@ -49,12 +51,12 @@ def standardise_kept(
 
 def _standardise(encoder: Encoder, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
     encoder.shift[-len(mean) :] = torch.from_numpy(mean)
-    # A column that never changes stays 0.
+    # A constant column becomes 0.
     encoder.scale[-len(mean) :] = torch.from_numpy(np.where(deviation > 0, deviation, 1))
 
 
 def hides_bars(dataset: FastWindowedDataset) -> bool:
-    """Whether the valid mask of some window hides a bar. Most splits have none, and then masks need not be read."""
+    """Whether any window has a hidden bar. Most splits have none; then masks need not be read."""
     stores = dataset.stores
     return any(
         not (stores[s].valid[first : last + 1] if stores[s].layout == "bars" else stores[s].valid).all()
@@ -69,7 +71,7 @@ def _extra_of(dataset: FastWindowedDataset, store: int, first: int, last: int) -
 
 
 def _training_rows(dataset: FastWindowedDataset) -> Iterator[tuple[int, int, int]]:
-    """Stretches of a dataset's bars, disjoint: their store, first and last row."""
+    """Disjoint stretches of a dataset's bars, each as its store's number, first row and last row."""
     reached: dict[int, int] = {}
     for _, store, first, last in dataset.stretches():
         first = max(first, reached.get(store, -1) + 1)
@@ -79,7 +81,7 @@ def _training_rows(dataset: FastWindowedDataset) -> Iterator[tuple[int, int, int
 
 
 def training_bars(dataset: FastWindowedDataset) -> Iterator[NDArray[np.float32]]:
-    """The valid bars of a dataset, `[n, D]`, kept columns included, in pieces."""
+    """Yields the valid bars of a dataset in pieces `[n, D]`, with kept columns. Each bar occurs once."""
     for number, first, last in _training_rows(dataset):
         store = dataset.stores[number]
         features, valid = store.bar_features(first, last)

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, with what they are and the features they were trained on beside them."""
+"""Weights on disk: safetensors files with a record of the model and of the features it was trained on."""
 
 from __future__ import annotations
 
@@ -41,28 +41,40 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class FeatureIdentity:
-    """What a model's input is: two stores with the same identity feed the same model."""
+    """Identifies a model's input features. Stores with the same identity can feed the same model."""
 
     feature_set: str
     parameters: Mapping[str, Any]
-    """Of the features, as in a store's metadata."""
+    """The parameters of the features, as in a store's metadata."""
     columns: tuple[str, ...]
     """The names of the features, in order."""
     extra: tuple[str, ...] = ()
-    """Kept columns, which follow the features."""
+    """The names of the kept columns, which follow the features."""
     bars: BarIdentity | None = None
-    """The bars; None if unknown: for windows without times, and for older runs."""
+    """The identity of the bars; None if unknown, as for windows without times and for older runs."""
 
     @classmethod
     def of(cls, store: FeatureStore | Sequence[FeatureStore], extra: Sequence[str] = ()) -> Self:
-        """That of a store's features, or of several stores' that are alike, with these kept columns."""
+        """The identity of the features of a store, or of several stores with equal features.
+
+        Args:
+            store: One or more stores.
+            extra: The kept columns that the model reads, in order.
+        """
         stores = [store] if isinstance(store, FeatureStore) else store
         first = stores[0]
         return cls(first.feature_set, first.config, first.feature_names, tuple(extra), BarIdentity.of(stores))
 
     @classmethod
     def of_windows(cls, windows: LabelledWindows, store: FeatureStore | None = None) -> Self:
-        """The identity of labelled windows. Their store knows their bars. Raises `ConfigError` for an unknown set."""
+        """The identity of labelled windows.
+
+        Args:
+            windows: Labelled windows.
+            store: The store they were cut from, if any; it describes their bars.
+
+        Raises `ConfigError` for an unknown feature set.
+        """
         bars: BarIdentity | None
         if store is not None:
             own, bars = store.feature_names, BarIdentity.of([store])
@@ -73,7 +85,7 @@ class FeatureIdentity:
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:
-        """From what :meth:`record` gave. Raises `KeyError` or `TypeError` for anything else."""
+        """Reads what :meth:`record` returned. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
         return cls(
             str(record["feature_set"]),
             dict(record["parameters"]),
@@ -98,13 +110,14 @@ class FeatureIdentity:
         return len(self.columns) + len(self.extra)
 
     def require(self, given: FeatureIdentity, source: str) -> None:
-        """Raises `FeatureMismatchError`, saying how, when `given`, the features of `source`, are others than these.
+        """Checks that `given`, the features of `source`, are the ones the model was trained on.
 
-        They are where a number in the same column, of the same bars, would be another. What `warmup_bars` says is from
-        which bar on numbers count as settled, and not what they are: a model may be pre-trained after 105 bars of
-        warm-up, fine-tuned on windows that were cut beforehand, of which 20 bars are hidden, and predict on windows
-        that have none hidden, for it takes any bars to be hidden and any not. See :meth:`notes` for where a shorter
-        warm-up shows it what it has not learned from.
+        Features match if the same bars give the same numbers in the same columns. `warmup_bars` is not compared: it
+        decides which bars are hidden, not their values, and the model accepts any mask. So a model may be pre-trained
+        with a warm-up of 105 bars, fine-tuned on pre-cut windows with 20 hidden bars, and predict on windows with none
+        hidden. :meth:`notes` reports a shorter warm-up than in training.
+
+        Raises `FeatureMismatchError`, which states the difference.
         """
         problem = advice = None
         if given.feature_set != self.feature_set:
@@ -130,19 +143,19 @@ class FeatureIdentity:
 
     @property
     def _depends_on(self) -> Sequence[str]:
-        """The names of the parameters that make numbers what they are."""
+        """The names of the parameters that the feature values depend on."""
         every = [name for name in self.parameters if name != "warmup_bars"]
-        # A set of another version of moola may depend on any of them.
+        # A feature set of another version of moola may depend on all of them.
         known = self.feature_set in _core.feature_sets()
         return _core.feature_set_depends_on(self.feature_set) if known else every
 
     def notes(self, given: FeatureIdentity, source: str) -> Iterator[str]:
-        """What a person should know where `given`, the features of `source`, do for these but differ."""
+        """Differences to report when `given`, the features of `source`, pass :meth:`require`."""
         mine, theirs = (of.parameters.get("warmup_bars") for of in (self, given))
         if mine is not None and theirs is not None and theirs < mine:
             yield (
-                f"{source} shows bars after {theirs} of warm-up, the weights were trained on bars after {mine}: where "
-                "a segment begins, windows hold numbers that have not settled as much"
+                f"{source} shows bars after a warm-up of {theirs}, the weights were trained on bars after {mine}: at "
+                "the start of a segment, features have settled less"
             )
         if given.bars is None:
             return
@@ -150,29 +163,28 @@ class FeatureIdentity:
             yield from self.bars.notes(given.bars, source)
         else:
             yield (
-                "the interval of the training bars is unknown, because an older moola wrote "
-                f"them, or windows do not say when they were; those of {source} are {given.bars.apart} apart: check "
-                "that they fit"
+                "the interval of the training bars is unknown, because an older moola wrote the run or its windows "
+                f"have no times; the bars of {source} are {given.bars.apart} apart: check that these match"
             )
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What stands beside a model's weights: where a loaded module comes from, and what it goes with."""
+    """The record in a weights file: the run that a loaded module comes from, and the input it needs."""
 
     kind: str
     """`pretrain` or `finetune`."""
     model: ModelConfig
     features: FeatureIdentity
-    """What its input must be."""
+    """The features it needs as input."""
     window_length: int
-    """K it was trained with; it takes any."""
+    """K in training. The model accepts any K."""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Everything else that its training wrote there."""
+    """Further values from training, such as epoch and seed."""
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:
-        """From what :meth:`record` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        """Reads what :meth:`record` returned. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
         return cls(
             str(record["kind"]),
             ModelConfig.model_validate(record["model"]),
@@ -194,13 +206,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Weights:
-    """What a weights file holds."""
+    """The content of a weights file."""
 
     tensors: dict[str, Tensor]
     record: dict[str, Any]
-    """What it is: plain values, as :func:`save_weights` was given them."""
+    """The record that :func:`save_weights` was given: plain values."""
     digest: str
-    """A hash over both."""
+    """A hash over tensors and record."""
 
 
 def save_weights(
@@ -208,20 +220,20 @@ def save_weights(
 ) -> None:
     """Writes a safetensors file with a record in its header, and a hash over both.
 
-    A reader sees a whole file or, as before, the one that stood there. Raises `StoreWriteError` when the system
-    does not let it be written.
+    The file is replaced atomically: a reader sees the old file or the new one. Raises `StoreWriteError` if it cannot
+    be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(record), sort_keys=True, allow_nan=False)
-    # One key: safetensors writes several in any order.
+    # Only one key, because safetensors writes several in no fixed order.
     header = {"moola": json.dumps({"format": _FORMAT, "digest": digest_of(plain, text), "record": text})}
     write_file(path, save(plain, metadata=header))
 
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:
-    """Reads what :func:`save_weights` wrote, onto the CPU. Nothing in it is executed.
+    """Reads a file of :func:`save_weights` onto the CPU. Nothing in it is executed.
 
-    Raises `WeightsError`, naming the file, when it is missing, foreign, truncated or altered.
+    Raises `WeightsError`, naming the file, if it is missing, truncated, altered, or not written by moola.
     """
     path = Path(path)
     if not path.is_file():
@@ -245,7 +257,7 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
         intact, number, record, digest = False, _FORMAT, {}, ""
     if not intact:
         raise WeightsError(
-            path, "is damaged: its hash does not fit", "Restore it from a copy, or train again"
+            path, "is damaged: its hash does not match", "Restore it from a copy, or train again"
         )
     if number != _FORMAT:
         raise WeightsError(path, f"has format {number}, not {_FORMAT}", "Install the moola that wrote it")
@@ -253,17 +265,17 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
 
 
 def weights_path(run: str | os.PathLike[str]) -> Path:
-    """The weights of a run: the file itself, or `best.safetensors` in its directory."""
+    """The path of a run's weights: `run` itself if it is a file, else its `best.safetensors`."""
     path = Path(run)
     return path / "best.safetensors" if path.is_dir() else path
 
 
 def digest_of(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """A hash over tensors, and a text that goes with them."""
+    """A BLAKE2b hash over named tensors and a text, such as their record; 64 hexadecimal digits."""
     hashed = hashlib.blake2b(text.encode(), digest_size=32)
     for name in sorted(tensors):
         tensor = tensors[name]
         hashed.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        # As bytes, since NumPy knows no bfloat16.
+        # As bytes, because NumPy has no bfloat16.
         hashed.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return hashed.hexdigest()
