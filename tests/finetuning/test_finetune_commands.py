@@ -55,7 +55,7 @@ def test_the_commands(
 
     store, file = ["--feature-dir", market / "store"], tmp_path / "p.parquet"
     assert command("predict", "--run", tmp_path / "run", *store, "--output", file, "--to", TO) == 0
-    assert f"windows     {len(table):,}, of " in capsys.readouterr().out
+    assert f"windows     {len(table):,}; the models have seen bars of " in capsys.readouterr().out
     assert pq.read_table(file).equals(table)
     some = ["--from", "2020-06-10", "--to", "2020-06-11", "--stride", 7, "--json"]
     assert command("predict", "--run", run, "--run", tmp_path / "run", *store, "--output", file, *some) == 0
@@ -126,6 +126,6 @@ def test_the_command_that_combines(
     assert command("ensemble", run, tmp_path / "cv", "--output", tmp_path / "mixed") == 2
     error = capsys.readouterr().err
     assert (
-        "cv is a cross-validation, whose models were not kept; give it alone, or fine-tuned runs al" in error
+        "cv is a cross-validation, which keeps no models; give it as the only argument, or give fine" in error
     )
     assert not (tmp_path / "mixed").exists()

@@ -188,7 +188,7 @@ def test_windows_that_were_cut_beforehand(
     asked = ["predict", "--run", str(result.run), "--feature-dir", str(market / "store"), "--to", TO]
     asked += ["--stride", "50", "--output", str(tmp_path / "p.parquet")]
     shown = " ".join(CliRunner().invoke(app, asked).stdout.split())
-    assert f"{len(some)}, of 0 the models have seen bars, and for {len(some)} it is unknown" in shown
+    assert f"{len(some)}; the models have seen bars of 0; for {len(some)} this is unknown" in shown
     record = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert (record["seen"], record["seen_unknown"]) == (0, len(some))
     # Together with a run of which all is known, what is seen is seen, and the rest still unknown.

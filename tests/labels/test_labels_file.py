@@ -226,7 +226,7 @@ def test_the_command_does_not_write_over_what_it_reads(
     monkeypatch.chdir(tmp_path)
     for output in ("L.parquet", tmp_path / "L.parquet", "link.parquet"):
         code, out, err = command("--labels", "L.parquet", "--feature-dir", market.path, "--output", output)
-        message = "--output: is L.parquet, which is read; give another file, such as L.safetensors"
+        message = "--output: is L.parquet, an input of this command; give another file, such as L.safetensors"
         assert (code, out, err) == (2, "", f"error: {message}\n")
     assert pq.read_table(tmp_path / "L.parquet").equals(table)
 
@@ -237,20 +237,20 @@ def test_the_command_does_not_write_over_what_it_reads(
         ((), "error: --feature-dir: is missing; give the store that was labelled, or --raw\n"),
         (
             ("--raw", "--feature-dir", "x"),
-            "error: --feature-dir: does nothing with --raw; leave one of them out\n",
+            "error: --feature-dir: has no effect with --raw; leave one of them out\n",
         ),
         (
             ("--bar-interval", "5m"),
-            "error: --bar-interval: does nothing without --raw; leave one of them out\n",
+            "error: --bar-interval: has no effect without --raw; add --raw, or leave it out\n",
         ),
         (
             ("--raw", "--bar-interval", "5 bars"),
             "error: --bar-interval: '5 bars' is not a duration; write for example '4h', '90m' or '1d'\n",
         ),
-        (("--raw", "--stamp", "open"), "error: --stamp: does nothing with --raw; leave one of them out\n"),
+        (("--raw", "--stamp", "open"), "error: --stamp: has no effect with --raw; leave one of them out\n"),
         (
             ("--feature-set", "ohlc4"),
-            "error: --feature-set: does nothing without --raw; leave one of them out\n",
+            "error: --feature-set: has no effect without --raw; add --raw, or leave it out\n",
         ),
         (
             ("--raw", "--window-length", "0"),
@@ -273,8 +273,8 @@ def test_the_command_writes_what_finetune_knows_for_imported(tmp_path: Path) -> 
     for name in ("L.bin", "L", "L.SAFETENSORS"):
         output = tmp_path / name
         code, out, err = command("--labels", tmp_path / "raw.parquet", "--raw", "--output", output)
-        problem = f"{output} does not end in .safetensors, by which labels that were imported are known"
-        message = f"error: --output: {problem}; give such a name, as L.safetensors\n"
+        problem = f"{output} does not end in .safetensors, as every file of imported labels must"
+        message = f"error: --output: {problem}; give a name such as L.safetensors\n"
         assert (code, out, err) == (2, "", message)
         assert not output.exists()
 

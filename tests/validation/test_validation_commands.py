@@ -166,7 +166,8 @@ def test_runs_have_no_labels_to_shuffle(tmp_path: Path) -> None:
     ran = run("ensemble", tmp_path, tmp_path, "--output", tmp_path / "both", "--permutations", 5)
     assert ran.exit_code == 2
     assert ran.stderr == (
-        "error: --permutations: are of a cross-validation, and runs are combined without any fit; leave them out\n"
+        "error: --permutations: need a cross-validation, and fine-tuned runs are combined without any fit; "
+        "leave the option out\n"
     )
     assert not (tmp_path / "both").exists()
 

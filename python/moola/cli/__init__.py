@@ -1,4 +1,4 @@
-"""The `moola` command: each verb a few lines over the library. One module a stage of the work."""
+"""The `moola` command: each command is a few lines over the library, one module per stage of the work."""
 
 from __future__ import annotations
 

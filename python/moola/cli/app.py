@@ -1,7 +1,7 @@
-"""The `moola` command itself: messages, exit codes, and what every command prints with.
+"""The `moola` command itself: messages, exit codes, and the functions that commands print with.
 
-Text for people goes to standard output, progress and errors to standard error. With `--json` one JSON
-object goes to standard output, for errors too. The exit code is 0 for success, 1 for failure, 2 for wrong usage, and
+Text goes to standard output, progress and errors to standard error. With `--json`, standard output gets one
+JSON object, for errors too. The exit code is 0 for success, 1 for failure, 2 for wrong usage, and
 130 after Ctrl-C. Each command imports what it needs when it runs, so that start-up stays short.
 """
 
@@ -54,7 +54,7 @@ _OS_ADVICE = {
 
 
 class _Moola(TyperGroup):
-    """The group of commands: it turns what they raise into a message and an exit code."""
+    """The group of commands. It turns the errors they raise into a message and an exit code."""
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
@@ -78,7 +78,7 @@ class _Moola(TyperGroup):
         except MoolaError as error:
             code = _fail(json, type(error).__name__, str(error), 1, vars(error))
         except BrokenPipeError:
-            # The reader has seen enough, as in `moola inspect STORE | head`.
+            # The reader closed the pipe, as in `moola inspect STORE | head`.
             _drop_output()
             code = 1
         except OSError as error:
@@ -88,7 +88,7 @@ class _Moola(TyperGroup):
                 code = _fail(json, type(error).__name__, _os_message(error), 1, facts)
                 sys.stdout.flush()
             except OSError:
-                # Standard output itself cannot be written.
+                # Writing to standard output itself failed.
                 _drop_output()
                 code = _fail(False, type(error).__name__, _os_message(error), 1)
         sys.exit(code if isinstance(code, int) else 0)
@@ -97,11 +97,11 @@ class _Moola(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            # Versions of typer handle it differently.
+            # Versions of typer differ in how they handle it.
             raise typer.Abort from None
 
     def _option(self, args: Sequence[str], name: str) -> str:
-        """The option of the command that ran, for a parameter of the library."""
+        """The command's option for a parameter of the library, or the parameter if no option has its name."""
         option = "--" + name.replace("_", "-")
         commands = [self.commands[arg] for arg in args if arg in self.commands]
         known = {
@@ -121,10 +121,10 @@ app = typer.Typer(
 
 
 def run() -> None:
-    """Runs the command that the process was started with, and ends the process."""
+    """Runs the command in the arguments of this process, and ends the process."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # File names may hold bytes that are not text, and a terminal may not know an arrow.
+            # File names may contain bytes that are not text, and a terminal may be unable to print an arrow.
             stream.reconfigure(errors="backslashreplace")
     app(prog_name="moola")
 
@@ -143,11 +143,11 @@ def _moola(
 ) -> None: ...
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
 
 def _drop_output() -> None:
-    """Drops what could not be written: at exit Python would try again, and complain."""
+    """Drops output that could not be written. Python would otherwise try again at exit, and print an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -213,7 +213,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 class Progress:
-    """A progress bar on a terminal if the work takes long, lines elsewhere, nothing with `--json`."""
+    """Shows a progress bar on a terminal if the work takes long. Elsewhere prints lines; with `--json`, nothing."""
 
     LABELS: Mapping[str, str] = {
         "bars": "making bars",

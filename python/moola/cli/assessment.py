@@ -1,4 +1,4 @@
-"""How a validation is assessed and shown: permutation tests, tables, sentences, files."""
+"""Assesses a validation and shows it: permutation tests, tables, sentences, files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def permutation_tests_of(
     jobs: int,
     json: bool,
 ) -> dict[str, PermutationResult]:
-    """Of each model what shuffled labels give, or why that cannot be had."""
+    """The result of each model's permutation test, or why it has none."""
     from moola.evaluation.permutation import movable
     from moola.validation.ensembles import ENSEMBLE
     from moola.validation.permutation import PermutationResult, permutation_tests
@@ -134,7 +134,9 @@ def finish(
         print_table(name, evaluation.columns, evaluation.rows())
         temperature = temperature_of(found, name)
         if temperature is not None:
-            print(f"temperature {temperature:.2f}: above 1 it is surer than it is right, below 1 less sure")
+            print(
+                f"temperature {temperature:.2f}: above 1 the model is overconfident, below 1 underconfident"
+            )
         if (spread := dropout_sentence(found, name)) is not None:
             print(spread)
         print("\n".join(evaluation.summary(_told_of(name, evaluation, homes))))
@@ -144,10 +146,10 @@ def finish(
 
 
 def _told_of(model: str, evaluation: Evaluation, homes: Iterable[str]) -> list[str]:
-    """What a model is compared with in words: what is trivial, itself from scratch, and what --against asked for.
+    """The comparisons that get a sentence: with baselines, with the model from scratch, and with `--against`.
 
-    Of another cross-validation that is the same model if it is there, and else all. All other comparisons are in the
-    table and in `evaluation.json`.
+    From another cross-validation this is the same model if it has it, otherwise all its models. All other comparisons
+    are in the table and in `evaluation.json`.
     """
     from moola.evaluation.baselines import BASELINES
     from moola.validation.cross_validation import FROM_SCRATCH

@@ -1,4 +1,4 @@
-"""The commands that make features: sample bars, building and verifying."""
+"""The commands for bars and features: make sample bars, build a store, verify it."""
 
 from __future__ import annotations
 
@@ -36,19 +36,24 @@ def make_bars(
     output: Annotated[
         str, typer.Argument(metavar="OUT", help="The file to write: .parquet, .csv or .csv.gz.")
     ],
-    bars: Annotated[int, typer.Option(help="Bars of each symbol.")] = 1_818_450,
+    bars: Annotated[int, typer.Option(help="Number of bars of each symbol.")] = 1_818_450,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bars on every machine.")] = 17,
     symbols: Annotated[
         int | None,
-        typer.Option(help="The number of symbols. A column names them.", show_default="one, unnamed"),
+        typer.Option(
+            help="Number of symbols. They get a column symbol.", show_default="one, without that column"
+        ),
     ] = None,
     expansions: Annotated[
         str | None,
-        typer.Option(metavar="LABELS", help="Plant directional surges, and write their places to this file."),
+        typer.Option(
+            metavar="LABELS",
+            help="Plant directional surges (expansions), and write their labels to this file.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a sample market of one-minute bars, to try everything without a data vendor."""
+    """Make a sample market of one-minute bars, to try moola without data of your own."""
     from moola.bars.market import make_bars
 
     started = time.perf_counter()
@@ -80,7 +85,7 @@ def build_features(
         list[str],
         typer.Option(
             metavar="BARS",
-            help="Parquet, CSV, Arrow IPC, or a directory of them. Repeat it for several.",
+            help="A file (Parquet, CSV or Arrow IPC), or a directory of such files. Repeat it for several.",
         ),
     ],
     output: Annotated[
@@ -96,19 +101,22 @@ def build_features(
     ] = "relativity10",
     config: Annotated[
         str | None,
-        typer.Option(metavar="YAML", help="Parameters that differ from the defaults.", rich_help_panel=STORE),
+        typer.Option(
+            metavar="YAML", help="A file of parameters that differ from the defaults.", rich_help_panel=STORE
+        ),
     ] = None,
     layout: Annotated[
         str,
         typer.Option(
             metavar="bars|windows",
-            help="bars serves windows of any length. windows stores every window of one length.",
+            help="bars stores each bar once, for any window length. windows stores all windows of one length in full.",
             rich_help_panel=STORE,
         ),
     ] = "bars",
     window_length: Annotated[int, typer.Option(help="Bars in a window.", rich_help_panel=STORE)] = 105,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an older store, atomically.", rich_help_panel=STORE)
+        bool,
+        typer.Option("--overwrite", help="Replace an existing store in one step.", rich_help_panel=STORE),
     ] = False,
     train_end: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="Last day of train.", rich_help_panel=SPLITS)
@@ -123,20 +131,20 @@ def build_features(
         str | None,
         typer.Option(
             metavar="SHARES",
-            help="Shares of train, val and test, instead of dates.",
+            help="Shares of train, val and test, if no dates are given.",
             show_default="0.7,0.15,0.15",
             rich_help_panel=SPLITS,
         ),
     ] = None,
     embargo: Annotated[
-        int, typer.Option(help="Bars of each symbol dropped after each boundary.", rich_help_panel=SPLITS)
+        int, typer.Option(help="Bars to drop after each boundary, per symbol.", rich_help_panel=SPLITS)
     ] = 0,
     reset_on_gap: ResetOnGap = None,
     segment_by: Annotated[
         str,
         typer.Option(
             metavar="COLUMNS",
-            help="symbol; or symbol,contract, which begins a new segment at each roll of a continuous future.",
+            help="symbol or symbol,contract. With contract, each roll of a continuous future begins a new segment.",
             rich_help_panel=INPUT,
         ),
     ] = "symbol",
@@ -144,7 +152,7 @@ def build_features(
     keep: Annotated[
         str,
         typer.Option(
-            metavar="COLUMNS", help="Columns to keep beside the bars, such as volume.", rich_help_panel=INPUT
+            metavar="COLUMNS", help="Other columns to store, such as volume.", rich_help_panel=INPUT
         ),
     ] = "",
     drop_bad_bars: DropBadBars = False,
@@ -194,7 +202,7 @@ def build_features(
             progress=progress,
         )
     took = time.perf_counter() - started
-    # The metadata are written before the store is published, so they cannot hold how long publishing took.
+    # The metadata are written before the store is published, so they do not include the time of publishing.
     timings = store.metadata["timings"]
     timings = timings | {"publish": round(max(took - sum(timings.values()), 0.0), 4), "total": round(took, 4)}
     if json:
@@ -208,7 +216,7 @@ def verify_features(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BARS", help="The bars it was built from, to compare with. Repeat it for several."
+            metavar="BARS", help="The bars that the store was built from, to compare. Repeat it for several."
         ),
     ] = None,
     skip_reproducibility: Annotated[
@@ -219,11 +227,13 @@ def verify_features(
     ] = False,
     samples: Annotated[
         int,
-        typer.Option(min=0, help="Windows to recompute bar by bar, and places where causality is tested."),
+        typer.Option(
+            min=0, help="How many windows to recompute bar by bar, and at how many places to test causality."
+        ),
     ] = 5,
     json: Json = False,
 ) -> int:
-    """Verify a store: recompute everything from its bars, and compare to the bit."""
+    """Verify a store: recompute everything from its bars, and compare every bit."""
     from moola.store.verify.report import verify_features
 
     with Progress(json) as progress:
@@ -250,7 +260,7 @@ def verify_features(
     return 0 if report.ok else 1
 
 
-# What the options say
+# Options
 
 
 def _read_config(path: str | None) -> dict[str, Any] | None:
@@ -272,7 +282,7 @@ def _parse_shares(text: str | None) -> list[float] | None:
         ) from None
 
 
-# What comes out
+# Output
 
 
 def _build_record(store: FeatureStore, timings: Mapping[str, float]) -> dict[str, Any]:

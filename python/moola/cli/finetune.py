@@ -1,4 +1,4 @@
-"""The commands that learn from labels and use what was learned: finetune, predict."""
+"""The commands that train on labels and predict: finetune, predict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def finetune(
         str,
         typer.Option(
             metavar="LABELS",
-            help="Labels of the store's windows, as Parquet or CSV; or what import-labels wrote (.safetensors).",
+            help="A table of labels for the store (Parquet or CSV), or a file that import-labels wrote (.safetensors).",
         ),
     ],
     feature_dir: Annotated[
@@ -36,7 +36,11 @@ def finetune(
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="A pre-trained run to start from.", show_default="from scratch"),
+        typer.Option(
+            metavar="RUN",
+            help="A pre-trained run that provides the initial encoder.",
+            show_default="from scratch",
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -49,18 +53,20 @@ def finetune(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="The largest number of epochs.", show_default="60", rich_help_panel=TRAINING),
+        typer.Option(help="Maximum number of epochs.", show_default="60", rich_help_panel=TRAINING),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(show_default="16", rich_help_panel=TRAINING)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Windows per step.", show_default="16", rich_help_panel=TRAINING)
+    ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="The learning rate.", show_default="1e-4", rich_help_panel=TRAINING),
+        typer.Option(help="Learning rate.", show_default="1e-4", rich_help_panel=TRAINING),
     ] = None,
     freeze: Annotated[
         str | None,
         typer.Option(
             metavar="none|always|EPOCHS",
-            help="How long the encoder stays frozen: not at all, always, or for so many epochs.",
+            help="How long the encoder stays frozen: not at all, always, or for this number of epochs.",
             show_default="none",
             rich_help_panel=TRAINING,
         ),
@@ -68,7 +74,7 @@ def finetune(
     unfreeze_every: Annotated[
         int | None,
         typer.Option(
-            help="Epochs between the thawing of one layer and the next.",
+            help="Unfreeze one layer after another, with this number of epochs between them.",
             show_default="all at once",
             rich_help_panel=TRAINING,
         ),
@@ -77,8 +83,8 @@ def finetune(
         str | None,
         typer.Option(
             metavar="balanced",
-            help="Give each class the same weight in the loss.",
-            show_default="as they are",
+            help="balanced gives each class the same total weight in the loss.",
+            show_default="each window counts the same",
             rich_help_panel=TRAINING,
         ),
     ] = None,
@@ -91,27 +97,28 @@ def finetune(
     folds: Annotated[
         int,
         typer.Option(
-            help="Folds of the out-of-fold predictions, which also calibrate the run.",
+            help="Folds of the cross-validation. Its out-of-fold predictions score and calibrate the run.",
             rich_help_panel=TRAINING,
         ),
     ] = 5,
     embargo: Annotated[
         int,
         typer.Option(
-            help="Bars after a test window in which no training window begins.", rich_help_panel=TRAINING
+            help="Number of bars after a test window in which no training window may begin.",
+            rich_help_panel=TRAINING,
         ),
     ] = 0,
     validation_share: Annotated[
         float,
         typer.Option(
-            help="Share of windows that choose the epoch. 0 trains on all windows for all epochs.",
+            help="Share of windows held out to choose the best epoch. 0 trains on all windows for all epochs.",
             rich_help_panel=TRAINING,
         ),
     ] = 0.2,
     scratch: Annotated[
         bool,
         typer.Option(
-            help="With an encoder, also train from scratch in each fold. This doubles the time, or more.",
+            help="With an encoder, also train from scratch in each fold, to compare. This at least doubles the time.",
             rich_help_panel=TRAINING,
         ),
     ] = True,
@@ -127,7 +134,7 @@ def finetune(
         str | None,
         typer.Option(
             metavar="COLUMNS",
-            help="Kept columns to use as inputs, standardised.",
+            help="Kept columns to use as further inputs. They are standardised.",
             show_default="the encoder's",
             rich_help_panel=WINDOWS,
         ),
@@ -144,16 +151,17 @@ def finetune(
         bool,
         typer.Option(
             "--resume",
-            help="Start an interrupted run again; it ends with the same bits.",
+            help="Restart an interrupted run. The result is the same to the bit.",
             rich_help_panel=RUN,
         ),
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(help="Folds, and later shuffles, to train in parallel.", rich_help_panel=RUN)
+        int | None,
+        typer.Option(help="How many folds, and later shuffles, to train in parallel.", rich_help_panel=RUN),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fine-tune a model on labelled windows, and calibrate and score it out of fold."""
+    """Fine-tune a model on labelled windows. Out-of-fold predictions calibrate and score it."""
     from moola.finetuning.run import finetune
 
     if resume and output is None:
@@ -242,18 +250,21 @@ def predict(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BARS", help="Bars instead of a store. A cache keeps the store that is built from them."
+            metavar="BARS", help="Bars instead of a store. A store is built from them and kept in a cache."
         ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="train|val|test|all", help="The windows to use.", show_default="all"),
+        typer.Option(
+            metavar="train|val|test|all", help="The split to take windows from.", show_default="all"
+        ),
     ] = None,
     begin: Annotated[
-        str | None, typer.Option("--from", metavar="T", help="Use windows that end at this time or later.")
+        str | None,
+        typer.Option("--from", metavar="T", help="Predict windows that end at this time or later."),
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", metavar="T", help="Use windows that end before this time.")
+        str | None, typer.Option("--to", metavar="T", help="Predict windows that end before this time.")
     ] = None,
     stride: Annotated[int, typer.Option(help="Bars from one window to the next.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 1024,
@@ -275,9 +286,9 @@ def predict(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Predict every window: class probabilities, spans, and whether training saw the bars.
+    """Predict each window: class probabilities, the span, and whether training saw its bars.
 
-    Bars are read like the training bars unless options say otherwise.
+    With --data, bars are read like the training bars unless options say otherwise.
     """
     from moola.prediction.windows import predict
 
@@ -333,7 +344,7 @@ def predict(
         return print_json(record | {"seconds": round(took, 4)})
     print_facts(
         [
-            ("windows", f"{len(seen):,}, of {known:,} the models have seen bars{_unknown(unknown)}"),
+            ("windows", f"{len(seen):,}; the models have seen bars of {known:,}{_unknown(unknown)}"),
             ("file", describe_file(Path(output))),
             ("took", f"{took:.2f} s, {len(seen) / took:,.0f} windows/s"),
         ]
@@ -341,4 +352,4 @@ def predict(
 
 
 def _unknown(windows: int) -> str:
-    return f", and for {windows:,} it is unknown" if windows else ""
+    return f"; for {windows:,} this is unknown" if windows else ""

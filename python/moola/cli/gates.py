@@ -1,4 +1,4 @@
-"""The command that holds runs against gates."""
+"""The command that checks runs against gates."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["gate"]
 
 @app.command()
 def gate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")],
     gates: Annotated[
         str | None,
         typer.Option(
             metavar="YAML",
-            help="A YAML file of bounds, or a model's YAML with a section gates.",
-            show_default="those that ship",
+            help="A YAML file of bounds, or a model's YAML with a section named gates.",
+            show_default="moola's own",
         ),
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
             metavar="RUN",
-            help="A run that RUN must not be worse than. Repeat it for other seeds of that run.",
+            help="An earlier run. The check fails if RUN is worse. Repeat it for other seeds of that run.",
         ),
     ] = None,
     model: Annotated[
@@ -34,7 +34,7 @@ def gate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check a run against its gates: exit code 0 if it passes, 1 if not."""
+    """Check a run against gates (bounds). The exit code is 0 if it passes and 1 if not."""
     from moola.runs.gates import check_gates
 
     report = check_gates(run, gates=gates, against=against or (), model=model)

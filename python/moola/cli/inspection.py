@@ -1,4 +1,4 @@
-"""`moola inspect`: shows what a store holds. Also the words in which other commands describe a store."""
+"""`moola inspect` shows what a store holds. Other commands describe stores with the functions here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["inspect", "of_symbols", "quality_in_words", "size_of", "symbols_of"]
 
 @app.command()
 def inspect(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="The store.")],
+    store: Annotated[str, typer.Argument(metavar="STORE", help="The feature store.")],
     json: Json = False,
 ) -> None:
     """Show a store: features, segments, splits, gaps, and a suggested --reset-on-gap."""
@@ -32,7 +32,7 @@ def inspect(
 
 
 def quality_in_words(quality: Mapping[str, Any]) -> str:
-    """What the build noticed about the bars. Zero counts are left out, except for gaps."""
+    """The counts of unusual bars in words. Zero counts are left out, except for gaps."""
     from moola.store.inspect.durations import format_duration
 
     gaps = f"{quality['gaps']:,} gaps"
@@ -158,7 +158,7 @@ def _print_inspection(inspection: Inspection) -> None:
                 for i, example in enumerate(g.examples)
             ),
         )
-        print("Gaps are never filled: features continue across a gap, and begin anew in each segment.")
+        print("Gaps are never filled. Features continue across a gap, and start again in each segment.")
     suggestion = inspection.suggestion
     option = f"--reset-on-gap {suggestion.reset_on_gap}" if suggestion.reset_on_gap else "no --reset-on-gap"
     print(f"\nsuggested: {option}: {suggestion.why}")

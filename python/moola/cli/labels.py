@@ -22,7 +22,7 @@ def import_labels(
         str,
         typer.Option(
             metavar="LABELS",
-            help="Parquet, CSV or Arrow IPC with window_end and class, optionally symbol, start, end, weight.",
+            help="A table (Parquet, CSV, Arrow IPC) with window_end and class, optionally symbol, start, end, weight.",
         ),
     ],
     output: Annotated[str, typer.Option(metavar="OUT", help="The file to write, such as L.safetensors.")],
@@ -31,7 +31,7 @@ def import_labels(
     ] = None,
     raw: Annotated[
         bool,
-        typer.Option("--raw", help="LABELS holds the windows itself: lists of open, high, low, close."),
+        typer.Option("--raw", help="LABELS itself holds the windows: lists of open, high, low and close."),
     ] = False,
     window_length: Annotated[
         int | None, typer.Option(help="Bars in a window.", show_default="the store's; 105 with --raw")
@@ -40,7 +40,7 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="With --raw and window_end: the time between bars.",
+            help="The time between bars, with --raw and a column window_end.",
             show_default="1m",
             rich_help_panel=INPUT,
         ),
@@ -49,7 +49,7 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="FILE_COLUMN=ROLE,…",
-            help="The role of columns with other names.",
+            help="The roles of columns with other names, such as kind=class.",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -57,15 +57,15 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="bar|row|time",
-            help="What start and end count: bars of the window from 0, rows of the store, or time.",
-            show_default="found out",
+            help="What start and end are: bars of the window from 0, rows of the store, or times.",
+            show_default="detected",
             rich_help_panel=INPUT,
         ),
     ] = None,
     labelled_length: Annotated[
         int | None,
         typer.Option(
-            help="Bars in a window when it was labelled.",
+            help="Length in bars of the windows when they were labelled.",
             show_default="the store's",
             rich_help_panel=INPUT,
         ),
@@ -80,7 +80,7 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="With --raw: the feature set to compute.",
+            help="The feature set to compute, with --raw.",
             show_default="ohlc4",
             rich_help_panel=INPUT,
         ),
@@ -89,14 +89,16 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="YAML",
-            help="With --raw: parameters that differ from the defaults. warmup_bars defaults to 20.",
+            help="A file of parameters that differ from the defaults, with --raw. There warmup_bars defaults to 20.",
             rich_help_panel=INPUT,
         ),
     ] = None,
     tz: Annotated[
         str | None,
         typer.Option(
-            metavar="ZONE", help="The zone of local times, such as America/New_York.", rich_help_panel=TIME
+            metavar="ZONE",
+            help="The zone of times that state none, such as America/New_York.",
+            rich_help_panel=TIME,
         ),
     ] = None,
     time_format: Annotated[
@@ -109,13 +111,13 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="open|close",
-            help="Whether the labels' times are opens or closes of bars.",
+            help="Whether the times of labels are the open or the close of their bars.",
             rich_help_panel=TIME,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Import labelled windows into one file, from which models are fine-tuned."""
+    """Import labelled windows into one file, for training and validation."""
     from moola.labels import read_labels, read_raw_windows
     from moola.settings.yaml import read_yaml
 
@@ -128,15 +130,18 @@ def import_labels(
     of_raw = {"feature_set": feature_set, "config": config, "bar_interval": bar_interval}
     for name, value in (of_store | {"feature_dir": feature_dir} if raw else of_raw).items():
         if value is not None:
-            raise ConfigError(name, f"does nothing with{'' if raw else 'out'} --raw; leave one of them out")
+            problem = (
+                "with --raw; leave one of them out" if raw else "without --raw; add --raw, or leave it out"
+            )
+            raise ConfigError(name, f"has no effect {problem}")
     for source in (labels, config):
         if source is not None and os.path.exists(output) and os.path.samefile(source, output):
             raise ConfigError(
-                "output", f"is {source}, which is read; give another file, such as L.safetensors"
+                "output", f"is {source}, an input of this command; give another file, such as L.safetensors"
             )
     if not output.endswith(".safetensors"):
-        problem = f"{output} does not end in .safetensors, by which labels that were imported are known"
-        raise ConfigError("output", f"{problem}; give such a name, as L.safetensors")
+        problem = f"{output} does not end in .safetensors, as every file of imported labels must"
+        raise ConfigError("output", f"{problem}; give a name such as L.safetensors")
     options: dict[str, Any] = {"columns": columns, "tz": tz, "time_format": time_format}
     if window_length is not None:
         options["window_length"] = window_length

@@ -1,4 +1,4 @@
-"""The members that a command asks for: their kinds, windows, encoders and settings."""
+"""The members that the arguments of a command name: their kinds, windows, encoders and settings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["Asked", "rebuilt_members"]
 
 
 class Asked(NamedTuple):
-    """What was asked for: windows, and members on them."""
+    """The windows and members that a command was given."""
 
     windows: LabelledWindows
     other_windows: dict[str, LabelledWindows]
     seen: Any
     record: dict[str, Any]
-    """By member's name, what makes it, as JSON."""
+    """For each member's name, what is needed to make it, as JSON."""
     notes: list[str]
-    """What a person should know of encoders, before the fits and after them."""
+    """Notes about encoders, shown before the fits and recorded after them."""
 
     @classmethod
     def of(
@@ -64,11 +64,11 @@ class Asked(NamedTuple):
                 "device": device,
                 "kept_columns": kept_columns_of(other.get(name, windows)),
             }
-            # Only what it has: a regression has neither.
+            # Only the parameters that this kind has: a regression has none of them.
             own = {key: value for key, value in given.items() if key in known}
             record[name] = {
                 "kind": kind,
-                # Absolute: whoever evaluates may stand elsewhere.
+                # Absolute, because `evaluate` may run in another directory.
                 "labels": os.path.abspath(path) if path else None,
                 "encoder": None,
                 "parameters": own | parameters.get(kind, {}),
@@ -93,12 +93,12 @@ class Asked(NamedTuple):
         return rebuilt_members(self.record, with_windows=False)[0]
 
     def tell(self, json: bool) -> None:
-        """Before hours of fits."""
+        """Prints the notes. Called before the fits, which may take hours."""
         for note in () if json else self.notes:
             print(note, file=sys.stderr)
 
     def recorded(self, found: CrossValidation) -> CrossValidation:
-        """With what makes its members, and what is noted of them."""
+        """The result, with its members' records and notes added to its settings."""
         notes = [*self.notes, *found.settings["notes"]]
         return replace(found, settings=found.settings | {"members": self.record, "notes": notes})
 
@@ -112,7 +112,11 @@ def kept_columns_of(windows: LabelledWindows) -> int:
 def rebuilt_members(
     record: Mapping[str, Any], with_windows: bool = True
 ) -> tuple[dict[str, Any], dict[str, LabelledWindows]]:
-    """Estimators from what is written of them, those from scratch too, and the windows of those with their own."""
+    """Estimators from their records, and the windows of members that have their own.
+
+    With `with_windows=False`: only the recorded members, and no windows. Otherwise each member with an encoder is
+    also there from scratch.
+    """
     from moola.estimators import make_member
     from moola.labels import LabelledWindows
     from moola.validation.cross_validation import with_scratch
@@ -130,7 +134,7 @@ def rebuilt_members(
 
 
 def _parameters(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`KIND.KEY=VALUE` by kind."""
+    """Parses each `KIND.KEY=VALUE`: the values by kind and key."""
     from moola.estimators.kinds import kind_named
 
     parameters: dict[str, dict[str, Any]] = {}

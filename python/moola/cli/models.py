@@ -41,7 +41,7 @@ TRAINING, WINDOWS, RUN = "Training", "Windows", "The run"
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Sets any value of the configuration. Repeat it for several."
+        "--set", metavar="KEY=VALUE", help="Set any value of the configuration. Repeat it for several."
     ),
 ]
 WindowLength = Annotated[
@@ -53,12 +53,14 @@ WindowLength = Annotated[
 def models(
     configs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[YAML]…", help="More configurations, beside those that ship."),
+        typer.Argument(metavar="[YAML]…", help="Configurations of your own, listed after those of moola."),
     ] = None,
-    features: Annotated[int, typer.Option(min=1, help="Columns of the input.")] = 4,
+    features: Annotated[int, typer.Option(min=1, help="Number of input features.")] = 4,
     window_length: Annotated[int, typer.Option(min=1, help="Bars in a window.")] = 105,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 256,
-    windows: Annotated[int, typer.Option(min=1, help="Training windows, for the last column.")] = 174,
+    windows: Annotated[
+        int, typer.Option(min=1, help="Number of training windows. The last column divides by it.")
+    ] = 174,
     json: Json = False,
 ) -> None:
     """List models: parameters, memory, and parameters per training window."""
@@ -101,7 +103,7 @@ def pretrain(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BARS", help="Bars instead of a store. A cache keeps the store that is built from them."
+            metavar="BARS", help="Bars instead of a store. A store is built from them and kept in a cache."
         ),
     ] = None,
     model: Annotated[
@@ -110,14 +112,16 @@ def pretrain(
             metavar="NAME|YAML", help="jade, jade_compact, or a YAML file.", rich_help_panel=TRAINING
         ),
     ] = "jade",
-    epochs: Annotated[int | None, typer.Option(show_default="50", rich_help_panel=TRAINING)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Number of epochs.", show_default="50", rich_help_panel=TRAINING)
+    ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Windows per step, on each rank.", show_default="256", rich_help_panel=TRAINING),
+        typer.Option(help="Windows per step on each rank.", show_default="256", rich_help_panel=TRAINING),
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="The highest learning rate.", show_default="1e-3", rich_help_panel=TRAINING),
+        typer.Option(help="Peak learning rate.", show_default="1e-3", rich_help_panel=TRAINING),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of weights, order, masks and dropout.", rich_help_panel=TRAINING)
@@ -134,7 +138,7 @@ def pretrain(
         str | None,
         typer.Option(
             metavar="random|patch",
-            help="Mask single bars or runs of bars.",
+            help="Whether to mask single bars (random) or runs of bars (patch).",
             show_default="random",
             rich_help_panel=WINDOWS,
         ),
@@ -142,7 +146,9 @@ def pretrain(
     extra: Annotated[
         str,
         typer.Option(
-            metavar="COLUMNS", help="Kept columns to use as inputs, standardised.", rich_help_panel=WINDOWS
+            metavar="COLUMNS",
+            help="Kept columns to use as further inputs. They are standardised.",
+            rich_help_panel=WINDOWS,
         ),
     ] = "",
     device: Device = "auto",
@@ -157,19 +163,24 @@ def pretrain(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a stopped run, to the same bits.", rich_help_panel=RUN)
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue a stopped run from its last checkpoint. On a CPU the result is the same to the bit.",
+            rich_help_panel=RUN,
+        ),
     ] = False,
     init: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="A run to take the initial weights from.", rich_help_panel=RUN),
+        typer.Option(metavar="RUN", help="A run that provides the initial weights.", rich_help_panel=RUN),
     ] = None,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(help="Steps between checkpoints.", show_default="an epoch's", rich_help_panel=RUN),
+        typer.Option(help="Steps between checkpoints.", show_default="one epoch", rich_help_panel=RUN),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Pre-train an encoder: a masked autoencoder that cannot see its targets."""
+    """Pre-train an encoder as a masked autoencoder, on bars without labels."""
     from moola.training.pretraining import pretrain
 
     if resume and output is None:
@@ -228,19 +239,21 @@ def pretrain(
 
 @app.command()
 def embed(
-    run: Annotated[str, typer.Option(metavar="RUN", help="A run, or a weights file.")],
+    run: Annotated[str, typer.Option(metavar="RUN", help="A run directory or a weights file.")],
     output: Annotated[str, typer.Option(metavar="FILE", help="The Parquet file to write.")],
     feature_dir: Store = None,
-    split: Annotated[str, typer.Option(metavar="train|val|test|all", help="The windows to use.")] = "all",
+    split: Annotated[
+        str, typer.Option(metavar="train|val|test|all", help="The split to take windows from.")
+    ] = "all",
     stride: Annotated[int, typer.Option(help="Bars from one window to the next.")] = 1,
     window_length: Annotated[
-        int | None, typer.Option(help="Bars in a window.", show_default="as trained")
+        int | None, typer.Option(help="Bars in a window.", show_default="as in training")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 1024,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Write one vector per window, from a trained encoder."""
+    """Write one vector per window, computed by a trained encoder."""
     from moola.prediction.embedding import embed
 
     started = time.perf_counter()
@@ -273,7 +286,7 @@ def embed(
 
 
 class _Against(TyperCommand):
-    """Takes every argument after `--against` as a run of the other side, so that a shell's `*` works."""
+    """Takes every argument after `--against` as a run of the other side, so that shell patterns (`b-*`) work."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         expanded: list[str] = []
@@ -287,11 +300,11 @@ class _Against(TyperCommand):
 
 @app.command(cls=_Against)
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="One side: one or more runs.")],
-    against: Annotated[list[str], typer.Option(metavar="RUN…", help="The other side: one or more runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="One or more runs: the first side.")],
+    against: Annotated[list[str], typer.Option(metavar="RUN…", help="One or more runs: the second side.")],
     json: Json = False,
 ) -> None:
-    """Compare runs: settings, final losses, speed and memory."""
+    """Compare the settings, final losses, speed and memory of two groups of runs."""
     from moola.runs.compare import compare_runs
 
     comparison = compare_runs(runs, against)
@@ -302,7 +315,7 @@ def compare(
 
 
 def _stores(feature_dir: list[str] | None, data: list[str] | None, silent: bool) -> Any:
-    """The named stores, or the cached store of these bars."""
+    """The given stores, or the cached store of the given bars."""
     if bool(feature_dir) == bool(data):
         if feature_dir:
             raise ConfigError("data", "cannot be combined with --feature-dir; give bars or a store, not both")

@@ -1,4 +1,4 @@
-"""The options that say how bars are read, for every command that reads them."""
+"""The options for reading bars, shared by all commands that read them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ResetOnGap = Annotated[
     str | None,
     typer.Option(
         metavar="DURATION",
-        help="A step longer than this begins a new segment, such as 4h. `moola inspect` suggests a value.",
+        help="Begin a new segment after a gap longer than this, such as 4h. `moola inspect` suggests a value.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -22,7 +22,7 @@ Columns = Annotated[
     str | None,
     typer.Option(
         metavar="FILE_COLUMN=ROLE,…",
-        help="The role of each column. In a CSV without a header, columns have numbers: 0=timestamp,1=open,…",
+        help="The roles of columns, such as Last=close. Without a header, count columns from 0: 0=timestamp,1=open,…",
         rich_help_panel=INPUT,
     ),
 ]
@@ -36,18 +36,22 @@ DropBadBars = Annotated[
 ]
 Dedup = Annotated[
     str | None,
-    typer.Option(metavar="identical", help="Drop exact repeats of the bar before.", rich_help_panel=INPUT),
+    typer.Option(
+        metavar="identical", help="Drop a bar that repeats the previous bar exactly.", rich_help_panel=INPUT
+    ),
 ]
 Sort = Annotated[
     bool,
     typer.Option(
-        "--sort", help="Sort the bars by time. This holds all of them in memory.", rich_help_panel=INPUT
+        "--sort", help="Sort the bars by time. All bars are then held in memory.", rich_help_panel=INPUT
     ),
 ]
 Zone = Annotated[
     str | None,
     typer.Option(
-        metavar="ZONE", help="The zone of local times, such as America/New_York.", rich_help_panel=TIME
+        metavar="ZONE",
+        help="The zone of times that state none, such as America/New_York.",
+        rich_help_panel=TIME,
     ),
 ]
 TimeFormat = Annotated[

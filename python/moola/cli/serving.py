@@ -1,4 +1,4 @@
-"""The command that serves the windows of a store and measures how fast."""
+"""The command that serves the windows of a store and measures the speed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def serve_windows(
     window_length: Annotated[
         int | None, typer.Option(help="Bars in a window.", show_default="the store's")
     ] = None,
-    mask_ratio: Annotated[float, typer.Option(help="The share of bars that are masked.")] = 0.15,
-    seed: Annotated[int, typer.Option(help="The seed of masks and shuffling.")] = 0,
-    device: Annotated[str, typer.Option(help="The device that batches are moved to.")] = "cpu",
-    seconds: Annotated[float, typer.Option(help="Seconds to serve the train split.")] = 2.0,
+    mask_ratio: Annotated[float, typer.Option(help="Share of bars to mask.")] = 0.15,
+    seed: Annotated[int, typer.Option(help="Seed of masks and shuffling.")] = 0,
+    device: Annotated[str, typer.Option(help="Device to move batches to.")] = "cpu",
+    seconds: Annotated[float, typer.Option(help="How long to serve the train split, in seconds.")] = 2.0,
     json: Json = False,
 ) -> None:
-    """Serve the windows of a feature store as for training, and measure how fast."""
+    """Serve the windows of a feature store as in training, and measure the speed."""
     from moola.data.throughput import check_seconds, measure_throughput, open_loaders
 
     seconds = check_seconds(seconds)

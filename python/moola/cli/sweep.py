@@ -19,34 +19,40 @@ SELECTION, MODEL = "Selection", "Model"
 @app.command()
 def sweep(
     labels: Annotated[
-        str, typer.Option(metavar="L", help="Labelled windows that moola import-labels wrote.")
+        str, typer.Option(metavar="L", help="A file of labelled windows, from moola import-labels.")
     ],
     space: Annotated[
-        str, typer.Option(metavar="YAML", help="The settings to choose from. grid.yaml ships with moola.")
+        str, typer.Option(metavar="YAML", help="The settings to choose from. moola contains a grid.yaml.")
     ],
-    trials: Annotated[int, typer.Option(help="Candidates per selection; for a grid at most its size.")],
+    trials: Annotated[int, typer.Option(help="Candidates to try per selection, at most the whole grid.")],
     output: Annotated[
         str,
         typer.Option(
-            metavar="DIR", help="A new directory, or the directory of the same sweep to continue or share it."
+            metavar="DIR",
+            help="A new directory; or the directory of the same sweep, to continue it or share its work.",
         ),
     ],
-    folds: Annotated[int, typer.Option(help="Outer folds, which score.", rich_help_panel=SELECTION)] = 5,
+    folds: Annotated[
+        int, typer.Option(help="Number of outer folds. They score the selection.", rich_help_panel=SELECTION)
+    ] = 5,
     inner_folds: Annotated[
         int,
-        typer.Option(help="Folds within each outer training part, which select.", rich_help_panel=SELECTION),
+        typer.Option(
+            help="Number of folds within each outer training part. They select.", rich_help_panel=SELECTION
+        ),
     ] = 3,
     embargo: Annotated[
         int,
         typer.Option(
-            help="Bars after a test window in which no training window begins.", rich_help_panel=SELECTION
+            help="Number of bars after a test window in which no training window may begin.",
+            rich_help_panel=SELECTION,
         ),
     ] = 0,
     feature_dir: Annotated[
         str | None,
         typer.Option(
             metavar="STORE",
-            help="The labelled store, which holds the times of windows.",
+            help="The store that was labelled. It holds the times of windows.",
             rich_help_panel=SELECTION,
         ),
     ] = None,
@@ -57,7 +63,7 @@ def sweep(
         float,
         typer.Option(
             min=1,
-            help="Seconds of silence after which a worker counts as dead.",
+            help="Seconds without a sign of life after which a worker counts as dead.",
             rich_help_panel=SELECTION,
         ),
     ] = 60.0,
@@ -66,30 +72,35 @@ def sweep(
         typer.Option(metavar="NAME|YAML", help="jade, jade_compact, or a YAML file.", rich_help_panel=MODEL),
     ] = "jade_compact",
     encoder: Annotated[
-        str | None, typer.Option(metavar="RUN", help="A pre-trained encoder.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(
+            metavar="RUN", help="A pre-trained run that provides the initial encoder.", rich_help_panel=MODEL
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Sets a value of the configuration for all candidates. Repeat it for several.",
+            help="Set a value of the configuration for all candidates. Repeat it for several.",
             rich_help_panel=MODEL,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=MODEL)] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(help="auto uses a GPU if there is one.", metavar="auto|cpu|cuda", rich_help_panel=MODEL),
+    ] = "auto",
     scratch: Annotated[
         bool,
         typer.Option(
-            help="With an encoder, also fit each outer fold's choice from scratch.",
+            help="With an encoder, also train each outer fold's choice from scratch, to compare.",
             rich_help_panel=MODEL,
         ),
     ] = True,
     permutations: Annotated[
         int | None,
         typer.Option(
-            help="Shuffles of the permutation test of each choice's heads: one fit per outer fold and shuffle; "
-            "0 for none.",
+            help="Shuffles of the permutation test of the heads: one fit per outer fold and shuffle. 0 turns it off.",
             show_default="20",
             rich_help_panel=MODEL,
         ),
@@ -98,7 +109,8 @@ def sweep(
 ) -> None:
     """Search for settings. Start it several times to share the work.
 
-    Inner folds select, outer folds score: the printed score is of windows that the selection has not seen.
+    Inner folds select settings and outer folds score them, so the printed score is of windows that the selection has
+    not seen.
     """
     from moola.estimators.jade import JadeClassifier
     from moola.labels import LabelledWindows
@@ -156,7 +168,7 @@ def sweep(
     names = [*(f"fold {number + 1}" for number in range(folds)), "all windows"]
     selections = (*result.by_fold, result.chosen)
     print_table(
-        "What was chosen, within the training part of each fold and among all windows",
+        "Chosen settings, on the training part of each fold and on all windows",
         ["within", *result.chosen.values, f"inner {result.metric}", "tried", "pruned"],
         (
             [

@@ -1,4 +1,4 @@
-"""How far a training is, on the terminal."""
+"""Shows the progress of training on the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ShownTraining"]
 
 
 class ShownTraining:
-    """On a terminal a bar with loss, speed and time left, elsewhere a line per epoch, with `--json` nothing."""
+    """Shows loss, speed and time left: a bar on a terminal, elsewhere a line per epoch, with `--json` nothing."""
 
     def __init__(self, silent: bool) -> None:
         self._silent = silent

@@ -17,7 +17,9 @@ from moola.errors import ConfigError
 __all__ = ["cross_validate", "ensemble", "evaluate", "stack"]
 
 
-Labels = Annotated[str, typer.Option(metavar="L", help="Labelled windows that moola import-labels wrote.")]
+Labels = Annotated[
+    str, typer.Option(metavar="L", help="A file of labelled windows, from moola import-labels.")
+]
 
 Output = Annotated[str, typer.Option(metavar="DIR", help="The directory to write. It must be new.")]
 
@@ -26,15 +28,15 @@ Members = Annotated[
     typer.Option(
         "--member",
         metavar="KIND[=L]",
-        help="jade, jade_compact, convolution, regression, boosted_trees or rocket. =L trains it on the same windows "
-        "with other features. Repeat it for several.",
+        help="jade, jade_compact, convolution, regression, boosted_trees or rocket. KIND=L trains it on L, another "
+        "file of the same windows, for example with other features. Repeat it for several.",
     ),
 ]
 
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KIND.KEY=VALUE", help="Sets a parameter of a kind of model. Repeat it for several."
+        "--set", metavar="KIND.KEY=VALUE", help="Set a parameter of a kind of model. Repeat it for several."
     ),
 ]
 
@@ -43,8 +45,8 @@ Encoders = Annotated[
     typer.Option(
         "--encoder",
         metavar="[KIND=]RUN",
-        help="A pre-trained encoder for the Jade members that it fits, or for those of a kind; each is compared with "
-        "itself from scratch. Repeat it for several.",
+        help="A pre-trained encoder for all Jade members that it fits, or for those of one KIND. Each is also trained "
+        "from scratch, to compare. Repeat it for several.",
     ),
 ]
 
@@ -53,30 +55,33 @@ Store = Annotated[
     typer.Option(
         "--feature-dir",
         metavar="STORE",
-        help="The labelled store. Windows of several symbols need it, to be compared in time.",
+        help="The store that was labelled. Windows of several symbols need it: it holds their times.",
     ),
 ]
 
-Folds = Annotated[int, typer.Option(help="Folds. Each window is tested once.")]
+Folds = Annotated[int, typer.Option(help="Number of folds. Each window is tested in one of them.")]
 
-Repeats = Annotated[int, typer.Option(help="Repeats, each with other folds and seeds.")]
+Repeats = Annotated[int, typer.Option(help="How often to repeat, each time with other folds and seeds.")]
 
-Embargo = Annotated[int, typer.Option(help="Bars after a test window in which no training window begins.")]
+Embargo = Annotated[
+    int, typer.Option(help="Number of bars after a test window in which no training window may begin.")
+]
 
 Seed = Annotated[int, typer.Option(help="Seed of folds, models and resamples.")]
 
 Device = Annotated[
-    str, typer.Option(help="Device of networks. With several --jobs only cpu.", metavar="auto|cpu|cuda")
+    str,
+    typer.Option(help="Device for networks. With several --jobs it must be cpu.", metavar="auto|cpu|cuda"),
 ]
 
-Jobs = Annotated[int, typer.Option(help="Fits in parallel, one thread each; -1 uses all cores.")]
+Jobs = Annotated[int, typer.Option(help="Number of fits in parallel, one thread each. -1 uses all cores.")]
 
 Permutations = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Shuffles of the permutation test; each costs one cross-validation. 0 turns it off.",
-        show_default="200; 20 for networks and stacks, of networks with heads alone",
+        help="Shuffles of the permutation test. Each costs one cross-validation. 0 turns it off.",
+        show_default="200; 20 for stacks and networks, of which only the heads are trained",
     ),
 ]
 
@@ -98,11 +103,11 @@ def cross_validate(
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Score models on windows that they have not seen; jade_compact by default."""
+    """Score models on windows that they were not trained on. The default is jade_compact."""
     from moola.validation import cross_validate
 
     asked = Asked.of(labels, member or ["jade_compact"], settings, encoder, feature_dir, seed, device)
-    _refuse_what_stands_there(output)
+    _refuse_existing_output(output)
     asked.tell(json)
     started = time.perf_counter()
     with Progress(json) as progress:
@@ -132,7 +137,9 @@ def stack(
     encoder: Encoders = None,
     feature_dir: Store = None,
     folds: Folds = 5,
-    inner_folds: Annotated[int, typer.Option(help="Folds within each fold's training windows.")] = 5,
+    inner_folds: Annotated[
+        int, typer.Option(help="Number of folds within each fold's training windows.")
+    ] = 5,
     repeats: Repeats = 1,
     embargo: Embargo = 0,
     seed: Seed = 17,
@@ -141,12 +148,12 @@ def stack(
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Combine kinds of models by a model of their out-of-fold predictions; all kinds by default."""
+    """Train a second model on the out-of-fold predictions of several kinds of models, by default all."""
     from moola.estimators import KINDS
     from moola.validation import stack
 
     asked = Asked.of(labels, member or list(KINDS), settings, encoder, feature_dir, seed, device)
-    _refuse_what_stands_there(output)
+    _refuse_existing_output(output)
     asked.tell(json)
     started = time.perf_counter()
     with Progress(json) as progress:
@@ -174,7 +181,7 @@ def ensemble(
         list[str],
         typer.Argument(
             metavar="RUN...|DIR",
-            help="Fine-tuned runs, for example of several seeds; or one directory of moola cross-validate or stack.",
+            help="Fine-tuned runs, for example of several seeds. Or one directory of cross-validate or stack.",
         ),
     ],
     output: Output,
@@ -187,19 +194,19 @@ def ensemble(
     """Combine fine-tuned runs into one run, or average a cross-validation over folds and seeds."""
     from moola.validation.records import RECORD
 
-    _refuse_what_stands_there(output)
+    _refuse_existing_output(output)
     started = time.perf_counter()
     validations = [path for path in results if (Path(path) / RECORD).exists()]
     if not validations:
         if permutations:
             raise ConfigError(
                 "permutations",
-                "are of a cross-validation, and runs are combined without any fit; leave them out",
+                "need a cross-validation, and fine-tuned runs are combined without any fit; leave the option out",
             )
         return _combine(results, output, seed, started, json)
     if len(results) > 1:
-        what = "is a cross-validation, whose models were not kept"
-        problem = f"{validations[0]} {what}; give it alone, or fine-tuned runs alone"
+        what = "is a cross-validation, which keeps no models"
+        problem = f"{validations[0]} {what}; give it as the only argument, or give fine-tuned runs only"
         raise ConfigError("results", problem)
 
     from moola.validation import CrossValidation, ensemble
@@ -230,7 +237,7 @@ def _combine(runs: Sequence[str], output: str, seed: int, started: float, json: 
         print_table("out of fold", evaluation.columns, evaluation.rows())
         print("\n".join(evaluation.summary()))
     print("\n".join(made.notes), end="\n" if made.notes else "")
-    calibrated = "by its members' temperatures alone"
+    calibrated = "by its members' temperatures only"
     if made.temperature is not None:
         calibrated = f"temperature {made.temperature:.2f} of the mean, from out-of-fold logits"
     print_facts(
@@ -245,15 +252,16 @@ def _combine(runs: Sequence[str], output: str, seed: int, started: float, json: 
 @app.command()
 def evaluate(
     result: Annotated[
-        str, typer.Argument(metavar="DIR", help="A directory of moola cross-validate, ensemble or stack.")
+        str, typer.Argument(metavar="DIR", help="A directory that cross-validate, ensemble or stack wrote.")
     ],
     model: Annotated[
-        list[str] | None, typer.Option(help="One of its models. Repeat it for several.", show_default="all")
+        list[str] | None, typer.Option(help="A model to evaluate. Repeat it for several.", show_default="all")
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DIR", help="Another directory with the same labels and folds. Repeat it for several."
+            metavar="DIR",
+            help="Another such directory, with the same labels and folds, to compare. Repeat it for several.",
         ),
     ] = None,
     permutations: Permutations = None,
@@ -265,9 +273,10 @@ def evaluate(
     jobs: Jobs = -1,
     json: Json = False,
 ) -> None:
-    """Score models honestly: intervals, baselines, paired differences and permutation tests.
+    """Score models with intervals, baselines, paired differences and permutation tests.
 
-    Models that are not asked for keep what was found of them before. With --permutations 0, so do shuffled labels.
+    Models that are not evaluated now keep their earlier results. With --permutations 0, all earlier permutation tests
+    are kept.
     """
     from moola.validation.assessment import kept_permutation_tests
     from moola.validation.records import CrossValidation, beside
@@ -288,9 +297,10 @@ def evaluate(
 
 
 def _homes(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """The name and path of each cross-validation. The name is the last part of the path, if that is unique.
+    """The name and path of each cross-validation. The name is the last part of the path if that is unique, else the
+    whole path.
 
-    Raises `ConfigError` where one is given twice.
+    Raises `ConfigError` if one is given twice.
     """
     whole = [Path(path).resolve() for path in paths]
     for number, path in enumerate(whole):
@@ -302,7 +312,7 @@ def _homes(paths: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _refuse_what_stands_there(output: str) -> None:
+def _refuse_existing_output(output: str) -> None:
     """Refuses an output that exists, before the fits rather than after them."""
     from moola.runs.directory import new_directory
 

@@ -1,6 +1,6 @@
 """Loaders over a feature store, for training scripts: train, val and test in one call.
 
-`python -m moola.data.fast_windowed_loader` is another name of `moola serve-windows`, which measures their speed.
+`python -m moola.data.fast_windowed_loader` runs `moola serve-windows`, which measures their speed.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def create_fast_dataloaders(
     completely, with masks that never change. Each has `state_dict()` and `load_state_dict()`.
 
     Args:
-        num_workers: Accepted for scripts that pass it, without effect: threads make the batches.
-        pin_memory: Whether batches are in pinned memory, if there is a GPU.
-        seed: The seed of masks and shuffling. None draws one, which `loader.dataset.seed` shows.
-        device, rank, world_size, weights: See `moola.data.device.DeviceWindowLoader`; weights are for train.
+        num_workers: Has no effect, because threads make the batches. It is accepted for scripts that pass it.
+        pin_memory: Whether to put batches into pinned memory, if there is a GPU.
+        seed: The seed of masks and shuffling. None draws one at random; `loader.dataset.seed` shows it.
+        device, rank, world_size, weights: See `moola.data.device.DeviceWindowLoader`. The weights affect train only.
 
-    The other arguments are those of `moola.FastWindowedDataset`, and so are the errors.
+    The other arguments and the errors are those of `moola.FastWindowedDataset`.
     """
     from moola.data.dataset import FastWindowedDataset
     from moola.data.device import DeviceWindowLoader
@@ -67,7 +67,7 @@ def create_fast_dataloaders(
     whole_number("num_workers", num_workers, 0)
     seed = secrets.randbits(63) if seed is None else seed
     loaders = []
-    # Opened once, so that all three splits belong to one store even while another takes its place.
+    # Opened once, so that all three splits come from the same store even if it is replaced meanwhile.
     stores = open_stores(feature_dir)
     splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
     for split in splits:
@@ -130,9 +130,9 @@ def create_strided_dataloaders(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs `moola serve-windows`, which measures how fast the loaders of a store serve. It ends the process.
+    """Runs `moola serve-windows`, which measures how fast the loaders of a store serve, and ends the process.
 
-    The command line stands above this package, so it is run as a program and not imported.
+    It runs the command line as a program, because this package must not import `moola.cli`.
     """
     given = sys.argv[1:] if arguments is None else arguments
     sys.argv = ["moola", "serve-windows", *_one_store_an_option(given)]
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _one_store_an_option(arguments: Sequence[str]) -> list[str]:
-    """Repeats `--feature-dir` before each of the several directories that may follow it here."""
+    """Repeats `--feature-dir` before each directory. Here several directories may follow one `--feature-dir`."""
     words: list[str] = []
     in_list = False
     for word in arguments:
