@@ -46,7 +46,7 @@ def test_bars_that_do_not_fit_are_refused(run: Path, market: Path, tmp_path: Pat
 def test_what_is_no_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path: Path) -> None:
     store = market / "store"
     with pytest.raises(
-        RunError, match=r"is a file; what a run has seen stands beside its weights. Give the dir"
+        RunError, match=r"is a file, and prediction also needs the run's record of seen bars. Give the dir"
     ):
         moola.predict(run / "best.safetensors", store)
     with pytest.raises(WeightsError, match=r"there is no such file. Give a run directory"):
@@ -58,7 +58,7 @@ def test_what_is_no_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path:
     weights = load_weights(run / "best.safetensors")
     record = weights.record | {"more": {}}
     save_weights(tmp_path / "run" / "best.safetensors", weights.tensors, record)
-    problem = "does not say what its classes are, or how to calibrate them. Fine-tune it with moola finetune"
+    problem = "does not record its classes, or the temperature that calibrates them. Fine-tune it with moola finetune"
     with pytest.raises(WeightsError, match=problem):
         moola.predict(tmp_path / "run", store)
 

@@ -113,7 +113,7 @@ def test_a_finished_run_is_not_run_again_and_an_interrupted_one_begins_anew(
     what = (market / "store", market / "labels.parquet")
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    with pytest.raises(RunError, match="a run stands there already"):
+    with pytest.raises(RunError, match="there is a run there already"):
         moola.finetune(*what, copy, **SHUFFLED)
     done = moola.finetune(*what, copy, resume=True, **SHUFFLED)
     assert done.resumed
@@ -277,6 +277,6 @@ def test_windows_that_name_no_symbol(
     again = moola.finetune(None, raw, tmp_path / "tuned", encoder=run, folds=2, scratch=False, **QUIET)
     (line,) = [line for line in again.report if line.startswith("the encoder may have been pre-trained on")]
     assert line == (
-        f"the encoder may have been pre-trained on bars of {n} of {n} windows, which count as unseen: either they, or "
-        "the bars that it learned from at that time, name no symbol"
+        f"the encoder may have been pre-trained on bars of {n} of {n} windows, which count as unseen: either they or "
+        "the encoder's bars of that time have no symbol"
     )

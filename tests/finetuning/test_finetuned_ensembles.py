@@ -99,7 +99,7 @@ def test_an_ensemble_is_calibrated_on_what_no_member_has_seen(
     assert together.evaluation is not None
     assert together.evaluation.scores["log_loss"].value == pytest.approx(losses.mean())
     assert list(together.evaluation.differences) == [*BASELINES, "1-run", "2-second"]
-    unshuffled = "labels were not shuffled: runs are combined without any fit"
+    unshuffled = "there is no permutation test: runs keep no windows to fit"
     assert sum(line.startswith(unshuffled) for line in together.evaluation.summary()) == 1
     assert not np.isnan(together.evaluation.scores["span_hits"].value)
     own = json.loads((run / "result.json").read_text())["evaluation"]["scores"]
@@ -124,7 +124,7 @@ def test_an_ensemble_of_runs_whose_folds_cannot_be_put_together(
     )
     for number, (other, why) in enumerate(
         [
-            (tmp_path / "bare", "bare has kept no out-of-fold logits"),
+            (tmp_path / "bare", "bare has no out-of-fold logits"),
             (fewer.run, "fewer was fine-tuned on other windows or labels than"),
         ]
     ):
@@ -155,7 +155,7 @@ def test_ensembles_that_cannot_be(
         combine_runs([run], tmp_path / "x")
     with pytest.raises(RunError, match=r"holds the same weights as .*run. Give each run once"):
         combine_runs([run, second, together.path], tmp_path / "x")
-    with pytest.raises(RunError, match=r"something stands there already. Choose another --output"):
+    with pytest.raises(RunError, match=r"exists and is not empty. Choose another --output"):
         combine_runs([run, second], run)
     assert not (tmp_path / "x").exists()
 
@@ -163,8 +163,8 @@ def test_ensembles_that_cannot_be(
     remake = "Make it with moola ensemble RUN RUN … --output DIR"
     for record, message in (
         ({"members": []}, f"ensemble.json: names no members. {remake}"),
-        ({"members": ["../run"]}, "names ../run, which lies outside its directory and would be left behind"),
-        ({"members": ["run"], "temperature": 0.0}, "its temperature 0.0 is no number above 0"),
+        ({"members": ["../run"]}, "names ../run, which lies outside its directory and would be missing"),
+        ({"members": ["run"], "temperature": 0.0}, "its temperature 0.0 is not a positive number"),
     ):
         if not (tmp_path / "none" / "run").exists():
             shutil.copytree(run, tmp_path / "none" / "run")
@@ -185,7 +185,10 @@ def test_a_fine_tuned_run_is_held_against_itself_and_others(
     assert checks["epoch time, s"].why == "the slowest of all"
     # Another seed has chosen its epoch by other windows.
     other = {c.gate: c for c in check_gates(second, against=run).checks}["no worse validation loss"]
-    assert (other.outcome, other.why) == ("skipped", "the validation loss is of other windows there")
+    assert (other.outcome, other.why) == (
+        "skipped",
+        "the validation loss of the runs is of different windows",
+    )
     worse = market / "worse"
     shutil.copytree(run, worse)
     result = json.loads((worse / "result.json").read_text())
@@ -207,11 +210,11 @@ def test_runs_that_do_not_go_together_are_refused(
     two = LabelledWindows.load(market / "surges.safetensors")
     other = moola.finetune(market / "store", two, tmp_path / "two", **QUIET)
     with pytest.raises(
-        RunError, match=r"two: its classes \['consolidation', 'retracement'\], those of .*run"
+        RunError, match=r"two: its classes: \['consolidation', 'retracement'\], and those of .*run"
     ):
         moola.predict([run, other.run], market / "store")
     with pytest.raises(RunError, match="two: its classes"):
         combine_runs([run, other.run], tmp_path / "ensemble")
     assert not (tmp_path / "ensemble").exists()
-    with pytest.raises(ConfigError, match="run: names none; give the directory of a fine-tuned run"):
+    with pytest.raises(ConfigError, match="run: is empty; give the directory of a fine-tuned run"):
         moola.predict([], market / "store")

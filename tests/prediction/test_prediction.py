@@ -326,7 +326,7 @@ def test_bars_are_read_as_those_of_the_run_were(run: Path, market: Path, store: 
     # Neither a bar late, nor over gaps.
     assert table.equals(moola.predict(run, store))
     assert said == [
-        "bars are read as those were that the weights were trained on: columns When=timestamp, tz America/New_York, "
+        "bars are read as in training: columns When=timestamp, tz America/New_York, "
         "stamp close, reset_on_gap 4h"
     ]
     assert pc.any(table["seen"]).as_py()
@@ -338,7 +338,7 @@ def test_bars_can_be_read_otherwise_than_those_of_the_run(run: Path, market: Pat
     said: list[str] = []
     table = moola.predict(run, data=[market / "plain.parquet"], say=said.append, **other)
     assert table.equals(moola.predict(run, market / "store"))
-    assert said == ["bars are read as those were that the weights were trained on: reset_on_gap 4h"]
+    assert said == ["bars are read as in training: reset_on_gap 4h"]
     late = moola.predict(run, data=market / "plain.parquet", **other | {"stamp": "close"})
     moved = (late[name][0].as_py() - table[name][0].as_py() for name in ("window_end", "known_at"))
     assert {move.total_seconds() for move in moved} == {-60.0}
@@ -355,10 +355,10 @@ def test_a_split_of_bars_is_said_to_be_parted_anew(
         format_time(edge(table["window_end"].cast(pa.int64())).as_py()) for edge in (pc.min, pc.max)
     )
     assert said[1:] == [
-        f"split test is of these bars alone, windows that end from {first} to {last}: the bars that the run was "
-        "trained on may be parted otherwise. Go by the column seen, or give --from and --to (from_=, to=)"
+        f"split test is a split of these bars, windows that end from {first} to {last}: the bars that the run was "
+        "trained on may be split at other times. Rely on the column seen, or give --from and --to (from_=, to=)"
     ]
-    # A store has been parted, and all there is needs no parting.
+    # A store has its own splits, and split `all` needs no note.
     for given in ({"feature_dir": store, "split": "test"}, {"data": market / "bars.parquet", "split": "all"}):
         said.clear()
         moola.predict(run, **given, stride=50, say=said.append)
@@ -385,13 +385,13 @@ def test_whether_times_are_of_the_open_is_said_if_it_is_unknown(
     [
         (
             {"data": "bars.parquet", "speed": 3},
-            "speed: is no way to read bars; there are columns, tz, time_f",
+            "speed: is no option for reading bars; the options are columns, tz, time_f",
         ),
         (
             {"feature_dir": "store", "stamp": "close"},
-            "stamp: says how bars are read; give some with --data (da",
+            "stamp: applies only to --data (data=); give bars",
         ),
-        ({"feature_dir": "store", "speed": 3}, "speed: is no way to read bars"),
+        ({"feature_dir": "store", "speed": 3}, "speed: is no option for reading bars"),
         ({"data": "bars.parquet", "stamp": "end"}, "stamp: must be 'open' or 'close', not 'end'"),
     ],
 )
@@ -417,10 +417,10 @@ def test_what_is_read_is_not_replaced(run: Path, market: Path, tmp_path: Path) -
     bars, store = {"data": folder / "one.parquet"}, {"feature_dir": tmp_path / "store"}
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for given, output, message in (
-        (bars, folder / "one.parquet", "one.parquet is what is read; write to another file"),
-        (bars, tmp_path / "link.parquet", "link.parquet is what is read; write to another file"),
+        (bars, folder / "one.parquet", "one.parquet is also an input; write to another file"),
+        (bars, tmp_path / "link.parquet", "link.parquet is also an input; write to another file"),
         ({"data": folder}, folder / "two.parquet", "two.parquet lies in"),
-        (store, tmp_path / "store" / "p.parquet", "store, which is read; write to another directory"),
+        (store, tmp_path / "store" / "p.parquet", "store, which is an input; write to another directory"),
         (store, tmp_path / "run" / "best.safetensors", "best.safetensors is a file of the run; write to an"),
         (store, tmp_path, "is a directory; give the Parquet file to write"),
     ):
@@ -471,7 +471,7 @@ def test_a_range_without_windows_is_said_to_have_none(run: Path, store: moola.Fe
             {"data": pa.table({"open": [1.0]})},
             "data: must be a path, or several, not a Table; give a file of",
         ),
-        ({"data": []}, "data: names none; give a file of bars, or several"),
+        ({"data": []}, "data: is empty; give a file of bars, or several"),
         ({"stride": 0}, "stride: 0 is out of range; give a whole number from 1"),
     ],
 )
@@ -493,7 +493,9 @@ def test_stores_that_hold_too_little(run: Path, market: Path, tmp_path: Path) ->
     )
     with pytest.raises(FeatureMismatchError) as caught:
         moola.predict(run, dense)
-    assert "holds windows of 40 bars, the weights were trained on windows of 30. Build a" in str(caught.value)
+    assert "holds windows of 40 bars, and the weights were trained on windows of 30. Build a" in str(
+        caught.value
+    )
 
     shutil.copytree(run, tmp_path / "kept")
     weights = load_weights(run / "best.safetensors")
@@ -554,9 +556,7 @@ def test_the_command(run: Path, market: Path, tmp_path: Path, capsys: pytest.Cap
     some = ["--from", "2020-06-09", "--to", "2020-06-10"]
     assert command(*asked, "--data", market / "bars.parquet", *some) == 0
     shown = capsys.readouterr()
-    assert (
-        "note: bars are read as those were that the weights were trained on: columns When=time" in shown.err
-    )
+    assert "note: bars are read as in training: columns When=time" in shown.err
     assert "the models have seen bars" in shown.out
     expected = moola.predict(run, market / "store", from_="2020-06-09", to="2020-06-10")
     assert pq.read_table(file).equals(expected)
@@ -577,7 +577,7 @@ def test_the_command(run: Path, market: Path, tmp_path: Path, capsys: pytest.Cap
         (
             ["--feature-dir", market / "store", "--tz", "UTC"],
             2,
-            "--tz: says how bars are read; give some with --data",
+            "--tz: applies only to --data",
         ),
         (["--data", file], 2, "--output: "),
         (

@@ -114,7 +114,10 @@ def test_each_gate_opens_and_closes(
 def test_a_calibration_error_that_luck_gives_as_well_is_let_pass(tmp_path: Path) -> None:
     found = check(write_run(tmp_path / "run", **calibrated(0.11, 0.12)), "calibration error")
     assert found.outcome == "passed"
-    assert found.why == "right probabilities would show up to 0.12 as well: windows are too few to tell"
+    assert (
+        found.why
+        == "perfectly calibrated probabilities reach up to 0.12 too: there are too few windows to tell"
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,23 +206,23 @@ def test_a_run_that_is_named_and_cannot_be_compared_fails(tmp_path: Path) -> Non
     found = check(run, "regression", against=other)
     assert found.outcome == "failed"
     assert found.why == (
-        f"nothing can be compared with the run named: {run} has no macro-F1; {run} has no log loss; "
-        f"{run} has no span hits ±3; the validation loss of one run has no interval; name several seeds of it"
+        f"nothing can be compared with --against: {run} has no macro-F1; {run} has no log loss; "
+        f"{run} has no span hits ±3; the validation loss of one run has no interval; give several seeds of it"
     )
     nobody = check(run, "regression")
-    assert (nobody.outcome, nobody.why) == ("skipped", "no run is named to compare with (--against)")
+    assert (nobody.outcome, nobody.why) == ("skipped", "no run to compare with was given (--against)")
 
 
 def test_scores_of_other_windows_are_not_compared(tmp_path: Path) -> None:
     found = scores(macro_f1=(0.65, 0.6, 0.7))
     run = write_run(tmp_path / "run", evaluation=found)
     other = write_run(tmp_path / "other", evaluation=found | {"windows": 175})
-    assert "the macro-F1 is of other windows there" in check(run, "regression", against=other).why
+    assert "the macro-F1 of the runs is of different windows" in check(run, "regression", against=other).why
     config = {"kind": "pretrain", "windows": {"validation_fingerprint": "cd"}}
     (other / "config.json").write_text(json.dumps(config))
     gates = {"regression": ["validation_loss"]}
     why = check(run, "regression", against=[other, other], gates=gates).why
-    assert why.endswith("the validation loss is of other windows there")
+    assert why.endswith("the validation loss of the runs is of different windows")
 
 
 # ---- what is not there -------------------------------------------------------------------------------------------
@@ -266,7 +269,7 @@ def test_a_run_of_which_nothing_is_known_does_not_pass(tmp_path: Path) -> None:
     report = check_gates(write_run(tmp_path / "run", epochs=0))
     assert not report.passed
     assert report.verdict == (
-        "the run does not pass: 0 of 6 gates could be checked, 0 passed, 0 failed; nothing is known of parameters per "
+        "the run does not pass: 0 of 6 gates could be checked, 0 passed, 0 failed; not checked: parameters per "
         "window, epoch time, s, memory on the device, bytes, validation spread, calibration error, regression"
     )
 
@@ -277,7 +280,7 @@ def test_what_hardly_anything_is_known_of_is_not_said_to_pass_without_a_word(tmp
     (tmp_path / "run" / EVALUATION).write_text(json.dumps(record))
     report = check_gates(tmp_path / "run")
     assert report.checked == "1 of 6"
-    assert "1 of 6 gates could be checked, 1 passed, 0 failed; nothing is known of par" in report.verdict
+    assert "1 of 6 gates could be checked, 1 passed, 0 failed; not checked: par" in report.verdict
     shown = CliRunner().invoke(app, ["gate", str(tmp_path / "run")])
     assert f"Gates of {tmp_path / 'run'}: 1 of 6 could be checked" in " ".join(shown.stdout.split())
     # What was taken away is not missed.
@@ -362,11 +365,11 @@ def test_what_the_result_says_of_the_whole_run_comes_before_its_epochs(tmp_path:
 
 
 @pytest.mark.parametrize("name", list(GatesConfig.model_fields))
-def test_a_gate_is_taken_away_by_null(tmp_path: Path, name: str) -> None:
+def test_a_gate_is_disabled_by_null(tmp_path: Path, name: str) -> None:
     before = check_gates(write_run(tmp_path / "run")).checks
     after = check_gates(tmp_path / "run", gates={name: None}).checks
-    assert [c.why for c in after if c not in before or c.why == "the gate is taken away"] == [
-        "the gate is taken away"
+    assert [c.why for c in after if c not in before or c.why == "the gate is disabled"] == [
+        "the gate is disabled"
     ]
 
 
@@ -485,7 +488,7 @@ def test_the_exit_code_is_0_only_for_a_run_that_passes(tmp_path: Path) -> None:
         r"memory on the device, bytes +– +1,000,000,000 +skipped +the run was not on a GPU", shown.stdout
     )
     assert shown.stdout.endswith(
-        "the run passes: 3 of 6 gates could be checked, 3 passed, 0 failed; nothing is known of memory on the device, "
+        "the run passes: 3 of 6 gates could be checked, 3 passed, 0 failed; not checked: memory on the device, "
         "bytes, calibration error, regression\n"
     )
     closed = CliRunner().invoke(app, ["gate", str(bad), "--json"])

@@ -166,7 +166,7 @@ def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their
     checks = {c.gate: c for c in check_gates(tmp_path / "sweep").checks}
     assert checks["parameters per window"].value == parameters / 24
     assert checks["epoch time, s"].value > 0
-    assert checks["validation spread"].why == "no part had windows to validate on"
+    assert checks["validation spread"].why == "no part had validation windows"
     plain = search(tmp_path / "sweep", **given | {"permutations": 0, "scratch": False}).evaluation
     assert not plain.permutation
     assert "chosen from scratch" not in plain.differences

@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     train(store, run, resume=True, say=said.append)
     assert len(said) == 1
     assert said[0].startswith(f"checkpoint {names[-1]} ")
-    assert said[0].endswith("; going on from the one before it")
+    assert said[0].endswith("; resuming from the one before it")
     assert outcome(run) == reference
 
 
@@ -160,7 +160,7 @@ def test_a_log_that_was_cut_short_is_noticed(store: Path, tmp_path: Path, attemp
     run = tmp_path / "run"
     assert attempt(store, run, Killed("step", 5))[0] == -signal.SIGKILL
     os.truncate(run / "metrics.jsonl", 10)
-    with pytest.raises(RunError, match=r"metrics\.jsonl is shorter than its checkpoint says"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl is shorter than its checkpoint records"):
         train(store, run, resume=True)
 
 

@@ -222,8 +222,8 @@ def test_the_unknown_is_neither_seen_nor_unseen(
     assert np.array_equal(unknown, perhaps & ~seen)
     count = int(unknown.sum())
     why = {
-        True: "either they, or the bars that it learned from at that time, name no symbol",
-        False: "it also learned from windows without known times",
+        True: "either they or the encoder's bars of that time have no symbol",
+        False: "it was also trained on windows without known times",
     }[complete]
     note = f"the encoder may have been pre-trained on bars of {count} of 70 windows, which count as unseen: {why}"
     assert learned.notes(*asked) == ([note] if count else [])

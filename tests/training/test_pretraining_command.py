@@ -88,7 +88,7 @@ def test_the_command_from_training_to_vectors(
     assert "interpolation" in shown.err
     assert "masked bars are reconstructed with an error of" in shown.out
     assert moola_command("pretrain", *common) == 1
-    assert "a run stands there already" in capsys.readouterr().err
+    assert "there is a run there already" in capsys.readouterr().err
     assert moola_command("pretrain", *common, "--resume", "--json") == 0
     assert json.loads(capsys.readouterr().out)["resumed"] is True
     assert moola_command("pretrain", *common, "--resume", "--mask-strategy", "patch") == 1

@@ -23,7 +23,7 @@ from moola.runs.checkpoints import Checkpoints
 def test_runs_that_stand_there_are_not_trained_over(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(store, run)
-    with pytest.raises(RunError, match=r"a run stands there already\. Go on with --resume"):
+    with pytest.raises(RunError, match=r"there is a run there already\. Continue it with --resume"):
         train(store, run)
     before = outcome(run)
     assert train(store, run, resume=True).resumed

@@ -131,8 +131,8 @@ def test_windows_that_an_encoder_has_seen(market: Path, tmp_path: Path) -> None:
     assert not said
     assert not seen_windows(tmp_path, replace(raw, first_times=None), say=said.append).any()
     assert said == [
-        "the places of these windows are unknown: the encoder may have been pre-trained on bars of any of these "
-        "windows: take all scores for those of windows that were seen"
+        "the times of these windows are unknown: the encoder may have been pre-trained on bars of any of these "
+        "windows: treat all scores as scores of seen windows"
     ]
     unnamed = replace(raw, symbols=np.full(80, ""))
     assert not seen_windows(tmp_path, unnamed, say=said.append).any()

@@ -185,7 +185,7 @@ def test_what_stands_there_is_refused_before_any_fit(
     args = (tmp_path,) if command == "ensemble" else ("--labels", labels)
     ran = run(command, *args, "--output", tmp_path)
     assert ran.exit_code == 1
-    assert ran.stderr == f"error: {tmp_path}: something stands there already. Choose another --output\n"
+    assert ran.stderr == f"error: {tmp_path}: exists and is not empty. Choose another --output\n"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -51,7 +51,7 @@ def test_what_is_kept_is_what_there_was(found: CrossValidation, tmp_path: Path) 
     assert (row["model"], row["repeat"], row["window"], row["symbol"]) == ("regression", 1, 1, "ES")
     assert row["class"] == found.windows.classes[found.windows.y[1]]
     assert row["window_end"].value if hasattr(row["window_end"], "value") else row["window_end"]
-    with pytest.raises(RunError, match=r"something stands there already. Choose another --output"):
+    with pytest.raises(RunError, match=r"exists and is not empty. Choose another --output"):
         found.save(directory)
     with pytest.raises(RunError, match=r"is not a directory. Choose another --output"):
         found.save(directory / "predictions.parquet")

@@ -1,4 +1,4 @@
-"""Embeddings: one vector per window from a trained encoder, for the user's own models."""
+"""Embeddings: one vector per window from a pre-trained or fine-tuned encoder, for the user's own models."""
 
 from __future__ import annotations
 
@@ -35,21 +35,24 @@ def embed(
     device: str = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Writes the pooled encoding of each window to a Parquet file.
+    """Writes the pooled encoding of each window to a Parquet file, and returns its path.
 
     Its columns are `symbol`, `window_end` (the open time of the window's last bar, UTC) and `e0` … `e{2H−1}`, float32:
     the mean of the encoder's outputs over the window's valid bars. A row depends on no bar after its `window_end`.
-    Memory is bounded by a batch.
+    Memory is bounded by a few batches.
 
     Args:
-        run: A run of either kind, or a weights file.
+        run: A pre-training or fine-tuning run, or a weights file.
         feature_dir: A feature store, or several, with the features that the encoder was trained on.
-        output: The file to write; one that stands there is replaced once the new one is whole.
-        split: Which windows; `all` are those of every bar.
+        output: The file to write. An existing one is replaced once the new one is complete.
+        split: The split to take windows from; `all` takes the windows of all bars.
         stride: Bars from one window to the next.
         window_length: K; the one that the encoder was trained with if not given.
+        batch_size: Windows fetched at a time.
+        device: `auto`, `cpu` or `cuda`.
+        progress: Called with the number of windows done and of all windows.
 
-    Raises `FeatureMismatchError` when the store's features are others, `WeightsError` for a run without an encoder, and
+    Raises `FeatureMismatchError` if the store has other features, `WeightsError` for a run without an encoder, and
     what :class:`moola.FastWindowedDataset` raises.
     """
     encoder = load_encoder(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# First, for it says what to install where torch is missing.
+# First, because its error says what to install if torch is missing.
 import moola.models  # noqa: F401
 
 # isort: split
@@ -31,48 +31,48 @@ from moola.validation.ensembles import mean_spans
 __all__ = ["RunEnsemble", "combine_runs"]
 
 _NO_PERMUTATION_TEST = (
-    "labels were not shuffled: runs are combined without any fit, and keep no windows to fit; each member's own report "
-    "says where it lies among shuffled labels, and moola ensemble of a cross-validation where a mean does"
+    "there is no permutation test: runs keep no windows to fit on shuffled labels; each member's own report has one, "
+    "and moola ensemble makes one of a cross-validation's mean"
 )
 
 
 @dataclass(frozen=True)
 class RunEnsemble:
-    """An ensemble of fine-tuned runs, as it was made."""
+    """An ensemble that :func:`combine_runs` made of fine-tuned runs."""
 
     path: Path
     """Its directory, which is all that :func:`moola.predict` needs."""
     members: tuple[str, ...]
-    """The directories of its members, inside its directory."""
+    """The directories of its members, relative to `path`."""
     classes: tuple[str, ...]
     temperature: float | None
-    """The temperature of the mean of the members' calibrated probabilities; None for no calibration."""
+    """The temperature of the mean of the members' calibrated probabilities; None if the mean is not calibrated."""
     evaluation: Evaluation | None
-    """How good it is out of fold, beside its members, what is trivial, and the same ensemble from scratch where all
-    members have an encoder; None where their folds cannot be put together."""
+    """Its out-of-fold scores, compared with its members, with the baselines and, if all members have an encoder, with
+    the same ensemble from scratch; None if the members' out-of-fold logits cannot be combined."""
     notes: tuple[str, ...]
-    """What a person should know."""
+    """Notes for the user, such as why the mean is not calibrated."""
 
 
 def combine_runs(
     runs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str], *, seed: int = 17
 ) -> RunEnsemble:
-    """Makes one directory of several fine-tuned runs, such as of several seeds: a run that :func:`moola.predict` takes.
+    """Combines several fine-tuned runs, such as several seeds, in one directory that :func:`moola.predict` takes.
 
-    Members are copied into it, so that it can be copied elsewhere. Its probabilities are the mean of the members', each
-    calibrated by its own temperature, and its spans the median of theirs. Where all members were fine-tuned on the
-    same labelled windows and have kept their out-of-fold logits, the mean is calibrated as well. Each window then
-    counts by the models, one a member, that have not seen it, whatever the folds of each were; and how good the mean
-    is, is told from the same, with all temperatures from other folds of the first member.
+    The members are copied into it, so the directory can be moved. Its probabilities are the mean of the members', each
+    calibrated by its own temperature, and its spans are the median of theirs. If all members were fine-tuned on the
+    same labelled windows and kept their out-of-fold logits, the mean is calibrated and evaluated as well. Both use
+    each member's out-of-fold prediction of a window, so members may have different folds. For the evaluation, all
+    temperatures are fitted on the other folds of the first member.
 
     Args:
-        runs: Directories of runs; an ensemble stands for its members.
+        runs: Directories of runs. An ensemble contributes its members.
         output: The directory to write; it must be new.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
 
-    Raises `ConfigError` for fewer than two runs, `RunError` for one that is given twice, for runs that do not go
-    together, and where something stands at `output`; `FeatureMismatchError` for runs of other features; `LeakError` for
-    logits by a model that has seen its window; and `WeightsError`.
+    Raises `ConfigError` for fewer than two runs, `RunError` for a run that is given twice, for runs that cannot be
+    combined and for an existing `output`, `FeatureMismatchError` for runs with different features, `LeakError` if a
+    logit comes from a model that has seen its window, and `WeightsError`.
     """
     paths = member_runs(runs)
     if len(paths) < 2:
@@ -91,7 +91,7 @@ def combine_runs(
         evaluation = _evaluated(records, models, members, seed)
     else:
         notes.append(
-            f"the mean of the members' calibrated probabilities is taken as it is, and not judged: {problem}"
+            f"the mean of the members' calibrated probabilities is neither calibrated nor evaluated: {problem}"
         )
     directory = new_directory(output)
     for path, name in zip(paths, members, strict=True):
@@ -103,7 +103,7 @@ def combine_runs(
         "members": list(members),
         "classes": list(models.classes),
         "temperature": temperature,
-        # Of all its members, for the windows that they were fine-tuned on.
+        # The parameters of all members, per window that they were fine-tuned on.
         "parameters_per_window": None if not records else parameters / len(records[0].truth),
         "evaluation": None if evaluation is None else evaluation.record(),
         "report": [*notes, *said],
@@ -115,10 +115,10 @@ def combine_runs(
 
 
 def _out_of_fold_records(paths: Sequence[Path]) -> tuple[list[OutOfFoldRecord], str | None]:
-    """The runs' out-of-fold records; if they cannot be joined, the reason."""
+    """The runs' out-of-fold records and None; if they cannot be combined, an empty list and the reason."""
     for path in paths:
         if not (path / OUT_OF_FOLD).exists():
-            return [], f"{path} has kept no out-of-fold logits"
+            return [], f"{path} has no out-of-fold logits"
     found = [OutOfFoldRecord.load(path) for path in paths]
     for path, one in zip(paths, found, strict=True):
         if one.fingerprint != found[0].fingerprint:
@@ -179,7 +179,7 @@ def _trivial(first: OutOfFoldRecord) -> dict[str, Sequence[Predictions]]:
 
 
 def _from_scratch(records: Sequence[OutOfFoldRecord]) -> dict[str, Sequence[Predictions]]:
-    """The mean of the same members from scratch, calibrated in the same way; empty if one was trained without."""
+    """The mean of the same members from scratch, calibrated in the same way; empty if a member lacks that baseline."""
     each = [
         several[0]
         for one in records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# First, for it says what to install where torch is missing.
+# First, because its error says what to install if torch is missing.
 import moola.models  # noqa: F401
 
 # isort: split
@@ -35,14 +35,14 @@ __all__ = ["ENSEMBLE", "FinetunedModels", "RunPath", "member_runs"]
 
 
 ENSEMBLE = "ensemble.json"
-"""The file that makes a directory an ensemble: the directories of its members, and its temperature if it has one."""
+"""The file that makes a directory an ensemble. It names the members' directories and the temperature, if any."""
 
 RunPath: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class FinetunedModels:
-    """The models of one run, or of several that predict together, on the CPU and in evaluation mode."""
+    """The models of one run, or of several that predict together. They are loaded on the CPU, in evaluation mode."""
 
     models: tuple[Jade, ...]
     calibrations: tuple[TemperatureScaling, ...]
@@ -50,13 +50,13 @@ class FinetunedModels:
     span_classes: NDArray[np.bool_]
     """`[C]`: which classes have spans."""
     features: FeatureIdentity
-    """The features of their input, for any bars."""
+    """The features of their input, without the bars' identity."""
     window_length: int
-    """K they were trained with."""
+    """K that they were trained with."""
     seen_bars: SeenBars
     """The bars that any of them saw, in training or pre-training."""
     calibration: TemperatureScaling | None = None
-    """Of the mean of the models' calibrated probabilities; None for one model, or if there is none."""
+    """The calibration of the mean of the models' calibrated probabilities; None for one model, or if there is none."""
 
     learned = renamed_attribute("learned", "seen_bars")
 
@@ -64,10 +64,11 @@ class FinetunedModels:
     def load(cls, run: RunPath | Sequence[RunPath]) -> Self:
         """Loads a run, an ensemble, or several of either. All members then predict together.
 
-        An ensemble's own temperature applies only if the ensemble is given alone.
+        An ensemble's own temperature applies only if no other run is given.
 
-        Raises `RunError` for a directory that is neither, and for runs that do not go together; `WeightsError` for
-        weights that are missing, damaged, or of an encoder alone; `FeatureMismatchError` for runs of other features.
+        Raises `RunError` for a directory that is neither a run nor an ensemble, and for runs that cannot be combined;
+        `WeightsError` for weights that are missing, damaged or only an encoder's; `FeatureMismatchError` for runs with
+        different features.
         """
         given = paths_of("run", run, "the directory of a fine-tuned run")
         paths = member_runs(given)
@@ -87,14 +88,16 @@ class FinetunedModels:
                 ("classes", "classes with spans", "window length"), mine, whose, strict=True
             ):
                 if theirs != ours:
-                    problem = f"its {name} {theirs}, those of {paths[0]} {ours}"
+                    problem = f"its {name}: {theirs}, and those of {paths[0]}: {ours}"
                     raise RunError(path, problem, "Combine runs that were fine-tuned on the same labels")
             bars = model.origin.features.bars
             if bars is not None and bars.intervals:
                 shared = {*bars.intervals} if shared is None else shared & {*bars.intervals}
                 if not shared:
                     problem = f"its bars are {bars.apart} apart, and those of the runs before it are not"
-                    raise RunError(path, problem, "Combine runs that were trained on bars as far apart")
+                    raise RunError(
+                        path, problem, "Combine runs that were trained on bars of the same interval"
+                    )
         return cls(
             models=tuple(models),
             calibrations=tuple(TemperatureScaling(record["temperature"]) for record in records),
@@ -113,8 +116,8 @@ class FinetunedModels:
             origin.features.require(given, str(store.path))
         if store.layout == "windows" and store.window_length != self.window_length:
             raise FeatureMismatchError(
-                f"{store.path} holds windows of {store.window_length} bars, the weights were trained on windows of "
-                f"{self.window_length}",
+                f"{store.path} holds windows of {store.window_length} bars, and the weights were trained on windows "
+                f"of {self.window_length}",
                 "Build a store with --layout bars, which serves every length",
             )
 
@@ -135,7 +138,7 @@ class FinetunedModels:
         return [model.origin for model in self.models if model.origin is not None]
 
     def answers(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """`[B, members · (C + 2)]`: for each model, the logits of the classes and the place of a span."""
+        """`[B, members · (C + 2)]`: for each model, the logits of the classes and a span's first and last bar."""
         outputs = (model(x, valid) for model in self.models)
         length = x.shape[1]
         return torch.cat([part for out in outputs for part in (out.logits, out.spans(length, valid))], dim=1)
@@ -143,8 +146,8 @@ class FinetunedModels:
     def combine(self, answers: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Calibrated probabilities `[B, C]`, and the first and last bar of spans `[B, 2]`, −1 and −1 for none.
 
-        Probabilities are the mean of the models', each calibrated by its own temperature, and then by that of all where
-        there is one; spans are the median of the models', and there is none where the most likely class has none.
+        Each model's probabilities are calibrated by its own temperature; their mean is calibrated by `calibration`, if
+        there is one. Spans are the median of the models'. A window has none if its most likely class has none.
         """
         each = answers.reshape(len(answers), len(self.models), -1).astype(np.float64)
         logits, places = each[:, :, :-2], each[:, :, -2:].astype(np.int64)
@@ -166,9 +169,10 @@ class FinetunedModels:
 
 
 def member_runs(given: Sequence[RunPath]) -> list[Path]:
-    """The run directories of these directories: themselves, or the members of an ensemble.
+    """The given run directories, with each ensemble replaced by its members.
 
-    Raises `RunError` for a file, and for an ensemble that names no members, or some outside its directory.
+    Raises `RunError` for a missing directory, for a file, and for an ensemble that names no members or members outside
+    its directory.
     """
     return [member for path in given for member in _members(Path(path))]
 
@@ -178,7 +182,7 @@ def _members(path: Path) -> list[Path]:
         if not path.exists():
             raise RunError(path, "there is no such run", "Give the directory that moola finetune made")
         if path.is_file():
-            problem = "is a file; what a run has seen stands beside its weights"
+            problem = "is a file, and prediction also needs the run's record of seen bars"
             raise RunError(path, problem, "Give the directory of the run")
         return [path]
     members = read_record(path / ENSEMBLE).get("members")
@@ -186,7 +190,7 @@ def _members(path: Path) -> list[Path]:
         raise RunError(path / ENSEMBLE, "names no members", _REMAKE)
     for name in members:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            problem = f"names {name}, which lies outside its directory and would be left behind by a copy"
+            problem = f"names {name}, which lies outside its directory and would be missing from a copy"
             raise RunError(path / ENSEMBLE, problem, _REMAKE)
     return [path / name for name in members]
 
@@ -202,12 +206,12 @@ def _calibration(path: Path) -> TemperatureScaling | None:
     if temperature is None:
         return None
     if not (isinstance(temperature, float) and 0 < temperature < float("inf")):
-        raise RunError(path / ENSEMBLE, f"its temperature {temperature!r} is no number above 0", _REMAKE)
+        raise RunError(path / ENSEMBLE, f"its temperature {temperature!r} is not a positive number", _REMAKE)
     return TemperatureScaling(temperature)
 
 
 def _record(path: Path, model: Jade) -> dict[str, Any]:
-    """The record that fine-tuning wrote beside the weights. Raises `WeightsError` if there is none."""
+    """The record that fine-tuning wrote into the weights file. Raises `WeightsError` if there is none."""
     assert model.origin is not None
     more, count = model.origin.more, model.architecture.num_classes
     classes, with_spans, temperature = (more.get(name) for name in ("classes", "span_classes", "temperature"))
@@ -217,17 +221,17 @@ def _record(path: Path, model: Jade) -> dict[str, Any]:
         and isinstance(temperature, float)
         and len(classes) == len(with_spans) == count
     ):
-        problem = "does not say what its classes are, or how to calibrate them"
+        problem = "does not record its classes, or the temperature that calibrates them"
         raise WeightsError(weights_path(path), problem, "Fine-tune it with moola finetune")
     return {"classes": classes, "span_classes": with_spans, "temperature": temperature}
 
 
 def paths_of(name: str, given: object, what: str) -> list[Path]:
-    """One path or several. Raises `ConfigError` for anything else, and for none."""
+    """One path or several, as a list. Raises `ConfigError` for anything else, and for an empty sequence."""
     several = [given] if isinstance(given, str | os.PathLike) else given
     if not isinstance(several, Sequence) or not all(isinstance(path, str | os.PathLike) for path in several):
         problem = f"must be a path, or several, not a {type(given).__name__}; give {what}"
         raise ConfigError(name, problem)
     if not several:
-        raise ConfigError(name, f"names none; give {what}")
+        raise ConfigError(name, f"is empty; give {what}")
     return [Path(path) for path in several]

@@ -1,4 +1,4 @@
-"""Tables with one row per window, made by a model in parallel batches, with bounded memory and the same bits always."""
+"""Tables with one row per window, made by a model in parallel batches: bounded memory, bit-identical rows on a CPU."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from moola.files.publishing import replacing_file
 __all__ = ["TIME", "PredictionRows", "RowWindows", "write_parquet"]
 
 TIME = pa.timestamp("ns", tz="UTC")
-"""How times are written."""
+"""The Arrow type of all time columns."""
 
 _CPU_ROWS = 64
-"""Windows per forward pass on a CPU: the number that one core is fastest with."""
+"""Windows per forward pass on a CPU: the fastest number for one core."""
 
 Answers: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
-"""A model: windows `[B, K, D]` and which bars are valid, `[B, K]`, or None where all are, to `[B, M]`."""
+"""A model: maps windows `[B, K, D]` and their valid mask `[B, K]` (None if all bars are valid) to `[B, M]`."""
 
 
 class RowWindows(NamedTuple):
-    """The windows of some rows."""
+    """The windows of some rows of the table."""
 
     symbols: list[str]
     places: WindowPlaces
@@ -46,17 +46,17 @@ class RowWindows(NamedTuple):
 class PredictionRows:
     """A model's predictions for each window of a dataset, in order.
 
-    The columns are `symbol`, `window_end` (the open time of the window's last bar, UTC), and the model's. A row has the
-    same bits whatever stands in other rows, and however many cores there are: of a CPU, each pass through the model
-    is of one thread and of one size, and windows with hidden bars pass apart from those without.
+    The columns are `symbol`, `window_end` (the open time of the window's last bar, UTC), and the model's. On a CPU, a
+    row's bits depend neither on the other rows nor on the number of cores: each forward pass uses one thread and has
+    the same size, and windows with invalid bars never share a pass with windows without.
 
     Args:
         dataset: The windows.
-        columns: The model's columns: names and types.
+        columns: Names and types of the model's columns.
         answers: The model, in evaluation mode.
-        values: Makes the columns of what the model gave for some rows, `[n, M]`, and of their windows.
-        batch_size: Windows fetched at a time. Memory is bounded by a few times as many.
-        device: Where the model is.
+        values: Makes the model's columns from its output for some rows, `[n, M]`, and the windows of these rows.
+        batch_size: Windows fetched at a time. Memory is bounded by a few batches.
+        device: The model's device.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class PredictionRows:
         self._rows = _CPU_ROWS if device.type == "cpu" else batch_size
 
     def batches(self, progress: Callable[[int, int], None]) -> Iterator[pa.Table]:
-        """The table, a batch at a time; `progress` is called with the rows so far and all there will be."""
-        # One thread keeps a GPU busy, and more threads would only hold more of its memory.
+        """Yields the table in batches; calls `progress` with the number of rows so far and of all rows."""
+        # One thread keeps a GPU busy; more threads would only use more of its memory.
         threads = usable_cores() if self._device.type == "cpu" else 1
         first = done = 0
         with ExitStack() as stack:
@@ -112,12 +112,12 @@ class PredictionRows:
 
     @torch.no_grad()
     def _answered(self, x: Tensor, valid: Tensor) -> NDArray[np.float32]:
-        """`[B, M]`."""
+        """The model's output, `[B, M]`."""
         whole = valid.all(dim=1)
         pieces, order = [], []
         for masked, rows in ((False, whole.nonzero()[:, 0]), (True, (~whole).nonzero()[:, 0])):
             for some in torch.split(rows, self._rows) if len(rows) else ():
-                # Padded with its first window: a pass of another size would add in another order.
+                # Padded with copies of its first window: a pass of another size may add in another order.
                 padded = torch.cat([some, some[:1].expand(self._rows - len(some))])
                 given = self._answers(x[padded], valid[padded] if masked else None)
                 pieces.append(given[: len(some)])
@@ -138,6 +138,6 @@ def write_parquet(
 
 
 def times(nanoseconds: NDArray[np.int64], there: NDArray[np.bool_] | None = None) -> pa.Array:
-    """UTC nanoseconds as times; null where they are not `there`."""
+    """UTC nanoseconds as a time column; null where `there` is False."""
     numbers = pa.array(nanoseconds, mask=None if there is None else ~there)
     return numbers.cast(pa.timestamp("ns")).cast(TIME)

@@ -1,8 +1,8 @@
-"""Predictions of fine-tuned runs for every window of some bars, and whether training saw these bars."""
+"""Predictions of fine-tuned runs for every window of some bars, and whether the models saw these bars."""
 
 from __future__ import annotations
 
-# First, for it says what to install where torch is missing.
+# First, because its error says what to install if torch is missing.
 import moola.models  # noqa: F401
 
 # isort: split
@@ -90,39 +90,38 @@ def predict(
     Its columns:
 
     - `symbol`, and `window_end`, the open time of the window's last bar;
-    - `known_at`, one bar interval of the symbol later: no sooner can anybody know the row;
+    - `known_at`, one bar interval of the symbol later: the earliest time at which the row can be known;
     - `p_CLASS` for each class, calibrated; they sum to 1;
-    - `start` and `end`, the times of the span's first and last bar, null where the most likely class has no spans;
-    - `seen`: whether any bar of the window was in training or pre-training. Scores of such windows flatter. It goes by
-      symbol and time: the same bars under another symbol count as unseen. Null where this is unknown, because a model
-      learned from windows that did not say when they were, or whose bars either side does not name.
+    - `start` and `end`, the times of the span's first and last bar; null if the most likely class has no spans;
+    - `seen`: whether any bar of the window was in training or pre-training. Scores on such windows are too high. Bars
+      are matched by symbol and time: the same bars under another symbol count as unseen. Null if this is unknown,
+      because a model was trained on windows without known times, or because one of the two sides has no symbol.
 
-    Times are UTC. A row depends on no bar after its `window_end`, to the bit, and on a CPU on nothing but its window.
+    Times are UTC. A row depends on no bar after its `window_end`, to the bit. On a CPU it depends only on its window.
     With `output` memory is bounded by a few batches.
 
     Args:
-        run: A run of `moola finetune`, an ensemble that `moola ensemble` made of several, or several of either, all
-            of whose members answer together: calibrated probabilities are averaged, and spans are the median of
-            theirs.
+        run: A run of `moola finetune`, an ensemble that `moola ensemble` made, or several of either. All members
+            predict together: calibrated probabilities are averaged, and spans are the median of theirs.
         feature_dir: A feature store, or several, with the features that the run was trained on.
-        output: The Parquet file to write; one that stands there is replaced once the new one is whole.
-        data: Bars instead, a file or several: the store with the run's features is built in a cache, or found there.
-            They are read as the run's were, unless `reading` says otherwise.
-        split: Windows of this split; all there are unless given. Bars (`data`) are parted anew, perhaps otherwise than
-            those that the run was trained on.
-        from_, to: Windows that end from then on, and before then: times with an offset, or days, which begin at
-            midnight UTC. A `numpy.datetime64` is of UTC.
+        output: The Parquet file to write. An existing one is replaced once the new one is complete.
+        data: A file of bars, or several, in place of `feature_dir`. A store with the run's features is built in a
+            cache, or found there. Bars are read in the same way as the run's, except for what `reading` changes.
+        split: Only windows of this split; all windows if not given. The bars of `data` are split on their own, which
+            may differ from the splits that the run was trained with.
+        from_, to: Only windows that end at or after `from_`, and before `to`: times with an offset, or days, which
+            begin at midnight UTC. A `numpy.datetime64` is taken as UTC.
         stride: Bars from one window to the next.
         batch_size: Windows fetched at a time.
         device: `auto`, `cpu` or `cuda`.
-        progress: Called with the windows done and how many there are.
+        progress: Called with the number of windows done and of all windows.
         say: Called with each line that a person should read; the logger `moola` at INFO if not given.
-        reading: How bars are read, in words of :func:`moola.build_features`: `columns`, `tz`, `time_format`, `stamp`,
-            `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup` and `sort`.
+        reading: How bars are read, as arguments of :func:`moola.build_features`: `columns`, `tz`, `time_format`,
+            `stamp`, `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup` and `sort`.
 
-    Raises `FeatureMismatchError` when the store's features or bars are others, `RunError` and `WeightsError` for what
-    is no fine-tuned run, `ConfigError`, among others for an output that would replace what is read, and what opening
-    or building a store raises.
+    Raises `FeatureMismatchError` if the store has other features or bars of another interval, `RunError` and
+    `WeightsError` for anything but a fine-tuned run, `ConfigError` for invalid arguments and for an output that would
+    replace an input, and what opening or building a store raises.
     """
     say = teller(say)
     if split is not None and (from_ is not None or to is not None):
@@ -130,16 +129,16 @@ def predict(
     begin = None if from_ is None else nanoseconds_of("from", from_)
     end = None if to is None else nanoseconds_of("to", to)
     if begin is not None and end is not None and begin >= end:
-        raise ConfigError("to", f"{to} is not after {from_}; windows end from --from on, and before --to")
+        raise ConfigError("to", f"{to} is not after {from_}; windows end at or after --from, and before --to")
     batch_size = whole_number("batch_size", batch_size, 1)
     runs = paths_of("run", run, "the directory of a fine-tuned run")
     bars = None if data is None else paths_of("data", data, "a file of bars, or several")
     reading = {name: value for name, value in reading.items() if value is not None}
     for name in reading:
         if name not in READING:
-            raise ConfigError(name, f"is no way to read bars; there are {', '.join(READING)}")
+            raise ConfigError(name, f"is no option for reading bars; the options are {', '.join(READING)}")
         if bars is None:
-            raise ConfigError(name, "says how bars are read; give some with --data (data=), or leave it out")
+            raise ConfigError(name, "applies only to --data (data=); give bars with it, or leave it out")
     if output is not None:
         _check_output(Path(output), runs, bars or ())
     models = FinetunedModels.load(runs)
@@ -164,9 +163,9 @@ def predict(
         ranges=ranges,
     )
     if not len(dataset):
-        say(_nothing(stores, models.window_length))
+        say(_no_windows(stores, models.window_length))
     elif bars is not None and split not in (None, "all"):
-        say(_parted_anew(dataset, split))
+        say(_split_of_new_bars(dataset, split))
     placement = place(device, "fp32")
     for model in models.models:
         model.to(placement.device)
@@ -251,12 +250,12 @@ def _stores(
     then = models.read_options
     known = {name: then[name] for name in READING if name in then and name not in reading}
     if remarkable := [_told(name, value) for name, value in known.items() if _remarkable(value)]:
-        say(f"bars are read as those were that the weights were trained on: {', '.join(remarkable)}")
+        say(f"bars are read as in training: {', '.join(remarkable)}")
     how = {**known, **reading}
     if "stamp" not in how:
         say(
-            "timestamps are taken as the open of each bar: the run does not record whether those in training "
-            "were; if your feed stamps the close, each row is a bar late: give --stamp close (stamp='close')"
+            "timestamps are taken as the open of each bar: the run does not record whether its timestamps are opens "
+            "or closes; if your feed stamps the close, each row is a bar late: give --stamp close (stamp='close')"
         )
     store = cached_store(data, **options, **{"stamp": "open"} | how)
     for notice in store.notices:
@@ -283,19 +282,19 @@ def _check_output(output: Path, runs: Sequence[Path], sources: Sequence[Path]) -
     place = output.resolve()
     for source in sources:
         if place == source.resolve():
-            raise ConfigError("output", f"{output} is what is read; write to another file")
+            raise ConfigError("output", f"{output} is also an input; write to another file")
         if source.resolve() in place.parents:
             raise ConfigError(
-                "output", f"{output} lies in {source}, which is read; write to another directory"
+                "output", f"{output} lies in {source}, which is an input; write to another directory"
             )
     for run in runs:
-        # Tables may lie in the directory of the run that made them.
+        # A run's directory may hold tables of its predictions.
         if run.resolve() in place.parents and place.exists() and place.suffix != ".parquet":
             raise ConfigError("output", f"{output} is a file of the run; write to another file")
 
 
-def _nothing(stores: Sequence[FeatureStore], length: int) -> str:
-    """The error that no window was chosen, with what there is."""
+def _no_windows(stores: Sequence[FeatureStore], length: int) -> str:
+    """The message that no window matches, with the range of the bars."""
     segments = [segment for store in stores for segment in store.segments]
     first = format_time(min(segment.first_timestamp for segment in segments))
     last = format_time(max(segment.last_timestamp for segment in segments))
@@ -303,20 +302,20 @@ def _nothing(stores: Sequence[FeatureStore], length: int) -> str:
     return f"no window of {length} bars ends there: {where} has bars from {first} to {last}"
 
 
-def _parted_anew(dataset: FastWindowedDataset, split: str) -> str:
-    """Which windows a split of new bars holds."""
+def _split_of_new_bars(dataset: FastWindowedDataset, split: str) -> str:
+    """The message that a split of new bars is their own, with the range of its windows."""
     times, stretches = [store.timestamps for store in dataset.stores], dataset.stretches()
     first = min(int(times[store][row + dataset.window_length - 1]) for _, store, row, _ in stretches)
     last = max(int(times[store][row]) for _, store, _, row in stretches)
     return (
-        f"split {split} is of these bars alone, windows that end from {format_time(first)} to {format_time(last)}: the "
-        "bars that the run was trained on may be parted otherwise. Go by the column seen, or give --from and --to "
-        "(from_=, to=)"
+        f"split {split} is a split of these bars, windows that end from {format_time(first)} to {format_time(last)}: "
+        "the bars that the run was trained on may be split at other times. Rely on the column seen, or give --from "
+        "and --to (from_=, to=)"
     )
 
 
 def _rows_of(store: FeatureStore, begin: int | None, end: int | None, length: int) -> NDArray[np.int64]:
-    """`[n, 2]`, half-open ranges of rows: windows whose last bar lies in a range of time, by segment."""
+    """`[n, 2]`: half-open ranges of rows, by segment, whose windows have their last bar in `begin` ≤ time < `end`."""
     ranges = []
     for segment in store.segments:
         first, stop = segment.first_row, segment.last_row + 1

@@ -1,1 +1,1 @@
-"""A run directory: its records, checkpoints, seen bars and out-of-fold logits, and what compares and gates runs."""
+"""Run directories: records, checkpoints, seen bars and out-of-fold logits; comparisons of runs and gates."""

@@ -1,4 +1,4 @@
-"""Checkpoints: published whole and hashed. The last two are kept, in case the last is damaged."""
+"""Checkpoints: published atomically and hashed. The last two are kept, in case the last is damaged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Checkpoints:
             self._path(old).unlink(missing_ok=True)
 
     def latest(self, say: Callable[[str], None]) -> Weights | None:
-        """The last intact checkpoint; None if there is none yet. `say` receives a line for each damaged one.
+        """The last intact checkpoint; None if none was saved yet. `say` receives a line for each damaged one.
 
         Raises `WeightsError` if there are checkpoints and all are damaged.
         """
@@ -42,7 +42,7 @@ class Checkpoints:
                 return load_weights(self._path(step))
             except WeightsError as error:
                 damaged = error
-                say(f"checkpoint {error.path.name} {error.problem}; going on from the one before it")
+                say(f"checkpoint {error.path.name} {error.problem}; resuming from the one before it")
         if steps:
             advice = "Restore one from a copy, or start again in another directory"
             raise WeightsError(self.folder, f"every checkpoint is damaged ({damaged.problem})", advice)

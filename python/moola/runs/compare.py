@@ -22,11 +22,12 @@ _REPEATS = ("seed", "stores", "windows.fingerprint", "windows.validation_fingerp
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of both sides: of each run, and their mean and spread."""
+    """One figure of the runs of both sides, with its mean and spread."""
 
     name: str
     unit: str
     runs: tuple[tuple[float, ...], tuple[float, ...]]
+    """By side, the figure of each run that has it."""
 
     def mean(self, side: int) -> float:
         """The mean over the runs of a side (0 or 1); NaN if no run has the figure."""
@@ -38,7 +39,7 @@ class Figure:
 
     @property
     def difference(self) -> tuple[float, float]:
-        """First side less second, and its standard error (Welch); NaN if a side has fewer than two runs."""
+        """First side minus second, and its standard error (Welch), which is NaN if a side has fewer than two runs."""
         error = math.sqrt(sum(self.spread(i) ** 2 / max(len(self.runs[i]), 1) for i in (0, 1)))
         return self.mean(0) - self.mean(1), error
 
@@ -49,7 +50,7 @@ class Comparison:
 
     runs: tuple[tuple[Path, ...], tuple[Path, ...]]
     differences: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]]
-    """Settings that differ: the values on each side, without repeats."""
+    """Settings that differ: the distinct values on each side."""
     figures: Sequence[Figure]
 
     @property
@@ -64,7 +65,7 @@ class Comparison:
                 f"no difference shown: the losses differ by {difference:+.5f}, and one run per side does not show how "
                 "much seeds change it; train each with several seeds"
             )
-        # Of Student's t at 95 %, by the smaller side's degrees of freedom: rather too wide.
+        # Student's t at 95 % with the smaller side's degrees of freedom, which errs towards a wide interval.
         from scipy.stats import t
 
         wide = float(t.ppf(0.975, min(map(len, figure.runs)) - 1)) * error
@@ -77,9 +78,9 @@ class Comparison:
 def compare_runs(
     runs: Sequence[str | os.PathLike[str]], against: Sequence[str | os.PathLike[str]]
 ) -> Comparison:
-    """Compares pre-training runs of two sides, each one or more, such as several seeds of one configuration.
+    """Compares two sides of pre-training runs. A side is one run or more, such as several seeds of a configuration.
 
-    Raises `RunError` for a directory that is not a run, or has not finished an epoch.
+    Raises `RunError` for a directory that is not a run.
     """
     sides = (tuple(map(Path, runs)), tuple(map(Path, against)))
     settings = [[dict(flat(read_record(run / CONFIG))) for run in side] for side in sides]

@@ -36,7 +36,7 @@ _MAY_DIFFER = ("stores", "moola_version", "features.bars.")
 
 
 class Run:
-    """A run directory, open for training. One process writes in it at a time."""
+    """A run directory, locked for training: one process writes in it at a time."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
@@ -54,10 +54,10 @@ class Run:
     ) -> Self:
         """Makes the directory, or with `resume` continues in an existing one.
 
-        `may_differ` names settings, or beginnings of their names, that another moola may have recorded differently.
+        `may_differ` names settings, or prefixes of their names, that another version may have recorded differently.
 
-        Raises `RunError` when something stands there (without `resume`), when the run there was begun with other
-        settings, naming them, and when another process trains there.
+        Raises `RunError` for a run that exists (without `resume`), for one begun with other settings, which the error
+        names, for a directory that holds anything else, and if another process trains there.
         """
         path = Path(path)
         try:
@@ -74,8 +74,8 @@ class Run:
             begun = [name for name in os.listdir(path) if not name.endswith(UNFINISHED)]
             if CONFIG in begun:
                 if not resume:
-                    advice = "Go on with --resume, or choose another --output"
-                    raise RunError(path, "a run stands there already", advice)
+                    advice = "Continue it with --resume, or choose another --output"
+                    raise RunError(path, "there is a run there already", advice)
                 _require_same(path, read_record(path / CONFIG), config, may_differ)
             elif begun:
                 problem = f"is not a run: it holds {begun[0]} and no {CONFIG}"
@@ -109,13 +109,13 @@ class Run:
         return self._metrics.tell()
 
     def go_back_to(self, logged: int) -> None:
-        """Forgets what was logged after a checkpoint.
+        """Discards what was logged after a checkpoint; `logged` is the size of the log that it records.
 
         Raises `RunError` if the log is shorter than the checkpoint records.
         """
         if self._metrics.seek(0, os.SEEK_END) < logged:
             advice = "Restore it from a copy, or start again in another directory"
-            raise RunError(self.path, f"{METRICS} is shorter than its checkpoint says", advice)
+            raise RunError(self.path, f"{METRICS} is shorter than its checkpoint records", advice)
         self._metrics.truncate(logged)
         self._metrics.seek(logged)
 
@@ -125,7 +125,7 @@ class Run:
 
 
 def new_directory(path: str | os.PathLike[str]) -> Path:
-    """Makes a directory for results. Raises `RunError` when something stands there."""
+    """Makes a directory for results. Raises `RunError` for a file, and for a directory that is not empty."""
     directory = Path(path)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -133,17 +133,17 @@ def new_directory(path: str | os.PathLike[str]) -> Path:
     except (FileExistsError, NotADirectoryError):
         raise RunError(directory, "is not a directory", "Choose another --output") from None
     if taken:
-        raise RunError(directory, "something stands there already", "Choose another --output")
+        raise RunError(directory, "exists and is not empty", "Choose another --output")
     return directory
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes a JSON file that a person can read, whole or not at all."""
+    """Writes a readable JSON file atomically."""
     replace_json(path, record)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A JSON file of a run. Raises `RunError`, naming it, when it is missing or damaged."""
+    """A JSON file of a run. Raises `RunError`, which names the file, if it is missing or damaged."""
     try:
         content = parse_json(path.read_bytes())
     except FileNotFoundError:
@@ -163,7 +163,7 @@ def write_metrics(directory: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl` of one kind, such as `step`, `epoch` or `fold`. Raises `RunError`."""
+    """The lines of one kind in a run's `metrics.jsonl`, such as `step`, `epoch` or `fold`. Raises `RunError`."""
     try:
         lines = (Path(path) / METRICS).read_bytes().splitlines()
         records = [parse_json(line) for line in lines]
@@ -188,7 +188,7 @@ def read_seen_bars(path: str | os.PathLike[str]) -> SeenBars:
 
 
 def environment(placement: Placement) -> dict[str, Any]:
-    """Versions, machine and revision, to repeat the run."""
+    """Versions, machine and git revision, recorded so that the run can be repeated."""
     names = ("numpy", "safetensors", "pyarrow")
     record: dict[str, Any] = {
         "moola": __version__,
@@ -211,7 +211,7 @@ def environment(placement: Placement) -> dict[str, Any]:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested sections as dotted names and values."""
+    """The values of nested sections, by dotted names."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
@@ -222,7 +222,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def _require_same(
     path: Path, begun: Mapping[str, Any], given: Mapping[str, Any], may_differ: tuple[str, ...]
 ) -> None:
-    # Through JSON, where a tuple is a list.
+    # As JSON, because the recorded settings have lists for tuples.
     old, new = dict(flat(begun)), dict(flat(as_json(given)))
     differ = [
         f"{name} {old.get(name)!r}, not {new.get(name)!r}"

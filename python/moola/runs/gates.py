@@ -25,11 +25,11 @@ from moola.settings.yaml import read_yaml
 __all__ = ["EVALUATION", "GateCheck", "GateReport", "check_gates", "read_gates"]
 
 EVALUATION = "evaluation.json"
-"""The file of :meth:`moola.evaluation.Evaluation.record` in a run's directory; of several models, `models` by name."""
+"""The file in a run's directory with :meth:`moola.evaluation.Evaluation.record`, or several by name in `models`."""
 
 Outcome = Literal["passed", "failed", "skipped"]
 
-_TAKEN_AWAY = "the gate is taken away"
+_DISABLED = "the gate is disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,10 @@ class GateCheck:
     value: float | None
     """The run's value; None if it recorded none."""
     bound: float | None
-    """The bound that the value must be below, or above."""
+    """The bound that the value must be below, or above; None without one."""
     outcome: Outcome
     why: str
+    """The reason for the outcome, or how the value was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,15 @@ class GateReport:
 
     @property
     def verdict(self) -> str:
-        """The same in a sentence, with the gates that could not be checked."""
+        """The outcome in a sentence, with the gates that could not be checked."""
         head = f"the run {'passes' if self.passed else 'does not pass'}"
         counts = ", ".join(f"{self._count(outcome)} {outcome}" for outcome in ("passed", "failed"))
-        unknown = f"; nothing is known of {', '.join(c.gate for c in self._unknown)}" if self._unknown else ""
+        unknown = f"; not checked: {', '.join(c.gate for c in self._unknown)}" if self._unknown else ""
         return f"{head}: {self.checked} gates could be checked, {counts}{unknown}"
 
     @property
     def _unknown(self) -> list[GateCheck]:
-        return [check for check in self.checks if check.outcome == "skipped" and check.why != _TAKEN_AWAY]
+        return [check for check in self.checks if check.outcome == "skipped" and check.why != _DISABLED]
 
     def rows(self) -> list[list[str]]:
         """A table for people: gate, value, bound, outcome, why."""
@@ -99,17 +100,16 @@ def check_gates(
 
     Args:
         run: The directory of a run of any kind, finished or not.
-        gates: The bounds, or a YAML file of them; those in `configs/gates.yaml` unless given.
-        against: A run than which this one must not be worse. Its recorded 95 % interval says how much scores
-            vary. Several,
-            such as other seeds, give the interval within which one more of them would lie; losses of pre-training,
-            which have no interval of their own, need that.
-        model: Which of the models that were evaluated, where there are several.
+        gates: The bounds, or a YAML file of them; those in `configs/gates.yaml` if not given.
+        against: A run that this one must not be worse than. Its recorded 95 % interval is the margin. Several runs,
+            such as other seeds, give the 95 % prediction interval of one more run instead. Losses of pre-training have
+            no interval of their own, so they need several.
+        model: The model to check, if several were evaluated.
 
-    A gate without a recorded value is skipped, and says why. But where a run is named and nothing can be
-    compared with it, that has failed; and so has a score that the run named has and this one lacks.
+    A gate without a recorded value is skipped, with the reason. With `against`, the comparison fails if no score can
+    be compared, or if this run lacks a score that all runs in `against` have.
 
-    Raises `RunError` for a directory that is no run, or damaged, and `ConfigError` for bounds that make no sense, or a
+    Raises `RunError` for a directory that is not a run or is damaged, and `ConfigError` for invalid bounds and for a
     model that was not evaluated there.
     """
     bounds = read_gates(gates)
@@ -120,9 +120,9 @@ def check_gates(
 
 
 def read_gates(gates: GatesConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None) -> GatesConfig:
-    """The bounds, checked, from what :func:`check_gates` takes.
+    """The bounds, validated, from any form that :func:`check_gates` takes.
 
-    A YAML file, or a mapping, holds the bounds themselves, or is a model's configuration with a section `gates`. Raises
+    A YAML file or a mapping contains the bounds, or is a model's configuration with a section `gates`. Raises
     `ConfigError`, which names the key, and `InputError` for a file that cannot be read.
     """
     if isinstance(gates, GatesConfig):
@@ -145,13 +145,13 @@ class _Recorded:
             return read_record(self.path / name) if (self.path / name).exists() else {}
 
         self.config, self.result, evaluation = (content(name) for name in (CONFIG, RESULT, EVALUATION))
-        # Fine-tuning keeps it in its result.
+        # Fine-tuning keeps its evaluation in its result.
         chosen, self.evaluation = self._of_model(evaluation or self.result.get("evaluation", {}), model)
         self.epochs = self._logged("epoch")
-        # A fine-tuning has folds beside its epochs; a sweep and a cross-validation have only folds.
+        # Fine-tuning logs epochs and folds; sweeps and cross-validations log only folds.
         folds = self._logged("fold")
         self.folds = [line for line in folds if chosen in (None, line.get("model", chosen))]
-        # An ensemble has the records of its members.
+        # An ensemble holds the records of its members.
         members = self.result.get("members", ())
         self.members = [self._logged("epoch", member) for member in members]
         configs = [self.config, *(content(f"{member}/{CONFIG}") for member in members)]
@@ -166,7 +166,7 @@ class _Recorded:
             raise RunError(self.path, problem, "Give the directory that moola trained in")
 
     def _logged(self, kind: str, member: str = "") -> list[dict[str, Any]]:
-        """The lines of this kind, of the run or of a member in it."""
+        """The logged lines of this kind, of the run or of one of its members."""
         directory = self.path / member
         return read_metrics(directory, kind) if (directory / LOG).exists() else []
 
@@ -185,8 +185,8 @@ class _Recorded:
     def figure(self, name: str) -> float | None:
         """A figure of the whole run: from its result or evaluation, or else from the last epoch.
 
-        Of what has no epochs of its own it is that of the worst fold, or member; but parameters are those of all
-        members, which answer together.
+        A run without epochs of its own has the figure of its worst fold or member. `parameters_per_window` is the sum
+        over members instead, because they predict together.
         """
         for record in (self.result, self.evaluation, *self.epochs[-1:]):
             if isinstance(value := record.get(name), int | float):
@@ -204,18 +204,18 @@ class _Recorded:
 
     @property
     def epoch_seconds(self) -> list[float]:
-        """Seconds of each epoch, and of the slowest epoch of each fold."""
+        """The seconds of each epoch, and of each fold's slowest epoch."""
         return [*self.timing("seconds", self.all_epochs), *self.timing("slowest_epoch", self.folds)]
 
     @staticmethod
     def timing(name: str, records: Sequence[Mapping[str, Any]]) -> list[float]:
-        """This figure of each record that has it."""
+        """This timing of each record that has it."""
         timings = [record.get("timing", {}) for record in records]
         return [float(timing[name]) for timing in timings if name in timing]
 
     @property
     def has_epochs(self) -> bool:
-        """Whether there are records of epochs: the run's own, its folds', or its members'."""
+        """Whether epochs were recorded, by the run, its folds or its members."""
         return bool(self.epochs or self.members or any("epochs" in fold for fold in self.folds))
 
     @property
@@ -237,7 +237,7 @@ class _Recorded:
         return Interval(float(found["value"]), low, high)
 
     def judged_on(self, name: str) -> Any:
-        """What identifies the windows that a score is of; None if unknown."""
+        """The identity of the windows that a score was computed on; None if unknown."""
         if name == "validation_loss":
             return dict(flat(self.config)).get("windows.validation_fingerprint")
         return [self.evaluation.get(fact) for fact in ("windows", "groups", "classes")]
@@ -279,7 +279,7 @@ def _compared(
     gate: str, value: float | None, bound: float | None, missing: str, what: str = "", *, above: bool = False
 ) -> GateCheck:
     if bound is None:
-        return GateCheck(gate, value, None, "skipped", _TAKEN_AWAY)
+        return GateCheck(gate, value, None, "skipped", _DISABLED)
     if value is None:
         return GateCheck(gate, None, bound, "skipped", missing)
     # NaN passes no comparison.
@@ -293,7 +293,7 @@ def _compared(
 def _spread(run: _Recorded, bound: float | None) -> GateCheck:
     gate, value = "validation spread", run.figure("validation_spread")
     if run.epochs and "validation_spread" not in run.result:
-        # Without validation the spread is of the training loss, and of one epoch it is 0.
+        # Without validation the logged spread is of the training loss; for one epoch it is 0.
         if not run.losses:
             return _compared(gate, None, bound, "the run has no validation loss")
         if len(run.losses) < 2:
@@ -302,7 +302,7 @@ def _spread(run: _Recorded, bound: float | None) -> GateCheck:
     what = f"over the last {last} epochs" if last else "over the last epochs"
     missing = "the run has not recorded validation_spread" if run.epochs else _NO_EPOCHS
     if not run.epochs and run.has_epochs:
-        what, missing = f"{what} of the worst part", "no part had windows to validate on"
+        what, missing = f"{what} of the worst part", "no part had validation windows"
     return _compared(gate, value, bound, missing, what)
 
 
@@ -318,7 +318,7 @@ def _calibration(run: _Recorded, bound: float | None) -> GateCheck:
     check = _compared(gate, found.value, bound, "")
     expected = (run.evaluation.get("calibration_error_by_luck") or {}).get("high")
     if check.outcome == "failed" and expected is not None and found.value <= expected:
-        why = f"right probabilities would show up to {expected:.3g} as well: windows are too few to tell"
+        why = f"perfectly calibrated probabilities reach up to {expected:.3g} too: there are too few windows to tell"
         return GateCheck(gate, found.value, bound, "passed", why)
     return check
 
@@ -329,15 +329,13 @@ def _calibration(run: _Recorded, bound: float | None) -> GateCheck:
 def _regressions(run: _Recorded, others: Sequence[_Recorded], bounds: GatesConfig) -> list[GateCheck]:
     gate = "regression"
     if bounds.regression is None:
-        return [GateCheck(gate, None, None, "skipped", _TAKEN_AWAY)]
+        return [GateCheck(gate, None, None, "skipped", _DISABLED)]
     if not others:
-        return [GateCheck(gate, None, None, "skipped", "no run is named to compare with (--against)")]
+        return [GateCheck(gate, None, None, "skipped", "no run to compare with was given (--against)")]
     checks = [_regression(name, run, others) for name in bounds.regression]
     if all(check.outcome == "skipped" for check in checks):
         reasons = "; ".join(dict.fromkeys(check.why for check in checks))
-        return [
-            GateCheck(gate, None, None, "failed", f"nothing can be compared with the run named: {reasons}")
-        ]
+        return [GateCheck(gate, None, None, "failed", f"nothing can be compared with --against: {reasons}")]
     return checks
 
 
@@ -355,12 +353,14 @@ def _regression(name: str, run: _Recorded, others: Sequence[_Recorded]) -> GateC
         value = None if mine is None else mine.value
         return GateCheck(gate, value, None, "skipped", f"{lacking.path} has no {title}")
     if any(run.judged_on(name) != other.judged_on(name) for other in others) or run.judged_on(name) is None:
-        return GateCheck(gate, mine.value, None, "skipped", f"the {title} is of other windows there")
+        return GateCheck(
+            gate, mine.value, None, "skipped", f"the {title} of the runs is of different windows"
+        )
     interval = known[0] if len(known) == 1 else _of_one_more([score.value for score in known])
     better = metric is not None and metric.greater_is_better
     bound = interval.low if better else interval.high
     if math.isnan(bound):
-        why = f"the {title} of one run has no interval; name several seeds of it"
+        why = f"the {title} of one run has no interval; give several seeds of it"
         return GateCheck(gate, mine.value, None, "skipped", why)
     good = mine.value >= bound if better else mine.value <= bound
     why = f"against {interval.value:.4g}, 95 % interval {interval.low:.4g} to {interval.high:.4g}"
@@ -368,7 +368,7 @@ def _regression(name: str, run: _Recorded, others: Sequence[_Recorded]) -> GateC
 
 
 def _of_one_more(values: Sequence[float]) -> Interval:
-    """The 95 % prediction interval of one more run, by Student's t."""
+    """The 95 % prediction interval for one more run, by Student's t."""
     mean, count = over_repeats(values).value, len(values)
     return t_interval(mean, float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / count), count - 1)
 

@@ -1,4 +1,4 @@
-"""What a fine-tuned run keeps of its folds: logits, which calibrate the run and the ensembles that it joins."""
+"""The out-of-fold record of a fine-tuned run. Its logits calibrate the run, and ensembles with the run as a member."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from moola.settings.arrays import Numbers
 __all__ = ["OUT_OF_FOLD", "FoldLogits", "OutOfFoldRecord"]
 
 OUT_OF_FOLD = "out_of_fold.safetensors"
-# What a baseline may predict.
+# The predictions that a baseline may have.
 _KINDS = ("probabilities", "spans")
 
 
@@ -29,28 +29,31 @@ class FoldLogits(NamedTuple):
     """Out-of-fold logits, and their calibration."""
 
     logits: NDArray[np.float64]
-    """`[n, C]`."""
+    """`[n, C]`, float64."""
     folds: Numbers
-    """`[n]`."""
+    """`[n]`: the fold that each window was held out in."""
     fitted_on: list[FittedOn]
-    """The windows that each fold's model was fitted on."""
+    """By fold, the windows that its model was fitted on."""
 
     def temperature(self, y: Numbers) -> float:
-        """The temperature of all logits. Raises `LeakError` if a logit comes from a model that has seen its window."""
+        """The temperature fitted on all logits.
+
+        Raises `LeakError` if a logit comes from a model that has seen its window.
+        """
         assert_out_of_fold(self.folds, self.fitted_on)
         return TemperatureScaling().fit(self.logits, y).temperature
 
     def probabilities(self, y: Numbers) -> NDArray[np.float64]:
-        """`[n, C]`, each fold calibrated on the others, as on unlabelled windows."""
+        """`[n, C]`: each fold's probabilities, calibrated by the temperature of the other folds."""
         return cross_fitted(self.logits, y, self.folds)
 
     def predictions(self, y: Numbers, places: Numbers, span_classes: NDArray[np.bool_]) -> Predictions:
         """The predictions to score.
 
         Args:
-            y: `[n]`, for the temperatures.
-            places: `[n, 2]`: where spans would lie, whatever the class.
-            span_classes: `[C]`: which classes have spans. A window that is said to be of another has none.
+            y: `[n]`, the codes of the true classes, which fit the temperatures.
+            places: `[n, 2]`: first and last bar of the predicted span, for windows of every class.
+            span_classes: `[C]`: which classes have spans. A window predicted to be of another class has none.
         """
         spans = None
         if span_classes.any():
@@ -60,19 +63,19 @@ class FoldLogits(NamedTuple):
 
 
 class OutOfFoldRecord(NamedTuple):
-    """The labelled windows of a run, and the predictions of its folds' models for them."""
+    """The labels of a run's windows, and their out-of-fold predictions."""
 
     fingerprint: str
-    """The fingerprint of windows, bars and labels. Two runs with the same fingerprint were fine-tuned on the same."""
+    """The fingerprint of windows, bars and labels. Runs with the same fingerprint were fine-tuned on the same data."""
     truth: Truth
-    """Grouped by stretches of time."""
+    """The labels, grouped by stretches of time."""
     out_of_fold: FoldLogits
     places: Numbers
-    """`[n, 2]`: the out-of-fold places of spans, for every class."""
+    """`[n, 2]`: first and last bar of the predicted spans, for windows of every class."""
     spans: Numbers | None
-    """`[n, 2]`: the same, −1 and −1 if the class has no spans; None if no class has spans."""
+    """`[n, 2]`: `places`, with −1 and −1 if the predicted class has no spans; None if no class has spans."""
     baselines: Mapping[str, Sequence[Predictions]]
-    """Baselines in the same folds: trivial models, and the same model from scratch."""
+    """Predictions of the baselines in the same folds: trivial models, and the same model from scratch."""
 
     @property
     def predictions(self) -> Predictions:

@@ -13,21 +13,21 @@ from moola.data.dataset import FastWindowedDataset
 __all__ = ["MAY_HAVE_SEEN_ALL", "SeenBars"]
 
 MAY_HAVE_SEEN_ALL = (
-    "the encoder may have been pre-trained on bars of any of these windows: take all scores for those of windows that "
-    "were seen"
+    "the encoder may have been pre-trained on bars of any of these windows: "
+    "treat all scores as scores of seen windows"
 )
 """The note for windows without known times."""
 
 
 class SeenBars:
-    """Stretches of time, by symbol, both ends inclusive, UTC nanoseconds of bars' open times.
+    """The stretches of time of seen bars, by symbol: UTC nanoseconds of open times, both ends inclusive.
 
     Bars of the validation split, on which a model was selected, count too: scores there are also too high. Symbols are
-    known by name only: the same bars under another name count as others. Bars without a symbol belong to no known
+    compared by name: the same bars under another name count as different. Bars without a symbol match no named
     symbol.
 
     Args:
-        stretches: By symbol, pairs of a first and a last time.
+        stretches: By symbol (`""` for none), pairs of a first and a last time.
         complete: Whether these are all bars seen in training; False if the times of some windows are unknown.
     """
 
@@ -59,7 +59,7 @@ class SeenBars:
         )
 
     def seen(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> NDArray[np.bool_]:
-        """`[n]`: whether any bar of each window is known to be among them; see :meth:`unknown` for the others.
+        """`[n]`: whether any bar of each window is known to have been seen; see :meth:`unknown` for the others.
 
         Args:
             symbols: `[n]`, the symbol of each window, `""` for none.
@@ -68,10 +68,10 @@ class SeenBars:
         return self._touched(symbols, first, last, lambda symbol: self.stretches.keys() & {symbol})
 
     def unknown(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> NDArray[np.bool_]:
-        """`[n]`: the windows of which it is unknown whether any bar is among them; arguments as of :meth:`seen`.
+        """`[n]`: whether it is unknown if any bar of each window was seen. Arguments as in :meth:`seen`.
 
-        If these bars are not `complete`, they are all windows not known to be seen. Otherwise they are those
-        that share a moment with bars of which, or that of which, alone the symbol is known.
+        If these bars are not `complete`, this holds for all windows that are not known to be seen. Otherwise it holds
+        for those that overlap in time with these bars where only one side has a symbol.
         """
         seen = self.seen(symbols, first, last)
         if not self.complete:
@@ -100,14 +100,14 @@ class SeenBars:
         return touched
 
     def notes(self, symbols: Sequence[str], first: ArrayLike, last: ArrayLike) -> list[str]:
-        """Notes on the scores of windows, if these are the bars of an encoder."""
+        """Notes for a report on windows, if these are the bars that an encoder was pre-trained on."""
         unknown = int(self.unknown(symbols, first, last).sum())
         if not unknown:
             return []
         why = (
-            "either they, or the bars that it learned from at that time, name no symbol"
+            "either they or the encoder's bars of that time have no symbol"
             if self.complete
-            else "it also learned from windows without known times"
+            else "it was also trained on windows without known times"
         )
         return [
             f"the encoder may have been pre-trained on bars of {unknown:,} of {len(symbols):,} windows, which count as "

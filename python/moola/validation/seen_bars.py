@@ -49,7 +49,7 @@ def seen_windows(
         times = open_labelled_store(windows, store).timestamps
         first, last = times[windows.label_starts], times[windows.label_ends]
     elif windows.first_times is None or windows.times is None:
-        say(f"the places of these windows are unknown: {MAY_HAVE_SEEN_ALL}")
+        say(f"the times of these windows are unknown: {MAY_HAVE_SEEN_ALL}")
         return np.zeros(len(windows), np.bool_)
     else:
         first, last = windows.first_times, windows.times
