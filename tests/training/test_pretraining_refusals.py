@@ -42,7 +42,7 @@ def test_runs_that_stand_there_are_not_trained_over(store: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "name", "words"),
     [
-        ({"batch_size": 10_000}, "batch_size", "are more than the"),
+        ({"batch_size": 10_000}, "batch_size", "a step needs 10,000 windows, and the train split"),
         ({"windows_per_epoch": 5}, "windows_per_epoch", "is not between a step's 16 and"),
         ({"windows_per_epoch": 10_000}, "windows_per_epoch", "is not between"),
         ({"epochs": 0}, "epochs", "greater than or equal to 1"),
@@ -53,7 +53,7 @@ def test_runs_that_stand_there_are_not_trained_over(store: Path, tmp_path: Path)
         ({"extra": ("volume",)}, "extra", "no kept column 'volume'"),
     ],
 )
-def test_settings_that_make_no_sense(
+def test_invalid_settings_are_refused(
     store: Path, tmp_path: Path, options: dict[str, Any], name: str, words: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

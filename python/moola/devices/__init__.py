@@ -1,1 +1,1 @@
-"""Where a model trains: devices, precision, threads and ranks."""
+"""Devices, precision, threads and ranks for training."""

@@ -1,4 +1,4 @@
-"""Where training runs: device, precision, and this process's rank among several."""
+"""The placement of training: device, precision, and this process's rank."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Placement:
     precision: Literal["fp32", "bf16"]
     rank: int = 0
     world_size: int = 1
+    """The number of ranks."""
     notices: tuple[str, ...] = ()
-    """Notes, such as on a GPU that is not used."""
+    """Lines for the user, such as one about a GPU that is not used."""
 
     @property
     def writes(self) -> bool:
@@ -35,22 +36,22 @@ class Placement:
         return self.rank == 0
 
     def autocast(self) -> torch.autocast:
-        """The context for forward passes."""
+        """The autocast context for forward passes. It has no effect at fp32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor, summed over ranks in place."""
+        """Sums a tensor over all ranks, in place, and returns it."""
         if self.world_size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
 
     def memory(self) -> dict[str, int]:
-        """The peak of bytes allocated and reserved on the device so far; empty on a CPU."""
+        """The peak of bytes allocated and reserved on the device, as :func:`peak_memory`; empty on a CPU."""
         return peak_memory(self.device)
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """The peak of bytes `allocated` and `reserved` on a device, since the start or the last reset; empty on a CPU."""
+    """The peak of bytes `allocated` and `reserved` on a device since the last reset; empty on a CPU."""
     if device.type != "cuda":
         return {}
     return {
@@ -60,16 +61,20 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Resets :func:`peak_memory` to what a device holds now. The device must hold something."""
+    """Resets :func:`peak_memory` to the memory in use now. Something must have been allocated on the device."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def place(device: str | torch.device = "auto", precision: str = "auto") -> Placement:
-    """Chooses device and precision, and reads this process's rank from torchrun's variables.
+    """Chooses device and precision, and reads this process's rank from torchrun's environment variables.
 
-    `auto` takes a GPU where there is one, and bf16 where the device computes with it: that is where it was measured
-    to pay. Raises `DeviceError` for a device that is not there and `ConfigError` for a name that makes no sense.
+    Args:
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        precision: `fp32`, `bf16`, or `auto` for bf16 if the device computes it in hardware, where it was measured to be
+            faster.
+
+    Raises `DeviceError` for a missing device and `ConfigError` for an unknown name.
     """
     if precision not in PRECISIONS:
         raise ConfigError("precision", f"{precision!r} is not a precision; give {', '.join(PRECISIONS)}")
@@ -92,7 +97,8 @@ def place(device: str | torch.device = "auto", precision: str = "auto") -> Place
         if chosen.index >= torch.cuda.device_count():
             count = torch.cuda.device_count()
             raise DeviceError(
-                f"there is no GPU {chosen.index}, there are {count}", "Start as many ranks as GPUs"
+                f"there is no GPU {chosen.index}: torch sees {count}, numbered from 0",
+                "Start as many ranks as there are GPUs",
             )
     elif chosen.type != "cpu":
         raise ConfigError("device", f"{str(device)!r} is not supported; give auto, cpu or cuda")
@@ -104,7 +110,7 @@ def place(device: str | torch.device = "auto", precision: str = "auto") -> Place
 
 @contextmanager
 def ranks(placement: Placement) -> Iterator[None]:
-    """Joins the other ranks, if there are any, while the context lasts."""
+    """Joins the other ranks, if there are any, for the duration of the context."""
     if placement.world_size == 1 or torch.distributed.is_initialized():
         yield
         return
@@ -133,15 +139,15 @@ def _notices(chosen: torch.device, asked: str | torch.device) -> Iterator[str]:
     if chosen.type == "cuda":
         return
     if torch.cuda.is_available():
-        yield f"a GPU is here ({torch.cuda.get_device_name()}) and is not used: --device {asked} was asked for"
+        yield f"this machine has a GPU ({torch.cuda.get_device_name()}), which --device {asked} does not use"
     elif why := _why_not():
-        yield f"a GPU seems to be here and is not used{why}"
+        yield f"this machine seems to have a GPU, which is not used{why}"
 
 
 def _why_not() -> str:
-    """Why torch cannot use a GPU that the machine has, as far as this can be found out."""
+    """Why torch cannot use the machine's GPU, as an ending for a message; empty if no GPU was found."""
     if not Path("/dev/nvidia0").exists():
         return ""
     if torch.version.cuda is None:
-        return ": this torch is built without CUDA; install one with it"
+        return ": this torch was built without CUDA; install one built with it"
     return ": torch cannot start CUDA; check the driver, and CUDA_VISIBLE_DEVICES"

@@ -1,4 +1,4 @@
-"""Parallel fits on the active backend of joblib."""
+"""Parallel fits on joblib's active backend."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def in_order(tasks: Iterable[Any], n_jobs: int | None) -> Iterator[Any]:
     Backends that cannot return results one by one, such as joblib's `multiprocessing`, return all of them at the end.
 
     Args:
-        tasks: Made by `joblib.delayed`.
-        n_jobs: Tasks at a time, as joblib understands it.
+        tasks: Tasks made by `joblib.delayed`.
+        n_jobs: Tasks that run at a time, as in `joblib.Parallel`.
     """
     try:
         parallel = Parallel(n_jobs=n_jobs, return_as="generator")
     except ValueError:
-        # The backend cannot do this. Any other error is raised again by the second call.
+        # The backend does not support generators. The second call raises any other error again.
         parallel = Parallel(n_jobs=n_jobs)
     return iter(parallel(tasks))

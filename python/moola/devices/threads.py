@@ -1,4 +1,4 @@
-"""Threads of torch on the CPU."""
+"""torch's threads on the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["one_thread"]
 
 
 class _Count:
-    """How many callers are in :func:`one_thread`, and how many threads there were before the first."""
+    """The number of callers inside :func:`one_thread`, and the number of threads before the first entered."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -27,9 +27,9 @@ _COUNT = _Count()
 def one_thread() -> Iterator[None]:
     """Limits torch to one thread on the CPU, and restores the number afterwards. Callers may overlap.
 
-    For training on few windows, whose steps are too short to share. On two idle cores a second thread makes it 1.4
-    times as fast at a hidden size of 64, and a tenth slower at 16; where something else computes as well, it waits at
-    every operation, and all takes ten times as long. Cores are for folds, seeds and trials side by side.
+    Used for training on few windows, whose steps are too short to divide. On two idle cores, a second thread makes
+    training 1.4 times as fast at a hidden size of 64, and 10% slower at 16. On busy cores, threads wait for each other
+    at every operation, and training takes ten times as long. Cores serve better for parallel folds, seeds and trials.
     """
     with _COUNT.lock:
         if not _COUNT.inside:
@@ -41,5 +41,5 @@ def one_thread() -> Iterator[None]:
     finally:
         with _COUNT.lock:
             _COUNT.inside -= 1
-            # Settings of other callers hold for their own threads.
+            # torch's setting is per thread, so callers in other threads keep theirs.
             torch.set_num_threads(_COUNT.before)

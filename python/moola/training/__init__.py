@@ -1,4 +1,4 @@
-"""Training: pre-training on millions of windows, and what judges it."""
+"""Training: pre-training on millions of windows and its evaluation, and fitting few labelled windows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from moola.training.pretraining import pretrain as pretrain
     from moola.training.progress import TrainingProgress as TrainingProgress
 
-# Imported when first used: comparing runs need not wait for torch.
+# Imported on first use, so that comparing runs does not wait for torch.
 _HOMES = {
     "PretrainResult": "moola.training.pretraining",
     "TrainingProgress": "moola.training.progress",

@@ -1,4 +1,4 @@
-"""Labelled windows as fine-tuning trains on them."""
+"""Labelled windows in the form that fine-tuning trains on."""
 
 from __future__ import annotations
 
@@ -17,42 +17,48 @@ from moola.models.jade import Jade
 __all__ = ["Examples", "TrainingWindows", "seen_spans"]
 
 
-# Windows encoded or judged at a time.
+# Windows encoded or evaluated at a time.
 CHUNK = 256
 
 
 class Examples(NamedTuple):
-    """Labelled windows, n of K bars and D features."""
+    """n labelled windows of K bars and D features."""
 
     X: NDArray[np.float32]
     """`[n, K, D]`."""
     valid: NDArray[np.bool_]
-    """`[n, K]`: which bars the model may see."""
+    """`[n, K]`, the bars that the model sees."""
     y: NDArray[np.int64]
-    """`[n]`, classes from 0 on."""
+    """`[n]`, class codes from 0."""
     spans: NDArray[np.int64]
-    """`[n, 2]`, first and last bar in the window; −1 and −1 where there is none."""
+    """`[n, 2]`, first and last bar in the window; −1 and −1 for none."""
     weight: NDArray[np.float64]
-    """`[n]`, more than 0: how much each window counts."""
+    """`[n]`, positive sample weights."""
 
 
 class TrainingWindows(NamedTuple):
-    """Examples on a device. Weights have a mean of 1, so that the mean loss of a batch estimates that of all."""
+    """Examples on a device. Weights have a mean of 1, so that a batch's mean loss estimates the mean over all."""
 
     x: Tensor
-    """`[n, K, D]`; once encoded `[n, K, 2H]`, or `[n, 1, 2H]` where pooling is all the heads do with it."""
+    """`[n, K, D]`; encoded `[n, K, 2H]`, or `[n, 1, 2H]` if the model has no span head and windows are pooled."""
     valid: Tensor | None
+    """`[n, K]`, the visible bars of `x`; None if nothing is hidden or windows are pooled."""
     shown: Tensor | None
-    """`[n, K]`: as `valid`, also once they are pooled; None where nothing is hidden."""
+    """`[n, K]`, the visible bars of the windows, also if they are pooled; None if nothing is hidden."""
     y: Tensor
+    """`[n]`, class codes."""
     spans: Tensor
+    """`[n, 2]`, as in :class:`Examples`."""
     type_weight: Tensor
+    """`[n]`: sample weight times the factor of its class."""
     pointer_weight: Tensor
-    """0 if there is no span with a visible bar."""
+    """`[n]`: sample weight; 0 without a span that has a visible bar."""
     span_weight: Tensor
+    """`[n]`: sample weight."""
 
     @classmethod
     def of(cls, examples: Examples, factors: NDArray[np.float64], device: torch.device) -> TrainingWindows:
+        """Moves examples to a device. `factors [C]` multiply the type loss of each class."""
         weight = examples.weight.astype(np.float64)
         has_span = seen_spans(examples)
 
@@ -73,15 +79,17 @@ class TrainingWindows(NamedTuple):
         )
 
     def take(self, numbers: Tensor | slice) -> TrainingWindows:
+        """The windows of these numbers."""
         return TrainingWindows(*(None if tensor is None else tensor[numbers] for tensor in self))  # type: ignore[arg-type]
 
     def chunks(self) -> Iterator[TrainingWindows]:
+        """All windows in order, `CHUNK` at a time."""
         for first in range(0, len(self.x), CHUNK):
             yield self.take(slice(first, first + CHUNK))
 
     @torch.no_grad()
     def encoded(self, model: Jade) -> TrainingWindows:
-        """What a frozen encoder makes of them, once and for all."""
+        """The windows encoded by the model's encoder, for training heads on a frozen encoder."""
         model.encoder.eval()
         outputs = []
         for chunk in self.chunks():
@@ -92,6 +100,6 @@ class TrainingWindows(NamedTuple):
 
 
 def seen_spans(examples: Examples) -> NDArray[np.bool_]:
-    """`[n]`: whether there is a span with a visible bar."""
+    """`[n]`: whether a window has a span with a visible bar."""
     inside = in_spans(examples.spans, examples.valid.shape[1])
     return np.asarray((inside & examples.valid).any(axis=1))

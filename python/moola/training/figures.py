@@ -1,4 +1,4 @@
-"""Pictures of a run: how its losses went, and what its model makes of bars it cannot see."""
+"""Figures of a pre-training run: its loss curves, and its reconstructions of masked bars."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODEL, _TRUTH, _TRAIN, _RIVALS = "#c0392b", "#2c3e50", "#7f8c8d", ("#2980b9", "
 
 
 def draw_losses(run: str | os.PathLike[str]) -> Path:
-    """Draws a run's loss curves into its `loss.png`, the trivial predictors beside them. Returns the path."""
+    """Draws a run's loss curves and the losses of the trivial predictors. Returns the path of its `loss.png`."""
     steps, epochs = read_metrics(run, "step"), read_metrics(run, "epoch")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -43,7 +43,15 @@ def draw_losses(run: str | os.PathLike[str]) -> Path:
 
 
 def draw_reconstructions(run: str | os.PathLike[str], dataset: FastWindowedDataset, windows: int = 3) -> Path:
-    """Draws some windows with their masked bars, and what the run's best weights make of them. Returns the path."""
+    """Draws windows with masked bars and their reconstruction by the run's best weights.
+
+    Args:
+        run: The run directory.
+        dataset: Where the windows come from.
+        windows: How many windows to draw, spread evenly over the dataset.
+
+    Returns the path of the run's `reconstructions.png`.
+    """
     model = load_autoencoder(run)
     numbers = np.linspace(0, len(dataset) - 1, min(windows, len(dataset))).astype(np.int64)
     x, mask, valid = dataset.batch(numbers)
@@ -51,7 +59,7 @@ def draw_reconstructions(run: str | os.PathLike[str], dataset: FastWindowedDatas
         x = model.encoder.standardise(x)
         made = model.reconstruct(x, mask, valid)
     straight = interpolate(x, mask, valid)
-    # What moves within these windows says more than what stands still.
+    # The four features that vary most within these windows.
     columns = x.std(dim=1).mean(dim=0).argsort(descending=True)[:4].sort().values.tolist()
     figure = Figure(figsize=(4.6 * len(numbers), 1.9 * len(columns)), layout="constrained")
     grid = figure.subplots(len(columns), len(numbers), squeeze=False, sharex=True)

@@ -1,4 +1,4 @@
-"""Fine-tuning: from a few hundred labelled windows to a type and a span."""
+"""Fine-tuning: trains a model for types and spans on a few hundred labelled windows."""
 
 from __future__ import annotations
 
@@ -28,47 +28,54 @@ from moola.training.targets import TASKS, FitObjective, span_targets
 __all__ = ["EpochRecord", "FitResult", "augmentation_for", "fit_jade", "spread_of_last"]
 
 
-# Epochs over which the spread of the validation loss is reported.
+# The spread of the validation loss is reported over this many last epochs.
 _LAST = 5
 
 
 class EpochRecord(NamedTuple):
-    """What one epoch came to."""
+    """The results of one epoch. Validation values are None without validation windows."""
 
     epoch: int
-    """From 0 on."""
+    """The epoch's number, from 0."""
     lr: float
+    """The learning rate."""
     frozen: int
-    """How many of the encoder's layers were frozen, from the bottom."""
+    """The number of frozen encoder layers, counted from the bottom."""
     losses: dict[str, float]
-    """The mean loss of each task in training, unweighted; where layers train, with their dropout."""
+    """Each task's mean training loss, unweighted, with the dropout of layers that train."""
     validation_losses: dict[str, float] | None
+    """Each task's mean validation loss, unweighted."""
     validation_loss: float | None
-    """What is selected and stopped on: the tasks' losses, each times exp(−s) of the s that its weight began with."""
+    """The loss for early stopping and for choosing the epoch: the sum of task losses times exp(−s), s the initial log
+    σ² of the task."""
     validation_accuracy: float | None
+    """The share of validation windows whose class is predicted."""
     seconds: float
+    """The duration of the epoch."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fine-tuning came to."""
+    """The results of a fine-tuning."""
 
     epochs: tuple[EpochRecord, ...]
+    """The record of each epoch, in order."""
     best_epoch: int
-    """Whose weights the model has: that of the least validation loss, or the last one where there is no validation."""
+    """The epoch of the model's weights: the one with the lowest validation loss; without validation, the last."""
     stopped_early: bool
+    """Whether training stopped because the validation loss no longer fell."""
     log_variances: dict[str, float]
     """Each task's learned s = log σ²."""
     window_losses: NDArray[np.float64] | None = None
-    """`[m]`: the best epoch's loss of each validation window, whose mean is that epoch's validation loss."""
+    """`[m]`: each validation window's loss in the best epoch. Their mean is that epoch's validation loss."""
     memory: dict[str, int] = field(default_factory=dict)
-    """The peak of memory from :func:`moola.devices.placement.peak_memory`, for this fit alone."""
+    """Peak memory of this fit, from :func:`moola.devices.placement.peak_memory`."""
 
     def record(self) -> dict[str, Any]:
-        """The record for monitoring, a line of `metrics.jsonl`; losses and spread are None without validation.
+        """A line of `metrics.jsonl` for monitoring; loss and spread are None without validation.
 
-        `slowest_epoch` and `seconds`, of all epochs, are in `timing`, with all that differs between runs; so are
-        the bytes on a GPU.
+        Values that differ between equal runs are in `timing`: `seconds` for all epochs, `slowest_epoch`, and the bytes
+        on a GPU.
         """
         losses = [record.validation_loss for record in self.epochs if record.validation_loss is not None]
         seconds = [record.seconds for record in self.epochs]
@@ -82,13 +89,13 @@ class FitResult:
 
 
 def spread_of_last(losses: Sequence[float]) -> float:
-    """(highest − lowest)/lowest of the losses of the last epochs, five at most."""
+    """(highest − lowest)/lowest of the last five losses; 0 if the lowest is not positive."""
     last = losses[-_LAST:]
     return (max(last) - min(last)) / min(last) if min(last) > 0 else 0.0
 
 
 def augmentation_for(examples: Examples, config: AugmentationConfig) -> Augmentation:
-    """Augmentation of these windows: noise by each feature's deviation over their bars, within each one's range."""
+    """The augmentation for these windows. Each feature's deviation and range come from their valid bars."""
     bars = examples.X[examples.valid].astype(np.float64)
     ranges = np.stack([bars.min(axis=0), bars.max(axis=0)], axis=1)
     return Augmentation(bars.std(axis=0), ranges, config)
@@ -105,25 +112,31 @@ def fit_jade(
     augmentation: Augmentation | None = None,
     report: Callable[[EpochRecord], None] | None = None,
 ) -> FitResult:
-    """Trains the model where it is, on few windows; on a CPU with one thread.
+    """Trains a model on few windows, in place. On a CPU it uses one thread, and the same seed gives the same bits.
 
-    The tasks are the type, by cross-entropy; where there are spans the pointer, by the Huber error (δ = 0.08) of their
-    center plus 0.8 times that of their length; and for a model with a span head each bar, by cross-entropy, bars in
-    spans as heavy as all others. Learned homoscedastic weights combine them (Kendall, Gal & Cipolla, CVPR 2018). On a
-    CPU the same seed gives the same bits.
+    Up to three tasks are trained:
+
+    - type: cross-entropy of the class;
+    - pointer, if any window has a span: the Huber loss (δ = 0.08) of the span's center, plus 0.8 times that of its
+      length;
+    - span, if the model also has a span head: cross-entropy of each bar, where the bars in spans together weigh as
+      much as all others.
+
+    Learned homoscedastic weights combine the losses (Kendall, Gal & Cipolla, CVPR 2018).
 
     Args:
-        model: From :func:`new_model`. Ends on `device`, in evaluation mode, with the best epoch's weights.
-        examples: What to learn from.
-        settings: How. `freeze` speaks of the model's encoder, whether it was pre-trained or not.
-        seed: Of the order of windows, the dropout, and the augmentation.
-        device: Where to train.
-        validation: Windows that choose the learning rate and the epoch. Without them all epochs are trained, at one
+        model: A model from :func:`new_model`. Ends on `device`, in evaluation mode, with the best epoch's weights.
+        examples: The training windows.
+        settings: The training settings. `freeze` applies to the model's encoder, pre-trained or not.
+        seed: The seed for the order of windows, dropout and augmentation.
+        device: The device to train on.
+        validation: Windows that choose the learning rate and the epoch. Without them, training runs all epochs at one
             learning rate.
-        augmentation: Serves each window `copies` times an epoch, each time with a draw of its own.
-        report: Called after each epoch. What it raises ends the training.
+        augmentation: Serves each window `copies` times an epoch, each time with a new draw.
+        report: Called after each epoch. An exception from it ends the training.
 
-    Raises `NotFiniteError` when training diverges.
+    Raises `NotFiniteError` if a gradient is not finite, and `ConfigError` for class weights that do not match the
+    classes.
     """
     count, length = examples.valid.shape
     layers = len(model.encoder.layers)
@@ -160,7 +173,7 @@ def fit_jade(
             start = perf_counter()
             if frozen != (frozen := frozen_layers(settings, layers, epoch)):
                 thawed_at = epoch
-                # A frozen encoder says the same of a window each time: it need not be asked again.
+                # A frozen encoder gives the same output for a window each time, so windows are encoded once.
                 encoded = frozen == layers and augmentation is None
                 windows = train.encoded(model) if encoded else train
                 judged = judged_on.encoded(model) if encoded and judged_on is not None else judged_on
@@ -209,7 +222,7 @@ def fit_jade(
                 if loss < best:
                     best, best_epoch = loss, epoch
                     best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-                # A layer that has just thawed gets its time.
+                # A layer that was just unfrozen gets the full patience.
                 stopped = epoch - max(best_epoch, thawed_at) >= settings.patience
             else:
                 best_epoch = epoch
@@ -226,7 +239,7 @@ def fit_jade(
         with one_thread():
             each = objective.judge_each(model, judged_on)
     if model.span_head is not None:
-        # Bars in spans weighed more while it learned: with that taken back, its logits are log-odds.
+        # Bars in spans had more weight in training. Without this factor, the logits are log-odds.
         with torch.no_grad():
             model.span_head.bias.sub_(math.log(positive))
     model.requires_grad_(True).zero_grad()
@@ -236,13 +249,13 @@ def fit_jade(
 
 
 def _class_factors(settings: FinetuneConfig, examples: Examples, classes: int) -> NDArray[np.float64]:
-    """How much more each class counts."""
+    """`[C]`: the factor of each class in the type loss."""
     given = settings.class_weight
     if given is None:
         return np.ones(classes)
     if given == "balanced":
         share = np.bincount(examples.y, examples.weight, classes)
-        # A class that is not there weighs nothing anywhere.
+        # A class without examples gets 0.
         balanced: NDArray[np.float64] = np.divide(
             share.sum() / classes, share, out=np.zeros(classes), where=share > 0
         )
@@ -256,14 +269,14 @@ def _class_factors(settings: FinetuneConfig, examples: Examples, classes: int) -
 
 
 def _tasks(model: Jade, examples: Examples) -> tuple[str, ...]:
-    """What can be learned: spans only where some window has one."""
+    """The tasks to train. Pointer and span need a window with a visible span."""
     if not seen_spans(examples).any():
         return TASKS[:1]
     return TASKS if model.span_head is not None else TASKS[:2]
 
 
 def _positive_weight(examples: Examples, edge: float) -> float:
-    """What has bars within spans weigh as much as all others; 1 where there are none of either."""
+    """The factor that gives bars in spans the same total weight as all others; 1 if one of the two has no weight."""
     targets = span_targets(torch.from_numpy(examples.spans), examples.valid.shape[1], edge).numpy()
     weights = examples.valid * examples.weight[:, None]
     inside = float((targets * weights).sum())

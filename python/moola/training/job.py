@@ -1,4 +1,4 @@
-"""What one pre-training is: its data, model, optimizer and loss, and what identifies them."""
+"""A pre-training job: its data, model, optimizer and loss, and the settings that identify it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ from moola.training.predictors import best_constants, interpolate
 __all__ = ["Batch", "Job", "Scores"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""Windows, masks and valid bars."""
+"""Windows `[B, K, D]`, masks `[B, K]` and valid bars `[B, K]`."""
 
 
 class Scores(NamedTuple):
-    """Sums over masked bars, `[D + 1]` as :class:`MaskedAutoencoder` gives them."""
+    """Sums of errors over masked bars for the model and the two trivial predictors, each `[D + 1]` as
+    :func:`moola.training.objective.masked_sums` returns them."""
 
     model: Tensor
     constant: Tensor
@@ -43,7 +44,15 @@ class Scores(NamedTuple):
 
 
 class Job:
-    """A pre-training before its first step: what it trains, on what, and how it is judged."""
+    """A pre-training before its first step: data, model, optimizer, loss and evaluation.
+
+    Args:
+        feature_dir: A feature store, or several with the same features.
+        config: The configuration of model and training.
+        placement: Device, precision and rank.
+        seed: The seed for initial weights, order of windows, masks and dropout.
+        init: A run or weights file to start from.
+    """
 
     def __init__(
         self,
@@ -95,7 +104,8 @@ class Job:
         on_gpu = placement.device.type == "cuda"
         if s.cuda_graph:
             message = (
-                "training.pretrain.cuda_graph has no effect since 0.2.0, and goes in 0.3.0; leave it out"
+                "training.pretrain.cuda_graph has no effect since 0.2.0 and will be removed in 0.3.0; "
+                "leave it out"
             )
             warnings.warn(message, DeprecationWarning, stacklevel=2)
         self.optimizer = torch.optim.AdamW(
@@ -111,7 +121,7 @@ class Job:
         self.output: Path | None = None
 
     def resolved(self) -> dict[str, Any]:
-        """All that the outcome depends on, for `config.json`."""
+        """Everything that the outcome depends on, for `config.json`."""
         return {
             "kind": "pretrain",
             "model": self.config.model.model_dump(),
@@ -138,8 +148,8 @@ class Job:
         if not available:
             raise ConfigError(
                 "batch_size",
-                f"{windows:,} windows a step are more than the {len(self.train):,} that train has at stride "
-                f"{s.stride}; give a smaller batch or stride",
+                f"a step needs {windows:,} windows, and the train split has {len(self.train):,} at stride {s.stride}; "
+                "give a smaller batch or stride",
             )
         if s.windows_per_epoch is None:
             return available
@@ -147,13 +157,16 @@ class Job:
         if not 1 <= steps <= available:
             raise ConfigError(
                 "windows_per_epoch",
-                f"{s.windows_per_epoch:,} is not between a step's {windows:,} and the {available * windows:,} that "
-                "an epoch has; give a number between",
+                f"{s.windows_per_epoch:,} is not between a step's {windows:,} and a full epoch's "
+                f"{available * windows:,} windows; give a number between these",
             )
         return steps
 
     def _start_from(self, init: str | os.PathLike[str]) -> str:
-        """Takes over another run's weights: of the whole autoencoder where it has one, else of the encoder."""
+        """Loads the weights of another run: its whole autoencoder if it was pre-trained, else its encoder.
+
+        Returns the digest of the weights.
+        """
         encoder = load_encoder(init)
         assert encoder.origin is not None
         encoder.origin.features.require(self.features, "the store")
@@ -163,7 +176,7 @@ class Job:
             mine, theirs = self.config.model.architecture, encoder.origin.model.architecture
             names = [n for n in type(mine).model_fields if getattr(mine, n) != getattr(theirs, n)]
             problem = f"its model has another {', '.join(names)}"
-            raise WeightsError(path, problem, "Give --model and --set as they were then")
+            raise WeightsError(path, problem, "Give the --model and --set of that run")
         whole = encoder.origin.kind == "pretrain"
         target: nn.Module = self.objective if whole else self.objective.encoder
         target.load_state_dict(weights.tensors if whole else encoder.state_dict())
@@ -172,27 +185,27 @@ class Job:
         return weights.digest
 
     def weights_record(self, epoch: int, step: int, best_epoch: int) -> dict[str, Any]:
-        """What weights say of themselves that were saved after these epochs and steps."""
+        """The record for weights that are saved in this epoch, after this step."""
         more = {"epoch": epoch, "step": step, "best_epoch": best_epoch, "seed": self.seed}
         return Origin("pretrain", self.config.model, self.features, self.train.window_length, more).record()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What to minimise for a batch, and the sums over all ranks that it is made of."""
+        """The loss to minimise for a batch, and the sums `[D + 1]` over all ranks that it comes from."""
         x, mask, valid = batch
         with self.placement.autocast():
             sums = self.model(x, mask, valid if self.some_hidden else None)
         total = self.placement.sum(sums.detach().clone())
-        # Divided by what all ranks have masked, and times the ranks, over which gradients are averaged.
+        # Divided by the masked bars of all ranks, and multiplied by the ranks, because gradients are averaged.
         loss = sums[:-1].mean() * self.placement.world_size / total[-1].clamp(min=1)
         return self.objective.weighted(loss), total
 
     def wait_for_others(self) -> None:
-        """Waits until every rank is here."""
+        """Waits until every rank reaches this call."""
         if self.placement.world_size > 1:
             torch.distributed.barrier()
 
     def not_finite(self, step: int, what: str) -> NotFiniteError:
-        """The error that names the windows of a step (counted from 1) of this rank."""
+        """The error for a step (counted from 1) that is not finite. It names this rank's windows, bad ones first."""
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         numbers = self.loaders.train.numbers(epoch, batch)
         x = self.train.batch(numbers)[0]
@@ -203,7 +216,7 @@ class Job:
         return NotFiniteError(step, what, windows, int(spoilt.sum()), self.output)
 
     def evaluate(self, loader: DeviceWindowLoader) -> Scores:
-        """The model's errors over a loader's masked bars, and those of the trivial predictors."""
+        """Sums of the model's and the trivial predictors' errors over a loader's masked bars."""
         device, width = self.placement.device, self.features.width
         sums = torch.zeros(3, width + 1, dtype=torch.float64, device=device)
         first = self.rivals is None
@@ -213,7 +226,7 @@ class Job:
                 torch.from_numpy(constants).float().to(device)
             )
         self.objective.eval()
-        # Masks of validation never change, and so neither do the errors of predictors that learn nothing.
+        # Validation masks never change, so the trivial predictors are evaluated only once.
         loader.start_at(0)
         with torch.no_grad():
             for x, mask, valid in loader:

@@ -1,4 +1,4 @@
-"""What a pre-training run records while it goes on: metrics, progress, TensorBoard."""
+"""The log of a pre-training run: metrics, checkpoints, progress and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -25,29 +25,35 @@ __all__ = ["State", "TrainingLog"]
 
 @dataclass
 class State:
-    """Where training stands, apart from tensors: what a checkpoint holds."""
+    """The state of training in a checkpoint, without tensors."""
 
     step: int = 0
+    """Steps done."""
     epoch: int = 0
+    """The current epoch, from 0."""
     batch: int = 0
+    """Steps done in this epoch."""
     best: float | None = None
+    """The lowest loss of an epoch so far."""
     best_epoch: int = -1
     best_record: dict[str, Any] = field(default_factory=dict)
+    """The line of the best epoch in `metrics.jsonl`."""
     waited: int = 0
     """Epochs since the best one."""
     losses: list[float] = field(default_factory=list)
-    """The validation loss of each epoch."""
+    """The loss of each epoch: in validation, or in training if there are no validation windows."""
     logged: int = 0
+    """Bytes of `metrics.jsonl` at the checkpoint."""
 
 
 class TrainingLog:
-    """Where a training stands, and what is kept of it: metrics, events for TensorBoard, checkpoints."""
+    """The state of a training, and its metrics, checkpoints and TensorBoard events."""
 
     def __init__(self, job: Job, run: Run | None) -> None:
         device = job.placement.device
         self.job, self.run, self.state = job, run, State()
         self.epoch_sums = torch.zeros(job.features.width + 1, dtype=torch.float64, device=device)
-        # Set by the first step that is not finite.
+        # The first step that is not finite sets this to 1.
         self.stopped = torch.zeros((), device=device)
         self._log = StepLog(job.settings.log_every, 2, device)
         assert job.output is not None
@@ -55,7 +61,7 @@ class TrainingLog:
         self._board: Any = None
 
     def go_back(self, say: Callable[[str], None]) -> None:
-        """Takes back the last checkpoint, if there is one: of the model and the optimizer too."""
+        """Restores the last intact checkpoint, if there is one: state, model and optimizer."""
         found = self._checkpoints.latest(say)
         if found is None:
             return
@@ -67,7 +73,7 @@ class TrainingLog:
         self._log.restore(tensors["log"])
 
     def begin(self, stack: ExitStack, report: Callable[[TrainingProgress], None]) -> None:
-        """From here on time is measured, and what was logged after the checkpoint is forgotten."""
+        """Starts the clock and the log. Lines logged after the checkpoint are dropped."""
         job, step = self.job, self.state.step
         if self.run is not None:
             self.run.go_back_to(self.state.logged)
@@ -78,16 +84,16 @@ class TrainingLog:
         self.watch = Stopwatch(job.placement, epochs, job.steps, windows, step, report)
 
     def note(self, sums: Tensor, norm: Tensor) -> None:
-        """Notes what a step came to; reads what has become readable meanwhile."""
+        """Adds a step's sums and gradient norm, and logs earlier steps whose values have arrived."""
         self.epoch_sums += sums
         self._read(self._log.add(self.state.step, MaskedAutoencoder.mean(sums), norm))
 
     def flush(self) -> None:
-        """Waits for all steps that were noted, and reads them."""
+        """Waits for the values of all steps so far, and logs them."""
         self._read(self._log.flush(self.state.step))
 
     def save(self) -> None:
-        """Publishes a checkpoint, from which training goes on to the same bits."""
+        """Writes a checkpoint. Training resumed from it gives the same bits."""
         self._read(self._log.drain() if not self.stopped else self._log.flush(self.state.step))
         if self.run is None:
             return
@@ -97,7 +103,7 @@ class TrainingLog:
         self._checkpoints.save(self.state.step, tensors, vars(self.state))
 
     def end_epoch(self, record: Mapping[str, Any]) -> None:
-        """Keeps what an epoch came to."""
+        """Logs the results of an epoch."""
         if self.run is not None:
             self.run.log(record)
         if self._board is not None:
@@ -109,13 +115,13 @@ class TrainingLog:
         self.watch.report(self.state.epoch, self.state.step, record)
 
     def begin_epoch(self) -> None:
-        """Counts on to the next epoch."""
+        """Moves on to the next epoch."""
         self.watch.begin_epoch(self.state.step)
         self.state.epoch, self.state.batch = self.state.epoch + 1, 0
         self.epoch_sums.zero_()
 
     def _read(self, several: Iterable[StepRows]) -> None:
-        """Reads what some steps came to: stops at one that is not finite, logs the others."""
+        """Logs the values of some steps. Raises `NotFiniteError` at the first that is not finite."""
         job = self.job
         for rows in several:
             bad = ~torch.isfinite(rows.values)
@@ -143,12 +149,12 @@ class TrainingLog:
 
 @contextmanager
 def _tensorboard(output: Path, step: int) -> Iterator[Any]:
-    """A writer of events, where the `tensorboard` extra is installed."""
+    """A writer of TensorBoard events; None unless the `tensorboard` extra is installed."""
     if importlib.util.find_spec("tensorboard") is None:
         yield None
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    # Events after the checkpoint do not count.
+    # Events after the checkpoint are discarded.
     with SummaryWriter(str(output / "tensorboard"), purge_step=step or None) as writer:
         yield writer

@@ -1,4 +1,4 @@
-"""A new Jade model: initial weights, an encoder taken over, frozen layers."""
+"""New Jade models: initial weights, a pre-trained encoder, and frozen layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_shape", "freeze_layers", "frozen_layers", "new_model"]
 
 
 def check_shape(config: ModelConfig, encoder: Encoder) -> None:
-    """Raises `ConfigError`, naming the parameter, where an encoder is of another shape than the model's."""
+    """Raises `ConfigError`, naming the parameter, if an encoder has another shape than the model."""
     wanted = config.architecture
     for name, theirs, ours in (
         ("hidden_size", encoder.hidden_size, wanted.hidden_size),
@@ -30,9 +30,17 @@ def check_shape(config: ModelConfig, encoder: Encoder) -> None:
 
 
 def new_model(config: ModelConfig, input_size: int, *, seed: int, encoder: Encoder | None = None) -> Jade:
-    """A model with weights drawn from the seed, and the encoder's where one is given.
+    """A model with random initial weights, and with the encoder's weights if one is given.
 
-    torch's own generator is left as it was. Raises `ConfigError` when the encoder has another shape.
+    The state of torch's own generator does not change.
+
+    Args:
+        config: The configuration of the model.
+        input_size: D, columns of the input.
+        seed: The seed for the initial weights.
+        encoder: A pre-trained encoder, whose weights are copied.
+
+    Raises `ConfigError` if the encoder has another shape or another number of features.
     """
     if encoder is not None:
         check_shape(config, encoder)
@@ -54,16 +62,16 @@ def new_model(config: ModelConfig, input_size: int, *, seed: int, encoder: Encod
     return model
 
 
-# Of models that are made in several threads at a time, each has the generator to itself.
+# Threads that make models at the same time take turns with torch's generator.
 _INITIALISING = threading.Lock()
 
 
 def _initialise(model: Jade) -> None:
-    """Draws a model's weights so that few labels and few steps teach it something.
+    """Draws initial weights with which few labels and few steps suffice.
 
-    Recurrent weights are orthogonal (Saxe, McClelland & Ganguli, ICLR 2014), others follow from the widths of their
-    layers (Glorot & Bengio, AISTATS 2010; He et al., ICCV 2015), and the encoder has no biases. From torch's own
-    weights and random biases small models learned less in as many steps, and at times nothing.
+    Recurrent weights are orthogonal (Saxe, McClelland & Ganguli, ICLR 2014). Other weights are scaled by the widths of
+    their layers (Glorot & Bengio, AISTATS 2010; He et al., ICCV 2015). The encoder's biases are 0. With torch's default
+    weights and random biases, small models learned less in the same number of steps, and sometimes nothing.
     """
     for layer in model.encoder.layers:
         for name, parameter in layer.named_parameters():
@@ -78,14 +86,14 @@ def _initialise(model: Jade) -> None:
         hidden, out = (layer for layer in head if isinstance(layer, nn.Linear))
         nn.init.kaiming_uniform_(hidden.weight, nonlinearity="relu")
         nn.init.xavier_uniform_(out.weight)
-        # Pooled states of different windows differ little at first. Without a start above 0 a few steps in one
-        # direction leave a unit at 0 for all of them, and one fit in thirty lost all units of a narrow head, for good.
+        # At first, pooled states differ little between windows. With a bias of 0, a few steps in one direction can
+        # leave a unit at 0 for all windows. One fit in thirty lost all units of a narrow head this way, for good.
         nn.init.constant_(hidden.bias, 0.2)
         nn.init.zeros_(out.bias)
 
 
 def frozen_layers(settings: FinetuneConfig, layers: int, epoch: int) -> int:
-    """How many of an encoder's layers are frozen in an epoch, from the bottom."""
+    """The number of an encoder's layers that are frozen in an epoch, counted from the bottom."""
     if settings.freeze == "none":
         return 0
     if settings.freeze == "always" or epoch < settings.freeze:
@@ -96,7 +104,7 @@ def frozen_layers(settings: FinetuneConfig, layers: int, epoch: int) -> int:
 
 
 def freeze_layers(encoder: Encoder, frozen: int) -> None:
-    """Freezes the lowest layers and has the others train. What is frozen has no dropout, nor what leads to it."""
+    """Freezes the lowest `frozen` layers and trains the others. Frozen layers and their inputs have no dropout."""
     for i, layer in enumerate(encoder.layers):
         layer.requires_grad_(i >= frozen).train(i >= frozen)
     encoder.input_dropout.train(frozen == 0)

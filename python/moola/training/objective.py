@@ -1,4 +1,4 @@
-"""The objective of pre-training: a masked autoencoder that cannot see its targets."""
+"""The objective of pre-training: a masked autoencoder whose targets are hidden from its encoder."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["MaskedAutoencoder", "huber", "load_autoencoder", "masked_sums", "unc
 
 
 def huber(predicted: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
-    """Huber's loss of each element: ½d² up to δ, δ(|d| − ½δ) beyond. Huber, Ann. Math. Stat. 35 (1964)."""
+    """The Huber loss of each element: ½d² up to δ, δ(|d| − ½δ) beyond. Huber, Ann. Math. Stat. 35 (1964)."""
     return F.huber_loss(predicted, target, reduction="none", delta=delta)
 
 
 def masked_sums(errors: Tensor, mask: Tensor) -> Tensor:
-    """`[D + 1]`: errors `[B, K, D]` summed over masked positions `[B, K]`, and how many positions those are."""
-    # Not as a product of matrices, which autocast would carry out in bf16.
+    """`[D + 1]`: errors `[B, K, D]` summed over masked positions `[B, K]`, then the number of masked positions."""
+    # Not as a matrix product, which autocast would compute in bf16.
     return torch.cat([(errors * mask[..., None]).sum(dim=(0, 1)), mask.sum()[None].to(errors.dtype)])
 
 
 def uncertainty_weighted(loss: Tensor, log_variance: Tensor) -> Tensor:
-    """`½·exp(−s)·L + ½·s`, s = log σ²: homoscedastic weights, learned. Kendall, Gal & Cipolla, CVPR 2018."""
+    """`½·exp(−s)·L + ½·s` with s = log σ²: learned homoscedastic weights. Kendall, Gal & Cipolla, CVPR 2018."""
     return 0.5 * torch.exp(-log_variance) * loss + 0.5 * log_variance
 
 
 class MaskedAutoencoder(nn.Module):
-    """Encoder, the learned vector that stands in for what is masked, and the decoder of what is hidden.
+    """An encoder, a learned vector that replaces masked bars, and a linear decoder that reconstructs them.
 
-    The input at masked positions is replaced before the encoder sees it, so no gradient of the loss reaches it. The
-    vector, the decoder and the log-variance belong to the objective: they are no part of the model.
+    Masked bars are replaced before the encoder, which therefore cannot see its targets. The vector, the decoder and the
+    log-variance belong to the objective and are not part of the model.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -47,12 +47,14 @@ class MaskedAutoencoder(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(()))
 
     def reconstruct(self, x: Tensor, mask: Tensor, valid: Tensor | None = None) -> Tensor:
-        """What the model makes of windows whose masked positions it cannot see: `[B, K, D]`, standardised.
+        """Reconstructs windows from their unmasked bars: `[B, K, D]`, standardised.
 
         Args:
             x: `[B, K, D]`, standardised.
-            mask: `[B, K]` bool, what is hidden from the encoder and to be reconstructed.
-            valid: `[B, K]` bool, or None where all is valid.
+            mask: `[B, K]` bool, the bars to hide from the encoder and to reconstruct.
+            valid: `[B, K]` bool; None if all bars are valid.
+
+        Raises `DeviceError` if the windows are on another device than the model.
         """
         if x.device != self.mask_vector.device:
             raise DeviceError(
@@ -66,15 +68,16 @@ class MaskedAutoencoder(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor, valid: Tensor | None = None, target: Tensor | None = None
     ) -> Tensor:
-        """`[D + 1]`: the summed errors of each feature over masked positions, and how many positions those are.
+        """`[D + 1]`: each feature's Huber loss summed over masked positions, then the number of masked positions.
 
-        The loss of a batch is `errors[:-1].mean() / errors[-1]`. The two are kept apart so that several ranks can
-        add them up before they are divided.
+        The loss of a batch is `errors[:-1].mean() / errors[-1]`. Sums and count are returned separately so that ranks
+        can add them up before the division.
 
         Args:
-            x: `[B, K, D]`, as the loader gives it.
-            mask, valid: `[B, K]` bool. Masked positions are valid ones.
-            target: What to reconstruct, standardised; `x` if not given.
+            x: `[B, K, D]`, as the loader returns it.
+            mask: `[B, K]` bool, the masked positions. All of them must be valid.
+            valid: `[B, K]` bool; None if all bars are valid.
+            target: `[B, K, D]`, the values to reconstruct, standardised; `x` if not given.
         """
         x = self.encoder.standardise(x)
         errors = huber(self.reconstruct(x, mask, valid), x if target is None else target)
@@ -82,18 +85,18 @@ class MaskedAutoencoder(nn.Module):
 
     @staticmethod
     def mean(sums: Tensor) -> Tensor:
-        """The loss that sums as :meth:`forward` gives them come to; 0 where nothing is masked."""
+        """The loss for sums as :meth:`forward` returns them; 0 if nothing is masked."""
         return sums[:-1].mean() / sums[-1].clamp(min=1)
 
     def weighted(self, loss: Tensor) -> Tensor:
-        """What is minimised: the loss, weighted with the learned log-variance."""
+        """The value to minimise: the loss weighted by the learned log-variance."""
         return uncertainty_weighted(loss, self.log_variance)
 
 
 def load_autoencoder(run: str | os.PathLike[str]) -> MaskedAutoencoder:
-    """The masked autoencoder of a pre-training run, on the CPU and in evaluation mode; for pictures and checks.
+    """The masked autoencoder of a pre-training run, on the CPU and in evaluation mode, for figures and checks.
 
-    Raises `WeightsError`, also for a run that was not pre-training.
+    Raises `WeightsError` as :func:`moola.models.load_encoder` does, and for a run that is not a pre-training run.
     """
     encoder = load_encoder(run)
     path = weights_path(run)

@@ -15,16 +15,16 @@ _PIECE = 1 << 18
 
 
 def best_constants(pieces: Iterable[NDArray[np.float32]], delta: float = 1.0) -> NDArray[np.float64]:
-    """Each feature's best constant: the one whose Huber error over all these bars is least.
+    """Each feature's best constant: the one with the lowest Huber loss over all bars.
 
-    The error is convex in the constant, and its slope, the mean of differences clipped to ±δ, is zero at the best
-    one: Newton's steps, kept within a bracket.
+    The loss is convex in the constant, and its slope is the sum of differences clipped to ±δ. The root of the slope is
+    found by Newton's method within a bracket.
 
     Args:
-        pieces: Arrays `[n, D]`, gone through several times.
-        delta: δ of the Huber error.
+        pieces: Arrays `[n, D]` of bars. All are kept in memory.
+        delta: δ of the Huber loss.
 
-    Returns `[D]`; zeros where there are no bars.
+    Returns `[D]`; zeros if there are no bars.
     """
     whole = list(pieces)
     arrays = [piece[at : at + _PIECE] for piece in whole for at in range(0, len(piece), _PIECE)]
@@ -44,7 +44,7 @@ def best_constants(pieces: Iterable[NDArray[np.float32]], delta: float = 1.0) ->
         high = np.where(slope <= 0, constant, high)
         if (np.abs(slope) <= 1e-9 * delta * rows).all():
             break
-        # Every other step halves the bracket: where few bars are near, Newton's steps are short.
+        # Every other step halves the bracket, because Newton's steps are short if few bars are within δ.
         step = constant + slope / np.maximum(inside, 1)
         newton = (step > low) & (step < high) & (inside > 0) & (attempt % 2 == 0)
         constant = np.where(newton, step, (low + high) / 2)
@@ -52,15 +52,15 @@ def best_constants(pieces: Iterable[NDArray[np.float32]], delta: float = 1.0) ->
 
 
 def interpolate(x: Tensor, mask: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Linear interpolation, in time, of the nearest bars that are valid and not masked: `[B, K, D]`.
+    """Fills bars by linear interpolation between the nearest visible bars: `[B, K, D]`.
 
-    Before the first such bar and after the last one, it is repeated; a window that has none gives zeros. Bars that
-    are known are as they were.
+    Visible bars are valid and not masked, and keep their values. The first and the last of them are repeated to the
+    ends of the window. A window without visible bars gives zeros.
 
     Args:
         x: `[B, K, D]`.
-        mask: `[B, K]` bool.
-        valid: `[B, K]` bool, or None where all is valid.
+        mask: `[B, K]` bool, the masked bars.
+        valid: `[B, K]` bool; None if all bars are valid.
     """
     known = ~mask if valid is None else valid & ~mask
     steps = x.shape[1]

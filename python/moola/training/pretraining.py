@@ -1,4 +1,4 @@
-"""Pre-training: a masked autoencoder over millions of windows, which can be killed at any moment and resumed."""
+"""Pre-training of a masked autoencoder on millions of windows. A run can be killed at any time and resumed."""
 
 from __future__ import annotations
 
@@ -32,27 +32,30 @@ __all__ = ["PretrainResult", "pretrain"]
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What a pre-training came to."""
+    """The result of a pre-training."""
 
     run: Path
+    """The run directory."""
     epochs: int
-    """Epochs that were trained."""
+    """The number of epochs trained."""
     steps: int
+    """The number of steps trained."""
     best_epoch: int
+    """The epoch with the lowest loss, from 0."""
     loss: float
-    """The best epoch's Huber error over masked bars of validation (of training, where there is no validation)."""
+    """The best epoch's Huber loss on masked validation bars, or on masked training bars without validation."""
     constant: float | None
-    """The same error of each feature's best constant; none without validation."""
+    """The validation loss of each feature's best constant; None without validation."""
     interpolation: float | None
-    """The same error of interpolating between the nearest bars that are not masked; none without validation."""
+    """The validation loss of interpolation between the nearest visible bars; None without validation."""
     learned: bool
-    """Whether the model beats both."""
+    """Whether the model beats both trivial predictors."""
     resumed: bool
-    """Whether the run was finished already, and nothing was done."""
+    """Whether the run was already finished, so that nothing was trained."""
 
     @property
     def verdict(self) -> str:
-        """The same in a sentence."""
+        """The result as a sentence."""
         error = f"masked bars are reconstructed with an error of {self.loss:.4f}"
         if self.constant is None or self.interpolation is None:
             return (
@@ -83,26 +86,28 @@ def pretrain(
     say: Callable[[str], None] | None = None,
     **training: Any,
 ) -> PretrainResult:
-    """Trains an encoder to reconstruct masked bars, in a run directory that holds all one needs to go on or to judge.
+    """Trains an encoder to reconstruct masked bars.
+
+    The run directory records settings, metrics, checkpoints and weights. On the CPU, a resumed run gives the same bits
+    as an uninterrupted one.
 
     Args:
         feature_dir: A feature store, or several with the same features.
         output: The run directory; `runs/pretrain-MODEL-TIME` if not given.
-        model: The name of a shipped configuration, a YAML file, or what it holds.
-        settings: Values that take the place of those in the configuration, each as `training.pretrain.lr=3e-4`.
-        seed: Of the initial weights, the order of windows, the masks and the dropout.
+        model: The name of a shipped configuration, the path of a YAML file, or a mapping as such a file holds it.
+        settings: Values that override the configuration, each as `training.pretrain.lr=3e-4`.
+        seed: The seed for initial weights, order of windows, masks and dropout.
         device: `auto`, `cpu` or `cuda`.
         precision: `auto`, `fp32` or `bf16`; see :func:`moola.devices.placement.place`.
-        resume: Go on from the run's last checkpoint, or begin where there is none yet.
-        init: A run, or a weights file, whose weights to start from.
-        report: Called every so often with where training stands.
-        say: Called with each line that a person should read; the logger `moola` at INFO if not given.
-        training: Names and values of :class:`moola.settings.training.PretrainConfig`, such as `epochs=5`.
+        resume: Whether to continue from the run's last checkpoint. Without a checkpoint, training starts anew.
+        init: A run or a weights file whose weights to start from.
+        report: Called with the progress of training from time to time.
+        say: Called with each line for the user; by default, lines go to the logger `moola` at INFO.
+        training: Fields of :class:`moola.settings.training.PretrainConfig`, such as `epochs=5`.
 
-    On the CPU a resumed run gives the bits of one that was never interrupted.
-
-    Raises `ConfigError` for settings that make no sense, `RunError` for a directory that cannot be used so,
-    `NotFiniteError` when a loss or gradient is not finite, `DeviceError`, and what opening a store raises.
+    Raises `ConfigError` for invalid settings, `RunError` for a directory that cannot be used, `WeightsError` for `init`
+    or for checkpoints that cannot be loaded, `FeatureMismatchError` for an `init` of other features, `NotFiniteError`
+    if a loss or gradient is not finite, `DeviceError`, and the errors of opening a store.
     """
     say = teller(say)
     config = load_config(model, settings)
@@ -123,7 +128,7 @@ def pretrain(
 
 
 class Pretraining(Job):
-    """The training itself: from where the run stands to its end."""
+    """Runs a pre-training job from its current state to its end."""
 
     def run(
         self,
@@ -132,7 +137,7 @@ class Pretraining(Job):
         report: Callable[[TrainingProgress], None],
         say: Callable[[str], None],
     ) -> PretrainResult:
-        """Trains from where the run stands to its end."""
+        """Trains in a run directory; with `resume` from its last checkpoint. A finished run is returned as it is."""
         placement = self.placement
         self.output = output
         with ExitStack() as stack:
@@ -148,12 +153,12 @@ class Pretraining(Job):
             progress.begin(stack, report)
             if not self._train(progress, stack.enter_context(_interruptions())):
                 step = progress.state.step
-                say(f"stopped after step {step:,} of {self.steps:,}; go on with --resume in {output}")
+                say(f"stopped after step {step:,} of {self.steps:,}; continue with --resume in {output}")
                 raise KeyboardInterrupt
             return self._finish(output, run, progress.state)
 
     def _train(self, progress: TrainingLog, interrupted: threading.Event) -> bool:
-        """The loop over epochs and steps. False where it was interrupted after a step, which a checkpoint then has."""
+        """The loop over epochs and steps. Returns False if interrupted, after writing a checkpoint."""
         state, every = progress.state, self.settings.checkpoint_every
         take_step = Step(self, progress.stopped)
         while state.epoch < self.settings.epochs and state.waited < self.settings.patience:
@@ -206,7 +211,7 @@ class Pretraining(Job):
         last = state.losses[-5:]
         record["validation_spread"] = (max(last) - min(last)) / min(last) if min(last) > 0 else 0.0
         record["parameters_per_window"] = sum(p.numel() for p in self.parameters) / len(self.train)
-        # What differs from one time to the next.
+        # Values that differ between equal runs.
         record["timing"] = took | self.placement.memory()
         better = state.best is None or loss < state.best
         if better:
@@ -254,7 +259,7 @@ class Pretraining(Job):
 
 @contextmanager
 def _interruptions() -> Iterator[threading.Event]:
-    """Has Ctrl-C wait for the end of the step, so that a checkpoint can be saved; a second one does not wait."""
+    """Delays Ctrl-C to the end of the step, so that a checkpoint can be written. A second Ctrl-C acts at once."""
     event = threading.Event()
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:

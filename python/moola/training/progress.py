@@ -1,4 +1,4 @@
-"""Where training stands, and how fast it goes."""
+"""Progress and speed of training."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ __all__ = ["Stopwatch", "TrainingProgress"]
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where training stands, for whoever shows it."""
+    """The progress of training, for display."""
 
     epoch: int
+    """The current epoch, from 0."""
     epochs: int
+    """The most epochs that training may take."""
     step: int
+    """Steps done."""
     steps: int
-    """Of the whole training."""
+    """Steps in all epochs."""
     loss: float
-    """The last one that was read."""
+    """The last training loss that was read from the device; NaN before the first."""
     windows_per_second: float
+    """Windows over all ranks; 0 before the first step."""
     seconds_left: float
+    """The estimated time for the remaining steps."""
     memory: Mapping[str, int]
-    """Bytes allocated and reserved on the device; empty on a CPU."""
+    """Peak bytes allocated and reserved on the device; empty on a CPU."""
     finished_epoch: Mapping[str, Any] | None = None
-    """The epoch's line in `metrics.jsonl`, when one has ended."""
+    """The epoch's line in `metrics.jsonl` if an epoch just ended."""
 
 
 class Stopwatch:
-    """Speed, and what is left, without waiting for the device."""
+    """Measures speed and remaining time without waiting for the device, and reports progress."""
 
     def __init__(
         self,
@@ -46,7 +51,16 @@ class Stopwatch:
         step: int,
         report: Callable[[TrainingProgress], None],
     ) -> None:
-        """`steps` are those of the whole training; `step` of them were done before."""
+        """Starts the clock.
+
+        Args:
+            placement: The device.
+            epochs: The number of epochs.
+            steps: Steps in all epochs.
+            windows_per_step: Windows in a step, over all ranks.
+            step: Steps that were done before a resume.
+            report: Called with the progress.
+        """
         self._placement, self._report = placement, report
         self._epochs, self._steps, self._windows = epochs, steps, windows_per_step
         self._loss = math.nan
@@ -54,12 +68,12 @@ class Stopwatch:
         self._first = self._epoch_first = step
 
     def read(self, epoch: int, step: int, loss: float) -> None:
-        """A loss was read from the device."""
+        """Takes a loss that was read from the device, and reports progress."""
         self._loss = loss
         self.report(epoch, step)
 
     def end_epoch(self, step: int) -> dict[str, Any]:
-        """How long the epoch's steps took, as far as they were done here."""
+        """`seconds` and `windows_per_second` of the epoch's steps in this process. Waits for a GPU."""
         if self._placement.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - self._epoch_began
@@ -67,11 +81,11 @@ class Stopwatch:
         return {"seconds": seconds, "windows_per_second": windows / seconds}
 
     def begin_epoch(self, step: int) -> None:
-        """The next epoch's steps begin now."""
+        """Starts the clock of the next epoch."""
         self._epoch_began, self._epoch_first = time.perf_counter(), step
 
     def report(self, epoch: int, step: int, finished_epoch: Mapping[str, Any] | None = None) -> None:
-        """Says where training stands."""
+        """Reports progress."""
         done = step - self._first
         per_step = (time.perf_counter() - self._began) / max(done, 1)
         self._report(

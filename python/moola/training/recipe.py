@@ -1,4 +1,4 @@
-"""The recipe that makes a model of labelled windows, with all of them or without each fold."""
+"""The recipe that trains a model on labelled windows: on all of them, or once without each fold."""
 
 from __future__ import annotations
 
@@ -30,24 +30,34 @@ __all__ = ["FoldOutcome", "Folds", "Recipe", "fold_logits", "without_fold"]
 _CHUNK = 256
 
 Folds = Sequence[tuple[Numbers, Numbers]]
-"""(train, test) of each fold."""
+"""The numbers of the training and the test windows of each fold."""
 
 
 class Recipe(NamedTuple):
-    """How a model is made of labelled windows: the same for each fold, and for all windows."""
+    """How to train a model on labelled windows. Each fold and the final model use the same recipe."""
 
     config: Config
     start: Encoder | None
+    """The pre-trained encoder to start from; None trains from scratch."""
     device: torch.device
     seed: int
     validation_share: float
+    """The share of windows that choose the epoch and the learning rate; 0 for none."""
     kept_columns: int
-    """How many of the features are kept columns, which are scaled."""
+    """The number of kept columns, the last features. They are standardised."""
 
     def follow(
         self, examples: Examples, blocks: Numbers, report: Callable[[EpochRecord], None] | None = None
     ) -> tuple[Jade, FitResult, Numbers]:
-        """A model, what its training came to, and the numbers of the examples it has learned from."""
+        """Trains a model. Returns it, the result of its training, and the numbers of its training examples.
+
+        Args:
+            examples: n labelled windows.
+            blocks: `[n]`: windows of the same block stay on the same side of the validation split.
+            report: Called after each epoch.
+
+        Raises `SplitError` as :meth:`validation` does.
+        """
         train, validation = self.validation(examples.y, blocks)
         mine = _some(examples, train)
         model = new_model(self.config.model, examples.X.shape[2], seed=self.seed, encoder=self.start)
@@ -68,19 +78,20 @@ class Recipe(NamedTuple):
         return model, result, train
 
     def validation(self, y: Numbers, blocks: Numbers) -> tuple[Numbers, Numbers]:
-        """What to learn from, and what chooses the epoch. Raises `SplitError`."""
+        """The numbers of the training and the validation examples. Raises `SplitError` if they cannot be split."""
         if not self.validation_share:
             return np.arange(len(y)), np.empty(0, np.int64)
         return part_by_share(y, blocks, self.validation_share, self.seed)
 
     def from_scratch(self) -> Recipe:
-        """The same without an encoder: there is then nothing to freeze."""
+        """The same recipe without a pre-trained encoder. Nothing is frozen."""
         return self._replace(config=_set(self.config, freeze="none"), start=None)
 
     def heads_alone(self) -> Recipe:
-        """The same with its encoder as it is throughout, so that windows are encoded once a fit.
+        """The same recipe with the encoder always frozen, so that a fit encodes each window once.
 
-        Without an encoder it is one of random weights. All windows are learned from, unaugmented, for all epochs.
+        Without a pre-trained encoder, the encoder has random weights. Training uses all windows, without augmentation,
+        for all epochs.
         """
         config = _set(self.config, freeze="always").model_copy(update={"augmentation": None})
         return self._replace(config=config, validation_share=0.0)
@@ -88,8 +99,8 @@ class Recipe(NamedTuple):
     def out_of_fold(
         self, examples: Examples, blocks: Numbers, parts: Folds, n_jobs: int | None = None
     ) -> Iterator[FoldOutcome]:
-        """Follows the recipe without each fold, in their order, `n_jobs` at a time."""
-        # A GPU is one: what takes turns there does not become faster.
+        """Trains a model without each fold, `n_jobs` at a time. Yields the outcomes in the order of folds."""
+        # Parallel fits on one GPU are not faster.
         jobs = n_jobs if self.device.type == "cpu" else 1
         fits = [delayed(without_fold)(self, examples, blocks, train, test) for train, test in parts]
         return in_order(fits, jobs)
@@ -108,7 +119,7 @@ def _some(examples: Examples, numbers: Numbers) -> Examples:
 def answers(
     model: Jade, X: NDArray[np.float32], valid: NDArray[np.bool_], device: torch.device
 ) -> tuple[NDArray[np.float64], Numbers]:
-    """A model's logits `[n, C]` of windows, and where a span of theirs would lie, `[n, 2]`."""
+    """A model's logits `[n, C]` for windows, and the place `[n, 2]` of a span in each, whatever its class."""
     logits, places = [], []
     with torch.no_grad(), one_thread():
         for first in range(0, len(X), _CHUNK):
@@ -121,27 +132,28 @@ def answers(
 
 
 class FoldOutcome(NamedTuple):
-    """What a model that was made without a fold says of it."""
+    """The predictions of a model for a fold that it was trained without."""
 
     logits: NDArray[np.float64]
+    """`[m, C]`, the logits of the test windows."""
     places: Numbers
-    """The places of spans, for any class."""
+    """`[m, 2]`, the first and last bar of a span in each test window, whatever its class."""
     fitted_on: Numbers
-    """The windows that were learned from, or chose the epoch."""
+    """The numbers of the windows in training or validation."""
     result: FitResult
 
 
 def without_fold(
     recipe: Recipe, examples: Examples, blocks: Numbers, train: Numbers, test: Numbers
 ) -> FoldOutcome:
-    """Follows the recipe with `train` alone, and asks of `test`."""
+    """Trains a model on the windows `train` and predicts the windows `test`."""
     model, result, _ = recipe.follow(_some(examples, train), blocks[train])
     logits, places = answers(model, examples.X[test], examples.valid[test], recipe.device)
     return FoldOutcome(logits, places, train, result)
 
 
 def fold_logits(parts: Folds, outcomes: Sequence[FoldOutcome]) -> tuple[FoldLogits, Numbers]:
-    """Logits of all windows, and `[n, 2]` where spans would lie, each by the model that was made without it."""
+    """Out-of-fold predictions: the logits of all windows, and the places `[n, 2]` of spans."""
     tests = [test for _, test in parts]
     folds = by_window(tests, [np.full(len(test), fold) for fold, test in enumerate(tests)])
     logits = by_window(tests, [outcome.logits for outcome in outcomes])

@@ -1,4 +1,4 @@
-"""One step of pre-training, and the learning rate at each step."""
+"""A step of pre-training, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ __all__ = ["Step", "learning_rate"]
 
 
 def learning_rate(step: int, steps: int, settings: PretrainConfig) -> float:
-    """Of this step, counted from 0: a straight rise, then half a cosine. Loshchilov & Hutter, ICLR 2017."""
+    """The learning rate of a step, counted from 0: a linear warm-up, then half a cosine.
+
+    Source: Loshchilov & Hutter, ICLR 2017.
+    """
     warmup = max(1, round(settings.warmup_share * steps))
     if step < warmup:
         return settings.lr * (step + 1) / warmup
@@ -25,16 +28,23 @@ def learning_rate(step: int, steps: int, settings: PretrainConfig) -> float:
 
 
 class Step:
-    """One step of training: forward, backward, clip, update. A step that is not finite is not taken."""
+    """A training step: forward, backward, clip, update. Weights do not change if a value is not finite."""
 
     def __init__(self, job: Job, stopped: Tensor) -> None:
-        """`stopped` is set by the first step that is not finite; from then on the fused optimizer takes none."""
+        """The first step that is not finite sets `stopped` to 1. From then on, no step changes the weights."""
         self.job, self.stopped = job, stopped
         if job.placement.device.type == "cuda":
             job.optimizer.found_inf = self.stopped  # type: ignore[attr-defined]
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """The batch's sums over all ranks, and the norm of the gradient; `step` counts from 0."""
+        """Trains on a batch. Returns its sums `[D + 1]` over all ranks, and the norm of the gradient.
+
+        Args:
+            batch: Windows, masks and valid bars.
+            step: The number of the step, from 0.
+
+        Raises `NotFiniteError` on a CPU; on a GPU the log raises it later.
+        """
         job = self.job
         lr = learning_rate(step, job.steps, job.settings)
         for group in job.optimizer.param_groups:
@@ -46,7 +56,7 @@ class Step:
         return sums, norm
 
     def update(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What every step does on the device."""
+        """The part of a step that runs on the device."""
         job = self.job
         job.optimizer.zero_grad(set_to_none=True)
         loss, sums = job.loss(batch)
@@ -54,7 +64,7 @@ class Step:
         norm = nn.utils.clip_grad_norm_(job.parameters, job.settings.clip_norm)
         good = torch.isfinite(sums).all() & torch.isfinite(norm)
         self.stopped.copy_(torch.maximum(self.stopped, (~good).float()))
-        # On a GPU the host does not wait: the optimizer itself reads `stopped`, and the log reports it soon after.
+        # On a GPU the host does not wait: the fused optimizer reads `stopped`, and the log reports it later.
         if job.placement.device.type != "cpu" or not self.stopped:
             job.optimizer.step()
         return sums, norm

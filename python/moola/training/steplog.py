@@ -1,4 +1,4 @@
-"""What each step came to, gathered on the device and read every so often, so that the loop never waits to log."""
+"""Collects the values of steps on the device and reads them in batches, so that logging does not delay training."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ __all__ = ["StepLog", "StepRows"]
 
 
 class StepRows(NamedTuple):
-    """The values of some steps, on the CPU."""
+    """The values of consecutive steps, on the CPU."""
 
     last_step: int
+    """The step of the last row, counted from 1."""
     values: Tensor
     """`[steps, values]` float64."""
 
 
 class StepLog:
-    """Rows of scalars, one a step, in a buffer on the device.
+    """A buffer on the device with one row of scalars a step.
 
-    A full buffer is copied to pinned memory behind the work that is queued already, and handed out when the next one
-    is full: by then it is there. On a CPU it is handed out at once.
+    A full buffer is copied to pinned memory after the queued work, without waiting. Its rows are returned when the next
+    buffer is full; by then the copy is done. On a CPU they are returned at once.
+
+    Args:
+        every: Rows of the buffer.
+        values: Scalars of a row.
+        device: Where the buffer is.
     """
 
     def __init__(self, every: int, values: int, device: torch.device) -> None:
@@ -32,13 +38,13 @@ class StepLog:
         self._pending: tuple[StepRows, torch.cuda.Event | None] | None = None
 
     def add(self, step: int, *values: Tensor) -> list[StepRows]:
-        """Notes a step's values, each a scalar on the device. Gives what has become readable."""
+        """Adds a step's values, each a scalar on the device. Returns rows that have become readable."""
         self._rows[self._count] = torch.stack([value.detach().double() for value in values])
         self._count += 1
         return self.flush(step, drain=False) if self._count == self.every else []
 
     def flush(self, step: int, *, drain: bool = True) -> list[StepRows]:
-        """Ends the rows here, after this step; with `drain` waits for all that was noted, and gives it."""
+        """Ends the buffer after this step. Returns readable rows; with `drain`, waits for all rows and returns them."""
         ready = self.drain() if self._pending is not None else []
         if self._count:
             rows = self._rows[: self._count]
@@ -53,7 +59,7 @@ class StepLog:
         return [*ready, *self.drain()] if drain else ready
 
     def drain(self) -> list[StepRows]:
-        """Waits for the buffer that is on its way, and gives it; not what is in the one being filled."""
+        """Waits for the buffer that is being copied, and returns its rows, but not those of the current buffer."""
         if self._pending is None:
             return []
         rows, event = self._pending
@@ -63,10 +69,10 @@ class StepLog:
         return [rows]
 
     def state(self) -> Tensor:
-        """The rows in the buffer being filled, for a checkpoint."""
+        """The rows of the current buffer, for a checkpoint."""
         return self._rows[: self._count]
 
     def restore(self, rows: Tensor) -> None:
-        """Takes back what :meth:`state` gave."""
+        """Restores the rows that :meth:`state` returned."""
         self._count = len(rows)
         self._rows[: self._count] = rows.to(self._rows.device)

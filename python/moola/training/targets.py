@@ -1,4 +1,4 @@
-"""The targets and losses of fine-tuning: classes, pointers and spans."""
+"""Targets and losses of fine-tuning: types, pointers and spans."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ __all__ = ["TASKS", "FitObjective", "span_targets"]
 
 TASKS = ("type", "pointer", "span")
 
-# Where each task's s = log σ² begins.
+# The initial s = log σ² of each task.
 _LOG_VARIANCES = (0.0, -0.6, 0.0)
 
 _POINTER_DELTA = 0.08
 
-# Of center and length.
+# The weights of center and length in the pointer loss.
 _POINTER_WEIGHTS = (1.0, 0.8)
 
 
 def span_targets(spans: Tensor, length: int, edge: float) -> Tensor:
-    """What the span head should say of each bar: `[B, K]`, 1 within the span, 0 outside, and between them at its ends.
+    """The targets of the span head, `[B, K]`: 1 inside the span, 0 outside, and a linear slope at its ends.
 
-    An end lies between two bars, and around it the target falls linearly within `edge` bars: labels do not mark
-    an end to
-    the bar. Windows without a span, −1 and −1, have 0 everywhere.
+    A span ends between two bars. The target falls from 1 to 0 over `edge` bars around that point, because labels do not
+    mark ends to the bar. Windows without a span (−1 and −1) have 0 everywhere.
 
     Args:
         spans: `[B, 2]`, first and last bar.
         length: K.
-        edge: Bars.
+        edge: The width of the slope in bars.
     """
     bars = torch.arange(length, device=spans.device)
     first, last = spans[:, :1], spans[:, 1:]
@@ -47,9 +46,17 @@ def span_targets(spans: Tensor, length: int, edge: float) -> Tensor:
 
 
 class FitObjective(nn.Module):
-    """The tasks' losses, and their weights. What it learns is no part of the model."""
+    """The losses of the tasks and their learned weights, which are not part of the model.
+
+    Args:
+        tasks: Some of `TASKS`, in their order.
+        length: K.
+        edge: The width of the slope in span targets, in bars.
+        positive: The weight of bars in spans, relative to other bars.
+    """
 
     factors: Tensor
+    """`[tasks]`: exp(−s) of the initial s. These weigh the tasks in the validation loss."""
     pointer_weights: Tensor
     positive: Tensor
 
@@ -63,7 +70,7 @@ class FitObjective(nn.Module):
         self.register_buffer("positive", torch.tensor(positive))
 
     def losses(self, output: JadeOutput, batch: TrainingWindows) -> Tensor:
-        """`[tasks]`, of a batch."""
+        """The mean loss of each task over a batch: `[tasks]`."""
         losses = [(batch.type_weight * F.cross_entropy(output.logits, batch.y, reduction="none")).mean()]
         if "pointer" in self.tasks:
             errors = huber(
@@ -79,12 +86,12 @@ class FitObjective(nn.Module):
         return torch.stack(losses)
 
     def weighted(self, losses: Tensor) -> Tensor:
-        """What is minimised."""
+        """The value to minimise: the sum of the losses, weighted by the learned log-variances."""
         return uncertainty_weighted(losses, self.log_variances).sum()
 
     @torch.no_grad()
     def judge(self, model: Jade, windows: TrainingWindows, encoded: bool) -> tuple[Tensor, Tensor]:
-        """The mean losses `[tasks]` over windows, and the accuracy."""
+        """The mean losses `[tasks]` over windows, and the accuracy. `encoded` says whether windows are encoded."""
         model.eval()
         losses, right = torch.zeros_like(self.factors), torch.zeros_like(self.factors[0])
         for chunk in windows.chunks():
@@ -95,7 +102,7 @@ class FitObjective(nn.Module):
 
     @torch.no_grad()
     def judge_each(self, model: Jade, windows: TrainingWindows) -> NDArray[np.float64]:
-        """`[n]`: what each window adds to the loss that is selected on; their mean is that loss."""
+        """`[n]`: each window's validation loss. Their mean is the loss for choosing the epoch."""
         model.eval()
         encoded = windows.encoded(model)
         each = [encoded.take(slice(i, i + 1)) for i in range(len(windows.y))]
@@ -103,4 +110,5 @@ class FitObjective(nn.Module):
         return torch.stack(losses).double().cpu().numpy()
 
     def named(self, values: Tensor) -> dict[str, float]:
+        """Values `[tasks]` by the name of their task."""
         return dict(zip(self.tasks, values.tolist(), strict=True))
