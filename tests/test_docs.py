@@ -107,7 +107,7 @@ def test_readme_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Monk
     assert ran.count("sh") >= 2
 
 
-def test_examples_that_set_up_name_what_there_is() -> None:
+def test_setup_examples_name_existing_functions() -> None:
     """Those are not executed, so at least what they call must exist."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
@@ -149,7 +149,7 @@ DOCUMENTED = list(documented())
 @pytest.mark.parametrize(
     ("module", "name", "text", "line"), [pytest.param(*found, id=found[1].strip(".")) for found in DOCUMENTED]
 )
-def test_docstring_examples(
+def test_docstring_examples_run(
     module: str, name: str, text: str, line: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -202,7 +202,7 @@ def bounds(text: str) -> tuple[float | None, float | None]:
 
 
 @pytest.mark.parametrize("feature_set", _core.feature_sets())
-def test_readme_lists_the_features_that_there_are(feature_set: str) -> None:
+def test_readme_lists_all_features(feature_set: str) -> None:
     rows = table(f"### `{feature_set}`", "| # | name | value | range |")
     if feature_set == "relativity12":
         rows = table("### `relativity10`", "| # | name | value | range |") + rows
@@ -217,7 +217,7 @@ def test_readme_lists_the_features_that_there_are(feature_set: str) -> None:
             np.testing.assert_allclose(shown, meant, rtol=1e-6, err_msg=name)
 
 
-def test_readme_lists_the_parameters_that_there_are() -> None:
+def test_readme_lists_all_parameters() -> None:
     rows = table("### Parameters", "| parameter | default | what |")
     written = {row[0].strip("`"): float(row[1]) for row in rows}
     assert written == {name: float(value) for name, value in FeatureConfig().model_dump().items()}
@@ -247,7 +247,7 @@ def test_pages_name_options_that_exist() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages_point_at_what_exists(page: Path) -> None:
+def test_links_of_pages_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -256,7 +256,7 @@ def test_pages_point_at_what_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages_name_what_moola_has(page: Path) -> None:
+def test_pages_name_existing_parts_of_moola(page: Path) -> None:
     for path in re.findall(r"\bmoola\.([A-Za-z_]+(?:\.[A-Za-z_]+)*)", page.read_text(encoding="utf-8")):
         thing: Any = moola
         for part in path.split("."):

@@ -106,13 +106,13 @@ def test_a_moved_module_of_a_functions_name_can_still_be_called() -> None:
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")
-def test_what_was_pickled_by_an_old_path_is_found() -> None:
+def test_objects_pickled_under_an_old_path_load() -> None:
     old = b"cmoola.config\nFeatureConfig\n."
     sys.modules.pop("moola.config", None)
     with pytest.warns(DeprecationWarning, match="moola.settings.features"):
         assert pickle.loads(old) is moola.FeatureConfig
 
 
-def test_importing_moola_warns_of_nothing() -> None:
+def test_importing_moola_gives_no_warning() -> None:
     code = "import moola; [getattr(moola, name) for name in moola.__all__]"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -80,7 +80,7 @@ def test_wheel_serves_every_python_from_3_11_on(wheel: Path, metadata: Message) 
 
 
 @wheel_group
-def test_metadata(metadata: Message) -> None:
+def test_package_metadata_is_complete(metadata: Message) -> None:
     assert metadata["Name"] == "moola"
     assert metadata["License-Expression"] == "MIT OR Apache-2.0"
     assert metadata.get_all("License-File") == ["LICENSE-MIT", "LICENSE-APACHE"]
@@ -228,7 +228,7 @@ def test_import_brings_nothing_heavy() -> None:
     assert set(loaded).isdisjoint(HEAVY)
 
 
-def test_torch_comes_with_the_names_that_need_it_and_no_other() -> None:
+def test_torch_is_imported_only_by_names_that_need_it() -> None:
     need = ["FastWindowedDataset", "JadeClassifier", "finetune", "predict"]
     code = (
         f"import sys, moola; [getattr(moola, name) for name in moola.__all__ if name not in {need}]; "

@@ -41,7 +41,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": "."})
 
 
-def test_an_arrow_that_points_up_breaks_the_contract(tmp_path: Path) -> None:
+def test_an_import_of_a_higher_layer_breaks_the_contract(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "moola", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     whole = lint(tmp_path)

@@ -31,7 +31,7 @@ from moola.settings.sections import parse_config
 from moola.settings.yaml import read_yaml
 
 
-def test_augmentation_is_its_parts_then_the_clip():
+def test_augmentation_applies_its_parts_and_then_clips():
     x, keys = torch.randn(200, K, 3), keys_of(200)
     spans = torch.tensor([[20, 70]]).repeat(200, 1)
     valid = torch.arange(K).expand(200, K) >= 20
@@ -52,7 +52,7 @@ def test_augmentation_is_its_parts_then_the_clip():
     assert "sigma=0.1, knots=4, p=0.3" in repr(augmentation)
 
 
-def test_each_copy_and_epoch_has_a_draw_of_its_own():
+def test_each_copy_and_epoch_has_its_own_draw():
     augmentation = Augmentation(torch.ones(4))
     assert augmentation.copies == 5
     x = torch.randn(1, K, 4).expand(1000, K, 4)
@@ -64,7 +64,7 @@ def test_each_copy_and_epoch_has_a_draw_of_its_own():
     assert binomtest(different, 1000, 1 - 0.1 * 0.4 * 0.7).pvalue > 1e-4
 
 
-def test_augmented_candles_are_candles():
+def test_augmented_candles_stay_valid_candles():
     for seed in range(4):
         x = make_candles(5000, seed=seed)
         assert_candles(Augmentation(candles=True)(x, keys_of(5000, seed)).x)

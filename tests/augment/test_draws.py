@@ -22,7 +22,7 @@ from moola.errors import ConfigError
 
 @pytest.mark.parametrize("time", [0, -1, 1_700_000_000_000_000_000, -(2**63), 2**63 - 1])
 @pytest.mark.parametrize(("seed", "epoch", "copy"), [(0, 0, 0), (7, 3, 4), (2**63 - 1, 10**6, 1)])
-def test_keys_are_those_of_the_definition(time, seed, epoch, copy):
+def test_keys_equal_their_definition(time, seed, epoch, copy):
     def expected(*words: int) -> int:
         key = fnv1a("augmentation")
         for word in words:
@@ -69,12 +69,12 @@ def test_every_input_of_a_key_matters():
         ((0, 0, torch.arange(3), torch.arange(4)), r"copy: is torch.int64 of shape \[4\]; give one int64"),
     ],
 )
-def test_keys_refuse_what_makes_no_sense(arguments, problem):
+def test_keys_refuse_wrong_arguments(arguments, problem):
     with pytest.raises(ConfigError, match=problem):
         window_keys(*arguments)
 
 
-def test_which_windows_are_chosen_is_whole_number_arithmetic():
+def test_windows_are_chosen_by_whole_number_arithmetic():
     keys = keys_of(20_000)
     first = [mix((key & MASK64) + GOLDEN & MASK64) for key in keys.tolist()]
     for p in (0.0, 1e-9, 0.3, 0.9, 1.0):
@@ -96,7 +96,7 @@ def test_normals_are_normal_and_independent(dtype):
         assert np.abs(correlation).max() < 5 / math.sqrt(len(drawn))
 
 
-def test_normals_are_those_of_the_definition():
+def test_normals_equal_their_definition():
     keys = keys_of(50)
     pairs, drawn = 4, normals(keys, 7, torch.float64)
     for key, row in zip(keys.tolist(), drawn.tolist(), strict=True):

@@ -32,7 +32,7 @@ def test_jitter_is_in_units_of_each_features_scale():
 
 @given(st.integers(0, 2**32), st.integers(1, 60), st.sampled_from([0.04, 0.3, 1.0]), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_jittered_candles_are_candles(seed, length, sigma, masked):
+def test_jittered_candles_stay_valid_candles(seed, length, sigma, masked):
     x, keys = make_candles(40, length, seed), keys_of(40, seed)
     rng = np.random.default_rng(seed)
     valid = torch.from_numpy(rng.random((40, length)) < 0.6) if masked else None
@@ -78,7 +78,7 @@ def test_magnitude_curves_are_smooth_and_1_in_the_mean():
 
 @given(st.integers(0, 2**32), st.integers(1, 60), st.sampled_from([0.25, 1.0]), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_magnitude_warped_candles_are_candles(seed, length, sigma, masked):
+def test_magnitude_warped_candles_stay_valid_candles(seed, length, sigma, masked):
     x, keys = make_candles(40, length, seed), keys_of(40, seed)
     first = np.random.default_rng(seed).integers(0, length, 40) if masked else np.zeros(40, int)
     valid = torch.arange(length) >= torch.from_numpy(first)[:, None]

@@ -34,7 +34,7 @@ def test_a_window_has_the_same_bits_in_any_batch(module):
                 assert torch.equal(one[these], other)
 
 
-def test_nothing_to_do_is_what_was_given_to_the_bit(module):
+def test_augmentation_without_effect_keeps_every_bit(module):
     x, keys = make_candles(20).clone(), keys_of(20)
     x[0, 0, 0] = -0.0
     spans, valid = torch.zeros((20, 2), dtype=torch.int64), torch.ones((20, K), dtype=torch.bool)
@@ -47,7 +47,7 @@ def test_nothing_to_do_is_what_was_given_to_the_bit(module):
     assert module()(x[:0], keys[:0]).x.shape == (0, K, 4)
 
 
-def test_p_is_a_share_of_windows_and_the_others_stay_as_they_are(module):
+def test_p_is_a_share_of_windows_and_the_others_are_unchanged(module):
     x, keys = make_candles(2000), keys_of(2000)
     for p in (0.2, 1.0):
         same = (module(p=p)(x, keys).x == x).flatten(1).all(1)
@@ -56,7 +56,7 @@ def test_p_is_a_share_of_windows_and_the_others_stay_as_they_are(module):
         assert torch.equal(same, (module(p=p, sigma=0.5)(x, keys).x == x).flatten(1).all(1))
 
 
-def test_what_is_given_is_not_altered(module):
+def test_inputs_are_not_altered(module):
     x, keys = make_candles(50), keys_of(50)
     spans, valid = torch.tensor([[20, 70]]).repeat(50, 1), torch.ones((50, K), dtype=torch.bool)
     given = (x, keys, spans, valid)
@@ -70,7 +70,7 @@ def test_what_is_given_is_not_altered(module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_floating_types_and_strides(module, dtype):
+def test_other_floating_types_and_strides_are_accepted(module, dtype):
     x, keys = make_candles(30), keys_of(30)
     warp = module(p=1.0)
     expected = warp(x, keys).x
@@ -80,7 +80,7 @@ def test_other_floating_types_and_strides(module, dtype):
     assert torch.equal(warp(x.transpose(0, 1).contiguous().transpose(0, 1), keys).x, expected)
 
 
-def test_nothing_waits_for_the_device(module):
+def test_augmentation_does_not_wait_for_the_device(module):
     # Tensors that hold no numbers: whoever asks for one, or for a shape that depends on them, gets an error.
     given = (
         torch.empty((6, K, 4), device="meta"),

@@ -64,7 +64,7 @@ def test_a_million_time_warps():
     check_time_warps(1_000_000, 1, 0.1, 4)
 
 
-def test_time_warps_are_smooth_and_as_strong_as_said():
+def test_time_warps_are_smooth_and_have_the_configured_strength():
     times = TimeWarp(sigma=0.1).times(keys_of(20_000), K)
     speed = times.diff(dim=1)
     # Scaling to the length of the window takes the mean out; what is left at the ends is near sigma.
@@ -89,7 +89,7 @@ def oracle(x: np.ndarray, valid: np.ndarray, times: np.ndarray) -> tuple[np.ndar
 
 @given(st.integers(0, 2**32), st.integers(2, 40), st.sampled_from([0.05, 0.3, 0.7, 1.0]))
 @settings(max_examples=60, deadline=None)
-def test_what_the_mask_hides_never_shows(seed, length, share):
+def test_masked_bars_never_reach_the_output(seed, length, share):
     rng = np.random.default_rng(seed)
     valid = rng.random((60, length)) < share
     x = rng.normal(size=(60, length))
@@ -110,7 +110,7 @@ def test_what_the_mask_hides_never_shows(seed, length, share):
         assert np.allclose(result[i, shown[i], 0], wanted[shown[i]], atol=1e-4)
 
 
-def test_a_window_that_would_lose_its_last_bar_stays_with_its_span():
+def test_a_window_that_would_lose_its_last_bar_is_left_unchanged():
     valid = torch.zeros((300, K), dtype=torch.bool)
     valid[:, 50] = True
     spans = torch.full((300, 2), 50)
@@ -124,7 +124,7 @@ def test_a_window_that_would_lose_its_last_bar_stays_with_its_span():
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_short_windows(length):
+def test_short_windows_are_augmented(length):
     x, keys = make_candles(200, length), keys_of(200)
     spans = torch.tensor([[0, length - 1]]).repeat(200, 1)
     for candles in (True, False):

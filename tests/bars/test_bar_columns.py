@@ -24,11 +24,11 @@ from moola.errors import InputError
     "name",
     ["timestamp", "Datetime", "DATE", "open_time", "Open time", "time", "ts", "<DATE>", "Date Time", ""],
 )
-def test_usual_names_of_the_time(tmp_path: Path, name: str) -> None:
+def test_usual_names_of_the_time_column_are_found(tmp_path: Path, name: str) -> None:
     check_usual(read(write(table().rename_columns([name, "Open", "HIGH", "l", "C"]), tmp_path / "a.csv")))
 
 
-def test_the_most_telling_name_wins() -> None:
+def test_the_most_specific_column_name_wins() -> None:
     other = pa.array([0] * 5, pa.timestamp("s", "UTC"))
     check_usual(read(table(date=other, Time=other, o=[1.0] * 5)))
 
@@ -55,7 +55,7 @@ def test_columns_can_be_named(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_missing_columns(tmp_path: Path, suffix: str) -> None:
+def test_missing_columns_are_refused(tmp_path: Path, suffix: str) -> None:
     path = write(table(high=None, low=None, settle=[1.0] * 5), tmp_path / f"a.{suffix}")
     refused(
         path,
@@ -67,7 +67,7 @@ def test_missing_columns(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_kept_columns(tmp_path: Path, suffix: str) -> None:
+def test_kept_columns_are_read(tmp_path: Path, suffix: str) -> None:
     data = table(3, Vol=[1, None, 3], x=pa.array([0.5, 1, 1.5], pa.float32()))
     result = read(write(data, tmp_path / f"a.{suffix}"), keep=("x", "volume"))
     np.testing.assert_array_equal(result.extra, [[0.5, 1, 1.5], [1, np.nan, 3]])
@@ -75,7 +75,7 @@ def test_kept_columns(tmp_path: Path, suffix: str) -> None:
     refused(table(), "has no column 'volume' to keep", "leave it out of --keep", keep=("volume",))
 
 
-def test_date_and_time_in_two_columns(tmp_path: Path) -> None:
+def test_date_and_time_in_two_columns_are_joined(tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "Date,Time,Open,High,Low,Close\n2024-05-06,13:30,1,3,0,2\n")
     refused(path, "its times in two columns, 'Date' and 'Time'", "Join them into one column")
 
@@ -83,7 +83,7 @@ def test_date_and_time_in_two_columns(tmp_path: Path) -> None:
 HEADERLESS = "1714995000000,1,3,0,2,11\n1714995060000,2,4,1,3,12\n"
 
 
-def test_headerless_dumps(tmp_path: Path) -> None:
+def test_headerless_dumps_are_read(tmp_path: Path) -> None:
     path = text(tmp_path / "BTCUSDT-1m.csv", HEADERLESS)
     columns = "0=timestamp,1=open,2=high,3=low,4=close,5=volume"
     result = read(path, columns=columns, keep=("volume",))
@@ -99,7 +99,7 @@ def test_headerless_dumps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nan", "NaN", "inf", "Infinity"])
-def test_columns_may_be_called_as_what_is_no_number(tmp_path: Path, name: str) -> None:
+def test_a_column_may_be_named_like_nan_or_infinity(tmp_path: Path, name: str) -> None:
     content = csv_bars("2024-05-06T13:30:00Z", header=f"timestamp,open,high,low,close,{name}").replace(
         "2\n", "2,7\n"
     )
@@ -113,7 +113,7 @@ def test_a_headerless_dump_may_begin_with_a_missing_price(tmp_path: Path) -> Non
     assert np.isnan(read(path, columns=columns).open).tolist() == [True, False]
 
 
-def test_headerless_dumps_say_what_to_do(tmp_path: Path) -> None:
+def test_refused_headerless_dumps_give_advice(tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", HEADERLESS)
     refused(
         path,
@@ -139,7 +139,7 @@ def test_headerless_dumps_say_what_to_do(tmp_path: Path) -> None:
     [pa.float32(), pa.int64(), pa.int32(), pa.uint16(), pa.decimal128(12, 4), pa.float64()],
     ids=str,
 )
-def test_price_types(tmp_path: Path, kind: pa.DataType) -> None:
+def test_price_types_are_converted(tmp_path: Path, kind: pa.DataType) -> None:
     prices = {name: pa.array([1, None, 3], pa.int8()).cast(kind) for name in ("open", "high", "low", "close")}
     for suffix in ("parquet", "arrow"):
         result = read(write(table(3, **prices), tmp_path / f"a.{suffix}"))
@@ -165,12 +165,14 @@ def test_decimals_keep_their_digits() -> None:
         ("timestamp", [True, False], "times must be timestamps, dates, text or whole numbers"),
     ],
 )
-def test_wrong_types(tmp_path: Path, suffix: str, column: str, values: list[Any], substance: str) -> None:
+def test_wrong_types_are_refused(
+    tmp_path: Path, suffix: str, column: str, values: list[Any], substance: str
+) -> None:
     path = write(table(2, **{column: values}), tmp_path / f"a.{suffix}")
     refused(path, f"a.{suffix}", substance, "Convert it")
 
 
-def test_nulls_become_nan_and_no_time(tmp_path: Path) -> None:
+def test_nulls_become_nan_and_missing_times(tmp_path: Path) -> None:
     times = pa.array([int(START), None, int(START) + MINUTE]).cast(pa.timestamp("ns", "UTC"))
     data = table(3, close=[1.0, None, 3], timestamp=times)
     for suffix in FORMATS:
@@ -183,7 +185,7 @@ def test_nulls_become_nan_and_no_time(tmp_path: Path) -> None:
 # Objects
 
 
-def test_arrow_objects() -> None:
+def test_arrow_objects_are_read() -> None:
     data = table()
     check_usual(read(data))
     check_usual(read(data.to_batches()[0]))
@@ -200,7 +202,7 @@ def test_pandas_indices_are_found() -> None:
     check_usual(read(frame.rename_axis(None)))
 
 
-def test_pandas_indices_in_files(tmp_path: Path) -> None:
+def test_pandas_indices_in_files_are_found(tmp_path: Path) -> None:
     frame = table().to_pandas().set_index("timestamp").rename_axis(None)
     frame.to_parquet(tmp_path / "a.parquet")
     frame.to_csv(tmp_path / "b.csv")
@@ -208,12 +210,12 @@ def test_pandas_indices_in_files(tmp_path: Path) -> None:
     check_usual(read(tmp_path / "b.csv"))
 
 
-def test_a_counted_pandas_index_is_no_time() -> None:
+def test_a_default_pandas_index_is_not_a_time() -> None:
     frame = table().to_pandas().drop(columns="timestamp")
     refused(frame[frame.open > 101], "<pandas.DataFrame>: has no column for timestamp")
 
 
-def test_polars_types() -> None:
+def test_polars_types_are_read() -> None:
     frame = pl.from_arrow(table(3, symbol=["B", "A", "B"]))
     assert isinstance(frame, pl.DataFrame)
     frame = frame.with_columns(pl.col("symbol").cast(pl.Categorical), pl.col("close").cast(pl.Decimal(10, 2)))
@@ -234,7 +236,7 @@ def test_streams_are_read_once() -> None:
 @pytest.mark.parametrize(
     ("thing", "name"), [(3, "a int"), (None, "a NoneType"), ([], "an empty sequence"), ([1], "a list")]
 )
-def test_other_objects_are_refused(thing: Any, name: str) -> None:
+def test_objects_that_are_not_tables_are_refused(thing: Any, name: str) -> None:
     refused(
         thing, "must be a path, a sequence of paths", "__arrow_c_stream__", f"not {name}", error=TypeError
     )
@@ -244,7 +246,7 @@ def test_a_single_column_is_refused() -> None:
     refused(pl.Series([1.0]), "<polars.Series>: is not a table of bars", "Hand over a table")
 
 
-def test_streams_that_fail_say_so() -> None:
+def test_failing_streams_are_errors() -> None:
     def batches() -> Any:
         yield table().to_batches()[0]
         raise ValueError("the feed broke")

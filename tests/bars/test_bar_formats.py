@@ -39,7 +39,7 @@ def test_the_content_tells_the_format_not_the_suffix(tmp_path: Path, suffix: str
 
 
 @pytest.mark.parametrize(("compress", "suffix"), [(bz2.compress, "bz2"), (pa.Codec("zstd").compress, "zst")])
-def test_other_compressions(tmp_path: Path, compress: Callable[[bytes], Any], suffix: str) -> None:
+def test_other_compressions_are_read(tmp_path: Path, compress: Callable[[bytes], Any], suffix: str) -> None:
     path = write(table(), tmp_path / "bars.csv")
     check_usual(read(text(tmp_path / f"b.csv.{suffix}", bytes(compress(path.read_bytes())))))
 
@@ -50,7 +50,7 @@ def test_delimiters_are_detected(tmp_path: Path, delimiter: str, quotes: str) ->
     check_usual(read(write(table(), tmp_path / "bars.csv", delimiter=delimiter, quoting_style=quotes)))
 
 
-def test_decimal_commas_between_semicolons(tmp_path: Path) -> None:
+def test_decimal_commas_between_semicolons_are_read(tmp_path: Path) -> None:
     rows = "Date;Open;High;Low;Close\n2024-05-06T13:30Z;100,25;101,0;99;100,5\n"
     result = read(text(tmp_path / "a.csv", rows))
     assert (result.open[0], result.high[0], result.low[0], result.close[0]) == (100.25, 101, 99, 100.5)
@@ -58,19 +58,19 @@ def test_decimal_commas_between_semicolons(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("start", ["", "\ufeff", "\n\n"])
-def test_byte_order_marks_and_line_ends(tmp_path: Path, newline: str, start: str) -> None:
+def test_byte_order_marks_and_line_ends_are_handled(tmp_path: Path, newline: str, start: str) -> None:
     content = start + csv_bars("2024-05-06T13:30:00Z", "2024-05-06T13:31:00Z")
     result = read(text(tmp_path / "a.csv", content.replace("\n", newline)))
     np.testing.assert_array_equal(result.timestamp, [START, START + MINUTE])
     assert result.close.tolist() == [2, 3]
 
 
-def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+def test_blank_lines_are_skipped(tmp_path: Path) -> None:
     content = csv_bars("2024-05-06T13:30Z", "2024-05-06T13:31Z").replace("\n", "\n\n")
     assert read(text(tmp_path / "a.csv", content)).rows == [0, 1]
 
 
-def test_only_needed_columns_are_looked_at(tmp_path: Path) -> None:
+def test_only_needed_columns_are_read(tmp_path: Path) -> None:
     latin = csv_bars("2024-05-06T13:30Z").replace("close", "close,Währung").replace(",2\n", ",2,\u00e4\n")
     assert read(text(tmp_path / "a.csv", latin.encode("latin-1"))).close.tolist() == [2]
     nested = table(2, odd=[{"a": 1}, {"a": 2}])
@@ -78,7 +78,7 @@ def test_only_needed_columns_are_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_names_with_dots_and_blanks(tmp_path: Path, suffix: str) -> None:
+def test_column_names_with_dots_and_blanks_work(tmp_path: Path, suffix: str) -> None:
     data = table(3, **{"close": None, "px.close": [7.0, 8, 9], "px": [1.0, 1, 1], "Trade Volume": [4, 5, 6]})
     result = read(
         write(data, tmp_path / f"a.{suffix}"), columns={"px.close": "close"}, keep=("Trade Volume",)
@@ -132,20 +132,20 @@ def _with_open_quote(path: Path, rows: int, row: int, column: int) -> Path:
 @pytest.mark.parametrize(
     ("rows", "row"), [(300, 5), (300, 300), (6_000, 1), (6_000, 5), (60_000, 5), (60_000, 59_000)]
 )
-def test_quotes_that_are_not_closed(tmp_path: Path, rows: int, row: int, column: int) -> None:
+def test_unclosed_quotes_are_refused(tmp_path: Path, rows: int, row: int, column: int) -> None:
     """The rest of a large file in one value is more than Python's csv takes, and Arrow loses it without a word."""
     path = _with_open_quote(tmp_path / "a.csv", rows, row, column)
     refused(path, "a.csv: ", f"line {row + 1:,}", "quote", "download")
 
 
-def test_quotes_that_are_not_closed_in_a_header(tmp_path: Path) -> None:
+def test_unclosed_quotes_in_a_header_are_refused(tmp_path: Path) -> None:
     header = 'timestamp,open,high,low,close,"volume\n'
     path = text(tmp_path / "a.csv", header + "2024-05-06T13:30:00Z,1,3,1,2,5\n" * 9_000)
     refused(path, "a.csv: line 1 opens a quote that is not closed", "Close the quote")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
-def test_a_quote_within_an_unquoted_value_is_none(tmp_path: Path, suffix: str) -> None:
+def test_a_quote_inside_an_unquoted_value_is_plain_text(tmp_path: Path, suffix: str) -> None:
     content = csv_bars("2024-05-06T13:30:00Z", "2024-05-06T13:31:00Z").replace("2\n", '2,5" pipe\n', 1)
     content = content.replace("close\n", "close,note\n").replace("3\n", "3,\n")
     path = tmp_path / f"a.{suffix}"
@@ -204,7 +204,7 @@ def test_a_large_compressed_arrow_batch_is_refused(
 
 
 @pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
-def test_arrow_files_that_polars_wrote(tmp_path: Path, compression: Any) -> None:
+def test_arrow_files_written_by_polars_are_read(tmp_path: Path, compression: Any) -> None:
     """They lack the mark that ends the messages, and begin with one that is none."""
     frame = pl.from_arrow(table(300, symbol=["A", "B", "C"] * 100))
     assert isinstance(frame, pl.DataFrame)
@@ -214,7 +214,7 @@ def test_arrow_files_that_polars_wrote(tmp_path: Path, compression: Any) -> None
     assert result.close.tolist() == frame["close"].to_list()
 
 
-def test_nulls_are_found_wherever_a_slice_begins() -> None:
+def test_nulls_are_found_at_any_slice_offset() -> None:
     values = [None if i % 3 == 0 else float(i) for i in range(100)]
     whole = pa.array(values)
     for start in range(40):

@@ -64,14 +64,14 @@ def test_no_value_is_not_text(tmp_path: Path) -> None:
     assert result.source.counts == {"not_a_number": 1}
 
 
-def test_odd_line_separators_in_a_header(tmp_path: Path) -> None:
+def test_odd_line_separators_in_a_header_are_read(tmp_path: Path) -> None:
     content = csv_bars("2024-05-06T13:30Z", "2024-05-06T13:31Z", header='timestamp,"open",high,low,close')
     content = content.replace('"open"', '"open\x0b"').replace("open\x0b", "open\u2028")
     result = read(text(tmp_path / "a.csv", content), columns={"open\u2028": "open"})
     assert result.open.tolist() == [1, 2]
 
 
-def test_lines_are_exact(tmp_path: Path) -> None:
+def test_reported_lines_are_exact(tmp_path: Path) -> None:
     content = (
         '\n"timestamp","open",high,low,close,"a note\nin two lines"\n\n'
         '2024-05-06T13:30Z,1,3,0,2,x\n\n2024-05-06T13:31Z,1,3,0,2,"two\nlines"\n\n\n2024-05-06T13:32Z,1,3,0,bad,x\n'
@@ -88,22 +88,22 @@ def test_lines_are_exact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_files_without_bars(tmp_path: Path, suffix: str) -> None:
+def test_files_without_bars_are_refused(tmp_path: Path, suffix: str) -> None:
     refused(text(tmp_path / f"empty.{suffix}", b""), f"empty.{suffix}: is empty", "Leave it out")
     refused(
         write(table().slice(0, 0), tmp_path / f"a.{suffix}"), f"a.{suffix}: holds no bars", "Leave it out"
     )
 
 
-def test_tables_without_bars() -> None:
+def test_tables_without_bars_are_refused() -> None:
     refused(table().slice(0, 0), "<pyarrow.Table>: holds no bars")
 
 
-def test_a_csv_of_blank_lines(tmp_path: Path) -> None:
+def test_a_csv_of_blank_lines_is_refused(tmp_path: Path) -> None:
     refused(text(tmp_path / "a.csv", b"\n\n\n"), "is empty")
 
 
-def test_missing_files(tmp_path: Path) -> None:
+def test_missing_files_are_refused(tmp_path: Path) -> None:
     write(table(), tmp_path / "bars.parquet")
     message = refused(tmp_path / "bar.parquet", "bar.parquet: there is no such file", error=InputMissingError)
     assert f"Did you mean {tmp_path / 'bars.parquet'}?" in message
@@ -111,7 +111,7 @@ def test_missing_files(tmp_path: Path) -> None:
     refused(tmp_path / "no" / "bars.csv", f"There is no directory {tmp_path / 'no'}", error=FileNotFoundError)
 
 
-def test_files_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_without_read_permission_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(table(), tmp_path / "a.csv")
     path.chmod(0)
     if os.access(path, os.R_OK):  # root may read everything
@@ -127,7 +127,7 @@ def _deny(path: Path) -> Any:
     raise PermissionError(13, "Permission denied", str(path))
 
 
-def test_a_file_that_vanishes_while_read(tmp_path: Path) -> None:
+def test_a_file_that_vanishes_while_read_is_an_error(tmp_path: Path) -> None:
     for suffix in FORMATS:
         path = write(table(), tmp_path / f"a.{suffix}")
         source = open_bars(path)
@@ -137,7 +137,7 @@ def test_a_file_that_vanishes_while_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv.gz", "arrow", "arrows"])
-def test_truncated_files(tmp_path: Path, suffix: str) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     data = table(20_000, x=np.random.default_rng(0).random(20_000))
     whole = write(data, tmp_path / f"a.{suffix}").read_bytes()
     for share in (0.3, 0.7, 0.99):
@@ -145,7 +145,7 @@ def test_truncated_files(tmp_path: Path, suffix: str) -> None:
         refused(path, f"b.{suffix}: is damaged or cut short", "again")
 
 
-def test_damaged_content(tmp_path: Path) -> None:
+def test_damaged_content_is_refused(tmp_path: Path) -> None:
     whole = bytearray(write(table(50_000), tmp_path / "a.parquet").read_bytes())
     whole[2000:9000] = bytes(7000)
     refused(text(tmp_path / "b.parquet", bytes(whole)), "b.parquet: is damaged", "again")
@@ -154,7 +154,7 @@ def test_damaged_content(tmp_path: Path) -> None:
     refused(text(tmp_path / "b.csv.gz", bytes(packed)), "b.csv.gz")
 
 
-def test_rows_with_too_few_or_many_fields(tmp_path: Path) -> None:
+def test_rows_with_too_few_or_many_fields_are_refused(tmp_path: Path) -> None:
     content = csv_bars("2024-05-06T13:30Z", "2024-05-06T13:31Z", "2024-05-06T13:32Z")
     path = text(tmp_path / "a.csv", content.replace(":32Z,3,5", ":32Z,3"))
     refused(path, "a.csv: row 3 (line 4) has 4 fields, not 5: '2024-05-06T13:32Z,3,2,4'", "cut short")
@@ -182,11 +182,11 @@ def test_rows_with_too_few_or_many_fields(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_bars_is_named(tmp_path: Path, content: bytes, substance: str) -> None:
+def test_inputs_that_are_not_bars_are_named(tmp_path: Path, content: bytes, substance: str) -> None:
     refused(text(tmp_path / "bars.csv", content), "bars.csv: is", substance, "Give Parquet, CSV")
 
 
-def test_zip_archives_are_to_be_unpacked(tmp_path: Path) -> None:
+def test_zip_archives_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.csv", "t,o,h,l,c")
     refused(

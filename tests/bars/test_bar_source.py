@@ -25,7 +25,7 @@ from moola.bars.source import BarSource, Batch, open_bars
 # Several files, directories, partitions
 
 
-def test_several_files_in_the_order_given(tmp_path: Path) -> None:
+def test_several_files_are_read_in_the_given_order(tmp_path: Path) -> None:
     data = table(6)
     a = write(data.slice(0, 2), tmp_path / "z.csv")
     b = write(data.slice(2, 3), tmp_path / "b.parquet")
@@ -45,7 +45,7 @@ def test_files_may_differ_in_columns(tmp_path: Path) -> None:
     check_usual(read(tmp_path), 4)
 
 
-def test_a_directory_is_read_by_name_and_below(tmp_path: Path) -> None:
+def test_a_directory_is_read_in_name_order_and_recursively(tmp_path: Path) -> None:
     data = table(6)
     write(data.slice(4), tmp_path / "c.csv.gz")
     (tmp_path / "a").mkdir()
@@ -68,7 +68,7 @@ def test_partitions_name_symbols(tmp_path: Path) -> None:
     assert alone.symbol == ["ES", "ES"]
 
 
-def test_partitions_by_other_names(tmp_path: Path) -> None:
+def test_partition_columns_can_be_mapped(tmp_path: Path) -> None:
     folder = tmp_path / "asset=ES" / "contract=ESM4"
     folder.mkdir(parents=True)
     write(table(2), folder / "0.csv")
@@ -82,7 +82,7 @@ def test_symbols_in_some_files_only_are_refused(tmp_path: Path) -> None:
     refused([a, b], "b.csv: has no symbol column", "a.csv has one", "--columns FILE_COLUMN=symbol")
 
 
-def test_directories_without_bars(tmp_path: Path) -> None:
+def test_directories_without_bars_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, str(tmp_path), "holds no Parquet, CSV or Arrow files", ".parquet")
     text(tmp_path / "metadata.json", "{}")
     text(tmp_path / "checksums.b3", "")
@@ -93,7 +93,7 @@ def test_directories_without_bars(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_symbol_columns(tmp_path: Path, suffix: str) -> None:
+def test_symbol_columns_are_found(tmp_path: Path, suffix: str) -> None:
     result = read(write(table(4, Ticker=["B", "A", "B", "007"]), tmp_path / f"a.{suffix}"))
     assert result.symbol == ["B", "A", "B", "007"]
     assert result.source.symbols == ["B", "A", "007"]
@@ -105,17 +105,17 @@ def test_symbol_columns(tmp_path: Path, suffix: str) -> None:
     [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()), pa.binary()],
     ids=str,
 )
-def test_symbol_types(tmp_path: Path, kind: pa.DataType) -> None:
+def test_symbol_types_are_converted(tmp_path: Path, kind: pa.DataType) -> None:
     data = table(3, symbol=pa.array(["B", "A", "B"], pa.string()).cast(kind))
     assert read(data).symbol == ["B", "A", "B"]
     assert read(write(data, tmp_path / "a.arrow")).symbol == ["B", "A", "B"]
 
 
-def test_symbols_that_are_numbers() -> None:
+def test_symbols_that_are_numbers_become_text() -> None:
     assert read(table(2, symbol=[600519, 7])).symbol == ["600519", "7"]
 
 
-def test_categories_that_do_not_occur_are_no_symbols() -> None:
+def test_unused_categories_are_not_symbols() -> None:
     frame = table(3, symbol=["B", "A", "C"]).to_pandas().astype({"symbol": "category"})
     result = read(frame[frame.symbol != "A"].reset_index(drop=True))
     assert result.source.symbols == ["B", "C"]
@@ -191,7 +191,7 @@ def test_ctrl_c_stops_the_look_ahead_for_dates(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fast_start(tmp_path: Path) -> None:
+def test_reading_starts_without_heavy_imports(tmp_path: Path) -> None:
     """The common file needs neither pandas nor Arrow's compute functions, each slower than reading it."""
     path = write(table(), tmp_path / "a.parquet")
     code = (
@@ -258,7 +258,7 @@ def test_the_search_for_a_broken_line_ends_with_the_iterator(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not SHARED, reason="needs the real bars: set MOOLA_SHARED")
 class TestRealBars:
-    def test_bitcoin(self) -> None:
+    def test_bitcoin_bars_are_read(self) -> None:
         for name, first in (("btcusdt", 23140.48), ("btcusdc", 23143.82)):
             result = read(DATA / f"{name}_1min_2023-03.csv", keep=("volume",))
             assert len(result.open) == 30_240
@@ -266,7 +266,7 @@ class TestRealBars:
             assert result.open[0] == first
             assert result.source.counts == {}
 
-    def test_sp500(self) -> None:
+    def test_sp500_bars_are_read(self) -> None:
         path = DATA / "sp500_1min_2019-11.csv"
         result = read(path, tz="America/New_York", time_format="%m/%d/%Y %H:%M")
         assert len(result.open) == 1563

@@ -35,7 +35,7 @@ from moola.bars.formats import inputs
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "+02:00"])
-def test_zoned_timestamps(tmp_path: Path, unit: str, zone: str) -> None:
+def test_zoned_timestamps_are_read(tmp_path: Path, unit: str, zone: str) -> None:
     data = table(timestamp=table()["timestamp"].cast(pa.timestamp(unit, zone)))
     result = read(data, tz="Asia/Tokyo")
     check_usual(result)
@@ -43,7 +43,7 @@ def test_zoned_timestamps(tmp_path: Path, unit: str, zone: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "arrows"])
-def test_timestamps_without_zone(tmp_path: Path, suffix: str) -> None:
+def test_timestamps_without_a_zone_need_tz(tmp_path: Path, suffix: str) -> None:
     local = pa.array(np.array(["2024-05-06T09:30", "2024-12-06T09:30"], "M8[us]"))
     path = write(table(2, timestamp=local), tmp_path / f"a.{suffix}")
     refused(
@@ -57,7 +57,7 @@ def test_timestamps_without_zone(tmp_path: Path, suffix: str) -> None:
     assert result.notation == "arrow timestamp[us] in America/New_York"
 
 
-def test_dates() -> None:
+def test_dates_need_a_zone() -> None:
     days = np.array(["2024-05-06", "2024-05-07"], "M8[D]")
     for kind in (pa.date32(), pa.date64()):
         data = table(2, timestamp=pa.array(days).cast(kind))
@@ -159,7 +159,7 @@ def test_whole_floats_are_epochs(tmp_path: Path) -> None:
     )
 
 
-def test_epochs_of_no_time_are_left_out(tmp_path: Path) -> None:
+def test_implausible_epochs_are_left_out(tmp_path: Path) -> None:
     result = read(write(table(3, timestamp=[0, 1714995000, 99]), tmp_path / "a.csv"))
     assert result.rows == [1]
     assert result.source.counts == {"bad_timestamp": 2}
@@ -181,18 +181,18 @@ def test_epochs_of_no_time_are_left_out(tmp_path: Path) -> None:
         *("2024-05-06 09:30:00-04", "2024-05-06 13:30:00 UTC"),
     ],
 )
-def test_iso_with_offset(tmp_path: Path, time: str) -> None:
+def test_iso_times_with_offset_are_read(tmp_path: Path, time: str) -> None:
     result = read(text(tmp_path / "a.csv", csv_bars(time)))
     assert result.timestamp.tolist() == [START]
     assert result.notation == "ISO 8601 with offset"
 
 
-def test_iso_to_the_nanosecond() -> None:
+def test_iso_times_are_read_to_the_nanosecond() -> None:
     assert read(table(1, timestamp=["2024-05-06T13:30:00.123456789Z"])).timestamp[0] == START + 123456789
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_iso_without_offset(tmp_path: Path, suffix: str) -> None:
+def test_iso_times_without_an_offset_need_tz(tmp_path: Path, suffix: str) -> None:
     path = write(table(2, timestamp=["2024-05-06 09:30", "2024-05-06 09:31"]), tmp_path / f"a.{suffix}")
     refused(path, f"a.{suffix}: row 1, '2024-05-06 09:30', has no time zone", "--tz")
     result = read(path, tz="America/New_York")
@@ -200,7 +200,7 @@ def test_iso_without_offset(tmp_path: Path, suffix: str) -> None:
     assert result.notation == "ISO 8601 in America/New_York"
 
 
-def test_iso_with_offset_at_times() -> None:
+def test_iso_times_may_mix_offsets_and_local_times() -> None:
     data = table(2, timestamp=["2024-05-06 09:30", "2024-05-06T13:31Z"])
     result = read(data, tz="America/New_York")
     assert result.timestamp.tolist() == [START, START + MINUTE]
@@ -212,7 +212,7 @@ def test_iso_with_offset_at_times() -> None:
     [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.binary()],
     ids=str,
 )
-def test_text_types_of_times(kind: pa.DataType) -> None:
+def test_text_types_of_times_are_read(kind: pa.DataType) -> None:
     times = pa.array(["x", "2024-05-06T13:30Z", None, "2024-05-06T13:31Z"], pa.string()).cast(kind)
     data = table(4, timestamp=times).slice(1)
     assert read(data).timestamp.tolist() == [START, NONE, START + MINUTE]
@@ -257,7 +257,7 @@ def test_slashed_dates_take_the_order_that_fits(
     refused(tmp_path / f"a.{suffix}", "has no time zone", "--tz")
 
 
-def test_the_order_is_that_of_all_files(tmp_path: Path) -> None:
+def test_the_date_order_is_common_to_all_files(tmp_path: Path) -> None:
     write(table(1, timestamp=["1/2/2019"]), tmp_path / "a.csv")
     write(table(1, timestamp=["13/2/2019"]), tmp_path / "b.parquet")
     result = read(tmp_path, tz="UTC")
@@ -296,12 +296,12 @@ def test_orders_that_both_fit_are_refused(tmp_path: Path, suffix: str) -> None:
         ("1/2/2019 9:30am", "'%m/%d/%Y %I:%M%p'"),
     ],
 )
-def test_the_advice_on_orders_works(time: str, pattern: str) -> None:
+def test_the_advice_on_date_orders_works(time: str, pattern: str) -> None:
     refused(table(1, timestamp=[time]), f"--time-format {pattern}", tz="UTC")
     assert read(table(1, timestamp=[time]), tz="UTC", time_format=pattern.strip("'")).source.counts == {}
 
 
-def test_no_order_fits(tmp_path: Path) -> None:
+def test_dates_that_fit_no_order_are_refused(tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", csv_bars("1/13/2019", "13/1/2019"))
     refused(
         path,
@@ -314,7 +314,7 @@ def test_no_order_fits(tmp_path: Path) -> None:
     )
 
 
-def test_rows_that_are_no_dates_have_no_say(tmp_path: Path) -> None:
+def test_rows_without_dates_do_not_affect_the_order(tmp_path: Path) -> None:
     result = read(text(tmp_path / "a.csv", csv_bars("1/13/2019", "31/31/2019", "2/1/2019")), tz="UTC")
     assert result.rows == [0, 2]
     assert result.timestamp[1] == utc("2019-02-01")
@@ -349,7 +349,7 @@ def test_streams_with_slashed_dates_are_spooled(tmp_path: Path, monkeypatch: pyt
     ],
 )
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_time_formats(tmp_path: Path, suffix: str, pattern: str, time: str, expected: int) -> None:
+def test_time_formats_are_read(tmp_path: Path, suffix: str, pattern: str, time: str, expected: int) -> None:
     path = write(table(3, timestamp=[time, "31/31/2024", f"{time} x"]), tmp_path / f"a.{suffix}")
     result = read(path, time_format=pattern, tz="UTC")
     assert result.timestamp.tolist() == [expected]
@@ -362,7 +362,7 @@ def test_time_formats(tmp_path: Path, suffix: str, pattern: str, time: str, expe
 @given(
     st.lists(st.datetimes(pd.Timestamp("1980-01-02"), pd.Timestamp("2199-12-31")), min_size=1, max_size=20)
 )
-def test_any_time_in_any_notation(times: list[Any]) -> None:
+def test_any_time_is_read_in_any_notation(times: list[Any]) -> None:
     expected = np.array(times, "M8[us]").astype("M8[ns]").astype(np.int64)
     n = len(times)
     for pattern in ("%Y-%m-%dT%H:%M:%S.%f+00:00", "%d/%m/%Y %H:%M:%S.%f", "%I:%M:%S.%f %p on %B %d, %Y"):

@@ -27,7 +27,7 @@ CHICAGO = ZoneInfo("America/Chicago")
 COLUMNS = ["timestamp", "open", "high", "low", "close", "volume"]
 
 
-def test_the_file_holds_what_the_summary_says(tmp_path: Path) -> None:
+def test_the_file_matches_the_summary(tmp_path: Path) -> None:
     path = tmp_path / "bars.parquet"
     made = moola.make_bars(path, 5000)
     table = pq.read_table(path)
@@ -81,7 +81,7 @@ def test_the_bytes_are_pinned() -> None:
     assert source.take_expansions() == []
 
 
-def test_the_seed_decides(tmp_path: Path) -> None:
+def test_the_seed_determines_the_bars(tmp_path: Path) -> None:
     for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
         moola.make_bars(tmp_path / f"{name}.parquet", 3000, seed=seed, expansions=tmp_path / f"{name}.csv")
     content = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -89,7 +89,7 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     assert content["a.csv"] == content["b.csv"]
 
 
-def test_symbols_have_streams_of_their_own(tmp_path: Path) -> None:
+def test_symbols_have_their_own_random_streams(tmp_path: Path) -> None:
     made = moola.make_bars(tmp_path / "three.parquet", 2000, symbols=3)
     assert made.symbols == ["SIM1", "SIM2", "SIM3"]
     assert made.bars == 6000
@@ -115,7 +115,7 @@ def test_many_short_series_share_row_groups(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".CSV"])
-def test_csv_says_the_same(tmp_path: Path, suffix: str) -> None:
+def test_csv_has_the_same_bars(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"bars{suffix}"
     moola.make_bars(path, 4000, symbols=2, expansions=tmp_path / f"labels{suffix}")
     moola.make_bars(tmp_path / "bars.parquet", 4000, symbols=2, expansions=tmp_path / "labels.parquet")
@@ -169,13 +169,13 @@ def test_labels_of_one_series_have_an_empty_symbol(tmp_path: Path) -> None:
     assert set(labels["symbol"].to_pylist()) == {""}
 
 
-def test_one_bar_and_no_labels(tmp_path: Path) -> None:
+def test_one_bar_gives_no_labels(tmp_path: Path) -> None:
     made = moola.make_bars(tmp_path / "bars.parquet", 1, expansions=tmp_path / "labels.parquet")
     assert made.first_timestamp == made.last_timestamp == 1_591_567_200 * 10**9  # 2020-06-07 17:00 in Chicago
     assert pq.read_table(tmp_path / "labels.parquet").num_rows == made.labels == 0
 
 
-def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
+def test_numpy_numbers_are_accepted_by_make_bars(tmp_path: Path) -> None:
     assert moola.make_bars(tmp_path / "bars.parquet", np.int64(10), seed=np.uint64(2**64 - 1)).bars == 10  # type: ignore[arg-type]
 
 
@@ -203,7 +203,7 @@ def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
         ({"expansions": "bars.parquet"}, "expansions", "bars.parquet is the output itself. Give the labels"),
     ],
 )
-def test_refusals(
+def test_wrong_arguments_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, object], name: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -251,7 +251,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, name: str) -
     assert os.listdir(tmp_path) == []
 
 
-def test_ctrl_c_stops_it_and_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_stops_market_generation_and_leaves_nothing(tmp_path: Path) -> None:
     script = (
         "import sys, moola\n"
         "moola.make_bars(sys.argv[1], 80_000_000, progress=lambda *_: print('going', flush=True))\n"
@@ -276,7 +276,7 @@ def test_ctrl_c_stops_it_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["bars.parquet", "bars.csv.gz"])
-def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path, name: str) -> None:
+def test_the_next_run_clears_leftovers_of_a_killed_process(tmp_path: Path, name: str) -> None:
     script = (
         "import sys, moola\n"
         "moola.make_bars(sys.argv[1], 80_000_000, progress=lambda *_: print('going', flush=True))\n"

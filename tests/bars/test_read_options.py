@@ -68,7 +68,7 @@ def test_options_may_be_texts_as_on_the_command_line() -> None:
         ({"segment_by": ()}, "segment_by", "must be symbol"),
     ],
 )
-def test_senseless_options(options: dict[str, Any], name: str, substance: str) -> None:
+def test_wrong_read_options_are_refused(options: dict[str, Any], name: str, substance: str) -> None:
     with pytest.raises(ConfigError) as caught:
         ReadOptions(**options)
     assert caught.value.name == name

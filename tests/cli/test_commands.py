@@ -20,7 +20,9 @@ SCRIPT = [str(Path(sys.executable).with_name("moola"))]
 
 
 @pytest.mark.parametrize("command", [MOOLA, SCRIPT], ids=["module", "script"])
-def test_the_whole_way(execute: Any, tmp_path: Path, command: list[str]) -> None:
+def test_the_commands_go_from_bars_to_a_verified_store(
+    execute: Any, tmp_path: Path, command: list[str]
+) -> None:
     made = execute("make-bars", "bars.parquet", "--bars", 9_000, "--seed", 3, command=command, cwd=tmp_path)
     assert (made.code, made.err) == (0, "making bars …\n")
     assert re.search(r"^bars +9,000, 2020-06-07T22:00:00Z to 2020-06-1\dT", made.out, re.MULTILINE)
@@ -57,7 +59,7 @@ def test_the_whole_way(execute: Any, tmp_path: Path, command: list[str]) -> None
     assert "Gaps are never filled" in inspected.out
 
 
-def test_version(execute: Any) -> None:
+def test_version_prints_the_version(execute: Any) -> None:
     ran = execute("--version")
     assert (ran.code, ran.out, ran.err) == (0, f"moola {moola.__version__}\n", "")
 
@@ -90,7 +92,7 @@ def test_help_of_a_command_says_its_defaults(run: Any) -> None:
 # make-bars
 
 
-def test_make_bars_of_symbols_with_labels(run: Any, tmp_path: Path) -> None:
+def test_make_bars_writes_symbols_with_labels(run: Any, tmp_path: Path) -> None:
     output, labels = tmp_path / "bars.csv", tmp_path / "labels.parquet"
     ran = run("make-bars", output, "--bars", 6_000, "--symbols", 2, "--expansions", labels, "--json")
     record = ran.json
@@ -106,7 +108,7 @@ def test_make_bars_of_symbols_with_labels(run: Any, tmp_path: Path) -> None:
 # build-features
 
 
-def test_build_as_json(run: Any, bars: Path, tmp_path: Path) -> None:
+def test_the_build_command_prints_json(run: Any, bars: Path, tmp_path: Path) -> None:
     ran = run("build-features", "--data", bars, "--output", tmp_path / "store", "--json")
     record = ran.json
     store = moola.FeatureStore.open(tmp_path / "store")
@@ -185,7 +187,7 @@ def test_options_reach_the_builder(run: Any, tmp_path: Path) -> None:
     assert not any("stamp" in notice for notice in record["notices"])
 
 
-def test_several_sources_and_shares(run: Any, bars: Path, tmp_path: Path) -> None:
+def test_several_sources_and_shares_are_accepted(run: Any, bars: Path, tmp_path: Path) -> None:
     table = pq.read_table(bars)
     for i in range(3):
         pq.write_table(table.slice(i * 1_000, 1_000), tmp_path / f"{i}.parquet")
@@ -199,13 +201,13 @@ def test_several_sources_and_shares(run: Any, bars: Path, tmp_path: Path) -> Non
     assert f"from {tmp_path}/0.parquet, " in text
 
 
-def test_split_without_windows_is_a_note(run: Any, bars: Path, tmp_path: Path) -> None:
+def test_a_split_without_windows_gives_a_note(run: Any, bars: Path, tmp_path: Path) -> None:
     ran = run("build-features", "--data", bars, "--output", tmp_path / "store", "--split", "0.9,0.1,0")
     assert ran.code == 0
     assert "note: test has no window of 105 bars (0 bars)" in ran.out
 
 
-def test_overwrite(run: Any, bars: Path, tmp_path: Path) -> None:
+def test_overwrite_replaces_a_store(run: Any, bars: Path, tmp_path: Path) -> None:
     command = ("build-features", "--data", bars, "--output", tmp_path / "store", "--json")
     first = run(*command).json["store_id"]
     refused = run(*command)

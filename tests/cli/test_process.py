@@ -20,7 +20,7 @@ import moola
 MOOLA = [sys.executable, "-m", "moola"]
 
 
-def test_full_disk(execute: Any, bars: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(execute: Any, bars: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for it."""
     limit = "ulimit -f 200; trap '' XFSZ; exec \"$@\""
     command = ["bash", "-c", limit, "bash", *MOOLA]
@@ -34,7 +34,7 @@ def test_full_disk(execute: Any, bars: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("json", [[], ["--json"]])
-def test_standard_output_that_is_full(store: Path, json: list[str], unbuffered: str) -> None:
+def test_a_full_standard_output_is_an_error(store: Path, json: list[str], unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*MOOLA, "inspect", store, *json],
@@ -50,7 +50,7 @@ def test_standard_output_that_is_full(store: Path, json: list[str], unbuffered: 
     )
 
 
-def test_reader_that_has_seen_enough(store: Path) -> None:
+def test_a_closed_pipe_ends_the_command(store: Path) -> None:
     process = subprocess.Popen(
         [*MOOLA, "inspect", store], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -63,7 +63,7 @@ def test_reader_that_has_seen_enough(store: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_interrupt(tmp_path: Path, more: tuple[str, ...]) -> None:
+def test_an_interrupted_command_leaves_nothing(tmp_path: Path, more: tuple[str, ...]) -> None:
     command = [*MOOLA, "make-bars", str(tmp_path / "bars.csv"), "--bars", "50000000", *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not any(tmp_path.iterdir()):
@@ -108,7 +108,7 @@ def test_an_interrupt_waits_until_numpy_is_ready() -> None:
     assert done.stdout.startswith("[")
 
 
-def test_interrupt_of_a_build(tmp_path: Path) -> None:
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
     # So many that the build is still under way when a busy machine gets round to the signal.
     moola.make_bars(tmp_path / "bars.parquet", 4_000_000)
     command = [*MOOLA, "build-features", "--data", "bars.parquet", "--output", "store"]
@@ -124,7 +124,7 @@ def test_interrupt_of_a_build(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["bars.parquet"]
 
 
-def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
+def test_a_progress_bar_is_shown_on_a_terminal(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [*MOOLA, "make-bars", str(tmp_path / "bars.csv"), "--bars", "1000000"]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}

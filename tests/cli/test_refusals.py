@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 
-def test_bad_bars_are_told_row_by_row(run: Any, tmp_path: Path) -> None:
+def test_bad_bars_are_reported_row_by_row(run: Any, tmp_path: Path) -> None:
     data = tmp_path / "bars.csv"
     rows = [f"2024-01-01T00:{i:02d}:00Z,10,12,9,11" for i in range(6)]
     rows[2] = "2024-01-01T00:02:00Z,10,8,9,11"
@@ -70,7 +70,7 @@ def test_bad_bars_are_told_row_by_row(run: Any, tmp_path: Path) -> None:
         (["--widow-length", "5"], "No such option: --widow-length (Possible options: --window-length)"),
     ],
 )
-def test_build_options_that_make_no_sense(
+def test_wrong_build_options_are_refused(
     run: Any, bars: Path, tmp_path: Path, args: list[str], message: str
 ) -> None:
     ran = run("build-features", "--data", bars, "--output", tmp_path / "store", *args)
@@ -105,7 +105,7 @@ def test_build_options_that_make_no_sense(
         (["make-bars", "nowhere/x.csv"], "output: there is no directory nowhere. Create it first"),
     ],
 )
-def test_commands_asked_wrongly(
+def test_wrong_command_arguments_are_refused(
     run: Any, args: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -119,7 +119,7 @@ def test_commands_asked_wrongly(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_config_that_makes_no_sense(run: Any, bars: Path, tmp_path: Path) -> None:
+def test_a_wrong_config_is_refused(run: Any, bars: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     command = ("build-features", "--data", bars, "--output", tmp_path / "store", "--config", config)
     missing = run(*command)
@@ -144,14 +144,14 @@ def test_config_that_makes_no_sense(run: Any, bars: Path, tmp_path: Path) -> Non
         assert not (tmp_path / "store").exists()
 
 
-def test_no_such_data(execute: Any, tmp_path: Path) -> None:
+def test_missing_data_is_an_error(execute: Any, tmp_path: Path) -> None:
     ran = execute("build-features", "--data", "nothing.parquet", "--output", "store", cwd=tmp_path)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "error: nothing.parquet: there is no such file. Check the path.\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_that_is_no_data(run: Any, tmp_path: Path) -> None:
+def test_data_that_is_not_bars_is_refused(run: Any, tmp_path: Path) -> None:
     (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n")
     ran = run("build-features", "--data", tmp_path / "report.pdf", "--output", tmp_path / "store")
     assert ran.code == 1
@@ -163,7 +163,7 @@ def test_data_that_is_no_data(run: Any, tmp_path: Path) -> None:
     assert record["source"] == str(tmp_path / "report.pdf")
 
 
-def test_output_that_is_a_file(run: Any, bars: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_refused(run: Any, bars: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     for more in ((), ("--overwrite",)):
         ran = run("build-features", "--data", bars, "--output", tmp_path / "taken", *more)
@@ -173,7 +173,7 @@ def test_output_that_is_a_file(run: Any, bars: Path, tmp_path: Path) -> None:
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_no_store(run: Any, tmp_path: Path) -> None:
+def test_a_missing_store_is_an_error(run: Any, tmp_path: Path) -> None:
     for args in (("inspect", tmp_path / "store"), ("verify-features", "--feature-dir", tmp_path / "store")):
         ran = run(*args)
         assert (ran.code, ran.out) == (1, "")
@@ -185,7 +185,7 @@ def test_no_store(run: Any, tmp_path: Path) -> None:
         assert (record["error"], record["path"]) == ("StoreMissingError", f"{tmp_path}/store")
 
 
-def test_place_that_cannot_be_written(run: Any) -> None:
+def test_an_unwritable_place_is_refused(run: Any) -> None:
     ran = run("make-bars", "/proc/bars.parquet", "--bars", 10)
     assert ran.code == 1
     assert ran.err.startswith("error: ")

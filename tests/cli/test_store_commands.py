@@ -15,7 +15,7 @@ import moola
 # verify-features
 
 
-def test_verify_as_json(run: Any, store: Path, bars: Path) -> None:
+def test_verify_prints_json(run: Any, store: Path, bars: Path) -> None:
     ran = run("verify-features", "--feature-dir", store, "--data", bars, "--samples", 2, "--json")
     record = ran.json
     assert (ran.code, ran.err, record["ok"]) == (0, "", True)
@@ -28,7 +28,7 @@ def test_verify_as_json(run: Any, store: Path, bars: Path) -> None:
     assert "2 windows" in next(check["detail"] for check in record["checks"] if check["name"] == "streamed")
 
 
-def test_verify_without_recomputing(run: Any, store: Path) -> None:
+def test_verify_can_skip_recomputing(run: Any, store: Path) -> None:
     ran = run("verify-features", "--feature-dir", store, "--skip-reproducibility")
     assert ran.code == 0
     assert "recomputed" not in ran.out
@@ -50,7 +50,7 @@ def test_verify_finds_a_flipped_bit(run: Any, execute: Any, bars: Path, tmp_path
     assert (as_json.code, as_json.json["ok"]) == (1, False)
 
 
-def test_verify_against_other_bars(run: Any, store: Path, tmp_path: Path) -> None:
+def test_verify_finds_other_bars(run: Any, store: Path, tmp_path: Path) -> None:
     moola.make_bars(tmp_path / "other.parquet", 20_000, seed=18)
     ran = run("verify-features", "--feature-dir", store, "--data", tmp_path / "other.parquet")
     assert ran.code == 1
@@ -60,7 +60,7 @@ def test_verify_against_other_bars(run: Any, store: Path, tmp_path: Path) -> Non
 # inspect
 
 
-def test_inspect(run: Any, store: Path) -> None:
+def test_inspect_prints_a_report(run: Any, store: Path) -> None:
     out = run("inspect", store).out
     assert re.search(r"^bars +20,000, 19,895 past the warm-up, every 1m$", out, re.MULTILINE)
     assert re.search(r"^dist_to_prev_SH .* -3 … 3 +\d+ bars$", out, re.MULTILINE)
@@ -71,7 +71,7 @@ def test_inspect(run: Any, store: Path) -> None:
     assert max(map(len, out.splitlines())) < 200
 
 
-def test_inspect_as_json(run: Any, store: Path) -> None:
+def test_inspect_prints_json(run: Any, store: Path) -> None:
     ran = run("inspect", store, "--json")
     record = ran.json
     assert (ran.code, ran.err, record["bars"]) == (0, "", 20_000)
@@ -79,7 +79,7 @@ def test_inspect_as_json(run: Any, store: Path) -> None:
     assert record["features"][0]["name"] == "open_norm"
 
 
-def test_inspect_many_segments(run: Any, tmp_path: Path) -> None:
+def test_inspect_shortens_many_segments(run: Any, tmp_path: Path) -> None:
     moola.make_bars(tmp_path / "bars.parquet", 300, symbols=12)
     moola.build_features(tmp_path / "bars.parquet", tmp_path / "store")
     out = run("inspect", tmp_path / "store").out

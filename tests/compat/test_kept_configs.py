@@ -41,7 +41,7 @@ def dumped(config: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["jade", "jade_compact", "tiny", "model"])
-def test_a_model_is_what_it_was(name: str, kept: Path, agree: Check) -> None:
+def test_a_model_configuration_keeps_its_meaning(name: str, kept: Path, agree: Check) -> None:
     config = load_config(name if name.startswith("jade") else f"configs/{name}.yaml")
     agree(values(kept)["models"][name], dumped(config), ignoring=WITHOUT_EFFECT)
 
@@ -68,27 +68,27 @@ def test_every_key_can_be_set_by_name(kept: Path, agree: Check) -> None:
 
 
 @pytest.mark.parametrize("name", ["gates", "model", "shipped"])
-def test_gates_are_what_they_were(name: str, kept: Path, agree: Check) -> None:
+def test_gates_keep_their_meaning(name: str, kept: Path, agree: Check) -> None:
     gates = read_gates() if name == "shipped" else read_gates(f"configs/{name}.yaml")
     agree(values(kept)["gates"][name], dumped(gates))
 
 
-def test_gates_in_a_file_are_taken(kept: Path) -> None:
+def test_gates_in_a_file_are_read(kept: Path) -> None:
     assert len(check_gates("runs/pretrained", gates="configs/model.yaml").checks) >= 6
 
 
 @pytest.mark.parametrize("name", ["grid", "space", "shipped"])
-def test_a_space_is_what_it_was(name: str, kept: Path, agree: Check) -> None:
+def test_a_search_space_keeps_its_meaning(name: str, kept: Path, agree: Check) -> None:
     space = read_space("grid.yaml" if name == "shipped" else f"configs/{name}.yaml")
     agree(values(kept)["spaces"][name], dumped(space))
 
 
 @pytest.mark.parametrize("name", ["windows", "days"])
-def test_settings_of_windows_are_what_they_were(name: str, kept: Path, agree: Check) -> None:
+def test_settings_of_windows_keep_their_meaning(name: str, kept: Path, agree: Check) -> None:
     agree(values(kept)["windows"][name], dumped(WindowedConfig.from_yaml(f"configs/{name}.yaml")))
 
 
-def test_parameters_of_features_are_what_they_were(kept: Path) -> None:
+def test_parameters_of_features_keep_their_meaning(kept: Path) -> None:
     """Every one of them, by name."""
     with moola.FeatureStore.open("stores/ohlc4") as store:
         parameters = store.metadata["parameters"]
@@ -100,5 +100,5 @@ def test_parameters_of_features_are_what_they_were(kept: Path) -> None:
         np.testing.assert_array_equal(features, store.features[:200])
 
 
-def test_models_are_listed_as_they_were(calls: dict[str, Any], moola_json: Run, agree: Check) -> None:
+def test_models_are_listed_as_before(calls: dict[str, Any], moola_json: Run, agree: Check) -> None:
     agree(calls["models"]["printed"], moola_json(*calls["models"]["arguments"]))

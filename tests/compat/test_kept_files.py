@@ -24,7 +24,7 @@ KINDS = {
 }
 
 
-def test_there_are_versions() -> None:
+def test_files_of_earlier_versions_exist() -> None:
     assert (KEPT / "0.1.0").is_dir()
 
 

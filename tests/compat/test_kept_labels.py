@@ -46,14 +46,14 @@ def test_a_label_file_is_read(name: str, kept: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*IMPORTED, "together"])
-def test_a_label_file_is_saved_anew(name: str, kept: Path, tmp_path: Path) -> None:
+def test_a_label_file_is_saved_again(name: str, kept: Path, tmp_path: Path) -> None:
     """By this version, whatever form it has there."""
     LabelledWindows.load(f"labels/{name}.safetensors").save(tmp_path / "again.safetensors")
     check(LabelledWindows.load(tmp_path / "again.safetensors"), imports(kept)["windows"][name])
 
 
 @pytest.mark.parametrize("name", IMPORTED)
-def test_a_table_is_imported_as_it_was(
+def test_a_label_table_is_imported_as_before(
     name: str, kept: Path, tmp_path: Path, moola_json: Callable[..., Any], agree: Callable[..., None]
 ) -> None:
     found = imports(kept)
@@ -63,7 +63,7 @@ def test_a_table_is_imported_as_it_was(
     check(LabelledWindows.load(output), found["windows"][name])
 
 
-def test_windows_of_two_lengths_are_put_together_as_they_were(kept: Path) -> None:
+def test_windows_of_two_lengths_are_joined_as_before(kept: Path) -> None:
     windows = LabelledWindows.load("labels/by_time.safetensors")
     assert together(windows, {}).groups.tolist() == windows.groups.tolist()
     kept_together = LabelledWindows.load("labels/together.safetensors")

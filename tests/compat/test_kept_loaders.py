@@ -44,7 +44,7 @@ LOADERS = ("train", "patches", "rank", "weights", "several", "windows", "strided
 
 
 @pytest.mark.parametrize("name", LOADERS)
-def test_a_state_goes_on_in_mid_epoch(name: str, kept: Path) -> None:
+def test_a_state_continues_in_mid_epoch(name: str, kept: Path) -> None:
     of = states(kept)["stores"][name]
     make = create_strided_dataloaders if of["strided"] else create_fast_dataloaders
     # The seed comes from the state.
@@ -55,7 +55,7 @@ def test_a_state_goes_on_in_mid_epoch(name: str, kept: Path) -> None:
         check(getattr(loaders, split), of[split])
 
 
-def test_a_state_of_bars_in_memory_goes_on(kept: Path) -> None:
+def test_a_state_of_bars_in_memory_continues(kept: Path) -> None:
     of = states(kept)["memory"]
     config = WindowedConfig.from_yaml("configs/windows.yaml")
     loaders = create_dataloaders(pq.read_table("bars/one.parquet"), config, **of["options"] | {"seed": 0})
@@ -63,7 +63,7 @@ def test_a_state_of_bars_in_memory_goes_on(kept: Path) -> None:
         check(getattr(loaders, split), of[split])
 
 
-def test_states_are_tested_one_and_all(kept: Path) -> None:
+def test_all_states_are_tested(kept: Path) -> None:
     assert set(states(kept)["stores"]) == set(LOADERS)
 
 

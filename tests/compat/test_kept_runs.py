@@ -32,7 +32,7 @@ def made(kept: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_an_encoder_says_what_it_said(name: str, kept: Path, networks_agree: Check) -> None:
+def test_an_encoder_keeps_its_outputs(name: str, kept: Path, networks_agree: Check) -> None:
     x, valid = inputs("by_time")
     encoder = load_encoder(kept / "runs" / name)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def test_an_encoder_says_what_it_said(name: str, kept: Path, networks_agree: Che
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_says_what_it_said(name: str, kept: Path, networks_agree: Check) -> None:
+def test_a_model_keeps_its_outputs(name: str, kept: Path, networks_agree: Check) -> None:
     x, valid = inputs(name if name in ("raw", "untimed") else "by_time")
     with torch.no_grad():
         said = load_model(kept / "runs" / name)(x, valid)._asdict()
@@ -66,7 +66,7 @@ PREDICTIONS = (
 
 
 @pytest.mark.parametrize("name", [f"predict {name}" for name in PREDICTIONS])
-def test_a_run_predicts_what_it_predicted(
+def test_a_run_keeps_its_predictions(
     name: str, calls: dict[str, Any], tmp_path: Path, moola_json: Run, agree: Check, tables_agree: Check
 ) -> None:
     """From its store, or from bars that are read as the run's were; also runs of several members."""
@@ -74,7 +74,7 @@ def test_a_run_predicts_what_it_predicted(
 
 
 @pytest.mark.parametrize("name", ["embed pretrained", "embed tuned", "embed 12"])
-def test_a_run_embeds_as_it_did(
+def test_a_run_keeps_its_embeddings(
     name: str, calls: dict[str, Any], tmp_path: Path, moola_json: Run, agree: Check, tables_agree: Check
 ) -> None:
     rerun(calls[name], tmp_path, moola_json, agree, tables_agree)
@@ -94,7 +94,7 @@ def test_every_call_that_writes_a_table_is_tested(calls: dict[str, Any]) -> None
     assert {name for name in calls if name.startswith(("predict", "embed"))} == tested
 
 
-def test_an_interrupted_pretraining_goes_on_to_the_end(
+def test_an_interrupted_pretraining_continues_to_the_end(
     own: Path, moola_json: Run, agree: Check, networks_agree: Check
 ) -> None:
     """And comes to what the same training came to that was not interrupted."""
@@ -139,7 +139,7 @@ def test_a_finished_finetuning_is_resumed_as_finished(
     assert (own / "runs" / name / "best.safetensors").read_bytes() == weights
 
 
-def test_runs_are_combined_as_they_were(own: Path, moola_json: Run, agree: Check) -> None:
+def test_runs_are_combined_as_before(own: Path, moola_json: Run, agree: Check) -> None:
     """From the out-of-fold logits that each has kept."""
     list_ = made(own)["both"]
     then = json.loads((own / "runs" / "both" / "ensemble.json").read_text())
@@ -150,7 +150,7 @@ def test_runs_are_combined_as_they_were(own: Path, moola_json: Run, agree: Check
     agree(then, json.loads((own / "runs" / "both" / "ensemble.json").read_text()), tolerance=1e-9)
 
 
-def test_another_run_starts_from_its_weights(own: Path, moola_json: Run) -> None:
+def test_another_run_can_start_from_its_weights(own: Path, moola_json: Run) -> None:
     arguments = made(own)["continued"]["arguments"]
     arguments = [*arguments[: arguments.index("--output")], "--output", "runs/new"]
     arguments[arguments.index("--epochs") + 1] = "1"

@@ -87,7 +87,7 @@ def test_the_same_command_builds_the_same_store(
 
 
 @pytest.mark.parametrize("name", [name for name in STORES if name != "windows"])
-def test_a_stream_goes_on_after_a_store(name: str, kept: Path) -> None:
+def test_a_stream_continues_after_a_store(name: str, kept: Path) -> None:
     """Its state is that of all bars of the last segment, so that one more bar gives what one more row would be."""
     with moola.FeatureStore.open(kept / "stores" / name) as store:
         last = store.segments[-1]

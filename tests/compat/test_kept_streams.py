@@ -33,7 +33,7 @@ def pushed(stream: Any, kept: Path, kind: str, first: int) -> tuple[list[Any], l
 
 @pytest.mark.parametrize("kind", ["defaults", "gaps"])
 @pytest.mark.parametrize("name", SETS)
-def test_a_state_goes_on_to_the_same_bits(name: str, kind: str, kept: Path) -> None:
+def test_a_state_continues_with_the_same_bits(name: str, kind: str, kept: Path) -> None:
     made = json.loads((kept / "streams" / "made.json").read_text())
     first = made["saved_after"]
     expected = np.load(kept / "streams" / f"{name}-{kind}.npz")
@@ -57,7 +57,7 @@ def test_a_stream_from_the_beginning_gives_the_same_bits(name: str, kind: str, k
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_restored_state_is_saved_anew(name: str, kept: Path) -> None:
+def test_a_restored_state_is_saved_again(name: str, kept: Path) -> None:
     """By this version, whatever form it has there."""
     state = (kept / "streams" / f"{name}-gaps.state").read_bytes()
     again = moola.FeatureStream.from_state(moola.FeatureStream.from_state(state).state())

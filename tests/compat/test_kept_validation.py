@@ -44,14 +44,14 @@ def test_a_cross_validation_is_evaluated(name: str, own: Path, moola_json: Run, 
     agree(call["printed"], moola_json(*call["arguments"]), ignoring=DRAWN, tolerance=1e-9)
 
 
-def test_what_made_a_cross_validation_is_made_again(own: Path, moola_json: Run, agree: Check) -> None:
+def test_estimators_of_a_cross_validation_are_made_again(own: Path, moola_json: Run, agree: Check) -> None:
     """To train it on shuffled labels."""
     call = json.loads((own / "calls.json").read_text())["evaluate shuffled"]
     agree(call["printed"], moola_json(*call["arguments"]), ignoring=DRAWN, tolerance=1e-9)
 
 
 @pytest.mark.parametrize("model", ["trees", "kernels"])
-def test_members_of_old_names_are_made_again(model: str, own: Path, moola_json: Run) -> None:
+def test_members_with_old_names_are_made_again(model: str, own: Path, moola_json: Run) -> None:
     evaluate = ("evaluate", "validation/kinds", "--model", model, "--permutations", "2", "--jobs", "1")
     printed = moola_json(*evaluate)
     assert set(printed["models"]) == {model}
@@ -59,14 +59,14 @@ def test_members_of_old_names_are_made_again(model: str, own: Path, moola_json: 
 
 
 @pytest.mark.parametrize("member", ["trees", "kernels"])
-def test_old_names_of_members_are_taken(member: str, own: Path, moola_json: Run) -> None:
+def test_old_names_of_members_are_accepted(member: str, own: Path, moola_json: Run) -> None:
     given = ("--member", member, "--set", "kernels.kernels=84" if member == "kernels" else "trees.trees=5")
     quick = ("--folds", "2", "--permutations", "0", "--jobs", "1", "--output", "validation/new")
     printed = moola_json("cross-validate", "--labels", "labels/by_time.safetensors", *given, *quick)
     assert len(printed["models"]) == 1
 
 
-def test_repeats_are_averaged_as_they_were(own: Path, moola_json: Run, agree: Check) -> None:
+def test_repeats_are_averaged_as_before(own: Path, moola_json: Run, agree: Check) -> None:
     made = json.loads((own / "validation" / "made.json").read_text())["mean"]
     arguments = [*made["arguments"][:-1], "validation/new"]
     printed = moola_json(*arguments)
@@ -94,7 +94,7 @@ def trials(journal: Path) -> dict[tuple[int, int], dict[str, Any]]:
     }
 
 
-def test_a_sweep_goes_on(own: Path, moola_json: Run, agree: Check) -> None:
+def test_a_sweep_continues(own: Path, moola_json: Run, agree: Check) -> None:
     """What had been tried stays, and what is left of the grid is tried."""
     made = json.loads((own / "sweeps" / "made.json").read_text())
     journal = own / "sweeps" / "halted" / "journal.log"
@@ -115,7 +115,7 @@ def test_a_sweep_goes_on(own: Path, moola_json: Run, agree: Check) -> None:
         )
 
 
-def test_a_finished_sweep_tries_nothing_anew(own: Path, moola_json: Run, agree: Check) -> None:
+def test_a_finished_sweep_tries_nothing_again(own: Path, moola_json: Run, agree: Check) -> None:
     made = json.loads((own / "sweeps" / "made.json").read_text())["finished"]
     journal = own / "sweeps" / "finished" / "journal.log"
     before = trials(journal)

@@ -150,7 +150,7 @@ def test_several_stores_are_one_dataset(tmp_path, stores):
 
 @pytest.mark.parametrize("strategy", ["random", "patch"])
 @pytest.mark.parametrize("ratio", [0, 0.15, 0.5, 1])
-def test_counts_are_exact_and_only_valid_positions_are_masked(path, strategy, ratio):
+def test_mask_counts_are_exact_and_only_valid_positions_are_masked(path, strategy, ratio):
     dataset = FastWindowedDataset(path, mask_ratio=ratio, mask_strategy=strategy, patch_size=3)
     _, mask, valid = dataset.batch(range(len(dataset)))
     assert mask.sum(1).tolist() == [math.floor(ratio * n) for n in valid.sum(1).tolist()]
@@ -187,7 +187,7 @@ def test_patches_are_runs(stores):
         assert sorted(runs) in ([5, 10, 10], [10, 15], [5, 20], [25])
 
 
-def test_epochs_change_the_masks_of_train_alone(path):
+def test_epochs_change_only_the_masks_of_train(path):
     train, val = FastWindowedDataset(path, seed=3), FastWindowedDataset(path, "val", seed=3)
     first = train.batch(range(20))
     train.set_epoch(1)
@@ -205,7 +205,7 @@ def test_epochs_change_the_masks_of_train_alone(path):
             train.set_epoch(bad)
 
 
-def test_no_seed_draws_one_and_says_so(path):
+def test_a_missing_seed_is_drawn_and_reported(path):
     one, two = FastWindowedDataset(path, seed=None), FastWindowedDataset(path, seed=None)
     assert one.seed != two.seed
     assert f"seed {one.seed}>" in repr(one)
@@ -229,7 +229,7 @@ def test_no_seed_draws_one_and_says_so(path):
         (1, "spawn", None),
     ],
 )
-def test_loaders_agree(stores, workers, context, collate):
+def test_all_loaders_serve_the_same(stores, workers, context, collate):
     dataset = FastWindowedDataset(stores["bars"], mask_ratio=0.3)
     dataset.set_epoch(2)
     wanted = dataset.batch(range(len(dataset)))
@@ -240,7 +240,7 @@ def test_loaders_agree(stores, workers, context, collate):
     assert equal(shuffled, [tensor[order] for tensor in wanted])
 
 
-def test_collate_hands_on_the_very_batch(path):
+def test_collate_returns_the_batch_without_a_copy(path):
     dataset = FastWindowedDataset(path)
     batch = dataset.__getitems__([1, 2, 3])
     assert isinstance(batch, WindowBatch)
@@ -271,7 +271,7 @@ def test_workers_that_persist_learn_of_a_new_epoch(stores, context):
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_a_store_replaced_since_is_stale_in_workers(tmp_path, context):
+def test_a_replaced_store_is_stale_in_workers(tmp_path, context):
     build(tmp_path / "store").close()
     dataset = FastWindowedDataset(tmp_path / "store")
     before = dataset.batch(range(20))
@@ -293,7 +293,7 @@ def test_a_store_replaced_since_is_stale_in_workers(tmp_path, context):
         (lambda path: path.rename(path.with_name("elsewhere")), StoreMissingError),
     ],
 )
-def test_damage_is_the_stores_own_error(tmp_path, damage, error):
+def test_damage_in_a_worker_raises_the_stores_error(tmp_path, damage, error):
     build(tmp_path / "store").close()
     dataset = FastWindowedDataset(tmp_path / "store")
     damage(tmp_path / "store")
@@ -318,7 +318,7 @@ print(sum(1 for _ in batches), "more were served")
 """
 
 
-def test_a_worker_that_is_killed_is_an_error_and_not_a_wait(stores):
+def test_a_killed_worker_is_an_error_and_not_a_hang(stores):
     # In a process of its own, for torch raises wherever Python happens to be when it hears of the death.
     command = [sys.executable, "-c", KILLED, stores["bars"]]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -330,7 +330,7 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_wait(stores):
     assert re.search(death, result.stderr)
 
 
-def test_a_fork_reads_for_itself(stores):
+def test_a_fork_reads_independently(stores):
     """What a child does with the dataset leaves the parent's alone."""
     dataset = FastWindowedDataset(stores["bars"])
     wanted = dataset.batch([0, 5])
@@ -364,7 +364,7 @@ def test_a_fork_reads_for_itself(stores):
         ({"feature_dir": []}, "feature_dir", "give a feature store"),
     ],
 )
-def test_nonsense_is_refused_by_name(stores, options, name, message):
+def test_wrong_arguments_are_refused_by_name(stores, options, name, message):
     with pytest.raises(ConfigError, match=message) as caught:
         FastWindowedDataset(**({"feature_dir": stores["bars"]} | options))
     assert caught.value.name == name
@@ -381,7 +381,7 @@ def test_stores_are_paths_or_open(stores):
             FastWindowedDataset(bad)
 
 
-def test_the_dense_layout_serves_its_length_alone(stores):
+def test_the_dense_layout_serves_only_its_length(stores):
     assert len(FastWindowedDataset(stores["windows"], window_length=K))
     with pytest.raises(ConfigError, match="windows of 10 bars, not 11; build with --layout bars"):
         FastWindowedDataset(stores["windows"], window_length=11)
@@ -400,7 +400,7 @@ def test_a_split_without_windows_is_empty(stores):
             assert (x.shape, mask.shape, valid.shape) == ((0, length, 3), (0, length), (0, length))
 
 
-def test_stores_with_other_features_do_not_go_together(tmp_path, stores):
+def test_stores_with_different_features_are_refused(tmp_path, stores):
     build(tmp_path / "wide", lengths=(200,), width=4).close()
     with pytest.raises(ConfigError, match=r"feature_names.*build them with the same features"):
         FastWindowedDataset([stores["bars"], tmp_path / "wide"])
@@ -434,12 +434,12 @@ def test_kept_columns_without_names_are_damage(tmp_path):
 # The package
 
 
-def test_it_is_one_import_away():
+def test_the_dataset_is_exported_by_moola():
     assert moola.FastWindowedDataset is FastWindowedDataset
     assert moola.data.FastWindowedDataset is FastWindowedDataset
 
 
-def test_without_torch_it_says_what_to_install():
+def test_the_error_without_torch_names_the_package():
     code = """
 import importlib.util, sys
 find_spec = importlib.util.find_spec

@@ -83,7 +83,7 @@ def test_ranks_share_an_epoch(windows, batch_size, world_size, shuffle, drop_las
             assert whole.tolist() == [rank + world_size * i for i in range(len(whole))]
 
 
-def test_every_epoch_and_every_seed_has_an_order_of_its_own():
+def test_every_epoch_and_every_seed_has_its_own_order():
     order = WindowOrder(10_000, 100, True, True)
     orders = [order.numbers(seed, epoch, 0, 100) for seed in (0, 1) for epoch in (0, 1)]
     for i, one in enumerate(orders):
@@ -97,7 +97,7 @@ def test_every_epoch_and_every_seed_has_an_order_of_its_own():
     weights=st.lists(st.sampled_from([0, 1, 2.5, 7]), min_size=4, max_size=4),
     data=st.data(),
 )
-def test_weights_share_out_an_epoch(symbols, weights, data):
+def test_weights_divide_an_epoch_among_symbols(symbols, weights, data):
     counts = np.array(data.draw(st.lists(st.integers(1, 9), min_size=len(symbols), max_size=len(symbols))))
     total = int(counts.sum())
     given = {name: weight for name, weight in zip("abcd", weights, strict=True) if name in symbols}
@@ -116,7 +116,7 @@ def test_weights_share_out_an_epoch(symbols, weights, data):
         assert times.max() - times.min() <= 1
 
 
-def test_weights_need_a_symbol_each():
+def test_weights_must_name_every_symbol():
     counts = np.array([5, 5])
     for weights, message in [
         ({"a": 1}, "'b' has no weight"),
@@ -128,7 +128,7 @@ def test_weights_need_a_symbol_each():
             Shares.make(weights, ["a", "b"], counts, 10)
 
 
-def test_an_order_of_a_thousand_million_windows_costs_nothing():
+def test_an_order_of_a_billion_windows_takes_no_memory():
     order = WindowOrder(1_000_000_000, 256, True, True, rank=3, world_size=8)
     numbers = order.numbers(0, 0, order.batches - 2, order.batches)
     assert len(np.unique(numbers)) == 512
@@ -219,7 +219,7 @@ def test_arrays_on_the_device_serve_the_same_batches(stores, path, extra, strate
 
 
 @pytest.mark.parametrize("times", [1.9, 2.1])
-def test_arrays_live_on_the_device_where_they_take_half_of_it_at_most(path, monkeypatch, times):
+def test_arrays_are_kept_on_the_device_if_they_take_at_most_half_of_it(path, monkeypatch, times):
     dataset = FastWindowedDataset(path, extra=["kept0"])
     (store,) = dataset.stores
     size = store.features.nbytes + store.valid.nbytes + 4 * len(store)
@@ -281,7 +281,7 @@ def test_a_foreign_state_is_refused(path, stores):
         loader.load_state_dict(state | {"batch": 999})
 
 
-def test_breaking_off_begins_the_next_epoch_and_leaves_no_thread(path):
+def test_a_broken_loop_starts_the_next_epoch_and_leaves_no_thread(path):
     loader = create_fast_dataloaders(path, batch_size=8, seed=1).train
     epochs = [list(loader) for _ in range(3)]
     loader.set_epoch(0)
@@ -299,7 +299,7 @@ def test_breaking_off_begins_the_next_epoch_and_leaves_no_thread(path):
 
 
 @given(steps=st.lists(st.sampled_from(["keep", "drop"]), min_size=1, max_size=60))
-def test_a_batch_never_changes_while_anyone_has_it(stores, steps):
+def test_a_batch_does_not_change_while_it_is_referenced(stores, steps):
     loader = DeviceWindowLoader(FastWindowedDataset(stores["bars"]), 5, shuffle=True, drop_last=True)
     kept = []
     for batch, step in zip(loader, steps, strict=False):
@@ -315,7 +315,7 @@ def test_a_batch_never_changes_while_anyone_has_it(stores, steps):
         assert equal(views, copies)
 
 
-def test_memory_is_used_again_only_when_all_of_it_is_free(stores):
+def test_memory_is_reused_only_when_all_of_it_is_free(stores):
     dataset = FastWindowedDataset(stores["bars"])
     numbers = np.arange(12)
 
@@ -356,7 +356,7 @@ def test_an_empty_split_gives_no_batches(stores):
         loader.load_state_dict(loader.state_dict())
 
 
-def test_nonsense_is_refused_by_name(stores):
+def test_wrong_arguments_are_refused_by_name(stores):
     for options, name in [
         ({"batch_size": 0}, "batch_size"),
         ({"batch_size": 2.0}, "batch_size"),
@@ -386,7 +386,7 @@ def test_workers_and_pinning_are_accepted(stores):
     assert "seed 0" in repr(loaders.train)
 
 
-def test_a_store_that_goes_away_is_its_own_error(tmp_path):
+def test_a_store_that_disappears_has_its_own_error(tmp_path):
     build(tmp_path / "store").close()
     loader = create_fast_dataloaders(tmp_path / "store", batch_size=4).train
     copy = pickle.loads(pickle.dumps(loader.dataset))
@@ -399,7 +399,7 @@ def test_a_store_that_goes_away_is_its_own_error(tmp_path):
         list(DeviceWindowLoader(copy, 4))
 
 
-def test_symbols_of_a_panel_are_weighed(tmp_path):
+def test_symbols_of_a_panel_are_weighted(tmp_path):
     """Two symbols with 80 and 20 windows, served half and half."""
     arrays, length = Arrays(bars=200), 50
     windows = _core.Windows(

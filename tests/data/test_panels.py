@@ -97,7 +97,7 @@ def test_a_panel_is_one_dataset(panel):
     ],
 )
 @pytest.mark.parametrize("stores", [1, 2])
-def test_symbols_have_the_share_that_they_are_given(panel, weights, stores):
+def test_symbols_have_their_given_share(panel, weights, stores):
     """Of one store, and of the same one twice, whose symbols then have twice the windows."""
     paths = [panel.path] * stores
     loader = create_fast_dataloaders(paths, 50, seed=4, weights=weights).train
@@ -123,7 +123,7 @@ def test_symbols_have_the_share_that_they_are_given(panel, weights, stores):
                 assert times.count(0) < 50
 
 
-def test_a_state_of_a_weighed_panel_goes_on(panel):
+def test_a_state_of_a_weighted_panel_continues(panel):
     options = {"batch_size": 64, "weights": {"SIM1": 1, "SIM2": 3, "SIM3": 2}}
     loader = create_fast_dataloaders(panel.path, seed=1, **options).train
     whole = list(loader)
@@ -158,12 +158,12 @@ def test_only_the_ratio_of_weights_matters(panel, scale):
 
 
 @pytest.mark.parametrize("weight", [10**400, "2", None, float("inf"), float("nan"), -1])
-def test_weights_that_are_no_numbers_are_refused(panel, weight):
+def test_weights_that_are_not_numbers_are_refused(panel, weight):
     with pytest.raises(ConfigError, match=r"weights: 'SIM2' has .*; give finite numbers from 0 on"):
         create_fast_dataloaders(panel.path, weights={"SIM1": 1, "SIM2": weight, "SIM3": 1})
 
 
-def test_a_panel_and_a_store_a_symbol_serve_the_same(table, panel, tmp_path):
+def test_a_panel_and_one_store_per_symbol_serve_the_same(table, panel, tmp_path):
     """A mask belongs to symbol and time, whatever store the window comes from."""
     whole = FastWindowedDataset(panel.path, mask_ratio=0.3, seed=8)
     masks = {}
@@ -394,7 +394,7 @@ def vast(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_thousand_million_windows_in_a_hundred_thousand_segments(vast):
+def test_a_billion_windows_in_a_hundred_thousand_segments_fit_in_memory(vast):
     """Nothing grows with the windows: a byte for each would be a gigabyte, and there is less to be had."""
     result = subprocess.run(
         [sys.executable, "-c", MANY, vast, str(SYMBOLS), str(700_000_000)], capture_output=True, text=True

@@ -32,9 +32,7 @@ def run(door: tuple[str, ...], *arguments: object) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("door", [MODULE, COMMAND], ids=["module", "command"])
-def test_the_command_says_what_is_served_and_how_fast(
-    store: Path, tmp_path: Path, door: tuple[str, ...]
-) -> None:
+def test_the_command_reports_the_throughput(store: Path, tmp_path: Path, door: tuple[str, ...]) -> None:
     result = run(door, "--feature-dir", store, "--batch-size", 16, "--stride", 3, "--seconds", 0.1)
     assert (result.returncode, result.stderr) == (0, "")
     assert "windows of 10 bars, 3 features: f0, f1, f2" in result.stdout
@@ -52,7 +50,7 @@ def test_the_command_says_what_is_served_and_how_fast(
     assert result.stdout.endswith("train has no full batch: nothing to serve\n")
 
 
-def test_several_stores(store: Path, tmp_path: Path) -> None:
+def test_several_stores_are_measured(store: Path, tmp_path: Path) -> None:
     """The module takes several directories after one `--feature-dir`, the command repeats the option."""
     build(tmp_path / "other", lengths=(90,)).close()
     options = ("--batch-size", 8, "--seconds", 0.05, "--json")

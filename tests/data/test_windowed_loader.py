@@ -113,7 +113,7 @@ def test_days_split_as_in_a_store(tmp_path):
         assert len(loader.dataset) == store.splits[name].windows > 0
 
 
-def test_a_state_goes_on_in_another_process(table, tmp_path):
+def test_a_loader_state_continues_in_another_process(table, tmp_path):
     """Bars in memory are computed anew there, so the state must know them by what they are."""
     loader = create_dataloaders(table, {"window_length": 30}, **OPTIONS).train
     batches = iter(loader)
@@ -199,12 +199,12 @@ def test_bad_bars_are_refused_and_leave_nothing(table, scratch):
     assert list(scratch.iterdir()) == []
 
 
-def test_what_a_person_should_read_is_a_warning(table):
+def test_notes_for_the_user_are_warnings(table):
     with pytest.warns(UserWarning, match="taken as the open of each bar"):
         create_dataloaders(table)
 
 
-def test_only_tables_are_taken(table, tmp_path):
+def test_only_tables_are_accepted(table, tmp_path):
     for df, message in [(tmp_path, "the path .*moola.build_features"), ([1, 2], "a list")]:
         with pytest.raises(TypeError, match=f"df must be a table of bars .*{message}"):
             create_dataloaders(df)
@@ -215,7 +215,7 @@ def test_only_tables_are_taken(table, tmp_path):
 # The configuration
 
 
-def test_a_configuration_from_yaml(tmp_path):
+def test_a_configuration_is_read_from_yaml(tmp_path):
     (tmp_path / "windows.yaml").write_text(
         "window_length: 50\nstride: 5\nwarmup_bars: 60\nmask_ratio: 1e-1\nmask_strategy: patch\n"
         "train_end: 2024-01-31\nval_end: '2024-02-29'\ntest_end: 2024-03-31\nzigzag_k: 1.5\n"
@@ -276,7 +276,7 @@ def test_a_configuration_from_yaml(tmp_path):
         ({"seed": 1}, "seed", "there is no such parameter"),
     ],
 )
-def test_nonsense_is_refused_by_name(table, config, name, message):
+def test_wrong_arguments_are_refused_by_name(table, config, name, message):
     with pytest.raises(ConfigError, match=message) as caught:
         create_dataloaders(table, config)
     assert caught.value.name == name

@@ -27,7 +27,7 @@ from moola import _core
     columns=st.sampled_from([(), (2,), (3, 0)]),
     choose=st.randoms(use_true_random=False),
 )
-def test_every_window_is_a_slice_and_its_mask_the_definition(
+def test_every_window_is_a_slice_with_the_defined_mask(
     length, stride, seed, epoch, ratio, patch, symbol, sizes, columns, choose
 ):
     arrays = Arrays()
@@ -65,7 +65,7 @@ def test_a_mask_does_not_depend_on_its_batch(patch):
 
 
 @pytest.mark.parametrize("patch", [0, 10])
-def test_seed_epoch_symbol_time_and_length_all_matter(patch):
+def test_masks_depend_on_seed_epoch_symbol_time_and_length(patch):
     arrays = Arrays()
     windows = arrays.windows(100)
     numbers = list(range(60, 100))
@@ -122,7 +122,7 @@ def test_the_dense_layout_gives_the_same_batches():
     assert time.tolist() == arrays.times[row.astype(int) + length - 1].tolist()
 
 
-def test_what_does_not_fit_is_refused():
+def test_arrays_that_do_not_fit_are_refused():
     arrays = Arrays()
     windows = arrays.windows(10)
     numbers = np.array([0, 1])
@@ -156,14 +156,14 @@ def test_what_does_not_fit_is_refused():
         fill(batch=(np.empty((2, 10, 6), np.float32)[:, :, ::2], mask, valid))
 
 
-def test_arrays_that_someone_could_write_are_refused():
+def test_writeable_arrays_are_refused():
     arrays = Arrays()
     arrays.features = arrays.features.copy()
     with pytest.raises(ValueError, match="read-only"):
         arrays.windows(10)
 
 
-def test_threads_fill_side_by_side():
+def test_threads_fill_batches_in_parallel():
     windows = Arrays().windows(50)
     numbers = np.arange(300)
     wanted = empty(300, 50, 3)
@@ -175,7 +175,7 @@ def test_threads_fill_side_by_side():
         assert all(np.array_equal(one, other) for one, other in zip(batch, wanted, strict=True))
 
 
-def test_a_frozen_array_that_python_thaws_changes_no_window():
+def test_an_array_made_writeable_again_changes_no_window():
     arrays, length = Arrays(), 30
     windows = arrays.windows(length)
     numbers = np.arange(len(windows))

@@ -56,7 +56,7 @@ def test_an_error_is_pickled_with_its_facts(error: MoolaError) -> None:
 
 
 @every_error
-def test_an_error_made_from_its_text_alone_has_no_facts(error: MoolaError) -> None:
+def test_an_error_made_from_text_only_has_no_facts(error: MoolaError) -> None:
     copy = type(error)(str(error))
     assert str(copy) == str(error)
     assert copy.__dict__ == dict.fromkeys(error.__dict__)
@@ -76,7 +76,7 @@ class Failing(torch.utils.data.Dataset[int]):
 
 
 @pytest.mark.xdist_group("errors")
-def test_dataloaders_and_joblib_hand_them_on() -> None:
+def test_dataloaders_and_joblib_pass_errors_on() -> None:
     for error in errors():
         # One process is enough to ask torch how it makes what a worker has raised.
         with pytest.raises(type(error), match=re.escape(str(error).splitlines()[0])):

@@ -48,7 +48,7 @@ EXCEPTIONS = {
     [JadeClassifier(hidden_size=16, epochs=5, lr=1e-2, augmentation=False)],
     expected_failed_checks=lambda _: EXCEPTIONS,
 )
-def test_it_is_a_scikit_learn_classifier(estimator: BaseEstimator, check: Any) -> None:
+def test_the_classifier_passes_scikit_learns_checks(estimator: BaseEstimator, check: Any) -> None:
     check(estimator)
 
 
@@ -93,7 +93,7 @@ def test_ramps_are_learned_over_folds(seed: int, anywhere: bool, least: float) -
     assert cross_val_score(classifier, X, y, cv=folds).mean() > least
 
 
-def test_a_span_is_found_and_none_where_the_class_has_none() -> None:
+def test_a_span_is_predicted_only_for_classes_with_spans() -> None:
     rng = np.random.default_rng(0)
     X, y = 0.1 * rng.standard_normal((60, K, 2)).astype(np.float32), np.arange(60) % 2
     spans = np.full((60, 2), -1)
@@ -117,7 +117,7 @@ def test_a_span_is_found_and_none_where_the_class_has_none() -> None:
     assert ((found[y == 1] >= 0) & (found[y == 1] < K)).all()
 
 
-def test_without_spans_there_are_none() -> None:
+def test_a_classifier_fitted_without_spans_predicts_none() -> None:
     X, y, _ = small()
     classifier = JadeClassifier(**QUICK).fit(X, y)
     assert (classifier.predict_spans(X) == -1).all()
@@ -184,7 +184,7 @@ def test_padding_moves_a_span_along_and_changes_nothing_else(position: bool, spa
         )
 
 
-def test_nothing_is_learned_of_a_span_that_is_hidden() -> None:
+def test_a_hidden_span_is_not_learned() -> None:
     X, y, spans = small()
     mask = np.ones(X.shape[:2], np.bool_)
     mask[:, :4] = False
@@ -210,7 +210,7 @@ def test_two_dimensions_are_one_feature() -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_columns_have_to_be_in_their_order(masked: bool) -> None:
+def test_columns_in_another_order_are_refused(masked: bool) -> None:
     X, y, _ = small()
     frame = pd.DataFrame(X[..., 0], columns=[f"bar{i}" for i in range(K)])
     mask = np.ones(frame.shape, np.bool_)
@@ -238,7 +238,7 @@ def test_only_windows_of_three_dimensions_may_have_another_length() -> None:
         deep.predict(X[..., 0])
 
 
-def test_weight_0_is_leaving_a_window_out() -> None:
+def test_weight_0_equals_leaving_a_window_out() -> None:
     X, y, spans = small(30)
     y = np.where(np.arange(30) < 3, 7, y)
     weight = np.where(np.arange(30) < 6, 0.0, 1.5)
@@ -273,7 +273,7 @@ def test_labels_may_be_of_any_type(labels: np.ndarray) -> None:
     assert set(classifier.predict(X)) <= set(labels.tolist())
 
 
-def test_it_is_cloned_pickled_and_searched_over() -> None:
+def test_the_classifier_is_cloned_pickled_and_searched_over() -> None:
     X, y, _ = small()
     classifier = JadeClassifier(**QUICK, model="jade", settings=["training.finetune.weight_decay=0.01"])
     assert clone(classifier).get_params() == classifier.get_params()
@@ -285,13 +285,13 @@ def test_it_is_cloned_pickled_and_searched_over() -> None:
     assert search.best_estimator_.model_.encoder.hidden_size == search.best_params_["hidden_size"]
 
 
-def test_it_goes_into_pipelines_and_cross_validation() -> None:
+def test_the_classifier_works_in_pipelines_and_cross_validation() -> None:
     X, y, _ = small()
     pipeline = make_pipeline(StandardScaler(), JadeClassifier(**QUICK))
     assert cross_val_score(pipeline, X[..., 0], y, cv=2).shape == (2,)
 
 
-def test_folds_side_by_side_are_those_one_after_the_other() -> None:
+def test_parallel_folds_equal_sequential_folds() -> None:
     X, y, _ = small(60)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
 
@@ -347,7 +347,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("freeze", "frozen"), [(None, False), ("always", True), ("none", False), (1, False), (2, True)]
 )
-def test_an_encoder_is_frozen_as_it_is_said(run: Path, freeze: Any, frozen: bool) -> None:
+def test_an_encoder_is_frozen_as_configured(run: Path, freeze: Any, frozen: bool) -> None:
     X, y, spans = small()
     classifier = JadeClassifier(**QUICK, encoder=run, features=IDENTITY, freeze=freeze)
     encoder = clone(classifier).fit(X, y, spans=spans).model_.encoder
@@ -357,13 +357,13 @@ def test_an_encoder_is_frozen_as_it_is_said(run: Path, freeze: Any, frozen: bool
     assert encoder.origin.features == IDENTITY
 
 
-def test_without_an_encoder_nothing_is_frozen() -> None:
+def test_nothing_is_frozen_without_an_encoder() -> None:
     X, y, _ = small()
     result = JadeClassifier(**QUICK, freeze="always").fit(X, y).result_
     assert {record.frozen for record in result.epochs} == {0}
 
 
-def test_an_encoder_is_given_as_it_was_loaded(run: Path) -> None:
+def test_a_loaded_encoder_equals_its_run(run: Path) -> None:
     X, y, _ = small()
     loaded, named = (JadeClassifier(**QUICK, encoder=given) for given in (load_encoder(run), run))
     logits = [classifier.fit(X, y).predict_logits(X) for classifier in (loaded, named, clone(loaded))]
@@ -387,7 +387,7 @@ def test_an_encoder_of_other_features_is_refused(run: Path) -> None:
 # Kept columns
 
 
-def test_kept_columns_are_scaled_by_what_is_learned_from() -> None:
+def test_kept_columns_are_scaled_by_the_training_windows() -> None:
     X, y, _ = small()
     X[..., 3] = 1e6 * (X[..., 3] + 7)
     valid = np.ones(X.shape[:2], np.bool_)
@@ -400,7 +400,7 @@ def test_kept_columns_are_scaled_by_what_is_learned_from() -> None:
     assert encoder.scale.tolist() == pytest.approx([1, 1, 1, bars.std()], rel=1e-6)
 
 
-def test_the_unit_of_a_kept_column_changes_nothing(run: Path) -> None:
+def test_predictions_do_not_depend_on_the_unit_of_a_kept_column(run: Path) -> None:
     X, y, _ = small()
     other = X.copy()
     other[..., 3] = 1e3 * X[..., 3] + 2e3
@@ -465,7 +465,7 @@ def test_the_unit_of_a_kept_column_changes_nothing(run: Path) -> None:
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused(change: dict[str, Any], words: str) -> None:
+def test_wrong_arguments_are_refused(change: dict[str, Any], words: str) -> None:
     X, y, _ = small()
     with pytest.raises(ConfigError, match=re.escape(words)):
         JadeClassifier(**QUICK).fit(**{"X": X, "y": y} | change)
@@ -515,7 +515,7 @@ def test_parameters_are_checked_when_it_is_fitted(parameters: dict[str, Any], wo
         classifier.fit(X, y)
 
 
-def test_numbers_of_numpy_will_do() -> None:
+def test_numpy_numbers_are_accepted() -> None:
     X, y, _ = small()
     parameters: dict[str, Any] = {"hidden_size": np.int64(8), "epochs": np.int32(2), "lr": np.float64(1e-2)}
     one = JadeClassifier(**parameters, augmentation=np.False_).fit(X, y)
@@ -531,12 +531,12 @@ def test_windows_of_other_features_are_refused() -> None:
         classifier.predict(X[..., :3])
 
 
-def test_without_torch_it_says_what_to_install() -> None:
+def test_the_error_without_torch_names_the_package() -> None:
     code = "import sys; sys.modules['torch'] = None; import moola; moola.JadeClassifier"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
     assert "ImportError: models need torch, which is not installed here: `pip install" in result.stderr
 
 
-def test_its_name_is_public() -> None:
+def test_the_classifier_is_exported_by_moola() -> None:
     assert "JadeClassifier" in moola.__all__

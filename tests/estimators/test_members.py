@@ -45,7 +45,7 @@ def padded(X: np.ndarray, valid: np.ndarray, before: int, after: int) -> tuple[n
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_members_say_probabilities_of_named_classes(kind: str) -> None:
+def test_members_give_probabilities_of_named_classes(kind: str) -> None:
     windows = make_windows(24)
     labels = np.array(windows.classes)[windows.y]
     member = clone(quick(kind))
@@ -79,7 +79,7 @@ def test_padding_that_the_mask_hides_changes_nothing(kind: str, before: int, aft
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
-def test_what_hidden_bars_hold_changes_no_bit_of_training(kind: str) -> None:
+def test_hidden_bars_change_no_bit_of_training(kind: str) -> None:
     windows = make_windows(30)
     other = windows.X.copy()
     other[~windows.valid_mask] = np.nan
@@ -103,7 +103,7 @@ def test_weights_shift_probabilities(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["convolution", "rocket"])
-def test_a_seed_decides(kind: str) -> None:
+def test_the_seed_determines_a_member(kind: str) -> None:
     windows = make_windows(30)
     state = torch.get_rng_state()
     p = [quick(kind, seed=seed).fit(windows.X, windows.y).predict_proba(windows.X) for seed in (3, 3, 4)]
@@ -156,7 +156,7 @@ def test_kernels_look_at_one_feature_or_more() -> None:
     assert max(looked) == 5
 
 
-def test_no_bar_of_the_convolution_sees_a_later_one() -> None:
+def test_the_convolution_sees_no_later_bar() -> None:
     windows = make_windows(20)
     network = TemporalConvolution(8, 3, epochs=1).fit(windows.X, windows.y).model_
     x = torch.from_numpy(windows.X[:1]).requires_grad_()
@@ -204,7 +204,7 @@ REFUSALS: list[tuple[Callable[[Any], object], str]] = [
 
 @pytest.mark.parametrize("kind", OWN)
 @pytest.mark.parametrize(("wrong", "message"), REFUSALS, ids=[message[:40] for _, message in REFUSALS])
-def test_what_cannot_be_is_refused(kind: str, wrong: Callable[[Any], object], message: str) -> None:
+def test_impossible_settings_are_refused(kind: str, wrong: Callable[[Any], object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
         wrong(quick(kind))
 
@@ -234,12 +234,12 @@ def test_what_cannot_be_is_refused(kind: str, wrong: Callable[[Any], object], me
         ),
     ],
 )
-def test_members_asked_wrongly(make: Callable[[], object], message: str) -> None:
+def test_wrong_member_arguments_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
         make()
 
 
 @pytest.mark.parametrize(("old", "new"), [("trees", "boosted_trees"), ("kernels", "rocket")])
-def test_the_kinds_of_0_1_are_still_read(old: str, new: str) -> None:
+def test_member_kinds_of_version_0_1_are_read(old: str, new: str) -> None:
     assert type(make_member(old)) is type(make_member(new))
     assert make_member(old).get_params() == make_member(new).get_params()

@@ -42,7 +42,7 @@ def a_market(rng, groups, *, classes=2, skill=0.6):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 9), st.integers(2, 3))
-def test_bootstrap_is_that_of_resampled_windows(seed, groups, classes):
+def test_bootstrap_scores_equal_those_of_resampled_windows(seed, groups, classes):
     """Sums over groups give what scoring the resampled windows, written out, would give."""
     truth, said = a_market(np.random.default_rng(seed), groups, classes=classes)
     found = bootstrap(truth, said, seed=seed, resamples=7)
@@ -97,7 +97,7 @@ def test_intervals_over_groups_hold_the_score_in_about_95_percent():
 
 
 @pytest.mark.long
-def test_intervals_over_groups_hold_the_score_in_95_percent_at_length():
+def test_intervals_over_groups_hold_the_score_in_95_percent_of_many_draws():
     for name, share in coverage(2_000, 70, NEARLY_MEANS).items():
         assert 0.93 <= share <= 0.965, name
     for name, share in coverage(2_000, 10, NEARLY_MEANS).items():
@@ -105,7 +105,7 @@ def test_intervals_over_groups_hold_the_score_in_95_percent_at_length():
     assert 0.93 <= coverage(2_000, 70, ["calibration_error"])["calibration_error"] <= 0.98
 
 
-def test_windows_drawn_one_by_one_would_promise_too_much():
+def test_resampling_single_windows_gives_too_narrow_intervals():
     """What groups are for: labels of one day, said to be independent, give intervals that are too narrow."""
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 10)
@@ -120,7 +120,7 @@ def test_windows_drawn_one_by_one_would_promise_too_much():
     assert width(group) > 2 * width(None)
 
 
-def test_the_seed_decides_and_blocks_do_not():
+def test_intervals_depend_on_the_seed_and_not_on_blocks():
     truth, said = a_market(np.random.default_rng(1), 30)
     one = bootstrap(truth, said, seed=5)
     assert repr(bootstrap(truth, said, seed=5)) == repr(one) != repr(bootstrap(truth, said, seed=6))
@@ -142,7 +142,7 @@ def test_repeats_are_averaged_and_resampled_alike():
     assert repr(bootstrap(truth, [said, said], seed=0)) == repr(bootstrap(truth, said, seed=0))
 
 
-def test_over_repeats_is_students():
+def test_intervals_over_repeats_are_students():
     found = over_repeats([0.6, 0.7, 0.65, 0.72, 0.63])
     assert found.value == pytest.approx(0.66)
     # The standard error, times the 97.5 % quantile of Student's t with four degrees of freedom.
@@ -164,7 +164,7 @@ LEVELS = [0.5, 0.8, 1 - 0.05 / 7]
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_an_interval_over_repeats_holds_what_its_level_says(level):
+def test_an_interval_over_repeats_has_its_nominal_coverage(level):
     draws = np.random.default_rng(1).normal(0.6, 0.05, size=(2_000, 5))
     found = [over_repeats(draw, level=level) for draw in draws]
     held = sum(interval.low <= 0.6 <= interval.high for interval in found)
@@ -234,7 +234,7 @@ def test_every_resample_has_the_rare_class():
     assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == (0.5, 0.5)
 
 
-def test_classes_that_chance_hardly_brings_together_are_all_drawn():
+def test_every_resample_has_all_of_many_classes():
     """12 classes of one group each and two groups more: one in 100,000 free resamples has them all."""
     y = [*range(12), 0, 0]
     wrong = np.eye(12)[[*range(11), 0, 0, 0]]
@@ -267,18 +267,18 @@ RARE_COVERAGE = [(0.5, 0.84), (0.25, 0.56)]
 
 
 @pytest.mark.parametrize(("recall", "expected"), RARE_COVERAGE)
-def test_intervals_with_3_windows_against_397(recall, expected):
+def test_intervals_with_3_windows_against_397_hold_the_score(recall, expected):
     held = coverage_of_rare(recall, 300)
     assert binomtest(round(held * 300), 300, expected).pvalue > 0.01
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("recall", "expected"), RARE_COVERAGE)
-def test_intervals_with_3_windows_against_397_at_length(recall, expected):
+def test_intervals_with_3_windows_against_397_hold_the_score_in_many_draws(recall, expected):
     assert coverage_of_rare(recall, 4_000) == pytest.approx(expected, abs=0.02)
 
 
-def test_without_spans_there_is_no_interval():
+def test_scores_without_spans_have_no_interval():
     found = bootstrap(Truth([0, 1, 0]), Predictions(np.eye(2)[[0, 1, 1]]), seed=0)
     assert str(found["span_iou"]) == "–"
     assert np.isnan([found["span_iou"].value, found["span_iou"].low, found["span_iou"].high]).all()
@@ -302,7 +302,7 @@ def test_an_interval_holds_its_score():
         ({"predictions": []}, "predictions: has no repeat; give the predictions of at least one"),
     ],
 )
-def test_bootstrap_refusals(options, message):
+def test_wrong_bootstrap_arguments_are_refused(options, message):
     truth = Truth([0, 1, 1], groups=options.pop("groups", None))
     said = options.pop("predictions", Predictions(np.eye(2)[[0, 1, 1]]))
     with pytest.raises(ConfigError, match=re.escape(message)):
@@ -335,7 +335,7 @@ def test_a_difference_is_paired():
     assert "other is worse than jade: difference −0." in str(reversed_)
 
 
-def test_no_difference_is_said_in_so_many_words():
+def test_a_missing_difference_is_stated():
     truth, said = a_market(np.random.default_rng(3), 40)
     with_another_seed = a_market(np.random.default_rng(4), 40)[1].take(np.arange(len(truth)) % 40)
     differences = paired_differences(truth, said, said, seed=0, names=("a", "b"))
@@ -352,7 +352,7 @@ def test_no_difference_is_said_in_so_many_words():
     assert not missing.better
 
 
-def test_less_is_better_where_it_is():
+def test_a_lower_log_loss_is_better():
     truth = Truth(np.arange(60) % 2)
     sure, unsure = (Predictions(np.where(np.eye(2)[truth.y] > 0, p, 1 - p)) for p in (0.9, 0.6))
     difference = paired_differences(truth, sure, unsure, seed=0)["log_loss"]
@@ -360,7 +360,7 @@ def test_less_is_better_where_it_is():
     assert difference.better
 
 
-def test_a_difference_is_of_the_same_folds():
+def test_a_difference_compares_the_same_folds():
     truth = Truth([0, 1, 0, 1])
     p = np.eye(2)[truth.y]
     a, b = Predictions(p, folds=[0, 0, 1, 1]), Predictions(p, folds=[0, 1, 0, 1])
@@ -392,7 +392,7 @@ def test_whole_groups_exchange_labels_among_groups_of_one_size(groups, seed):
     assert sorted(taken) == list(range(groups.max() + 1))
 
 
-def test_a_span_goes_with_its_label_and_a_window_stays_in_its_group():
+def test_a_span_moves_with_its_label_and_a_window_stays_in_its_group():
     truth = Truth(
         [0, 1, 2], spans=[[0, 1], [2, 3], [4, 5]], groups=["a", "b", "c"], seen=[True, False, False]
     )
@@ -403,7 +403,7 @@ def test_a_span_goes_with_its_label_and_a_window_stays_in_its_group():
     assert shuffled.seen.tolist() == truth.seen.tolist()
 
 
-def test_orders():
+def test_the_number_of_label_orders_is_exact():
     assert orders(Truth([0, 1, 0, 1, 0], groups=[0, 0, 1, 2, 3])) == 6
     assert orders(Truth([0, 1, 0, 1], groups=[0, 0, 1, 1])) == 2
     assert orders(Truth(np.arange(1_000))) > 1e150
@@ -431,7 +431,7 @@ def p_values(
     return found
 
 
-def test_p_values_are_uniform_where_there_is_nothing_to_find():
+def test_p_values_are_uniform_without_an_effect():
     p = np.array(p_values(250, np.random.default_rng(0), x_knows=0))
     # They lie on 1/40, 2/40, … 1: spread each over its step, and they are uniform.
     spread = p - np.random.default_rng(1).random(len(p)) / 40
@@ -440,17 +440,17 @@ def test_p_values_are_uniform_where_there_is_nothing_to_find():
 
 
 @pytest.mark.long
-def test_p_values_are_uniform_at_length():
+def test_p_values_are_uniform_in_many_draws():
     p = np.array(p_values(4_000, np.random.default_rng(0), x_knows=0))
     assert kstest(p - np.random.default_rng(1).random(len(p)) / 40, "uniform").pvalue > 0.01
     assert binomtest(int((p <= 0.05).sum()), len(p), 0.05).pvalue > 0.01
 
 
-def test_p_values_are_small_where_there_is_something_to_find():
+def test_p_values_are_small_with_an_effect():
     assert np.mean(np.array(p_values(40, np.random.default_rng(0), x_knows=2)) <= 0.05) > 0.8
 
 
-def test_shuffling_windows_one_by_one_would_find_something_in_nothing():
+def test_shuffling_single_windows_gives_false_positives():
     rng = np.random.default_rng(0)
     small = 0
     for i in range(100):
@@ -465,7 +465,7 @@ def test_shuffling_windows_one_by_one_would_find_something_in_nothing():
     assert small > 40
 
 
-def test_shuffles_do_not_depend_on_their_number_or_on_who_does_them():
+def test_shuffles_do_not_depend_on_their_number_or_worker():
     truth, said = a_market(np.random.default_rng(0), 40)
 
     def permutation(seed=7, **options):
@@ -479,7 +479,7 @@ def test_shuffles_do_not_depend_on_their_number_or_on_who_does_them():
     assert short.value == scores(truth, said)["macro_f1"]
 
 
-def test_where_the_model_lies():
+def test_the_p_value_counts_ties_and_missing_scores():
     permutation = PermutationTest("macro_f1", 0.7, (0.4, 0.5, 0.6, 0.7, float("nan")), 1.0)
     # Ties are no better, and a score that could not be had counts against the model.
     assert (permutation.as_good, permutation.p_value) == (2, 0.5)
@@ -522,7 +522,7 @@ def test_where_the_model_lies():
         ),
     ],
 )
-def test_labels_that_cannot_be_exchanged(y, groups, message):
+def test_labels_that_cannot_be_exchanged_are_refused(y, groups, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         permutation_test(lambda truth: {}, Truth(y, groups=groups), seed=0)
 
@@ -534,7 +534,7 @@ def test_permutations_are_counted():
         permutation_test(lambda truth: {}, Truth([0, 1]), seed=0, permutations=0)
 
 
-def test_what_could_not_move_is_told():
+def test_the_share_of_movable_labels_is_reported():
     truth = Truth([0, 1, 0, 1, 1, 0, 1], groups=[0, 1, 2, 3, 3, 3, 2])
     permutation = permutation_test(lambda labels: {"macro_f1": 0.0}, truth, seed=0, permutations=2)[
         "macro_f1"

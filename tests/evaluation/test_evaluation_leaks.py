@@ -84,7 +84,7 @@ class Memory(ClassifierMixin, BaseEstimator):
         return np.array([self.spans.get(x.tobytes(), [-1, -1]) for x in X])
 
 
-def test_out_of_fold_is_out_of_fold(windows, truth, folds):
+def test_out_of_fold_predictions_come_from_other_folds(windows, truth, folds):
     said = out_of_fold(Memory(), windows, truth, folds)
     assert (said.probabilities == 0.5).all()
     assert (said.spans == -1).all()
@@ -102,13 +102,13 @@ def test_folds_are_those_of_scikit_learn(windows, truth, folds):
     assert said.spans is None
 
 
-def test_any_estimator_of_scikit_learns_manner_goes_in(windows, truth, folds):
+def test_any_scikit_learn_style_estimator_is_accepted(windows, truth, folds):
     model = make_pipeline(StandardScaler(), LogisticRegression())
     said = out_of_fold(model, windows.reshape(N, -1), Truth(truth.y, groups=truth.groups), folds)
     assert said.probabilities.shape == (N, 2)
 
 
-def test_the_mask_goes_with_the_windows(windows, truth, folds, rng):
+def test_the_mask_is_passed_with_the_windows(windows, truth, folds, rng):
     valid = rng.random((N, K)) < 0.8
     hidden = np.where(valid[:, :, None], windows, np.nan)
     said = out_of_fold(PooledLogisticRegression(), hidden, truth, folds, valid_mask=valid)
@@ -117,7 +117,7 @@ def test_the_mask_goes_with_the_windows(windows, truth, folds, rng):
     assert np.allclose(said.probabilities[test], model.predict_proba(hidden[test], valid[test]))
 
 
-def test_a_class_that_a_fold_lacks_has_probability_0(windows):
+def test_a_class_missing_from_a_fold_has_probability_0(windows):
     truth = Truth(["a", "b", "c", "a", "b", "a"], groups=range(6))
     splits = [([0, 1, 3, 4], [2, 5]), ([2, 5, 3, 4], [0, 1]), ([0, 1, 2, 5], [3, 4])]
     said = out_of_fold(MajorityClass(), windows[:6], truth, splits)
@@ -125,7 +125,7 @@ def test_a_class_that_a_fold_lacks_has_probability_0(windows):
     assert said.probabilities[0].tolist() == [0.5, 0.25, 0.25]
 
 
-def test_folds_that_are_none(windows, truth, folds):
+def test_wrong_folds_are_refused(windows, truth, folds):
     train, test = folds[0]
     for splits, message in [
         ([], "splits: has no fold; give at least one pair of train and test"),
@@ -163,14 +163,14 @@ def overlapping(rng, step=10):
     return np.stack([series[at : at + K] for at in starts]), starts
 
 
-def test_an_overlapping_window_is_caught_by_its_rows(rng):
+def test_rows_reveal_an_overlapping_window(rng):
     _, starts = overlapping(rng)
     mixed = list(GroupKFold(5, shuffle=True, random_state=0).split(starts, groups=np.arange(N)))
     with pytest.raises(SharedBarsError, match="share bars"):
         assert_no_shared_bars(starts, starts + K - 1, *mixed[0])
 
 
-def test_an_overlapping_window_is_caught_by_its_bars(rng):
+def test_bars_reveal_an_overlapping_window(rng):
     """Raw windows have no rows; a model that remembers bars finds what they share."""
     X, starts = overlapping(rng)
     truth = Truth(np.arange(N) % 2)
@@ -186,7 +186,7 @@ def test_an_overlapping_window_is_caught_by_its_bars(rng):
     assert_nothing_remembered(lambda probe: out_of_fold(probe, X, truth, purged))
 
 
-def test_a_loop_that_fits_on_all_is_caught_by_the_probe(windows, truth, folds):
+def test_the_probe_catches_a_loop_that_fits_on_all_windows(windows, truth, folds):
     def fits_on_all(probe):
         probe.fit(windows, truth.y)
         return Predictions(probe.predict_proba(windows))
@@ -234,7 +234,7 @@ def stacked(inner_out_of_fold):
     return fit_predict
 
 
-def test_a_scaler_fitted_on_all_is_caught_by_what_it_does(windows, truth, folds):
+def test_behaviour_catches_a_scaler_fitted_on_all_windows(windows, truth, folds):
     train, test = folds[0]
     assert_blind_to_test(scaled(lambda train, test: train), windows, truth, train, test, seed=0)
     with pytest.raises(
@@ -246,7 +246,7 @@ def test_a_scaler_fitted_on_all_is_caught_by_what_it_does(windows, truth, folds)
     assert set(caught.value.known) <= set(test.tolist())
 
 
-def test_a_scaler_fitted_on_all_is_caught_by_its_provenance(folds):
+def test_provenance_catches_a_scaler_fitted_on_all_windows(folds):
     train, test = folds[0]
     FittedOn(train).refuse(test, "the scaler of fold 0")
     with pytest.raises(
@@ -256,14 +256,14 @@ def test_a_scaler_fitted_on_all_is_caught_by_its_provenance(folds):
     assert caught.value.known == sorted(test.tolist())
 
 
-def test_a_stack_without_out_of_fold_is_caught_by_what_it_does(windows, truth, folds):
+def test_behaviour_catches_a_stack_without_out_of_fold_predictions(windows, truth, folds):
     train, test = folds[0]
     assert_blind_to_test(stacked(True), windows, truth, train, test, seed=0)
     with pytest.raises(LeakError, match="the pipeline knows the labels or spans of windows that it tests"):
         assert_blind_to_test(stacked(False), windows, truth, train, test, seed=0)
 
 
-def test_a_stack_without_out_of_fold_is_caught_by_its_provenance(folds):
+def test_provenance_catches_a_stack_without_out_of_fold_predictions(folds):
     outer, tested = folds[0]
     inner = [
         (outer[fit], outer[predicted]) for fit, predicted in GroupKFold(3).split(outer, groups=outer // 2)
@@ -283,7 +283,7 @@ def test_a_stack_without_out_of_fold_is_caught_by_its_provenance(folds):
         assert_out_of_fold(number[outer], leaky, outer_test=tested, windows=outer)
 
 
-def test_a_span_that_reaches_the_test_is_caught(windows, truth, folds):
+def test_a_training_span_that_reaches_the_test_set_is_caught(windows, truth, folds):
     train, test = folds[0]
 
     def mean_span(fit_on):
@@ -296,7 +296,7 @@ def test_a_span_that_reaches_the_test_is_caught(windows, truth, folds):
         assert_blind_to_test(mean_span(np.arange(N)), windows, truth, train, test, seed=0)
 
 
-def test_blindness_needs_a_pipeline_that_can_be_run_again(windows, truth, folds):
+def test_the_blindness_check_needs_a_repeatable_pipeline(windows, truth, folds):
     train, test = folds[0]
     unseeded = np.random.default_rng()
 
@@ -364,7 +364,7 @@ def test_every_fold_has_its_model():
         assert_out_of_fold([0.5], [])
 
 
-def test_leak_errors_name_twenty_windows_and_know_all():
+def test_leak_errors_name_twenty_windows_and_hold_all():
     error = LeakError("the scaler", "was fitted on all", range(25))
     assert "the scaler was fitted on all: 25 windows, 0, 1, 2, 3" in str(error)
     assert "18, 19 and 5 more. Fit it on the training windows of the fold alone, and" in str(error)
@@ -384,7 +384,7 @@ def test_the_probe_recognises_runs_and_not_single_bars(windows):
     assert probe.recognises(windows[:2]).all()
 
 
-def test_the_probe_is_not_fooled_by_bars_that_are_all_alike(windows):
+def test_the_probe_ignores_identical_bars(windows):
     flat = windows[:4].copy()
     flat[:, :10] = 0
     probe = MemorisingProbe().fit(flat[:2], [0, 1])
@@ -415,7 +415,7 @@ def test_the_probe_takes_one_feature_and_short_windows(rng):
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 8), st.integers(1, 3))
-def test_pooling_is_its_definition(seed, n, length, width):
+def test_pooling_equals_its_definition(seed, n, length, width):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, length, width))
     valid = rng.random((n, length)) < 0.6
@@ -452,12 +452,12 @@ def test_pooling_is_its_definition(seed, n, length, width):
         ),
     ],
 )
-def test_pooling_refusals(x, valid, message):
+def test_wrong_pooling_arguments_are_refused(x, valid, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         pool_features(x, valid)
 
 
-def test_majority_and_mean_span():
+def test_majority_class_and_mean_span_are_predicted():
     X, y, spans = np.zeros((5, 3, 1)), ["b", "a", "b", "b", "a"], [[0, 1], [1, 2], [-1, -1], [0, 1], [1, 1]]
     majority = MajorityClass().fit(X, y)
     assert majority.predict(X[:2]).tolist() == ["b", "b"]

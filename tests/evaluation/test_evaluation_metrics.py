@@ -43,7 +43,7 @@ def scored(draw):
 
 @settings(deadline=None)
 @given(scored())
-def test_class_scores_are_scikit_learns(case):
+def test_class_scores_equal_scikit_learn(case):
     truth, said = case
     found = scores(truth, said)
     chosen = said.probabilities.argmax(axis=1)
@@ -58,7 +58,7 @@ def test_class_scores_are_scikit_learns(case):
 
 @settings(deadline=None)
 @given(scored())
-def test_calibration_error_is_its_definition(case):
+def test_calibration_error_equals_its_definition(case):
     truth, said = case
     expected = 0.0
     right = said.probabilities.argmax(axis=1) == truth.y
@@ -77,7 +77,7 @@ def test_calibration_error_is_its_definition(case):
 
 @settings(deadline=None)
 @given(scored())
-def test_span_scores_are_their_definitions(case):
+def test_span_scores_equal_their_definitions(case):
     truth, said = case
     overlaps, hits, centers, lengths = [], [], [], []
     for (s, e), (a, b) in zip(truth.spans.tolist(), said.spans.tolist(), strict=True):
@@ -99,7 +99,7 @@ def test_span_scores_are_their_definitions(case):
         assert found[name] == pytest.approx(np.mean(values) if values else np.nan, nan_ok=True), name
 
 
-def test_three_bars_are_a_hit_and_four_are_none():
+def test_a_span_end_within_three_bars_is_a_hit():
     truth = Truth([0, 0, 0], spans=[[10, 15]] * 3)
     said = Predictions(spans=[[7, 18], [6, 15], [10, 19]])
     assert METRICS["span_hits"].statistics(truth, said)[:, 0].tolist() == [1, 0, 0]
@@ -111,7 +111,7 @@ def test_bins_are_closed_above():
     assert calibration_bins(edges).tolist() == [0, 0, 1, 13, 14, 14]
 
 
-def test_what_is_not_said_is_not_scored():
+def test_missing_predictions_are_not_scored():
     truth = Truth(["up", "down"], spans=[[0, 3], [-1, -1]])
     of_classes, of_spans = Predictions([[1, 0], [0, 1]]), Predictions(spans=[[0, 3], [0, 3]])
     assert np.isnan(scores(truth, of_classes)["span_iou"])
@@ -120,7 +120,7 @@ def test_what_is_not_said_is_not_scored():
     assert np.isnan(scores(Truth([0, 1], spans=[[-1, -1]] * 2), of_spans)["span_hits"])
 
 
-def test_a_class_called_impossible_costs_36_nats():
+def test_a_true_class_with_probability_0_costs_36_nats():
     found = scores(Truth([0], classes=[0, 1]), Predictions([[0.0, 1.0]]))
     assert found["log_loss"] == pytest.approx(36.04, abs=0.01)
 
@@ -140,7 +140,7 @@ def test_temperature_is_recovered(temperature, classes, seed):
     assert scaling.probabilities(temperature * logits).argmax(axis=1).tolist() == p.argmax(axis=1).tolist()
 
 
-def test_temperature_has_the_least_log_loss():
+def test_temperature_minimises_the_log_loss():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, size=(174, 2))
     y = np.where(rng.random(174) < 0.4, logits.argmax(axis=1), rng.integers(2, size=174))
@@ -154,7 +154,7 @@ def test_temperature_has_the_least_log_loss():
     assert loss(at) < min(loss(at * 1.01), loss(at / 1.01), loss(1))
 
 
-def test_temperature_at_its_ends():
+def test_temperature_stays_within_its_bounds():
     always_right = TemperatureScaling().fit([[1.0, 0.0], [0.0, 1.0]], [0, 1])
     assert always_right.temperature == pytest.approx(0.05, rel=1e-3)
     always_wrong = TemperatureScaling().fit([[1.0, 0.0], [0.0, 1.0]], [1, 0])
@@ -166,7 +166,7 @@ def test_temperature_at_its_ends():
     assert shifted.temperature == pytest.approx(plain.temperature, rel=1e-4)
 
 
-def test_luck_has_the_calibration_error_of_labels_drawn_from_the_probabilities():
+def test_chance_calibration_error_comes_from_labels_drawn_from_the_probabilities():
     rng = np.random.default_rng(0)
     p = rng.dirichlet([1, 1, 1], size=174)
     said = Predictions(p)
@@ -260,7 +260,7 @@ def test_luck_has_the_calibration_error_of_labels_drawn_from_the_probabilities()
         ),
     ],
 )
-def test_refusals(make, message):
+def test_wrong_arguments_are_refused(make, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         make()
 

@@ -70,7 +70,7 @@ def evaluation(market, permutation):
     return evaluate(truth, model, model="jade_compact", baselines=baselines, permutation=permutation, seed=3)
 
 
-def test_every_baseline_stands_beside_the_model(evaluation):
+def test_every_baseline_is_compared_with_the_model(evaluation):
     assert list(evaluation.baselines) == [
         "majority class",
         "stratified guessing",
@@ -87,7 +87,7 @@ def test_every_baseline_stands_beside_the_model(evaluation):
     assert evaluation.permutation["macro_f1"].p_value == 1 / 26
 
 
-def test_the_table(evaluation):
+def test_the_table_of_scores_is_complete(evaluation):
     assert evaluation.columns == ["", "jade_compact", "unseen", "seen", "chance", "p", *evaluation.baselines]
     rows = {row[0]: row[1:] for row in evaluation.rows()}
     assert all(len(row) == len(evaluation.columns) - 1 for row in rows.values())
@@ -101,7 +101,7 @@ def test_the_table(evaluation):
     assert "span hits ±3" in rows
 
 
-def test_the_sentences(evaluation):
+def test_the_evaluation_is_summarised_in_sentences(evaluation):
     said = evaluation.sentences()
     assert (
         said[0]
@@ -152,7 +152,7 @@ def test_the_summary_has_a_line_for_each_baseline(evaluation):
     assert "against x: worse in macro-F1 (−0.100 [−0.200, −0.050])" in made.summary()
 
 
-def test_calibration_by_other_folds_stands_beside_the_scores(market):
+def test_calibration_by_other_folds_is_reported_with_the_scores(market):
     _, truth, _, _, model = market
     sure = np.log(model.probabilities) * 8
     said = Predictions(softmax(sure, axis=1), folds=model.folds)
@@ -174,7 +174,7 @@ def test_calibration_by_other_folds_stands_beside_the_scores(market):
     assert evaluate(truth, said, model="m", baselines={}, seed=0, resamples=50).calibrated == {}
 
 
-def test_a_fold_knows_nothing_of_its_own_labels_when_it_is_calibrated(market):
+def test_calibration_of_a_fold_does_not_use_its_labels(market):
     _, truth, _, _, model = market
     logits = 5 * np.log(model.probabilities)
     before = cross_fitted(logits, truth.y, model.folds)
@@ -227,7 +227,7 @@ def test_repeats_have_an_interval_of_their_own(market):
     assert evaluation.rows()[0][1:3] == [str(evaluation.scores["macro_f1"]), str(over["macro_f1"])]
 
 
-def test_an_interval_over_repeats_holds_scores_that_there_can_be(market):
+def test_an_interval_over_repeats_holds_only_possible_scores(market):
     _, truth, _, _, model = market
     opposite = Predictions(model.probabilities[:, ::-1], model.spans, folds=model.folds)
     evaluation = evaluate(truth, [model, opposite], model="m", baselines={}, seed=0, resamples=50)
@@ -263,7 +263,7 @@ def test_models_scored_on_the_same_resamples_have_the_same_numbers(market, monke
     assert again == 2 * len(METRICS)
 
 
-def test_few_groups_and_labels_that_hardly_move_are_told():
+def test_few_groups_and_few_label_orders_give_notes():
     y = np.array([0, 0, 1, 1, 0, 1, 1])
     truth = Truth(y, groups=[0, 0, 1, 1, 2, 2, 2], seen=[False] * 4 + [True] * 3)
     said = Predictions(np.eye(2)[y])
@@ -280,7 +280,7 @@ def test_few_groups_and_labels_that_hardly_move_are_told():
     assert str(evaluation.apart["seen"].scores["macro_f1"]) == "1.000"
 
 
-def test_a_model_of_spans_alone(market):
+def test_a_model_of_spans_only_is_evaluated(market):
     _, truth, _, baselines, model = market
     said = Predictions(spans=model.spans)
     evaluation = evaluate(truth, said, model="m", baselines={"mean span": baselines["mean span"]}, seed=0)
@@ -307,7 +307,7 @@ def test_one_class_cannot_be_evaluated():
     assert evaluate(of_spans, spans, model="m", baselines={}, seed=0).scores["span_hits"].value == 1
 
 
-def test_a_class_in_few_groups_is_warned_of():
+def test_a_class_in_few_groups_gives_a_warning():
     y = np.repeat([1, 0], [3, 397])
     said = Predictions(np.tile([0.9, 0.1], (400, 1)))
     found = evaluate(Truth(y), said, model="m", baselines={}, seed=0, resamples=50)
@@ -317,7 +317,7 @@ def test_a_class_in_few_groups_is_warned_of():
     ]
 
 
-def test_evaluate_refusals(market):
+def test_evaluate_refuses_wrong_arguments(market):
     _, truth, _, baselines, model = market
     with pytest.raises(
         ConfigError, match="predictions: are of 119 windows; give one for each of the 120 labelled"
@@ -410,14 +410,14 @@ def test_pictures_say_what_they_show(pictures, market, permutation):
     assert "true labels, 0.000" in texts(alike)
 
 
-def test_names_of_classes_do_not_overprint(pictures):
+def test_class_names_do_not_overlap_in_pictures(pictures):
     figure, _ = pictures["confusion of long names"]
     for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
         one, two = (label.get_window_extent() for label in axis.get_ticklabels())
         assert not one.overlaps(two)
 
 
-def test_shuffles_that_score_alike_are_drawn_where_they_lie(pictures):
+def test_equal_shuffle_scores_are_drawn_as_a_narrow_bar(pictures):
     axes = pictures["null of one score"][0].axes[0]
     band, bar = axes.patches
     assert 0.005 <= bar.get_width() < 0.05

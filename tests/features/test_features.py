@@ -67,14 +67,14 @@ class TestGolden:
     """Against an implementation of the specification that shares no code with this one, on real bars."""
 
     @pytest.mark.parametrize("feature_set", ["relativity12", "relative_transform11", "ohlc4"])
-    def test_features(self, golden: Any, feature_set: str) -> None:
+    def test_features_equal_the_golden_values(self, golden: Any, feature_set: str) -> None:
         bars = tuple(golden[column] for column in ("open", "high", "low", "close"))
         computed = moola.compute_features(*bars, feature_set=feature_set)
         np.testing.assert_allclose(computed, golden[feature_set], rtol=0, atol=1e-6)
         if feature_set == "relativity12":
             assert (bits(moola.compute_features(*bars)) == bits(computed[:, :10].copy())).all()
 
-    def test_swings(self, golden: Any) -> None:
+    def test_swings_equal_the_golden_values(self, golden: Any) -> None:
         swings = moola.compute_swings(*(golden[column] for column in ("open", "high", "low", "close")))
         assert (swings.high_index == golden["swing_high_index"]).all()
         assert (swings.low_index == golden["swing_low_index"]).all()
@@ -101,7 +101,7 @@ class TestRealBars:
     def bars(self, golden: Any) -> Columns:
         return tuple(golden[column] for column in ("open", "high", "low", "close"))  # type: ignore[return-value]
 
-    def test_causal_to_the_bit(self, bars: Columns, feature_set: str) -> None:
+    def test_features_are_causal_to_the_bit(self, bars: Columns, feature_set: str) -> None:
         full = moola.compute_features(*bars, feature_set=feature_set)
         for cut in np.linspace(1, len(bars[0]) - 1, 23).astype(int):
             removed = moola.compute_features(*columns_of(bars, slice(cut)), feature_set=feature_set)
@@ -111,12 +111,12 @@ class TestRealBars:
             assert (bits(again) == bits(removed)).all()
 
     @pytest.mark.parametrize("scale", [1e-6, 3e-3, 7.0, 1e6])
-    def test_scale_invariant(self, bars: Columns, feature_set: str, scale: float) -> None:
+    def test_features_are_scale_invariant(self, bars: Columns, feature_set: str, scale: float) -> None:
         here = moola.compute_features(*bars, feature_set=feature_set)
         there = moola.compute_features(*(column * scale for column in bars), feature_set=feature_set)
         np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
 
-    def test_restarted_to_the_bit(self, bars: Columns, feature_set: str) -> None:
+    def test_a_restarted_stream_gives_the_same_bits(self, bars: Columns, feature_set: str) -> None:
         stream, rows = moola.FeatureStream(feature_set), []
         for start in range(0, len(bars[0]), 777):
             rows.append(stream.push_many(*columns_of(bars, slice(start, start + 777))))
@@ -124,7 +124,7 @@ class TestRealBars:
         full = moola.compute_features(*bars, feature_set=feature_set)
         assert (bits(np.concatenate(rows)) == bits(full)).all()
 
-    def test_bounded_and_finite(self, bars: Columns, feature_set: str) -> None:
+    def test_features_are_bounded_and_finite(self, bars: Columns, feature_set: str) -> None:
         features = moola.compute_features(*bars, feature_set=feature_set)
         assert np.isfinite(features).all()
         for column, (_, low, high) in zip(features.T, _core.describe_features(feature_set), strict=True):
@@ -134,7 +134,7 @@ class TestRealBars:
 
 class TestComputeFeatures:
     @pytest.mark.parametrize("feature_set", SETS)
-    def test_shape_type_and_names(self, feature_set: str) -> None:
+    def test_features_have_shape_type_and_names(self, feature_set: str) -> None:
         bars = sample(300)
         features = moola.compute_features(*bars, feature_set=feature_set)
         assert features.shape == (300, len(_core.describe_features(feature_set)))
@@ -142,13 +142,13 @@ class TestComputeFeatures:
         assert features.flags.c_contiguous
 
     @pytest.mark.parametrize("n", [0, 1, 2, 255, 256, 257, 70_000])
-    def test_any_length(self, n: int) -> None:
+    def test_any_number_of_bars_is_computed(self, n: int) -> None:
         bars = sample(70_000)
         features = moola.compute_features(*columns_of(bars, slice(n)))
         assert (bits(features) == bits(moola.compute_features(*bars)[:n])).all()
 
     @given(bars_on_a_grid(), st.sampled_from(SETS), st.floats(0, 1))
-    def test_causal_to_the_bit(self, bars: Columns, feature_set: str, share: float) -> None:
+    def test_features_are_causal_to_the_bit(self, bars: Columns, feature_set: str, share: float) -> None:
         cut = int(len(bars[0]) * share)
         full = moola.compute_features(*bars, feature_set=feature_set)
         removed = moola.compute_features(*columns_of(bars, slice(cut)), feature_set=feature_set)
@@ -160,7 +160,7 @@ class TestComputeFeatures:
         ).all()
 
     @given(bars_on_a_grid(), st.sampled_from(SETS), st.floats(-6, 6))
-    def test_scale_invariant(self, bars: Columns, feature_set: str, exponent: float) -> None:
+    def test_features_are_scale_invariant(self, bars: Columns, feature_set: str, exponent: float) -> None:
         here = moola.compute_features(*bars, feature_set=feature_set)
         there = moola.compute_features(*(column * 10.0**exponent for column in bars), feature_set=feature_set)
         np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
@@ -170,14 +170,14 @@ class TestComputeFeatures:
         assert (bits(twice) == bits(here)).all()
 
     @given(bars_on_a_grid(), st.sampled_from(SETS))
-    def test_bounded_and_finite(self, bars: Columns, feature_set: str) -> None:
+    def test_features_are_bounded_and_finite(self, bars: Columns, feature_set: str) -> None:
         features = moola.compute_features(*bars, feature_set=feature_set)
         assert np.isfinite(features).all()
         for column, (_, low, high) in zip(features.T, _core.describe_features(feature_set), strict=True):
             assert low is None or (column >= np.float64(low)).all()
             assert high is None or (column <= np.float64(high)).all()
 
-    def test_inputs_are_not_copied_and_read_only_ones_are_welcome(self) -> None:
+    def test_inputs_are_not_copied_and_may_be_read_only(self) -> None:
         bars = sample(1000)
         for column in bars:
             column.flags.writeable = False
@@ -189,14 +189,14 @@ class TestComputeFeatures:
         assert moola.compute_features(*bars, out=out) is out
         assert (bits(out) == bits(moola.compute_features(*bars))).all()
 
-    def test_pandas_columns(self) -> None:
+    def test_pandas_columns_are_accepted(self) -> None:
         pd = pytest.importorskip("pandas")
         bars = sample(200)
         frame = pd.DataFrame(dict(zip(["o", "h", "l", "c"], bars, strict=True)))
         features = moola.compute_features(frame.o, frame.h, frame.l, frame.c)
         assert (bits(features) == bits(moola.compute_features(*bars))).all()
 
-    def test_config(self) -> None:
+    def test_configurations_are_applied(self) -> None:
         bars = sample(2000)
         default = moola.compute_features(*bars)
         assert (moola.compute_features(*bars, config={}) == default).all()
@@ -221,7 +221,7 @@ class TestComputeFeatures:
             moola.compute_features(*sample(10), config=config)
         assert caught.value.name == name
 
-    def test_an_unknown_feature_set_names_those_there_are(self) -> None:
+    def test_an_unknown_feature_set_lists_the_known_ones(self) -> None:
         with pytest.raises(ConfigError, match=r"relativty10.*relativity10, relativity12"):
             moola.compute_features(*sample(10), feature_set="relativty10")
 
@@ -249,7 +249,7 @@ class TestComputeFeatures:
             assert caught.value.counts == {kind: 1}
             assert caught.value.problems[0].row == row
 
-    def test_everything_wrong_is_counted_and_twenty_are_shown(self) -> None:
+    def test_all_faults_are_counted_and_twenty_are_shown(self) -> None:
         bars = [column.copy() for column in sample(60_000)]
         bars[3][::1000] = np.nan
         bars[2][500::1000] = -1
@@ -269,7 +269,9 @@ class TestComputeFeatures:
             (lambda x: x[:-1].copy(), ValueError, "must have the same length"),
         ],
     )
-    def test_other_arrays_are_refused(self, change: Any, error: type_of[Exception], says: str) -> None:
+    def test_arrays_of_the_wrong_kind_are_refused(
+        self, change: Any, error: type_of[Exception], says: str
+    ) -> None:
         open, high, low, close = sample(10)
         with pytest.raises(error, match=says):
             moola.compute_features(open, change(high), low, close)
@@ -283,7 +285,7 @@ class TestComputeFeatures:
             ([0.0], TypeError, "float32"),
         ],
     )
-    def test_other_outs_are_refused(self, out: Any, error: type_of[Exception], says: str) -> None:
+    def test_a_wrong_out_array_is_refused(self, out: Any, error: type_of[Exception], says: str) -> None:
         with pytest.raises(error, match=says):
             moola.compute_features(*sample(10), out=out)
 
@@ -310,7 +312,7 @@ class TestComputeSwings:
 class TestFeatureStream:
     @given(bars_on_a_grid(), st.sampled_from(SETS), st.lists(st.integers(1, 400), min_size=1, max_size=5))
     @settings(max_examples=60)
-    def test_any_chunks_and_restarts_give_the_bits_of_the_batch(
+    def test_chunks_and_restarts_give_the_bits_of_the_batch(
         self, bars: Columns, feature_set: str, steps: list[int]
     ) -> None:
         batch = moola.compute_features(*bars, feature_set=feature_set)
@@ -328,7 +330,7 @@ class TestFeatureStream:
             start, k = end, k + 1
         assert (bits(np.concatenate(rows)) == bits(batch)).all()
 
-    def test_valid(self) -> None:
+    def test_valid_starts_after_the_warm_up(self) -> None:
         bars = sample(2000)
         swings = moola.compute_swings(*bars)
         known = int(np.argmax((swings.high_index >= 0) & (swings.low_index >= 0)))
@@ -366,7 +368,7 @@ class TestFeatureStream:
         assert (bits(rows) == bits(moola.compute_features(*bars))).all()
 
     @pytest.mark.parametrize(("timestamp", "kind"), [(60, "duplicate_timestamp"), (59, "out_of_order")])
-    def test_time_only_goes_on(self, timestamp: int, kind: str) -> None:
+    def test_a_time_that_is_not_later_is_refused(self, timestamp: int, kind: str) -> None:
         stream = moola.FeatureStream()
         stream.push(1.0, 2.0, 0.5, 1.5, timestamp=60)
         before = stream.state()
@@ -378,7 +380,7 @@ class TestFeatureStream:
             stream.push_many(*sample(2), np.array([61, timestamp]))
         assert stream.state() == before
 
-    def test_a_refused_bar_leaves_the_stream_as_it_was(self) -> None:
+    def test_a_refused_bar_leaves_the_stream_unchanged(self) -> None:
         stream = moola.FeatureStream("relative_transform11")
         stream.push_many(*sample(300))
         before = stream.state()
@@ -391,7 +393,7 @@ class TestFeatureStream:
             stream.push_many(*bad)
         assert stream.state() == before
 
-    def test_a_gap_rule_needs_times(self) -> None:
+    def test_a_gap_rule_without_times_is_refused(self) -> None:
         stream = moola.FeatureStream(reset_on_gap="4h")
         with pytest.raises(TimestampError, match="timestamp="):
             stream.push(1.0, 2.0, 0.5, 1.5)
@@ -404,7 +406,7 @@ class TestFeatureStream:
             moola.FeatureStream(reset_on_gap=gap)
         assert caught.value.name == "reset_on_gap"
 
-    def test_foreign_old_and_damaged_states_are_told_apart(self) -> None:
+    def test_foreign_old_and_damaged_states_have_their_own_errors(self) -> None:
         stream = moola.FeatureStream("relativity12", {"atr_period": 14}, reset_on_gap="1d")
         stream.push_many(*sample(300), np.arange(300))
         state = stream.state()
@@ -430,7 +432,7 @@ class TestFeatureStream:
             assert getattr(again, name) == getattr(stream, name)
 
 
-def test_a_bar_without_a_time_does_not_make_a_stream_forget_the_last_time() -> None:
+def test_a_bar_without_a_time_keeps_the_last_time_of_a_stream() -> None:
     stream = moola.FeatureStream()
     stream.push(100.0, 101.0, 99.0, 100.5, 60)
     stream.push(100.0, 101.0, 99.0, 100.5)

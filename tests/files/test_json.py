@@ -68,13 +68,13 @@ def test_json_is_canonical():
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_not_json_is_refused(data, message):
+def test_text_that_is_not_json_is_refused(data, message):
     with pytest.raises(ValueError, match=message):
         parse_json(data)
 
 
 @pytest.mark.parametrize("data", [b"{}", b"{ }\n", b"{}\r\n", b'{"a": 1}\n', b"[1.0e2]\n", b'"\\u00e4"\n'])
-def test_other_spellings_are_told_apart(data):
+def test_non_canonical_spellings_are_detected(data):
     parse_json(data)
     with pytest.raises(ValueError, match="not written as moola writes it"):
         parse_json(data, canonical=True)
@@ -96,7 +96,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_value_as_a_file_gives_it_back():
+def test_values_become_their_json_form():
     assert as_json({"a": (1, "ä"), "b": {2: None}}) == {"a": [1, "ä"], "b": {"2": None}}
     assert json_line({"a": (1, "ä")}) == '{"a": [1, "ä"]}'
 

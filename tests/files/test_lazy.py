@@ -17,7 +17,7 @@ from moola.files.lazy import lazy_names
 @pytest.mark.parametrize(
     "first", ["moola.evaluation", "moola.evaluation.fold_predictions", "moola.evaluation.baselines"]
 )
-def test_a_function_is_the_function_whatever_is_imported_first(first: str) -> None:
+def test_a_function_name_gives_the_function_in_any_import_order(first: str) -> None:
     code = (
         f"import {first}; from moola.evaluation import out_of_fold; import moola; "
         "from moola.evaluation.fold_predictions import fold_numbers; "
@@ -27,7 +27,7 @@ def test_a_function_is_the_function_whatever_is_imported_first(first: str) -> No
     assert done.stdout == "out_of_fold True fold_numbers\n"
 
 
-def test_no_package_offers_a_name_that_one_of_its_modules_bears() -> None:
+def test_no_package_exports_the_name_of_one_of_its_modules() -> None:
     """Python would set the module in the place of the name as soon as anybody imports it."""
     packages = [moola.__name__]
     packages += [m.name for m in pkgutil.walk_packages(moola.__path__, "moola.") if m.ispkg]

@@ -33,7 +33,7 @@ from moola.store import FeatureStore
 # One builder
 
 
-def test_a_store_appears_whole_and_alone(tmp_path):
+def test_a_store_appears_whole_and_without_leftovers(tmp_path):
     path = tmp_path / "store"
     with publishing(path) as staging:
         assert staging.path.parent == tmp_path
@@ -49,7 +49,7 @@ def test_a_store_appears_whole_and_alone(tmp_path):
     assert value(path) == 1
 
 
-def test_relative_paths_are_those_of_the_start(tmp_path, monkeypatch):
+def test_relative_paths_start_at_the_initial_directory(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with publishing("store") as staging:
@@ -100,7 +100,7 @@ def test_every_layout_is_known_as_a_store_even_when_damaged(tmp_path, layout):
     assert value(path) == 4
 
 
-def test_nothing_else_is_ever_replaced(tmp_path):
+def test_only_a_store_is_replaced(tmp_path):
     path = tmp_path / "store"
     real = tmp_path / "real"
     build(real, fill=1).close()
@@ -206,7 +206,7 @@ def test_a_full_disk_is_an_error(tmp_path, scripts, environment):
 # Killed and interrupted builders
 
 
-def test_what_killed_builders_leave_is_cleared(tmp_path, start_builder):
+def test_leftovers_of_killed_builders_are_cleared(tmp_path, start_builder):
     path = tmp_path / "store"
     for attempt in range(3):
         builder = start_builder(path, 1, 500)
@@ -219,7 +219,7 @@ def test_what_killed_builders_leave_is_cleared(tmp_path, start_builder):
     assert names(tmp_path) == ["store"]
 
 
-def test_a_live_builder_is_not_touched(tmp_path, start_builder):
+def test_a_live_builder_is_left_alone(tmp_path, start_builder):
     path = tmp_path / "store"
     builder = start_builder(path, 1, 500)
     builder.go()
@@ -262,7 +262,7 @@ def test_killed_at_any_moment_a_build_leaves_the_old_store_or_the_new(tmp_path, 
     assert names(tmp_path) == ["store"]
 
 
-def test_a_kill_between_exchange_and_removal_is_mended(tmp_path):
+def test_leftovers_of_a_kill_between_exchange_and_removal_are_cleared(tmp_path):
     path = tmp_path / "store"
     build(path, fill=2).close()
     # What such a kill leaves: the new store in its place, and the old one under a temporary name.
@@ -312,7 +312,7 @@ def test_a_forked_child_does_not_publish_or_remove(tmp_path):
     assert value(path) == 1
 
 
-def test_a_lock_ends_with_the_build_though_a_child_lives_on(tmp_path):
+def test_a_lock_ends_with_the_build_even_if_a_child_lives(tmp_path):
     path = tmp_path / "store"
     build(path, fill=1).close()
     with publishing(path, overwrite=True) as staging:
@@ -334,7 +334,7 @@ def test_a_lock_ends_with_the_build_though_a_child_lives_on(tmp_path):
 
 
 @pytest.mark.parametrize("parent", [".", "new/parents"])
-def test_of_32_builders_of_one_name_one_wins(tmp_path, parent, start_builder):
+def test_one_of_32_builders_of_one_name_wins(tmp_path, parent, start_builder):
     path = tmp_path / parent / "store"
     builders = [start_builder(path, k) for k in range(32)]
     for builder in builders:
@@ -349,7 +349,7 @@ def test_of_32_builders_of_one_name_one_wins(tmp_path, parent, start_builder):
     assert names(path.parent) == ["store"]
 
 
-def test_of_many_that_start_together_one_wins(tmp_path, start_builder):
+def test_one_of_many_simultaneous_builders_wins(tmp_path, start_builder):
     """All are under way when the first publishes: nobody is refused at the start."""
     path = tmp_path / "store"
     builders = [start_builder(path, k, 100) for k in range(8)]
@@ -364,7 +364,7 @@ def test_of_many_that_start_together_one_wins(tmp_path, start_builder):
     assert names(tmp_path) == ["store"]
 
 
-def test_only_one_replaces_a_store(tmp_path):
+def test_only_one_builder_replaces_a_store(tmp_path):
     path = tmp_path / "store"
     build(path, fill=1).close()
     with publishing(path, overwrite=True) as staging:
@@ -379,7 +379,7 @@ def test_only_one_replaces_a_store(tmp_path):
     assert names(tmp_path) == ["store"]
 
 
-def test_a_store_that_appears_meanwhile_is_left_alone(tmp_path):
+def test_a_store_that_appears_during_a_build_is_left_alone(tmp_path):
     path = tmp_path / "store"
     for overwrite in (False, True):
         late = pytest.raises(BuildConflictError, match=r"put something there since .* choose another name")

@@ -22,7 +22,7 @@ class Kept:
     worth = renamed_attribute("worth", "value")
 
 
-def test_an_old_keyword() -> None:
+def test_an_old_keyword_works_and_warns() -> None:
     with pytest.warns(
         DeprecationWarning, match=r"the keyword luck of assess is now tested; the old name goes"
     ) as seen:
@@ -31,7 +31,7 @@ def test_an_old_keyword() -> None:
     assert assess("jade", tested=4) == ("jade", 4)
 
 
-def test_an_old_attribute() -> None:
+def test_an_old_attribute_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match=r"Kept\.worth is now value") as seen:
         assert Kept(5).worth == 5
     assert seen[0].filename == __file__

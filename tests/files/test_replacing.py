@@ -27,7 +27,7 @@ def test_files_of_several_writers_are_each_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_the_next_writer_removes_leftovers_of_a_killed_writer(tmp_path: Path) -> None:
     left, foreign = tmp_path / ".file.0123abcd.moola-tmp", tmp_path / ".file2.0123abcd.moola-tmp"
     for path in (left, foreign):
         path.touch()
@@ -47,7 +47,7 @@ def test_a_file_that_another_process_removed_is_an_error(tmp_path: Path) -> None
     assert (tmp_path / "file").read_bytes() == b"before"
 
 
-def test_a_file_that_is_taken_for_left_before_it_is_locked_costs_no_work(
+def test_a_file_removed_by_another_writer_before_the_lock_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -72,7 +72,7 @@ def test_a_file_that_is_taken_for_left_before_it_is_locked_costs_no_work(
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_no_writer_of_many_loses_its_work(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_no_work(tmp_path: Path) -> None:
     path = tmp_path / "file"
     writers, rounds = 8, 60
     start = threading.Barrier(writers)

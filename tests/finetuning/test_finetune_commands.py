@@ -22,7 +22,7 @@ from moola.settings.models import Architecture, ModelConfig
 pytestmark = pytest.mark.xdist_group("finetune_run")
 
 
-def test_the_commands(
+def test_the_commands_work(
     market: Path, run: Path, table: pa.Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
@@ -105,7 +105,7 @@ def test_the_command_thaws_weighs_and_marks_bars(
     assert ((start <= end) & (end <= last)).all()
 
 
-def test_the_command_that_combines(
+def test_the_command_combines_runs(
     market: Path, run: Path, second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("ensemble", run, second, "--output", tmp_path / "both") == 0

@@ -31,9 +31,7 @@ from moola.validation.seen_bars import seen_windows
 pytestmark = pytest.mark.xdist_group("finetune_run")
 
 
-def test_an_encoder_of_bars_that_reach_over_gaps_is_told_of(
-    market: Path, encoder: Path, tmp_path: Path
-) -> None:
+def test_an_encoder_of_windows_over_gaps_gives_a_note(market: Path, encoder: Path, tmp_path: Path) -> None:
     loose = moola.build_features(
         market / "bars.parquet", tmp_path / "loose", stamp="open", config={"warmup_bars": 20}
     )
@@ -50,7 +48,7 @@ def test_an_encoder_of_bars_that_reach_over_gaps_is_told_of(
         assert any(line.startswith(note) for line in result.report) == told
 
 
-def test_seen_in_pre_training_is_seen(
+def test_windows_seen_in_pre_training_are_marked(
     market: Path, store: moola.FeatureStore, encoder: Path, tmp_path: Path
 ) -> None:
     what = (market / "store", market / "labels.parquet")
@@ -123,7 +121,7 @@ def test_an_encoder_whose_pre_training_bars_are_unknown_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_windows_that_were_cut_beforehand_may_all_have_been_seen(
+def test_pre_cut_windows_may_all_have_been_seen(
     encoder: Path, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     raw = replace(labels, store_id="", times=None, splits=None)

@@ -43,7 +43,7 @@ def test_bars_that_do_not_fit_are_refused(run: Path, market: Path, tmp_path: Pat
         moola.predict(run, parameters)
 
 
-def test_what_is_no_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path: Path) -> None:
+def test_a_directory_without_a_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path: Path) -> None:
     store = market / "store"
     with pytest.raises(
         RunError, match=r"is a file, and prediction also needs the run's record of seen bars. Give the dir"
@@ -81,13 +81,13 @@ def test_what_is_no_fine_tuned_run_is_refused(run: Path, market: Path, tmp_path:
         ({"split": "tset"}, "split: 'tset' is not a split; give train, val, test or all"),
     ],
 )
-def test_requests_that_make_no_sense(run: Path, market: Path, given: dict[str, Any], message: str) -> None:
+def test_wrong_requests_are_refused(run: Path, market: Path, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         moola.predict(run, **{"feature_dir": market / "store"} | given)
     assert message in str(caught.value)
 
 
-def test_labels_that_cannot_be_learned_from(
+def test_unusable_labels_are_refused(
     market: Path, labels: LabelledWindows, store: moola.FeatureStore, tmp_path: Path
 ) -> None:
     def attempt(given: Any, where: Any = market / "store", **options: Any) -> None:
@@ -154,7 +154,7 @@ def test_an_encoder_of_other_features_is_refused(
         moola.finetune(None, other, tmp_path / "run", encoder=run, device="cpu")
 
 
-def test_only_what_is_frozen_for_some_epochs_can_thaw(
+def test_thawing_without_frozen_epochs_is_refused(
     run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     def attempt(**options: Any) -> None:

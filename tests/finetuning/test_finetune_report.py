@@ -31,7 +31,9 @@ from moola.training.recipe import Recipe, fold_logits, without_fold
 pytestmark = pytest.mark.xdist_group("finetune_run")
 
 
-def test_no_window_reaches_its_own_logits(labels: LabelledWindows, store: moola.FeatureStore) -> None:
+def test_logits_of_a_window_do_not_depend_on_its_fold(
+    labels: LabelledWindows, store: moola.FeatureStore
+) -> None:
     """Neither labels nor bars of a fold change what is said of its windows."""
     given = examples(labels)
     blocks = blocks_of(labels, store)
@@ -47,7 +49,7 @@ def test_no_window_reaches_its_own_logits(labels: LabelledWindows, store: moola.
     assert_blind_to_test(fit_predict, given.X, truth, train, test, seed=1)
 
 
-def test_the_temperature_is_that_of_out_of_fold_logits(
+def test_the_temperature_is_fitted_to_out_of_fold_logits(
     run: Path, labels: LabelledWindows, store: moola.FeatureStore
 ) -> None:
     given, blocks = examples(labels), blocks_of(labels, store)
@@ -89,7 +91,7 @@ def test_reported_probabilities_are_calibrated_by_other_folds() -> None:
     assert not np.allclose(before[folds != 1], after[folds != 1])
 
 
-def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
+def test_the_permutation_test_compares_heads_with_shuffled_heads(
     run: Path, labels: LabelledWindows, store: moola.FeatureStore
 ) -> None:
     result = json.loads((run / "result.json").read_text())
@@ -117,7 +119,7 @@ def test_chance_is_of_heads_alone_and_so_is_what_is_set_among_it(
     assert cost["timing"]["seconds"] > 0
 
 
-def test_groups_that_cannot_exchange_their_labels_have_no_chance(labels: LabelledWindows) -> None:
+def test_groups_that_cannot_exchange_labels_have_no_permutation_test(labels: LabelledWindows) -> None:
     groups = np.repeat(np.arange(3), [10, 20, len(labels) - 30])
     truth = Truth(labels.y, spans=labels.spans, groups=groups)
     permutation, note = heads_on_shuffled_labels(

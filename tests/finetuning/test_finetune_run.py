@@ -35,7 +35,7 @@ from moola.validation.permutation import HEADS_ALONE
 pytestmark = pytest.mark.xdist_group("finetune_run")
 
 
-def test_a_run_holds_what_is_needed_and_what_was_measured(
+def test_a_run_holds_its_model_and_its_measurements(
     run: Path, labels: LabelledWindows, store: moola.FeatureStore
 ) -> None:
     names = {path.name for path in run.iterdir()}
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_bits_however_many_folds_at_a_time(
     assert results[0] == results[1] == results[2]
 
 
-def test_a_finished_run_is_not_run_again_and_an_interrupted_one_begins_anew(
+def test_a_finished_run_is_not_repeated_and_an_interrupted_run_starts_over(
     run: Path, market: Path, tmp_path: Path
 ) -> None:
     what = (market / "store", market / "labels.parquet")
@@ -144,7 +144,7 @@ def test_windows_of_one_time_are_never_on_two_sides(
         assert set(labels.y[train]) == set(labels.y[test]) == {0, 1, 2}
 
 
-def test_kept_columns_are_scaled_by_what_is_learned_from(market: Path, tmp_path: Path) -> None:
+def test_kept_columns_are_scaled_by_the_training_windows(market: Path, tmp_path: Path) -> None:
     windows = read_labels(market / "labels.parquet", market / "store", extra="volume")
     kept = recipe(kept_columns=1)
     given = examples(windows)
@@ -165,7 +165,7 @@ def test_kept_columns_are_scaled_by_what_is_learned_from(market: Path, tmp_path:
     assert len(moola.predict(result.run, market / "store", from_="2020-06-10", to="2020-06-11"))
 
 
-def test_without_validation_all_windows_are_learned_from(market: Path, tmp_path: Path) -> None:
+def test_all_windows_are_trained_on_without_validation(market: Path, tmp_path: Path) -> None:
     result = moola.finetune(
         market / "store", market / "labels.parquet", tmp_path / "run", validation_share=0, **QUIET
     )
@@ -174,7 +174,7 @@ def test_without_validation_all_windows_are_learned_from(market: Path, tmp_path:
     assert "val_loss" not in read_metrics(result.run, "epoch")[0]
 
 
-def test_windows_that_were_cut_beforehand(
+def test_pre_cut_windows_are_fine_tuned(
     run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     raw = replace(labels, store_id="", times=None, first_times=None, splits=None)
@@ -211,7 +211,7 @@ def test_windows_that_were_cut_beforehand(
     assert ours.features == replace(theirs.features, bars=None)
 
 
-def test_windows_that_were_cut_beforehand_keep_their_times(
+def test_pre_cut_windows_keep_their_times(
     run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     """As bars and as times beside them, from the file to what predictions say has been seen."""
@@ -251,7 +251,7 @@ def test_windows_that_were_cut_beforehand_keep_their_times(
     assert (ours == theirs).mean() > 0.99
 
 
-def test_windows_that_name_no_symbol(
+def test_windows_without_a_symbol_give_a_note(
     run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     """Training saw bars of this time, but it is unknown whether they are these bars."""

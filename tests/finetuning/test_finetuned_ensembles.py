@@ -72,7 +72,7 @@ def test_an_ensemble_can_be_copied_elsewhere_and_used(
     )
 
 
-def test_an_ensemble_is_calibrated_on_what_no_member_has_seen(
+def test_an_ensemble_is_calibrated_on_windows_unseen_by_all_members(
     run: Path, second: Path, together: RunEnsemble, labels: LabelledWindows
 ) -> None:
     one, two = OutOfFoldRecord.load(run), OutOfFoldRecord.load(second)
@@ -114,7 +114,7 @@ def test_an_ensemble_is_calibrated_on_what_no_member_has_seen(
         assert together.evaluation.baselines[name][metric].value == alone[name][metric]["value"]
 
 
-def test_an_ensemble_of_runs_whose_folds_cannot_be_put_together(
+def test_an_ensemble_of_runs_with_incompatible_folds_is_refused(
     run: Path, second: Path, market: Path, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     shutil.copytree(second, tmp_path / "bare")
@@ -148,7 +148,7 @@ def test_out_of_fold_logits_are_checked_when_they_are_read(run: Path, tmp_path: 
         OutOfFoldRecord.load(tmp_path)
 
 
-def test_ensembles_that_cannot_be(
+def test_impossible_ensembles_are_refused(
     run: Path, second: Path, market: Path, together: RunEnsemble, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="runs: names 1, which leaves nothing to average; give two or more"):
@@ -174,7 +174,7 @@ def test_ensembles_that_cannot_be(
         assert message in str(caught.value)
 
 
-def test_a_fine_tuned_run_is_held_against_itself_and_others(
+def test_a_fine_tuned_run_is_compared_with_itself_and_others(
     run: Path, second: Path, together: RunEnsemble, market: Path
 ) -> None:
     checks = {c.gate: c for c in check_gates(run, against=run).checks}
@@ -204,7 +204,7 @@ def test_a_fine_tuned_run_is_held_against_itself_and_others(
     assert of_both["epoch time, s"].value > 0
 
 
-def test_runs_that_do_not_go_together_are_refused(
+def test_incompatible_runs_are_refused(
     run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     two = LabelledWindows.load(market / "surges.safetensors")

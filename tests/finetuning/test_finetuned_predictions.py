@@ -24,7 +24,7 @@ from moola.runs.directory import read_seen_bars
 pytestmark = pytest.mark.xdist_group("finetune_run")
 
 
-def test_a_row_a_window(run: Path, store: moola.FeatureStore, table: pa.Table) -> None:
+def test_predictions_have_one_row_per_window(run: Path, store: moola.FeatureStore, table: pa.Table) -> None:
     probabilities = [f"p_{name}" for name in ("consolidation", "none", "retracement")]
     names = ["symbol", "window_end", "known_at", *probabilities, "start", "end", "seen"]
     assert table.column_names == names
@@ -70,7 +70,7 @@ def test_a_row_a_window(run: Path, store: moola.FeatureStore, table: pa.Table) -
     assert 0 < pc.sum(table["seen"]).as_py() < len(table)
 
 
-def test_no_span_where_the_likeliest_class_has_none(run: Path, market: Path, tmp_path: Path) -> None:
+def test_a_class_without_spans_has_no_predicted_span(run: Path, market: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     weights = load_weights(run / "best.safetensors")
     bias = next(name for name in weights.tensors if name.startswith("type_head.3") and "bias" in name)
@@ -81,9 +81,7 @@ def test_no_span_where_the_likeliest_class_has_none(run: Path, market: Path, tmp
     assert said["start"].null_count == said["end"].null_count == len(said)
 
 
-def test_a_run_that_was_copied_elsewhere_says_the_same(
-    run: Path, market: Path, table: pa.Table, tmp_path: Path
-) -> None:
+def test_a_copied_run_predicts_the_same(run: Path, market: Path, table: pa.Table, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "copy"
     shutil.copytree(run, copy)
     config = json.loads((copy / "config.json").read_text())
@@ -103,7 +101,7 @@ def test_a_run_that_was_copied_elsewhere_says_the_same(
     assert [at for at, _ in done] == sorted(at for at, _ in done)
 
 
-def test_a_row_depends_on_no_bar_after_its_window(
+def test_a_prediction_depends_on_no_bar_after_its_window(
     run: Path, market: Path, table: pa.Table, tmp_path: Path
 ) -> None:
     bars = pq.read_table(market / "bars.parquet")
@@ -135,7 +133,7 @@ def test_the_number_of_cores_changes_no_bit(
         assert part.equals(table.filter(among))
 
 
-def test_ranges_of_time(run: Path, market: Path, table: pa.Table) -> None:
+def test_predictions_can_be_limited_to_a_time_range(run: Path, market: Path, table: pa.Table) -> None:
     part = moola.predict(run, market / "store", from_="2020-06-10", to="2020-06-12T03:00:00+02:00")
     low, high = (np.datetime64(text, "ns").astype(np.int64) for text in ("2020-06-10", "2020-06-12T01:00:00"))
     ends = nanoseconds(table, "window_end")
@@ -146,7 +144,7 @@ def test_ranges_of_time(run: Path, market: Path, table: pa.Table) -> None:
     assert len(moola.predict(run, market / "store", to="2020-06-10", stride=50, split=None)) == len(strided)
 
 
-def test_bars_instead_of_a_store(
+def test_predict_accepts_bars_instead_of_a_store(
     run: Path, market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOOLA_CACHE", str(tmp_path / "cache"))

@@ -23,7 +23,7 @@ def windows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 @given(windows(), st.data())
-def test_purged_is_its_definition(case: tuple[np.ndarray, np.ndarray, int], data: st.DataObject) -> None:
+def test_purged_equals_its_definition(case: tuple[np.ndarray, np.ndarray, int], data: st.DataObject) -> None:
     begin, end, embargo = case
     side = np.array(data.draw(st.lists(st.booleans(), min_size=len(begin), max_size=len(begin))))
     train, test = np.flatnonzero(side), np.flatnonzero(~side)
@@ -77,7 +77,9 @@ def test_purging_against_a_block_is_purging_against_its_windows(
     st.floats(0.05, 0.5),
     st.integers(0, 1 << 40),
 )
-def test_validation_is_the_share_asked_for_to_one_group(groups: list[int], share: float, seed: int) -> None:
+def test_validation_has_the_requested_share_within_one_group(
+    groups: list[int], share: float, seed: int
+) -> None:
     group = np.array(groups)
     y = np.arange(len(group)) % 3
     try:
@@ -93,7 +95,7 @@ def test_validation_is_the_share_asked_for_to_one_group(groups: list[int], share
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.25, 0.3, 0.4, 0.5])
-def test_validation_of_single_windows_is_the_share(share: float) -> None:
+def test_validation_of_single_windows_has_the_requested_share(share: float) -> None:
     y = np.repeat([0, 1, 2], [100, 60, 40])
     _, validation = part_by_share(y, np.arange(200), share, seed=17)
     assert len(validation) == round(share * 200)
@@ -101,7 +103,7 @@ def test_validation_of_single_windows_is_the_share(share: float) -> None:
     assert np.abs(np.bincount(y[validation]) - share * np.array([100, 60, 40])).max() <= 6
 
 
-def test_validation_that_cannot_be() -> None:
+def test_an_impossible_validation_share_is_refused() -> None:
     y = np.array([0, 0, 1, 1])
     with pytest.raises(
         SplitError, match="cannot be parted into training and 20% validation: training would lack"

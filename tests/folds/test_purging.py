@@ -22,7 +22,7 @@ from moola.splits import (
 # ---- what others got wrong, by name ------------------------------------------------------------------------------
 
 
-def test_a_train_label_that_ends_inside_the_test_set():
+def test_a_train_label_that_ends_inside_the_test_set_is_purged():
     """Windows of one bar, labels of three: the two windows before the test block know its first bars."""
     starts = np.arange(12)
     splitter = PurgedKFold(starts, starts, n_splits=3, label_ends=np.minimum(starts + 2, 11))
@@ -31,7 +31,7 @@ def test_a_train_label_that_ends_inside_the_test_set():
     assert lists(walk.split())[0] == ([0, 1], [4, 5, 6, 7])
 
 
-def test_a_train_label_that_covers_the_whole_test_set():
+def test_a_train_label_that_covers_the_whole_test_set_is_purged():
     starts = np.arange(12)
     label_ends = starts.copy()
     label_ends[0] = 9
@@ -54,7 +54,7 @@ def test_a_label_inside_its_window_does_not_shorten_it():
     assert splits == lists(PurgedKFold(starts, ends, n_splits=3).split())
 
 
-def test_test_blocks_that_are_not_contiguous():
+def test_separate_test_blocks_are_purged_at_each_edge():
     """Purge and embargo at each edge of each block; what lies between two blocks is kept."""
     starts = np.arange(30)
     ends = starts + 1
@@ -134,7 +134,7 @@ def test_an_embargo_counts_from_the_last_bar_of_the_labels():
         ),
     ],
 )
-def test_everything_purged_is_said_before_the_first_split(splitter, message):
+def test_an_empty_training_set_is_an_error_before_the_first_split(splitter, message):
     with pytest.raises(SplitError, match=message):
         splitter.split()
 
@@ -149,7 +149,7 @@ def test_windows_that_start_together_stay_together():
         PurgedKFold(starts, starts + 5, n_splits=4)
 
 
-def test_unsorted_windows():
+def test_unsorted_windows_are_split():
     starts = np.array([30, 0, 50, 10, 40, 20])
     assert lists(PurgedKFold(starts, starts + 9, n_splits=3).split()) == [
         ([0, 2, 4, 5], [1, 3]),
@@ -181,7 +181,7 @@ def test_a_panel_is_purged_in_time_across_symbols():
         assert kind is WalkForward or tested == set(range(len(starts)))
 
 
-def test_a_panel_grouped_by_symbol():
+def test_a_panel_grouped_by_symbol_is_purged():
     times, segments = panel(120, 3)
     starts = window_starts(segments, [[0, 360]], 10)
     symbols = np.array(["S0", "S1", "S2"])[starts // 120]

@@ -26,7 +26,7 @@ from moola.splits import (
 
 @settings(deadline=None)
 @given(windows(), st.data())
-def test_the_check_raises_when_bars_are_shared_and_only_then(case, data):
+def test_the_check_raises_only_if_bars_are_shared(case, data):
     n = len(case.starts)
     sides = data.draw(st.lists(st.sampled_from("abc"), min_size=n, max_size=n))
     train = [i for i in data.draw(st.permutations(range(n))) if sides[i] == "a"]
@@ -63,12 +63,12 @@ def test_the_check_names_the_pair():
         assert_no_shared_bars([0, 9], [9, 12], [0], [1])
 
 
-def test_the_check_sees_one_window_on_both_sides():
+def test_the_check_finds_one_window_on_both_sides():
     with pytest.raises(SharedBarsError, match=r"window 4 of train .* and window 4 of test"):
         assert_no_shared_bars(np.arange(9), np.arange(9), [0, 1, 4], [4, 5])
 
 
-def test_bars_of_two_symbols_at_one_time_are_shared_in_time_alone():
+def test_bars_of_two_symbols_at_one_time_are_shared_only_in_time():
     times = START + np.tile(np.arange(5), 2) * MINUTE
     assert_no_shared_bars([0, 5], [4, 9], [0], [1])
     with pytest.raises(SharedBarsError, match="share 2023-11-14T22:14:00Z to 2023-11-14T22:18:00Z"):
@@ -85,12 +85,12 @@ def test_bars_of_two_symbols_at_one_time_are_shared_in_time_alone():
         ([True, False], r"train: has 2 values for 3 windows; give one for each"),
     ],
 )
-def test_the_check_refuses_what_are_no_windows(train, message):
+def test_the_check_refuses_wrong_windows(train, message):
     with pytest.raises(ConfigError, match=message):
         assert_no_shared_bars([0, 5, 10], [4, 9, 14], train, [0])
 
 
-def test_nothing_shares_nothing():
+def test_empty_sets_share_no_bars():
     assert_no_shared_bars([0, 0], [9, 9], [], [0, 1])
     assert_no_shared_bars([0, 0], [9, 9], [0], np.zeros(2, bool))
 
@@ -116,7 +116,7 @@ class Unpurged(PurgedKFold):
     ],
     ids=lambda s: str(s)[:24],
 )
-def test_a_splitter_without_purge_is_caught(splitter):
+def test_a_splitter_without_a_purge_is_caught(splitter):
     for train, test in splitter.split(STARTS):
         with pytest.raises(SharedBarsError, match="Purge them"):
             assert_no_shared_bars(STARTS, ENDS, train, test)
@@ -136,7 +136,7 @@ def test_a_label_that_reaches_into_the_test_set_is_caught(kind):
         assert_no_shared_bars(STARTS, ENDS, train, test, label_ends=labels)
 
 
-def test_a_leak_flatters_and_a_purge_does_not():
+def test_a_leak_raises_scores_and_a_purge_removes_it():
     """Labels that nothing can foretell, from overlapping windows: a neighbour's answer is a window's own."""
     rng = np.random.default_rng(0)
     steps = rng.standard_normal(4000)

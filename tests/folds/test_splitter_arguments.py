@@ -46,7 +46,7 @@ def test_windows_of_one_bar_are_split_as_scikit_learn_does(n, n_splits):
 
 
 @given(st.integers(10, 60), st.integers(2, 4), st.integers(0, 5), st.none() | st.integers(1, 30))
-def test_a_walk_over_windows_of_one_bar_is_scikit_learns(n, n_splits, gap, size):
+def test_walk_forward_over_windows_of_one_bar_equals_scikit_learn(n, n_splits, gap, size):
     bars = np.arange(n)
     assume(n - n // (n_splits + 1) * n_splits > gap)
     theirs = TimeSeriesSplit(n_splits, gap=gap, max_train_size=size).split(bars)
@@ -54,7 +54,7 @@ def test_a_walk_over_windows_of_one_bar_is_scikit_learns(n, n_splits, gap, size)
 
 
 @pytest.mark.parametrize("kind", SPLITTERS)
-def test_scikit_learn_takes_them(kind):
+def test_scikit_learn_accepts_the_splitters(kind):
     splitter = kind(STARTS, ENDS, embargo=5)
     x = np.random.default_rng(0).standard_normal((len(STARTS), 3))
     y = np.arange(len(STARTS)) % 2
@@ -91,7 +91,7 @@ def test_samples_of_another_length_are_refused(kind):
 
 
 @pytest.mark.parametrize("kind", SPLITTERS)
-def test_they_can_be_copied_and_sent(kind):
+def test_splitters_can_be_copied_and_pickled(kind):
     times, _ = panel(1100, 1)
     splitter = kind(STARTS, ENDS, embargo=7, times=times)
     for other in (copy.deepcopy(splitter), pickle.loads(pickle.dumps(splitter))):
@@ -99,7 +99,7 @@ def test_they_can_be_copied_and_sent(kind):
     assert repr(splitter).startswith(f"<{kind.__name__} of 200 windows, embargo=7, n_")
 
 
-def test_they_do_not_keep_the_callers_arrays():
+def test_splitters_do_not_keep_the_callers_arrays():
     starts, ends = STARTS.copy(), ENDS.copy()
     splitter = PurgedKFold(starts, ends)
     before = lists(splitter.split())
@@ -175,7 +175,7 @@ def test_they_do_not_keep_the_callers_arrays():
         ),
     ],
 )
-def test_windows_that_make_no_sense(kind, arguments, message):
+def test_wrong_windows_are_refused(kind, arguments, message):
     with pytest.raises(ConfigError, match=message):
         kind(**({"starts": [0, 5, 10], "ends": [4, 9, 14]} | arguments))
 
@@ -221,7 +221,7 @@ def test_windows_that_make_no_sense(kind, arguments, message):
         ),
     ],
 )
-def test_settings_that_make_no_sense(kind, arguments, message):
+def test_wrong_settings_are_refused(kind, arguments, message):
     with pytest.raises(ConfigError, match=message):
         kind(STARTS, ENDS, **arguments)
 
@@ -235,7 +235,7 @@ def test_symbols_one_after_the_other_need_no_order_among_them():
     assert splits == [([2, 3, 7], [0, 1, 4, 5]), ([0, 4, 5], [2, 3, 6, 7])]
 
 
-def test_splits_offers_them_without_scikit_learn():
+def test_the_splitters_work_without_scikit_learn():
     values = {name: getattr(moola.splits, name) for name in moola.splits.__all__}
     homes = {
         name for name, value in values.items() if getattr(value, "__module__", "").startswith("moola.folds")

@@ -73,7 +73,7 @@ def same(splitter: Any, expected: Lists) -> None:
 
 @settings(deadline=None)
 @given(windows(), st.integers(2, 5), st.integers(0, 12))
-def test_purged_k_fold_is_its_definition(case, n_splits, embargo):
+def test_purged_k_fold_equals_its_definition(case, n_splits, embargo):
     splitter = made(
         lambda: PurgedKFold(**case.arguments, n_splits=n_splits, embargo=embargo), blocks=n_splits, case=case
     )
@@ -87,7 +87,7 @@ def test_purged_k_fold_is_its_definition(case, n_splits, embargo):
 
 @settings(deadline=None)
 @given(windows(), st.integers(2, 6), st.data(), st.integers(0, 12))
-def test_combinatorial_purged_k_fold_is_its_definition(case, n_folds, data, embargo):
+def test_combinatorial_purged_k_fold_equals_its_definition(case, n_folds, data, embargo):
     n_test_folds = data.draw(st.integers(1, n_folds - 1))
     splitter = made(
         lambda: CombinatorialPurgedKFold(
@@ -109,7 +109,7 @@ def test_combinatorial_purged_k_fold_is_its_definition(case, n_folds, data, emba
 
 @settings(deadline=None)
 @given(windows(), st.integers(1, 4), st.integers(0, 12), st.none() | st.integers(1, 40))
-def test_walk_forward_is_its_definition(case, n_splits, embargo, train_size):
+def test_walk_forward_equals_its_definition(case, n_splits, embargo, train_size):
     splitter = made(
         lambda: WalkForward(**case.arguments, n_splits=n_splits, embargo=embargo, train_size=train_size),
         blocks=n_splits + 1,
@@ -172,7 +172,7 @@ def test_groups_are_held_out_together_with_their_time(case, n_splits, embargo, d
 
 @settings(deadline=None)
 @given(windows(), st.integers(0, 12), st.sampled_from(SPLITTERS), st.data())
-def test_order_of_windows_makes_no_difference(case, embargo, kind, data):
+def test_the_order_of_windows_does_not_matter(case, embargo, kind, data):
     """Not even where windows start together: no split depends on which of them came first."""
     order = np.array(data.draw(st.permutations(range(len(case.starts)))))
     moved = Case(*(a if a is None or name == "times" else a[order] for name, a in case.arguments.items()))
@@ -214,7 +214,7 @@ def test_paths_take_each_block_once_and_each_test_once(n_folds, data):
     assert (joined[..., 1] == np.arange(len(starts))).all()
 
 
-def test_paths_of_the_book():
+def test_combinatorial_paths_match_the_book():
     """Figure 12.1 and 12.2 of Advances in Financial Machine Learning: 6 groups, 2 of them tested."""
     splitter = CombinatorialPurgedKFold(np.arange(60), np.arange(60), 6, 2)
     assert splitter.get_n_splits() == 15

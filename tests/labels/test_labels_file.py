@@ -24,7 +24,9 @@ from moola.errors import InputError, InputMissingError, StoreWriteError
 from moola.labels import LabelledWindows, read_labels, read_raw_windows
 
 
-def test_saved_and_loaded_is_the_same(windows: LabelledWindows, market: FeatureStore, tmp_path: Path) -> None:
+def test_saving_and_loading_changes_nothing(
+    windows: LabelledWindows, market: FeatureStore, tmp_path: Path
+) -> None:
     path = tmp_path / "L.safetensors"
     several = [
         windows,
@@ -93,7 +95,7 @@ def forged(path: Path, change: Callable[[dict[str, np.ndarray], dict[str, Any]],
         (lambda t, r: r.update(feature_set=7), "feature_set is"),
     ],
 )
-def test_a_file_that_was_altered(
+def test_an_altered_file_is_refused(
     windows: LabelledWindows, tmp_path: Path, change: Callable[..., object], what: str
 ) -> None:
     path = tmp_path / "L.safetensors"
@@ -107,7 +109,7 @@ def test_a_file_that_was_altered(
         LabelledWindows.load(path)
 
 
-def test_files_that_are_no_labelled_windows(windows: LabelledWindows, tmp_path: Path) -> None:
+def test_files_without_labelled_windows_are_refused(windows: LabelledWindows, tmp_path: Path) -> None:
     path = tmp_path / "L.safetensors"
     with pytest.raises(InputMissingError, match=r"there is no such file. Check the path"):
         LabelledWindows.load(path)
@@ -130,7 +132,7 @@ def test_files_that_are_no_labelled_windows(windows: LabelledWindows, tmp_path: 
         LabelledWindows.load(path)
 
 
-def test_taking_some(windows: LabelledWindows) -> None:
+def test_some_windows_can_be_taken(windows: LabelledWindows) -> None:
     for chosen in ([4, 0], np.array([4, 0]), np.array([], np.intp), windows.y == 1):
         some = windows.take(chosen)
         indices = np.flatnonzero(chosen) if np.asarray(chosen).dtype == bool else np.asarray(chosen, int)
@@ -144,7 +146,7 @@ def test_taking_some(windows: LabelledWindows) -> None:
         windows.take([0.5])
 
 
-def test_the_report(windows: LabelledWindows, store: FeatureStore) -> None:
+def test_the_label_report_is_complete(windows: LabelledWindows, store: FeatureStore) -> None:
     assert windows.report() == [
         "windows: 5 of 10 bars, 3 features (made_up)",
         "class down: 1, 1 with a span of 1 to 1 bars (median 1)",
@@ -258,9 +260,7 @@ def test_the_command_does_not_write_over_what_it_reads(
         ),
     ],
 )
-def test_the_command_refuses_what_makes_no_sense(
-    options: tuple[str, ...], message: str, tmp_path: Path
-) -> None:
+def test_the_command_refuses_wrong_arguments(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
     pq.write_table(raw(candles(2, 30)), tmp_path / "raw.parquet")
     output = tmp_path / "L.safetensors"
     code, out, err = command("--labels", tmp_path / "raw.parquet", "--output", output, *options)
@@ -268,7 +268,7 @@ def test_the_command_refuses_what_makes_no_sense(
     assert not output.exists()
 
 
-def test_the_command_writes_what_finetune_knows_for_imported(tmp_path: Path) -> None:
+def test_label_output_without_the_safetensors_suffix_is_refused(tmp_path: Path) -> None:
     pq.write_table(raw(candles(2, 30)), tmp_path / "raw.parquet")
     for name in ("L.bin", "L", "L.SAFETENSORS"):
         output = tmp_path / name

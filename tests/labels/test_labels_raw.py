@@ -22,7 +22,7 @@ from moola.settings.features import FeatureConfig
 
 
 @pytest.mark.parametrize("feature_set", ["ohlc4", "relativity10", "relative_transform11"])
-def test_raw_features_are_those_of_each_window_alone(feature_set: str) -> None:
+def test_raw_features_use_only_their_own_window(feature_set: str) -> None:
     windows = candles(30, 105)
     got = read_raw_windows(raw(windows), feature_set=feature_set)
     settings = FeatureConfig(warmup_bars=20)
@@ -48,7 +48,7 @@ def test_raw_features_are_those_of_each_window_alone(feature_set: str) -> None:
 
 @pytest.mark.parametrize("kind", ["list", "large", "fixed bars", "fixed"])
 @pytest.mark.parametrize("number", [pa.float64(), pa.float32(), pa.int32()], ids=str)
-def test_raw_layouts_give_the_same(kind: str, number: pa.DataType) -> None:
+def test_raw_layouts_give_the_same_windows(kind: str, number: pa.DataType) -> None:
     windows = candles(7, 30) * 4  # whole numbers
     want = read_raw_windows(raw(windows), window_length=30)
     whole = windows.astype(int) if pa.types.is_integer(number) else windows
@@ -75,7 +75,7 @@ def test_float32_prices_are_widened_not_rounded_again() -> None:
     assert np.array_equal(got.X, np.stack(want))
 
 
-def test_what_pandas_stores_of_object_arrays(tmp_path: Path) -> None:
+def test_object_arrays_stored_by_pandas_are_read(tmp_path: Path) -> None:
     """The old layout: a column of arrays of arrays, of dtype object throughout."""
     windows = candles(12, 105)
     objects = [np.array([np.array(bar) for bar in window] + [None], dtype=object)[:-1] for window in windows]
@@ -155,7 +155,7 @@ def test_malformed_windows_are_named(kind: str, change: Callable[[list[Any]], No
     assert np.array_equal(got.X, good.X[[0, 1, 3, 4]])
 
 
-def test_every_malformed_row_is_named_however_many(tmp_path: Path) -> None:
+def test_every_malformed_row_is_named(tmp_path: Path) -> None:
     """Over batches and row groups, whose borders are none of the windows'."""
     bars = candles(3000, 10)
     windows = bars.tolist()
@@ -183,7 +183,7 @@ def test_every_malformed_row_is_named_however_many(tmp_path: Path) -> None:
     assert np.array_equal(got.X, np.stack(want))
 
 
-def test_labels_of_raw_windows_are_checked_as_well() -> None:
+def test_labels_of_raw_windows_are_checked() -> None:
     windows = candles(6, 30)
     table = raw(
         windows,
@@ -209,7 +209,7 @@ def test_labels_of_raw_windows_are_checked_as_well() -> None:
         read_raw_windows(times, window_length=30)
 
 
-def test_a_window_that_never_warms_up() -> None:
+def test_a_window_that_never_warms_up_is_refused() -> None:
     error = refused("never_valid", reading=lambda: read_raw_windows(raw(candles(4, 15)), window_length=15))
     assert error.rows == {"never_valid": [1, 2, 3, 4]}
     assert "row 1: none of 15 bars is valid" in str(error)
@@ -252,7 +252,7 @@ def test_raw_windows_that_share_a_moment_share_a_group() -> None:
 
 
 @pytest.mark.parametrize(("step", "told"), [(1, ""), (5, "0:05:00"), (0.5, "0:00:30")])
-def test_bars_that_look_as_if_they_lay_otherwise_apart_are_told(step: float, told: str) -> None:
+def test_window_ends_that_suggest_another_interval_give_a_notice(step: float, told: str) -> None:
     ends = T[0] + np.arange(100, 124) * int(step * MINUTE)
     table = raw(candles(24, 30), window_end=pa.array(ends, pa.timestamp("ns", "UTC")))
     notices = read_raw_windows(table, window_length=30).notices
@@ -266,7 +266,7 @@ def test_bars_that_look_as_if_they_lay_otherwise_apart_are_told(step: float, tol
     assert read_raw_windows(table.slice(0, 2), window_length=30).notices == ((want,) if step < 1 else ())
 
 
-def test_spans_on_bars_that_warm_up_are_told(store: FeatureStore) -> None:
+def test_spans_in_the_warm_up_give_a_notice(store: FeatureStore) -> None:
     windows = candles(6, 30)
     table = raw(windows, start=[1, 5, 18, 20, 19, -1], end=[5, 19, 22, 22, 20, -1])
     several = read_raw_windows(table, window_length=30).notices
@@ -288,7 +288,7 @@ def test_spans_on_bars_that_warm_up_are_told(store: FeatureStore) -> None:
     assert f"note: {got.notices[1]}" in got.report()
 
 
-def test_one_huge_number_makes_no_times_of_rows(store: FeatureStore) -> None:
+def test_one_huge_number_does_not_turn_rows_into_times(store: FeatureStore) -> None:
     huge = [100, 110, 10**18, 130]
     error = refused(
         "no_such_bar", reading=lambda: read_labels(rows(window_end=huge, **{"class": list("abab")}), store)
@@ -305,7 +305,7 @@ def test_one_huge_number_makes_no_times_of_rows(store: FeatureStore) -> None:
     assert refused("bad_time", reading=lambda: read_labels(times, store)).rows == {"bad_time": [2]}
 
 
-def test_raw_windows_that_repeat() -> None:
+def test_repeated_raw_windows_are_dropped() -> None:
     windows = candles(3, 30)[[0, 1, 0, 2]]
     same = raw(windows, label=["up", "down", "up", "up"])
     got = read_raw_windows(same, window_length=30)
@@ -341,7 +341,7 @@ def test_raw_windows_may_have_symbols_and_times() -> None:
     assert "row 2: window_end = nothing" in str(error)
 
 
-def test_columns_that_are_no_windows(tmp_path: Path) -> None:
+def test_columns_that_are_not_windows_are_refused(tmp_path: Path) -> None:
     for column in (pa.array([1.0]), pa.array([[1.0]]), pa.array([[["a"]]]), pa.array([[[[1.0]]]])):
         with pytest.raises(InputError, match=r"'features' has the wrong type .*; a window is a list of bars"):
             read_raw_windows(raw(column))

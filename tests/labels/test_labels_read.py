@@ -126,7 +126,7 @@ def split_of(store: FeatureStore, start: int, end: int) -> int:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
-def test_planted_expansions_load_as_they_are(market: FeatureStore, folder: Path, suffix: str) -> None:
+def test_planted_expansions_load_unchanged(market: FeatureStore, folder: Path, suffix: str) -> None:
     path = folder / f"planted{suffix}"
     moola.make_bars(folder / "again.parquet", 40_000, symbols=2, expansions=path)
     got = read_labels(path, market.path)
@@ -159,7 +159,7 @@ def test_any_window_length_ends_where_the_label_does(market: FeatureStore, folde
 
 
 @pytest.mark.parametrize("give", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "pyarrow"])
-def test_tables_in_memory(store: FeatureStore, give: Callable[[Any], Any]) -> None:
+def test_tables_in_memory_are_read(store: FeatureStore, give: Callable[[Any], Any]) -> None:
     columns = {"window_end": [100, 200], "class": ["up", "down"], "weight": [0.5, 2.0]}
     got = read_labels(give(columns), store)
     assert got.ends.tolist() == [100, 200]
@@ -167,7 +167,7 @@ def test_tables_in_memory(store: FeatureStore, give: Callable[[Any], Any]) -> No
     assert (got.classes, got.y.tolist()) == (("down", "up"), [1, 0])
 
 
-def test_columns_that_are_called_otherwise(store: FeatureStore, tmp_path: Path) -> None:
+def test_columns_with_other_names_are_mapped(store: FeatureStore, tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("Last;Kind;expansion_start;expansion_end\n100;up;2;4\n200;;;\n210;flat;-1;-1\n")
     error = refused(
@@ -180,7 +180,7 @@ def test_columns_that_are_called_otherwise(store: FeatureStore, tmp_path: Path) 
     assert got.classes == ("1", "flat", "up")
 
 
-def test_local_times_and_formats(store: FeatureStore) -> None:
+def test_local_times_and_formats_are_read(store: FeatureStore) -> None:
     time = pd.Timestamp(int(store.timestamps[100]), tz="UTC")
     table = pa.table(
         {"window_end": [time.tz_convert("Europe/Berlin").strftime("%d.%m.%Y %H:%M")], "class": ["up"]}
@@ -193,7 +193,7 @@ def test_local_times_and_formats(store: FeatureStore) -> None:
     assert read_labels(naive, store, tz="UTC").ends.tolist() == [100]
 
 
-def test_times_at_which_bars_close(tmp_path: Path) -> None:
+def test_times_of_closes_are_converted(tmp_path: Path) -> None:
     moola.make_bars(tmp_path / "bars.parquet", 3_000)
     store = moola.build_features(tmp_path / "bars.parquet", tmp_path / "store", stamp="close")
     table = pa.table(
@@ -209,7 +209,7 @@ def test_times_at_which_bars_close(tmp_path: Path) -> None:
     assert read_labels(pa.table({"window_end": [500], "class": ["up"]}), store).ends.tolist() == [500]
 
 
-def test_rows_tell_the_symbol(market: FeatureStore) -> None:
+def test_row_numbers_determine_the_symbol(market: FeatureStore) -> None:
     end = market.segments[1].first_row + 500
     times = [iso(int(market.timestamps[row])) for row in (end - 5, end - 1)]
     got = read_labels(

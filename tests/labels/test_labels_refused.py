@@ -149,7 +149,9 @@ NOT_UTF8 = pa.Array.from_buffers(
     ],
 )
 @pytest.mark.parametrize("cut", [False, True], ids=["of a store", "raw"])
-def test_what_is_no_class(store: FeatureStore, kind: str, classes: pa.Array, what: str, cut: bool) -> None:
+def test_values_that_are_not_classes_are_refused(
+    store: FeatureStore, kind: str, classes: pa.Array, what: str, cut: bool
+) -> None:
     def reading() -> object:
         if cut:
             return read_raw_windows(raw(candles(3, 30), label=classes), window_length=30)
@@ -174,7 +176,9 @@ def test_what_is_no_class(store: FeatureStore, kind: str, classes: pa.Array, wha
         (pa.array([b"b", b"a", "ä".encode()], pa.binary()), ("a", "b", "ä")),
     ],
 )
-def test_what_names_classes(store: FeatureStore, classes: pa.Array, names: tuple[str, ...]) -> None:
+def test_class_names_come_from_any_type(
+    store: FeatureStore, classes: pa.Array, names: tuple[str, ...]
+) -> None:
     assert read_labels(rows(window_end=[100, 200, 250], **{"class": classes}), store).classes == names
 
 
@@ -182,7 +186,7 @@ NOTHING = ("", "nan", "NaN", "NaT", "<NA>")
 
 
 @pytest.mark.parametrize("spelt", [*NOTHING, None])
-def test_no_span_however_it_is_spelt(store: FeatureStore, tmp_path: Path, spelt: str | None) -> None:
+def test_every_spelling_of_no_span_is_read(store: FeatureStore, tmp_path: Path, spelt: str | None) -> None:
     """What stands first says nothing of the others."""
     for start, end, span in (("3", "5", [3, 5]), ("3.0", "5.0", [3, 5]), (iso(T[193]), iso(T[195]), [2, 4])):
         table = rows(window_end=[iso(T[100]), iso(T[200])], start=[spelt, start], end=[spelt, end])
@@ -196,7 +200,7 @@ def test_no_span_however_it_is_spelt(store: FeatureStore, tmp_path: Path, spelt:
     assert refused("no_window_end", reading=lambda: read_labels(ends, store)).rows == {"no_window_end": [1]}
 
 
-def test_columns_of_nulls_alone(store: FeatureStore) -> None:
+def test_columns_of_only_nulls_are_read_as_missing(store: FeatureStore) -> None:
     nulls = pa.nulls(2)
     assert str(nulls.type) == "null"
     for kind in ("bar", "row", "time", None):
@@ -209,7 +213,7 @@ def test_columns_of_nulls_alone(store: FeatureStore) -> None:
     assert "row 1: window_end = nothing" in str(error)
 
 
-def test_a_window_before_the_warm_up_is_over(store: FeatureStore) -> None:
+def test_a_window_within_the_warm_up_is_refused(store: FeatureStore) -> None:
     table = rows(window_end=[100, 304])
     error = refused("in_warmup", reading=lambda: read_labels(table, store, window_length=3))
     assert "window_end = 304 (2023-11-15T13:17:00Z); 5 bars of its segment up to there are too few" in str(
@@ -218,7 +222,7 @@ def test_a_window_before_the_warm_up_is_over(store: FeatureStore) -> None:
     assert read_labels(rows(window_end=[100, 305]), store, window_length=3).ends.tolist() == [100, 305]
 
 
-def test_times_that_clocks_make_doubtful(store: FeatureStore) -> None:
+def test_ambiguous_local_times_are_refused(store: FeatureStore) -> None:
     times = ["2023-11-05 01:30", "2023-03-12 02:30"]
     error = refused(
         "bad_time", reading=lambda: read_labels(rows(window_end=times), store, tz="America/New_York")
@@ -338,7 +342,7 @@ def test_exact_repeats_are_dropped(store: FeatureStore) -> None:
         ),
     ],
 )
-def test_tables_that_are_none_or_may_mean_two_things(
+def test_empty_and_ambiguous_tables_are_refused(
     store: FeatureStore, table: pa.Table, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
@@ -346,7 +350,7 @@ def test_tables_that_are_none_or_may_mean_two_things(
     assert str(caught.value).startswith("<pyarrow.Table>: ")
 
 
-def test_what_settles_two_meanings(store: FeatureStore) -> None:
+def test_options_resolve_ambiguous_spans(store: FeatureStore) -> None:
     table = pa.table({"window_end": [12], "class": ["up"], "start": [4], "end": [8]})
     assert read_labels(table, store, span_kind="bar").spans.tolist() == [[4, 8]]
     assert read_labels(table, store, span_kind="row").spans.tolist() == [[1, 5]]
@@ -372,7 +376,7 @@ def test_what_settles_two_meanings(store: FeatureStore) -> None:
         ({"extra": ["kept0", "kept0"]}, "extra", "names a column twice"),
     ],
 )
-def test_options_that_make_no_sense(
+def test_wrong_options_are_refused(
     store: FeatureStore, options: dict[str, Any], name: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
@@ -380,7 +384,7 @@ def test_options_that_make_no_sense(
     assert caught.value.name == name
 
 
-def test_numbers_for_a_kind_of_times(store: FeatureStore) -> None:
+def test_numbers_and_times_of_the_wrong_kind_are_refused(store: FeatureStore) -> None:
     table = rows(start=[iso(T[95]), iso(T[195])], end=[iso(T[99]), iso(T[199])])
     with pytest.raises(
         ConfigError, match="span_kind: is bar, but columns 'start' and 'end' are times; leave it"
@@ -390,7 +394,7 @@ def test_numbers_for_a_kind_of_times(store: FeatureStore) -> None:
         read_labels(rows(start=[1, 2], end=[3, 4]), store, span_kind="time")
 
 
-def test_symbols_are_needed_where_there_are_several(market: FeatureStore) -> None:
+def test_symbols_are_required_if_there_are_several(market: FeatureStore) -> None:
     table = pa.table({"window_end": [iso(int(market.timestamps[500]))], "class": ["up"]})
     with pytest.raises(
         InputError, match=r"has no symbol column, and the store has 2 symbols. Give the symbol of each"
@@ -401,7 +405,7 @@ def test_symbols_are_needed_where_there_are_several(market: FeatureStore) -> Non
     assert "row 1: no symbol; the store has 'SIM1', 'SIM2'" in str(error)
 
 
-def test_files_that_are_no_labels(store: FeatureStore, tmp_path: Path) -> None:
+def test_files_without_labels_are_refused(store: FeatureStore, tmp_path: Path) -> None:
     def message(content: bytes, name: str = "labels.csv") -> str:
         path = tmp_path / name
         path.write_bytes(content)
@@ -426,7 +430,7 @@ def test_files_that_are_no_labels(store: FeatureStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folds", [2, 5, 7])
-def test_classes_with_fewer_windows_than_folds(folds: int) -> None:
+def test_classes_with_fewer_windows_than_folds_are_refused(folds: int) -> None:
     y, classes = np.repeat([0, 1, 2], [5, 1, 9]), ("up", "down", "none")
     few = [(name, n) for name, n in zip(classes, (5, 1, 9), strict=True) if n < folds]
     with pytest.raises(LabelError) as caught:

@@ -51,7 +51,7 @@ def test_parameter_counts_are_exact() -> None:
 
 
 @pytest.mark.parametrize("name", shipped_models())
-def test_configurations_that_ship(name: str) -> None:
+def test_bundled_configurations_load(name: str) -> None:
     config = load_config(name)
     assert config.model.name == name
     model = build_model(config, 10).eval()
@@ -69,7 +69,9 @@ def test_configurations_that_ship(name: str) -> None:
     position=st.booleans(),
     span=st.booleans(),
 )
-def test_shapes_and_counts_of_any_architecture(features, hidden, layers, classes, position, span) -> None:
+def test_any_architecture_has_its_shapes_and_counts(
+    features, hidden, layers, classes, position, span
+) -> None:
     model = Jade(
         features,
         hidden_size=hidden,
@@ -99,7 +101,7 @@ def test_shapes_and_counts_of_any_architecture(features, hidden, layers, classes
 
 @settings(deadline=None, max_examples=40)
 @given(before=st.integers(0, 5), after=st.integers(0, 5), seed=st.integers(0, 99))
-def test_padding_is_as_if_it_were_not_there(before, after, seed) -> None:
+def test_padding_has_no_effect(before, after, seed) -> None:
     torch.manual_seed(seed)
     model = Jade(3, hidden_size=6).eval()
     x = torch.randn(2, 9, 3)
@@ -114,7 +116,7 @@ def test_padding_is_as_if_it_were_not_there(before, after, seed) -> None:
     assert not encoded[:, before + 9 :].any()
 
 
-def test_nothing_hidden_changes_anything_even_if_it_is_not_a_number() -> None:
+def test_hidden_bars_change_nothing_even_if_nan() -> None:
     torch.manual_seed(0)
     model = Jade(3, hidden_size=6).eval()
     x, valid = torch.randn(4, 12, 3), torch.rand(4, 12) > 0.3
@@ -124,13 +126,13 @@ def test_nothing_hidden_changes_anything_even_if_it_is_not_a_number() -> None:
     assert torch.equal(model.encoder(x, valid), model.encoder(other, valid))
 
 
-def test_a_mask_of_all_valid_is_no_mask() -> None:
+def test_a_mask_of_all_valid_bars_equals_no_mask() -> None:
     model = Jade(3, hidden_size=6).eval()
     x = torch.randn(4, 12, 3)
     assert torch.equal(model(x, torch.ones(4, 12, dtype=torch.bool)).logits, model(x).logits)
 
 
-def test_pool_is_the_mean_over_valid_bars() -> None:
+def test_pooling_takes_the_mean_over_valid_bars() -> None:
     x, valid = torch.randn(3, 5, 2), torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 0, 1], [0, 0, 0, 0, 0]]).bool()
     expected = torch.stack([x[0].mean(0), x[1, [2, 4]].mean(0), torch.zeros(2)])
     torch.testing.assert_close(pool(x, valid), expected)
@@ -164,7 +166,7 @@ def test_dropout_keeps_its_share_and_its_mean(p: float) -> None:
     assert torch.equal(module.eval()(x), x)
 
 
-def test_dropout_follows_from_its_seed_alone() -> None:
+def test_dropout_depends_only_on_its_seed() -> None:
     model = JadeCompact()
     x = torch.randn(4, 20, 4)
     draws = []
@@ -179,7 +181,7 @@ def test_dropout_follows_from_its_seed_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_models_can_be_copied_and_pickled_whatever_they_have_drawn() -> None:
+def test_models_can_be_copied_and_pickled_after_drawing_dropout() -> None:
     model = JadeCompact()
     seed_dropout(model, 1)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -192,7 +194,7 @@ def test_models_can_be_copied_and_pickled_whatever_they_have_drawn() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(length=st.integers(1, 500), data=st.data())
-def test_spans_come_back(length, data) -> None:
+def test_encoded_spans_are_decoded(length, data) -> None:
     first = data.draw(st.integers(0, length - 1))
     last = data.draw(st.integers(first, length - 1))
     span = torch.tensor([[first, last]])
@@ -227,7 +229,7 @@ def test_padding_moves_a_span_along_and_changes_nothing_else(length, before, aft
     assert torch.equal(decode_spans(pointer, padded, valid & False), decode_spans(pointer, padded))
 
 
-def test_what_lies_on_padding_is_left_off_a_span() -> None:
+def test_a_span_excludes_padding() -> None:
     valid = torch.tensor([[False] * 3 + [True] * 5 + [False] * 2])
     for given_, seen in (([0, 5], [3, 5]), ([4, 9], [4, 7]), ([1, 8], [3, 7]), ([0, 1], [3, 3])):
         pointer = encode_spans(torch.tensor([given_]), 10, valid)
@@ -253,14 +255,14 @@ def test_padding_changes_no_answer(before, after, position, span_head) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(length=st.integers(1, 300), center=st.floats(0, 1), share=st.floats(0, 1))
-def test_whatever_a_pointer_says_lies_in_the_window(length, center, share) -> None:
+def test_decoded_spans_lie_in_the_window(length, center, share) -> None:
     first, last = decode_spans(torch.tensor([[center, share]]), length)[0].tolist()
     assert 0 <= first <= last < length
 
 
 @settings(deadline=None, max_examples=60)
 @given(length=st.integers(1, 12), data=st.data())
-def test_the_most_likely_span_is_the_likeliest_of_all(length, data) -> None:
+def test_the_most_likely_span_has_the_highest_likelihood(length, data) -> None:
     numbers = st.lists(st.integers(-20, 20), min_size=length, max_size=length)
     logits = np.array(data.draw(numbers)) / 4
     valid = np.array(data.draw(st.lists(st.booleans(), min_size=length, max_size=length)))
@@ -284,7 +286,7 @@ def test_the_most_likely_span_is_the_likeliest_of_all(length, data) -> None:
     assert log_likelihood(*found) == pytest.approx(best, abs=1e-9)
 
 
-def test_spans_are_the_span_heads_where_there_is_one() -> None:
+def test_spans_come_from_the_span_head_if_there_is_one() -> None:
     x = torch.randn(3, 20, 4)
     with torch.no_grad():
         pointing = JadeCompact().eval()(x)
@@ -356,7 +358,7 @@ def test_every_field_refuses_a_wrong_type() -> None:
                 load_config("jade", [f"{'.'.join(path)}={wrong}"])
 
 
-def test_configurations_that_are_none(tmp_path: Path) -> None:
+def test_invalid_configurations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'jad' is neither a file nor one of jade, jade_compact"):
         load_config("jad")
     with pytest.raises(InputError, match="cannot be read"):
@@ -387,7 +389,7 @@ def save(path: Path, model: Jade, kind: str = "finetune", identity: FeatureIdent
     save_weights(path, model.state_dict(), Origin(kind, config, identity, 105, {"note": 1}).record())
 
 
-def test_weights_come_back_with_what_they_are(tmp_path: Path) -> None:
+def test_weights_are_loaded_with_their_origin(tmp_path: Path) -> None:
     model = JadeCompact(num_classes=3).eval()
     save(tmp_path / "best.safetensors", model)
     again = load_model(tmp_path)
@@ -424,7 +426,7 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 100, -1])
-def test_truncated_weights(tmp_path: Path, size: int) -> None:
+def test_truncated_weights_are_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "best.safetensors"
     save(path, Jade(2, hidden_size=2))
     path.write_bytes(path.read_bytes()[:size])
@@ -432,7 +434,7 @@ def test_truncated_weights(tmp_path: Path, size: int) -> None:
         load_weights(path)
 
 
-def test_foreign_and_missing_weights(tmp_path: Path) -> None:
+def test_foreign_and_missing_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"there is no such file\. Give a run directory"):
         load_encoder(tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match="there is no such file"):
@@ -466,7 +468,7 @@ def test_foreign_and_missing_weights(tmp_path: Path) -> None:
         (FeatureIdentity("ohlc4", IDENTITY.parameters, IDENTITY.columns, ("volume",)), "built with --keep"),
     ],
 )
-def test_other_features_are_refused(given_: FeatureIdentity, words: str) -> None:
+def test_weights_of_other_features_are_refused(given_: FeatureIdentity, words: str) -> None:
     with pytest.raises(FeatureMismatchError, match=re.escape(words)):
         IDENTITY.require(given_, "STORE")
     IDENTITY.require(FeatureIdentity.parse(json.loads(json.dumps(IDENTITY.record()))), "STORE")

@@ -145,7 +145,7 @@ def test_bars_of_another_interval_are_refused(
         both.require(FeatureIdentity.of(one), "STORE")
 
 
-def test_of_windows_that_were_cut_beforehand_the_interval_is_known_alone(
+def test_pre_cut_windows_record_only_their_interval(
     run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     assert labels.times is not None
@@ -189,7 +189,7 @@ def test_of_windows_that_were_cut_beforehand_the_interval_is_known_alone(
     assert said[0].startswith("timestamps are taken as the open of each bar: the run does not record")
 
 
-def test_runs_of_bars_otherwise_far_apart_do_not_answer_together(
+def test_runs_with_different_bar_intervals_are_not_combined(
     run: Path, store: moola.FeatureStore, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "five")
@@ -236,7 +236,7 @@ def test_windows_over_longer_gaps_than_any_in_training_are_refused(
         assert together.reset_on_gap == rule
 
 
-def test_windows_over_rolls_that_training_had_none_of_are_told() -> None:
+def test_windows_over_rolls_unseen_in_training_give_a_note() -> None:
     mine, given = (
         BarIdentity((MINUTE,), {"segment_by": segment_by})
         for segment_by in (["symbol", "contract"], ["symbol"])
@@ -249,7 +249,7 @@ def test_windows_over_rolls_that_training_had_none_of_are_told() -> None:
     assert not [*given.notes(mine, "STORE"), *mine.notes(mine, "STORE")]
 
 
-def test_a_run_that_does_not_know_its_bars_is_taken_with_a_note(
+def test_a_run_without_recorded_bars_is_accepted_with_a_note(
     run: Path, store: moola.FeatureStore, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "old")
@@ -273,7 +273,7 @@ def test_a_run_that_does_not_know_its_bars_is_taken_with_a_note(
 
 
 @pytest.mark.parametrize("feature_set", ["relativity10", "relativity12", "relative_transform11", "ohlc4"])
-def test_features_are_others_where_their_numbers_are(feature_set: str) -> None:
+def test_features_differ_where_their_parameters_matter(feature_set: str) -> None:
     _, *prices, _ = _core.SampleBars(3).take(800)
     defaults = {"range_ema_period": 20, "atr_period": 10, "zigzag_k": 1.2, "swing_time_scale": 105.0}
     defaults |= {"zscore_period": 20, "warmup_bars": 105}
@@ -291,7 +291,7 @@ def test_features_are_others_where_their_numbers_are(feature_set: str) -> None:
                 mine.require(given, "STORE")
 
 
-def test_bars_that_warm_up_decide_on_no_feature(
+def test_the_warm_up_length_changes_no_feature(
     run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     """An encoder of a store, labels of windows that were cut beforehand, and predictions on a store again."""
@@ -320,7 +320,9 @@ def test_bars_that_warm_up_decide_on_no_feature(
 # How bars are read
 
 
-def test_bars_are_read_as_those_of_the_run_were(run: Path, market: Path, store: moola.FeatureStore) -> None:
+def test_bars_are_read_with_the_options_of_the_run(
+    run: Path, market: Path, store: moola.FeatureStore
+) -> None:
     said: list[str] = []
     table = moola.predict(run, data=market / "bars.parquet", say=said.append)
     # Neither a bar late, nor over gaps.
@@ -332,7 +334,7 @@ def test_bars_are_read_as_those_of_the_run_were(run: Path, market: Path, store: 
     assert pc.any(table["seen"]).as_py()
 
 
-def test_bars_can_be_read_otherwise_than_those_of_the_run(run: Path, market: Path, tmp_path: Path) -> None:
+def test_bars_can_be_read_with_other_options_than_the_run(run: Path, market: Path, tmp_path: Path) -> None:
     """Such as those of another vendor: UTC, stamped at the open, under the usual names."""
     other = {"columns": "timestamp=timestamp", "tz": "UTC", "stamp": "open"}
     said: list[str] = []
@@ -346,9 +348,7 @@ def test_bars_can_be_read_otherwise_than_those_of_the_run(run: Path, market: Pat
         moola.predict(run, data=market / "plain.parquet", **other, reset_on_gap="2d")
 
 
-def test_a_split_of_bars_is_said_to_be_parted_anew(
-    run: Path, market: Path, store: moola.FeatureStore
-) -> None:
+def test_a_note_says_that_bars_are_split_again(run: Path, market: Path, store: moola.FeatureStore) -> None:
     said: list[str] = []
     table = moola.predict(run, data=market / "bars.parquet", split="test", say=said.append)
     first, last = (
@@ -365,9 +365,7 @@ def test_a_split_of_bars_is_said_to_be_parted_anew(
         assert not any("split" in line for line in said)
 
 
-def test_whether_times_are_of_the_open_is_said_if_it_is_unknown(
-    run: Path, market: Path, tmp_path: Path
-) -> None:
+def test_an_unknown_time_stamp_convention_is_noted(run: Path, market: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "old")
     forget_bars(tmp_path / "old")
     said: list[str] = []
@@ -395,7 +393,7 @@ def test_whether_times_are_of_the_open_is_said_if_it_is_unknown(
         ({"data": "bars.parquet", "stamp": "end"}, "stamp: must be 'open' or 'close', not 'end'"),
     ],
 )
-def test_ways_to_read_that_make_no_sense(
+def test_wrong_read_options_for_a_run_are_refused(
     run: Path, market: Path, given: dict[str, Any], message: str
 ) -> None:
     where = {name: market / given[name] for name in ("data", "feature_dir") if name in given}
@@ -407,7 +405,7 @@ def test_ways_to_read_that_make_no_sense(
 # Where nothing may be written
 
 
-def test_what_is_read_is_not_replaced(run: Path, market: Path, tmp_path: Path) -> None:
+def test_inputs_are_not_overwritten(run: Path, market: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bars"
     folder.mkdir()
     shutil.copy(market / "bars.parquet", folder / "one.parquet")
@@ -437,7 +435,7 @@ def test_what_is_read_is_not_replaced(run: Path, market: Path, tmp_path: Path) -
 # What is said of requests
 
 
-def test_times_in_every_form(run: Path, store: moola.FeatureStore) -> None:
+def test_times_are_accepted_in_every_form(run: Path, store: moola.FeatureStore) -> None:
     day = datetime(2020, 6, 9, tzinfo=UTC)
     expected = moola.predict(run, store, from_="2020-06-09", to="2020-06-10")
     assert len(expected)
@@ -449,7 +447,7 @@ def test_times_in_every_form(run: Path, store: moola.FeatureStore) -> None:
         assert moola.predict(run, store, from_=begin, to=end).equals(expected)
 
 
-def test_a_range_without_windows_is_said_to_have_none(run: Path, store: moola.FeatureStore) -> None:
+def test_a_range_without_windows_is_reported(run: Path, store: moola.FeatureStore) -> None:
     said: list[str] = []
     assert len(moola.predict(run, store, from_="2031-01-01", say=said.append)) == 0
     first, last = (format_time(int(store.timestamps[row])) for row in (0, -1))
@@ -475,19 +473,21 @@ def test_a_range_without_windows_is_said_to_have_none(run: Path, store: moola.Fe
         ({"stride": 0}, "stride: 0 is out of range; give a whole number from 1"),
     ],
 )
-def test_requests_that_make_no_sense(run: Path, market: Path, given: dict[str, Any], message: str) -> None:
+def test_wrong_requests_are_refused(run: Path, market: Path, given: dict[str, Any], message: str) -> None:
     where = {} if "data" in given else {"feature_dir": market / "store"}
     with pytest.raises(ConfigError) as caught:
         moola.predict(**{"run": run} | where | given)
     assert message in str(caught.value)
 
 
-def test_a_run_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"nope: there is no such run. Give the directory that moola finetune"):
         moola.predict(tmp_path / "nope", tmp_path)
 
 
-def test_stores_that_hold_too_little(run: Path, market: Path, tmp_path: Path) -> None:
+def test_stores_without_the_needed_windows_or_columns_are_refused(
+    run: Path, market: Path, tmp_path: Path
+) -> None:
     dense = moola.build_features(
         market / "bars.parquet", tmp_path / "dense", **READ, **BUILD | {"window_length": 40}, layout="windows"
     )
@@ -550,7 +550,9 @@ def command(*arguments: object) -> int:
     return ended.value.code
 
 
-def test_the_command(run: Path, market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_predicts(
+    run: Path, market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "p.parquet"
     asked = ["predict", "--run", run, "--output", file]
     some = ["--from", "2020-06-09", "--to", "2020-06-10"]

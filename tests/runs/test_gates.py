@@ -111,7 +111,7 @@ def test_each_gate_opens_and_closes(
     assert not check_gates(tmp_path / "bad").passed
 
 
-def test_a_calibration_error_that_luck_gives_as_well_is_let_pass(tmp_path: Path) -> None:
+def test_a_calibration_error_within_chance_passes(tmp_path: Path) -> None:
     found = check(write_run(tmp_path / "run", **calibrated(0.11, 0.12)), "calibration error")
     assert found.outcome == "passed"
     assert (
@@ -123,7 +123,7 @@ def test_a_calibration_error_that_luck_gives_as_well_is_let_pass(tmp_path: Path)
 @pytest.mark.parametrize(
     ("score", "good", "bad"), [("macro_f1", 0.61, 0.59), ("log_loss", 0.69, 0.71), ("span_hits", 0.9, 0.1)]
 )
-def test_a_regression_is_one_beyond_the_interval_of_the_run_named(
+def test_a_score_beyond_the_interval_of_the_named_run_is_a_regression(
     tmp_path: Path, score: str, good: float, bad: float
 ) -> None:
     before = write_run(tmp_path / "before", evaluation=scores(**{score: (0.65, 0.6, 0.7)}))
@@ -135,7 +135,7 @@ def test_a_regression_is_one_beyond_the_interval_of_the_run_named(
         assert found.bound == (0.6 if METRICS[score].greater_is_better else 0.7)
 
 
-def test_a_score_that_was_lost_is_a_regression(tmp_path: Path) -> None:
+def test_a_missing_score_that_the_named_run_has_is_a_regression(tmp_path: Path) -> None:
     both = {"macro_f1": (0.65, 0.6, 0.7), "span_hits": (0.5, 0.4, 0.6)}
     before = write_run(tmp_path / "before", evaluation=scores(**both))
     run = write_run(tmp_path / "run", evaluation=scores(macro_f1=both["macro_f1"]))
@@ -147,7 +147,7 @@ def test_a_score_that_was_lost_is_a_regression(tmp_path: Path) -> None:
     assert check(before, "no worse span hits", against=run).outcome == "skipped"
 
 
-def test_of_several_models_one_is_named(tmp_path: Path) -> None:
+def test_one_of_several_models_must_be_named(tmp_path: Path) -> None:
     models = {"jade": calibrated(0.2, 0.1)["evaluation"], "trees": calibrated(0.01, 0.1)["evaluation"]}
     run = write_run(tmp_path / "run", evaluation={"models": models})
     assert check(run, "calibration error", model="jade").outcome == "failed"
@@ -167,7 +167,7 @@ def folds_of(**parameters: float) -> str:
     return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 
-def test_a_model_that_was_evaluated_alone_is_held_against_its_own_folds(tmp_path: Path) -> None:
+def test_a_model_evaluated_alone_is_compared_with_its_own_folds(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").write_text(folds_of(large=5000.0, small=7.0))
@@ -178,7 +178,7 @@ def test_a_model_that_was_evaluated_alone_is_held_against_its_own_folds(tmp_path
     assert check_gates(run).passed
 
 
-def test_a_model_of_which_nothing_is_recorded_is_named_wrongly(tmp_path: Path) -> None:
+def test_an_unrecorded_model_name_is_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").write_text(folds_of(large=5000.0, small=7.0))
@@ -201,7 +201,7 @@ def test_losses_of_pretraining_are_compared_with_those_of_several_seeds(tmp_path
         assert found.bound == pytest.approx(0.55969, abs=1e-5)
 
 
-def test_a_run_that_is_named_and_cannot_be_compared_fails(tmp_path: Path) -> None:
+def test_a_named_run_that_cannot_be_compared_fails(tmp_path: Path) -> None:
     run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other")
     found = check(run, "regression", against=other)
     assert found.outcome == "failed"
@@ -252,20 +252,20 @@ def test_scores_of_other_windows_are_not_compared(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_a_run_has_not_recorded_is_skipped_and_says_why(
+def test_unrecorded_values_are_skipped_with_a_reason(
     tmp_path: Path, gate: str, run: dict[str, Any], why: str
 ) -> None:
     found = check(write_run(tmp_path / "run", **run), gate)
     assert (found.outcome, found.why) == ("skipped", why)
 
 
-def test_a_gpu_whose_memory_nobody_recorded_is_not_said_to_be_missing(tmp_path: Path) -> None:
+def test_unrecorded_gpu_memory_is_reported_as_unrecorded(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (run / "config.json").write_text(json.dumps({"device": "cuda"}))
     assert check(run, "memory on the device").why == "no epoch has recorded it"
 
 
-def test_a_run_of_which_nothing_is_known_does_not_pass(tmp_path: Path) -> None:
+def test_a_run_without_records_does_not_pass(tmp_path: Path) -> None:
     report = check_gates(write_run(tmp_path / "run", epochs=0))
     assert not report.passed
     assert report.verdict == (
@@ -274,7 +274,7 @@ def test_a_run_of_which_nothing_is_known_does_not_pass(tmp_path: Path) -> None:
     )
 
 
-def test_what_hardly_anything_is_known_of_is_not_said_to_pass_without_a_word(tmp_path: Path) -> None:
+def test_a_pass_with_few_checked_gates_is_qualified(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     record = {"models": {"trees": calibrated(0.05, 0.1)["evaluation"]}}
     (tmp_path / "run" / EVALUATION).write_text(json.dumps(record))
@@ -288,7 +288,7 @@ def test_what_hardly_anything_is_known_of_is_not_said_to_pass_without_a_word(tmp
     assert check_gates(tmp_path / "run", gates=gates).checked == "1 of 3"
 
 
-def test_folds_stand_for_epochs_where_there_are_none(tmp_path: Path) -> None:
+def test_folds_replace_missing_epochs(tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "result.json").write_text(json.dumps({"kind": "sweep"}))
     fold = {"kind": "fold", "epochs": 9, "parameters_per_window": 700.0}
@@ -329,7 +329,7 @@ def test_an_ensemble_has_the_parameters_and_the_memory_of_its_members(tmp_path: 
     assert check(itself, "parameters per window").value == 1050
 
 
-def test_an_ensemble_of_which_a_member_has_recorded_too_little_is_not_judged(tmp_path: Path) -> None:
+def test_an_ensemble_with_too_few_records_of_a_member_is_not_checked(tmp_path: Path) -> None:
     ensemble = write_ensemble(tmp_path / "ensemble", {}, {"parameters_per_window": None})
     assert check(ensemble, "parameters per window").why == "the run has not recorded parameters_per_window"
     assert check(ensemble, "memory on the device").why == "the run was not on a GPU"
@@ -337,7 +337,7 @@ def test_an_ensemble_of_which_a_member_has_recorded_too_little_is_not_judged(tmp
     assert check(ensemble, "memory on the device").why == "no epoch has recorded it"
 
 
-def test_a_real_cross_validation_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_real_cross_validation_is_gated_from_its_files(tmp_path: Path) -> None:
     found = cross_validate(make_windows(40), {"a": MajorityClass(), "b": PooledLogisticRegression()}, folds=2)
     directory = found.save(tmp_path / "cv")
     evaluations = {name: assess(found, name, baselines={}) for name in found.members}
@@ -354,7 +354,7 @@ def test_a_real_cross_validation_is_read_as_it_was_written(tmp_path: Path) -> No
     assert again["no worse validation loss"] == "skipped"
 
 
-def test_what_the_result_says_of_the_whole_run_comes_before_its_epochs(tmp_path: Path) -> None:
+def test_values_of_the_result_take_precedence_over_epochs(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", parameters_per_window=1033.0, val_loss=None)
     result = {"parameters_per_window": 825.0, "validation_spread": 0.2}
     result |= calibrated(0.05, 0.1)
@@ -376,11 +376,11 @@ def test_a_gate_is_disabled_by_null(tmp_path: Path, name: str) -> None:
 # ---- bounds ------------------------------------------------------------------------------------------------------
 
 
-def test_the_file_that_ships_says_what_the_defaults_are() -> None:
+def test_the_bundled_gates_equal_the_defaults() -> None:
     assert read_gates() == GatesConfig() == load_config("jade").gates
 
 
-def test_bounds_stand_alone_or_in_a_model(tmp_path: Path) -> None:
+def test_bounds_are_read_from_their_own_file_or_a_model(tmp_path: Path) -> None:
     alone, inside = tmp_path / "gates.yaml", tmp_path / "model.yaml"
     alone.write_text("epoch_seconds: 5\n")
     inside.write_text("model: {name: mine}\ngates: {epoch_seconds: 5}\n")
@@ -414,7 +414,7 @@ def test_every_metric_can_be_guarded() -> None:
     assert set(names) == {*METRICS, "validation_loss"}
 
 
-def test_what_is_no_run_is_an_error(tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         RunError, match=r"is not a run: it holds none of config.json, metrics.jsonl, result.json"
     ):
@@ -453,7 +453,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_pretraining_run_is_read_as_it_was_written(pretrained: Path) -> None:
+def test_a_pretraining_run_is_gated_from_its_files(pretrained: Path) -> None:
     report = check_gates(pretrained)
     by_gate = {c.gate: c for c in report.checks}
     last = json.loads((pretrained / "metrics.jsonl").read_text().splitlines()[-1])
@@ -464,7 +464,7 @@ def test_a_pretraining_run_is_read_as_it_was_written(pretrained: Path) -> None:
     assert by_gate["calibration error"].outcome == "skipped"
 
 
-def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_an_evaluation_is_gated_from_its_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 100)
     sure = np.where(y == 1, 0.9, 0.1)

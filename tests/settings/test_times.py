@@ -65,13 +65,13 @@ def test_times_beyond_64_bits_are_refused(beyond: object) -> None:
 
 @pytest.mark.parametrize("name", ["from_", "to"])
 @pytest.mark.parametrize("beyond", BEYOND, ids=repr)
-def test_predict_refuses_them_before_it_reads_anything(beyond: object, name: str, tmp_path: Path) -> None:
+def test_predict_refuses_wrong_times_before_reading(beyond: object, name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"^{name.strip('_')}: .* give one from 1678 to 2261$"):
         predict(tmp_path / "run", tmp_path / "store", **{name: beyond})
 
 
 @pytest.mark.parametrize("far", [np.datetime64("2300-01-01T00:00", "m"), np.datetime64("1600-01-01", "m")])
-def test_splitters_refuse_them(far: np.datetime64) -> None:
+def test_splitters_refuse_wrong_times(far: np.datetime64) -> None:
     times = np.datetime64("2020-06-10T12:00", "m") + np.arange(40)
     PurgedKFold(np.arange(0, 40, 4), np.arange(3, 43, 4), times=times, n_splits=2)
     times[7] = far
@@ -84,7 +84,7 @@ def test_splitters_refuse_them(far: np.datetime64) -> None:
     st.integers(-(2**63) + 1, 2**63 - 1),
     st.sampled_from(["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"]),
 )
-def test_an_array_is_exact_or_refused(count: int, unit: str) -> None:
+def test_an_array_of_times_is_exact_or_refused(count: int, unit: str) -> None:
     times = np.array([count], f"datetime64[{unit}]")
     try:
         nanoseconds = int(nanoseconds_of_all("times", times)[0])
@@ -99,7 +99,7 @@ def test_an_array_is_exact_or_refused(count: int, unit: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["noon", 5, None, np.datetime64("NaT"), timedelta(1)])
-def test_what_is_no_time_is_refused(given: object) -> None:
+def test_values_that_are_not_times_are_refused(given: object) -> None:
     with pytest.raises(ConfigError, match=r"is no time; write 2020-06-10, or 2020-06-10T14:30:00Z"):
         nanoseconds_of("to", given)
 

@@ -52,7 +52,7 @@ def test_integers_of_every_kind_become_ints(kind: type) -> None:
         (2.5, "bars", "n: 2.5 is not a number of bars; give 1 or more"),
     ],
 )
-def test_others_are_refused(value: object, of: str | None, message: str) -> None:
+def test_other_types_are_refused(value: object, of: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         whole_number("n", value, 1, 1_000, of=of)
 
@@ -118,7 +118,7 @@ USES: dict[str, Callable[[Any, Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("use", USES)
-def test_numpy_integers_do_what_ints_do(use: str, store: Path, tmp_path: Path) -> None:
+def test_numpy_integers_work_like_ints(use: str, store: Path, tmp_path: Path) -> None:
     found = []
     for kind in (int, np.int64):
         folder = tmp_path / kind.__name__
@@ -127,7 +127,7 @@ def test_numpy_integers_do_what_ints_do(use: str, store: Path, tmp_path: Path) -
     assert repr(found[1]) == repr(found[0])
 
 
-def test_numpy_integers_as_lengths_of_labelled_windows(store: Path, tmp_path: Path) -> None:
+def test_numpy_integers_work_as_window_lengths(store: Path, tmp_path: Path) -> None:
     opened = FeatureStore.open(store)
     last = [int(opened.timestamps[row]) for row in (60, 120, 180, 240)]
     labels = tmp_path / "labels.csv"

@@ -227,7 +227,7 @@ def panels(draw: st.DrawFn) -> tuple[dict[str, Rows], list[tuple[str, int]]]:
     batches=st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_store_holds_what_plain_numpy_gives(
+def test_a_store_equals_a_plain_numpy_computation(
     panel: Any, feature_set: str, window_length: int, warmup: int, layout: Any, stamp: Any, gap: int | None,
     contracts: bool, keep: bool, sort: bool, dates: bool, batches: int,
 ) -> None:  # fmt: skip
@@ -273,7 +273,7 @@ def large_panel() -> tuple[dict[str, Rows], list[tuple[str, int]]]:
     return rows, order
 
 
-def test_panels_of_many_batches(tmp_path: Path, large_panel: Any) -> None:
+def test_panels_of_many_batches_are_exact(tmp_path: Path, large_panel: Any) -> None:
     rows, order = large_panel
     expected = expected_store(rows, gap=60 * MINUTE, contracts=True)
     options: dict[str, Any] = {"reset_on_gap": "1h", "segment_by": "symbol,contract", "keep": "volume"}
@@ -304,7 +304,7 @@ def test_panels_of_many_batches(tmp_path: Path, large_panel: Any) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 7, 105, 3000])
-def test_dense_windows_over_many_pieces(tmp_path: Path, length: int) -> None:
+def test_dense_windows_over_many_pieces_are_exact(tmp_path: Path, length: int) -> None:
     """Windows that begin in one piece of the computation and end in another, longer than the warm-up or shorter."""
     n = 140_000 if length == 7 else 8_000
     step = np.where(np.arange(n) % 3500 == 3499, 300 * MINUTE, MINUTE)
@@ -357,7 +357,7 @@ def test_every_form_gives_the_same_bits(tmp_path: Path) -> None:
         assert built(bars, tmp_path / "s", **options) == expected, form
 
 
-def test_one_shot_streams_with_dates_to_be_ordered(tmp_path: Path) -> None:
+def test_one_shot_streams_of_slashed_dates_are_built(tmp_path: Path) -> None:
     """Slashed dates are read twice; a stream that can be read once goes by way of the disk."""
     moments = pd.to_datetime(START + np.arange(20_000) * MINUTE)
     data = table(20_000, timestamp=[f"{m.month}/{m.day}/{m.year} {m.hour}:{m.minute:02}" for m in moments])
@@ -366,7 +366,7 @@ def test_one_shot_streams_with_dates_to_be_ordered(tmp_path: Path) -> None:
     assert result == built(table(20_000), tmp_path / "s", tz="UTC")
 
 
-def test_the_metadata_say_how_the_store_came_about(tmp_path: Path) -> None:
+def test_the_metadata_record_how_the_store_was_built(tmp_path: Path) -> None:
     bars = source(table(), "csv", tmp_path / "in")
     options: dict[str, Any] = {
         "stamp": "close", "keep": ("volume",), "tz": "UTC", "dedup": "identical", "reset_on_gap": "4h",
@@ -416,7 +416,7 @@ def test_the_convention_of_stamps_is_asked_for_once(tmp_path: Path) -> None:
             assert not any("stamp" in notice for notice in store.notices)
 
 
-def test_progress(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     seen: list[tuple[str, int | None, int | None]] = []
     build_features(table(300_000), tmp_path / "store", progress=lambda *what: seen.append(what)).close()
     assert [stage for i, (stage, *_) in enumerate(seen) if i == 0 or stage != seen[i - 1][0]] == [
@@ -448,7 +448,7 @@ REAL_QUALITY = {
 @pytest.mark.skipif(not SHARED, reason="needs the real bars: set MOOLA_SHARED")
 @pytest.mark.parametrize("feature_set", ["relativity10", "relativity12", "relative_transform11", "ohlc4"])
 @pytest.mark.parametrize("name", REAL)
-def test_real_bars(tmp_path: Path, name: str, feature_set: str) -> None:
+def test_real_bars_are_built(tmp_path: Path, name: str, feature_set: str) -> None:
     path = Path(str(SHARED), "data", f"{name}.csv")
     with np.load(Path(str(SHARED), "golden", f"{name}.npz")) as golden:
         store = build_features(path, tmp_path / "store", feature_set=feature_set, **REAL[name])
@@ -468,7 +468,7 @@ def test_real_bars(tmp_path: Path, name: str, feature_set: str) -> None:
 
 
 @pytest.mark.skipif(not SHARED, reason="needs the real bars: set MOOLA_SHARED")
-def test_real_dates_that_fit_both_orders(tmp_path: Path) -> None:
+def test_real_dates_that_fit_both_orders_are_refused(tmp_path: Path) -> None:
     path = Path(str(SHARED), "data", "sp500_1min_2019-11.csv")
     refused(path, tmp_path, "--time-format '%m/%d/%Y", error=InputError, tz="America/New_York")
 
@@ -477,7 +477,7 @@ def test_real_dates_that_fit_both_orders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("feature_set", SETS)
-def test_a_stream_goes_on_where_the_store_ends(tmp_path: Path, feature_set: str) -> None:
+def test_a_stream_continues_where_the_store_ends(tmp_path: Path, feature_set: str) -> None:
     data = table(3000)
     columns = [data[name].to_numpy() for name in PRICES]
     stamps = data["timestamp"].cast(pa.int64()).to_numpy()
@@ -503,7 +503,7 @@ def test_a_stream_goes_on_where_the_store_ends(tmp_path: Path, feature_set: str)
 
 
 @pytest.mark.parametrize("layout", ["bars", "windows"])
-def test_a_stream_goes_on_with_the_gap_rule_and_any_symbol(tmp_path: Path, layout: Any) -> None:
+def test_a_stream_continues_with_the_gap_rule_for_any_symbol(tmp_path: Path, layout: Any) -> None:
     rng = np.random.default_rng(2)
     rows = {
         symbol: rows_of(k, 600, np.where(rng.random(600) < 0.01, 300 * MINUTE, MINUTE))
@@ -528,7 +528,7 @@ def test_a_stream_goes_on_with_the_gap_rule_and_any_symbol(tmp_path: Path, layou
         assert late.state() == stream.state()
 
 
-def test_streams_that_cannot_go_on(tmp_path: Path) -> None:
+def test_streams_that_cannot_continue_are_refused(tmp_path: Path) -> None:
     symbols = np.where(np.arange(300) % 2, "ES", "NQ")
     store = build_features(table(symbol=symbols), tmp_path / "store", **SMALL)
     with pytest.raises(ConfigError, match="symbol: the store has several symbols, name one: ES, NQ"):

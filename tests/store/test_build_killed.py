@@ -35,7 +35,7 @@ def test_killed_at_any_moment_a_build_leaves_the_old_store_or_the_new(
 
 @pytest.mark.long
 @pytest.mark.parametrize("layout", ["bars", "windows"])
-def test_killed_at_a_great_many_moments(
+def test_a_build_killed_at_many_moments_leaves_a_whole_store(
     tmp_path: Path, builders: Builders, sample: Path, layout: str
 ) -> None:
     kill_builds(tmp_path, builders, sample, 150, BUILD | {"layout": layout, "window_length": 20})
@@ -68,7 +68,7 @@ def kill_builds(folder: Path, builders: Builders, bars: Path, kills: int, option
 
 @pytest.mark.parametrize("stage", ["read", "features", "publish"])
 @pytest.mark.parametrize("old", [False, True])
-def test_killed_in_every_stage(
+def test_a_build_killed_in_every_stage_leaves_a_whole_store(
     tmp_path: Path, builders: Builders, sample: Path, stage: str, old: bool
 ) -> None:
     path = tmp_path / "store"
@@ -94,7 +94,7 @@ def test_killed_in_every_stage(
     check_sound(path)
 
 
-def test_a_killed_command_is_no_obstacle(tmp_path: Path, sample: Path) -> None:
+def test_a_killed_command_does_not_block_the_next(tmp_path: Path, sample: Path) -> None:
     path = tmp_path / "store"
     command = [sys.executable, "-m", "moola", "build-features", "--data", str(sample), "--output", str(path)]
     process = subprocess.Popen(
@@ -110,7 +110,7 @@ def test_a_killed_command_is_no_obstacle(tmp_path: Path, sample: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_of_many_builders_one_wins(tmp_path: Path, builders: Builders, overwrite: bool) -> None:
+def test_one_of_many_builders_wins(tmp_path: Path, builders: Builders, overwrite: bool) -> None:
     bars = tmp_path / "bars.parquet"
     pq.write_table(table(20_000), bars)
     folder = tmp_path / "stores"

@@ -36,7 +36,7 @@ from moola.store.build import build_features
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("column", [*PRICES, "timestamp"])
-def test_a_missing_column(tmp_path: Path, form: str, column: str) -> None:
+def test_a_missing_column_is_refused(tmp_path: Path, form: str, column: str) -> None:
     bars = source(table(**{column: None}), form, tmp_path / "in")
     refused(
         bars.what,
@@ -48,7 +48,7 @@ def test_a_missing_column(tmp_path: Path, form: str, column: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_column_of_the_wrong_type(tmp_path: Path, form: str) -> None:
+def test_a_column_of_the_wrong_type_is_refused(tmp_path: Path, form: str) -> None:
     bars = source(table(close=["no price"] * 300), form, tmp_path / "in")
     if bars.is_csv:
         error = refused(
@@ -73,13 +73,13 @@ def test_a_column_of_the_wrong_type(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_bars(tmp_path: Path, form: str) -> None:
+def test_no_bars_are_refused(tmp_path: Path, form: str) -> None:
     bars = source(table(0), form, tmp_path / "in")
     refused(bars.what, tmp_path, f"{bars.name}: holds no bars", "Leave it out, or check", error=InputError)
 
 
 @pytest.mark.parametrize("suffix", FILES)
-def test_an_empty_file(tmp_path: Path, suffix: str) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"bars.{suffix}"
     path.write_bytes(gzip.compress(b"") if suffix == "csv.gz" else b"")
     refused(path, tmp_path, f"{path}: is empty. Leave it out, or check how it was made", error=InputError)
@@ -87,7 +87,7 @@ def test_an_empty_file(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("layout", ["bars", "windows"])
-def test_fewer_bars_than_a_window(tmp_path: Path, form: str, layout: Any) -> None:
+def test_fewer_bars_than_a_window_are_refused(tmp_path: Path, form: str, layout: Any) -> None:
     bars = source(table(104), form, tmp_path / "in")
     refused(
         bars.what,
@@ -99,7 +99,7 @@ def test_fewer_bars_than_a_window(tmp_path: Path, form: str, layout: Any) -> Non
     )
 
 
-def test_segments_shorter_than_a_window(tmp_path: Path) -> None:
+def test_segments_shorter_than_a_window_are_refused(tmp_path: Path) -> None:
     data = table(300, symbol=np.repeat(["A", "B", "C"], 100))
     refused(
         data,
@@ -170,7 +170,7 @@ FAULTS = [
     [case[1:] for case in FAULTS],
     ids=[case[0] for case in FAULTS],
 )
-def test_bad_prices(
+def test_bad_prices_are_refused(
     tmp_path: Path, form: str, column: str, value: float | None, what: str, shown: str, advice: str
 ) -> None:
     data = changed(column, {6: value, 249: value})
@@ -222,7 +222,7 @@ def test_nothing_is_left_when_all_bars_are_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_duplicate_timestamps(tmp_path: Path, form: str) -> None:
+def test_duplicate_timestamps_are_refused(tmp_path: Path, form: str) -> None:
     data = changed("timestamp", {9: START + 8 * MINUTE})
     bars = source(data, form, tmp_path / "in")
     for options in ({}, {"sort": True}, {"dedup": "identical"}, {"drop_bad_bars": True}):
@@ -257,7 +257,7 @@ def test_exact_repeats_are_dropped_on_request(tmp_path: Path, form: str, sort: b
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_timestamps_out_of_order(tmp_path: Path, form: str) -> None:
+def test_timestamps_out_of_order_are_refused(tmp_path: Path, form: str) -> None:
     shuffled = table().take([*range(100), 150, *range(100, 150), *range(151, 300)])
     bars = source(shuffled, form, tmp_path / "in")
     for options in ({}, {"dedup": "identical"}, {"drop_bad_bars": True}):
@@ -277,7 +277,7 @@ def test_timestamps_out_of_order(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_missing_timestamps(tmp_path: Path, form: str) -> None:
+def test_missing_timestamps_are_refused(tmp_path: Path, form: str) -> None:
     bars = source(changed("timestamp", {20: None}), form, tmp_path / "in")
     for options in ({}, {"drop_bad_bars": True}, {"sort": True}):
         refused(
@@ -286,7 +286,7 @@ def test_missing_timestamps(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_times_without_a_zone(tmp_path: Path, form: str) -> None:
+def test_times_without_a_zone_are_refused(tmp_path: Path, form: str) -> None:
     naive = table(timestamp=times(START - 4 * 60 * MINUTE + np.arange(300) * MINUTE, None))
     bars = source(naive, form, tmp_path / "in")
     refused(bars.what, tmp_path, f"{bars.name}: ", "no time zone", "--tz America/New_York", error=InputError)
@@ -307,7 +307,7 @@ def test_times_without_a_zone(tmp_path: Path, form: str) -> None:
     ],
     ids=["forward", "back"],
 )
-def test_times_in_the_night_of_the_clocks(
+def test_local_times_at_clock_changes_are_refused(
     tmp_path: Path, form: str, night: str, what: str, advice: str
 ) -> None:
     first = int(np.datetime64(night, "ns").astype(np.int64))
@@ -328,7 +328,7 @@ def test_times_in_the_night_of_the_clocks(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_only_worth_a_look_is_accepted_and_counted(tmp_path: Path, form: str) -> None:
+def test_unusual_bars_are_accepted_and_counted(tmp_path: Path, form: str) -> None:
     data = table(300, volume=None)
     columns = {name: data[name].to_numpy().copy() for name in PRICES}
     for name in PRICES:
@@ -362,7 +362,7 @@ def test_what_is_only_worth_a_look_is_accepted_and_counted(tmp_path: Path, form:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_kept_columns(tmp_path: Path, form: str) -> None:
+def test_bad_kept_values_are_refused(tmp_path: Path, form: str) -> None:
     bad = {4: math.nan, 9: None, 14: math.inf, 19: 3.5e38, 24: -math.inf}
     bars = source(changed("volume", bad), form, tmp_path / "in")
     error = refused(
@@ -391,7 +391,7 @@ def test_kept_columns(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_kept_column_that_is_not_there(tmp_path: Path, form: str) -> None:
+def test_a_missing_kept_column_is_refused(tmp_path: Path, form: str) -> None:
     bars = source(table(volume=None), form, tmp_path / "in")
     refused(
         bars.what,
@@ -404,7 +404,7 @@ def test_a_kept_column_that_is_not_there(tmp_path: Path, form: str) -> None:
     assert built(bars.what, tmp_path / "s", **SMALL) == built(table(), tmp_path / "s", **SMALL)
 
 
-def test_everything_wrong_is_collected_and_every_kind_is_shown(tmp_path: Path) -> None:
+def test_all_faults_are_collected_and_every_kind_is_shown(tmp_path: Path) -> None:
     """Many faults of one kind do not hide the place of a single one of another."""
     first = changed("close", dict.fromkeys(range(40), math.nan))
     first = changed("low", {290: -1.0}, first)
@@ -438,7 +438,7 @@ def test_everything_wrong_is_collected_and_every_kind_is_shown(tmp_path: Path) -
     assert max(shown.values()) <= 9
 
 
-def test_a_bar_is_counted_once_however_much_is_wrong_with_it(tmp_path: Path) -> None:
+def test_a_bar_with_several_faults_is_counted_once(tmp_path: Path) -> None:
     lines = (source(table(), "csv", tmp_path / "in").what).read_text().splitlines()
     lines[7] = "2024-05-06 13:36:00Z,x,y,z,-1,v"
     lines[9] = "soon,x,1,2,-1,v"
@@ -465,7 +465,7 @@ def test_refusals_name_the_symbol(tmp_path: Path) -> None:
     refused(twice, tmp_path, "row 12, symbol ES: timestamp = 2024-05-06T13:39:00Z\n")
 
 
-def test_times_at_the_ends_of_what_nanoseconds_can_count(tmp_path: Path) -> None:
+def test_times_at_the_limits_of_nanoseconds_are_handled(tmp_path: Path) -> None:
     """No arithmetic goes wrong; the step between the two is longer than an int64 can say."""
     far = np.concatenate(
         [-(2**63) + 10**6 + np.arange(150) * MINUTE, 2**63 - 10**15 + np.arange(150) * MINUTE]
@@ -512,12 +512,12 @@ def test_times_at_the_ends_of_what_nanoseconds_can_count(tmp_path: Path) -> None
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], says: str) -> None:
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:
     error = refused(table(), tmp_path, says, error=ConfigError, **options)
     assert str(error).startswith(says)
 
 
-def test_nonsense_as_bars(tmp_path: Path) -> None:
+def test_nonsense_as_bars_is_refused(tmp_path: Path) -> None:
     (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7\n" + bytes(range(256)))
     refused(
         tmp_path / "report.pdf",
@@ -533,7 +533,7 @@ def test_nonsense_as_bars(tmp_path: Path) -> None:
     assert names(tmp_path) == ["report.pdf"]
 
 
-def test_what_stands_at_the_output_is_safe(tmp_path: Path) -> None:
+def test_existing_outputs_are_safe(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
     (tmp_path / "folder").mkdir()
     for name, says in (("notes", "there is a file of this name"), ("folder", "there is an empty directory")):

@@ -76,7 +76,7 @@ def test_options_configuration_and_order_decide(tmp_path: Path, bars: Path, cach
     assert len(ids) == len(list(cache.iterdir())) == 7
 
 
-def test_what_cannot_be_read_is_said_by_the_build(tmp_path: Path) -> None:
+def test_the_build_reports_an_unreadable_source(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError, match="there is no such file"):
         cached_store(tmp_path / "none.csv")
     (tmp_path / "empty").mkdir()

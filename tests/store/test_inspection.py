@@ -67,7 +67,7 @@ def by_kind(inspection: Inspection) -> dict[str, list[GapGroup]]:
 
 
 @pytest.mark.parametrize("layout", ["bars", "windows"])
-def test_statistics_are_numpys_over_valid_rows(tmp_path: Path, layout: str) -> None:
+def test_statistics_equal_numpy_over_valid_rows(tmp_path: Path, layout: str) -> None:
     times = np.arange(4_000) * MINUTE + 1_700_000_000 * 10**9
     times[1_500:] += 6 * HOUR
     table = bars_at(times)
@@ -100,7 +100,7 @@ def test_statistics_take_many_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert a.std == pytest.approx(b.std, rel=1e-12)
 
 
-def test_store_without_gaps(tmp_path: Path) -> None:
+def test_a_store_without_gaps_is_reported(tmp_path: Path) -> None:
     found = inspect(tmp_path, bars_at(np.arange(10_000) * MINUTE))
     assert found.gaps == ()
     assert found.suggestion.reset_on_gap is None
@@ -109,7 +109,7 @@ def test_store_without_gaps(tmp_path: Path) -> None:
     assert (found.first_timestamp, found.last_timestamp) == (0, 9_999 * MINUTE)
 
 
-def test_store_of_one_day_says_that_it_is_too_short(tmp_path: Path) -> None:
+def test_a_store_of_one_day_is_reported_as_too_short(tmp_path: Path) -> None:
     found = inspect(tmp_path, bars_at(np.arange(600) * MINUTE))
     assert found.suggestion.reset_on_gap is None
     assert "fewer than three days" in found.suggestion.why
@@ -142,7 +142,7 @@ def test_long_outages_at_random_are_missing_bars(tmp_path: Path) -> None:
     assert found.suggestion.reset_on_gap is None
 
 
-def test_regular_hours_in_new_york_across_a_clock_change(tmp_path: Path) -> None:
+def test_regular_hours_in_new_york_are_found_across_a_clock_change(tmp_path: Path) -> None:
     hours = timedelta(hours=9, minutes=30), timedelta(hours=16)
     times = sessions("America/New_York", "2024-02-05", 12 * 7, *hours)
     rng = np.random.default_rng(2)
@@ -171,7 +171,7 @@ def globex(first: str, days: int) -> np.ndarray:
     return sessions("America/Chicago", first, days, *hours)
 
 
-def test_daily_break_and_weekend_of_a_future(tmp_path: Path) -> None:
+def test_the_daily_break_and_weekend_of_a_future_are_found(tmp_path: Path) -> None:
     found = inspect(tmp_path, bars_at(globex("2024-01-01", 40 * 7)))
     kinds = by_kind(found)
     assert set(kinds) == {"daily break", "weekend"}
@@ -183,7 +183,7 @@ def test_daily_break_and_weekend_of_a_future(tmp_path: Path) -> None:
     assert found.suggestion.why == "ends segments at 39 weekends, but not at daily breaks (at most 1h)"
 
 
-def test_holidays_are_longer_breaks(tmp_path: Path) -> None:
+def test_holidays_count_as_longer_breaks(tmp_path: Path) -> None:
     times = globex("2024-04-08", 20 * 7)
     chicago = ZoneInfo("America/Chicago")
     # An early close on 3 July, closed on 4 July; and a hole in a session that is no break.
@@ -202,7 +202,7 @@ def test_holidays_are_longer_breaks(tmp_path: Path) -> None:
     assert gap.last_timestamp == int(hole[0].timestamp()) * 10**9 - MINUTE
 
 
-def test_round_the_week_market_that_closes_on_weekends_only(tmp_path: Path) -> None:
+def test_the_weekend_of_a_round_the_clock_market_is_found(tmp_path: Path) -> None:
     """FX: the weekend begins and ends at the same time of day."""
     times = np.arange(10 * 7 * 1440) * MINUTE + 4 * 24 * HOUR  # From Monday, 5 January 1970.
     offset = (times - 4 * 24 * HOUR) % (7 * 24 * HOUR)
@@ -218,7 +218,7 @@ def test_round_the_week_market_that_closes_on_weekends_only(tmp_path: Path) -> N
     assert found.suggestion.reset_on_gap == "4h"
 
 
-def test_short_daily_break_alone_suggests_nothing(tmp_path: Path) -> None:
+def test_a_short_daily_break_suggests_nothing(tmp_path: Path) -> None:
     times = np.arange(30 * 1440) * MINUTE
     times = times[times % (24 * HOUR) // MINUTE // 15 != 40]
     found = inspect(tmp_path, bars_at(times))
@@ -240,7 +240,7 @@ def test_sessions_too_short_for_a_window_suggest_nothing(tmp_path: Path) -> None
     assert "about 60 bars in each, too few for a window" in found.suggestion.why
 
 
-def test_suggestion_works(tmp_path: Path) -> None:
+def test_the_suggested_gap_works(tmp_path: Path) -> None:
     """Built with what it suggests, a store has a segment a week, and suggests the same."""
     table = bars_at(globex("2024-01-01", 10 * 7))
     first = inspect(tmp_path / "first", table)
@@ -251,7 +251,7 @@ def test_suggestion_works(tmp_path: Path) -> None:
     assert second.suggestion == first.suggestion
 
 
-def test_symbols_of_one_market_and_of_another(tmp_path: Path) -> None:
+def test_gaps_are_counted_per_symbol(tmp_path: Path) -> None:
     """Gaps are those of each symbol: not of the panel, and not between symbols."""
     hours = timedelta(hours=9, minutes=30), timedelta(hours=16)
     stock = sessions("America/New_York", "2024-05-06", 5 * 7, *hours)
@@ -275,7 +275,7 @@ def test_splits_have_times(tmp_path: Path) -> None:
     assert (test.bars, test.windows, test.first_timestamp, test.last_timestamp) == (0, 0, None, None)
 
 
-def test_splits_of_symbols_that_begin_and_end_at_other_times(tmp_path: Path) -> None:
+def test_splits_of_symbols_with_other_time_ranges_are_reported(tmp_path: Path) -> None:
     early, late = np.arange(2_000) * MINUTE, np.arange(1_000, 3_000) * MINUTE
     tables = [bars_at(late, ["A"] * 2_000), bars_at(early, ["B"] * 2_000)]
     store = moola.build_features(pa.concat_tables(tables), tmp_path / "store")
@@ -300,12 +300,12 @@ def test_as_dict_is_json(tmp_path: Path) -> None:
     assert record["suggestion"]["reset_on_gap"] == found.suggestion.reset_on_gap
 
 
-def test_bytes_are_those_on_disk(tmp_path: Path) -> None:
+def test_reported_bytes_equal_those_on_disk(tmp_path: Path) -> None:
     found = inspect(tmp_path, bars_at(np.arange(500) * MINUTE))
     assert found.bytes == sum(file.stat().st_size for file in (tmp_path / "store").iterdir())
 
 
-def test_a_single_valid_bar(tmp_path: Path) -> None:
+def test_a_single_valid_bar_is_inspected(tmp_path: Path) -> None:
     table = bars_at(np.arange(400) * MINUTE)
     store = moola.build_features(
         table, tmp_path / "store", config={"warmup_bars": 399}, window_length=1, split=(1.0, 0.0, 0.0)
@@ -316,7 +316,7 @@ def test_a_single_valid_bar(tmp_path: Path) -> None:
     assert [f.std for f in found.features] == [0.0] * 10
 
 
-def test_no_store(tmp_path: Path) -> None:
+def test_a_missing_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match=r"nothing: there is no feature store\. Check the path"):
         inspect_store(tmp_path / "nothing")
     (tmp_path / "bars.csv").write_text("a")
@@ -324,7 +324,7 @@ def test_no_store(tmp_path: Path) -> None:
         inspect_store(tmp_path / "bars.csv")
 
 
-def test_damaged_store(tmp_path: Path) -> None:
+def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
     moola.build_features(bars_at(np.arange(500) * MINUTE), tmp_path / "store")
     (tmp_path / "store" / "valid.npy").unlink()
     with pytest.raises(DamagedStoreError, match=r"valid\.npy: is missing"):
@@ -332,7 +332,7 @@ def test_damaged_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("MOOLA_SHARED" not in os.environ, reason="needs the real bars: set MOOLA_SHARED")
-def test_real_bars(tmp_path: Path) -> None:
+def test_real_bars_are_inspected(tmp_path: Path) -> None:
     data = Path(os.environ["MOOLA_SHARED"]) / "data"
     index = moola.build_features(
         data / "sp500_1min_2019-11.csv",

@@ -62,7 +62,7 @@ def test_a_file_that_changes_during_a_build_is_refused(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_file_that_is_only_read_by_others_is_recorded(tmp_path: Path) -> None:
+def test_a_file_that_others_only_read_is_recorded(tmp_path: Path) -> None:
     path = write(tmp_path / "bars.parquet")
 
     def report(now: str, done: int | None, total: int | None) -> None:

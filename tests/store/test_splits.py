@@ -73,7 +73,7 @@ def all_starts(segments: list[Segment], ranges: np.ndarray, length: int, stride:
     st.integers(1, 20),
     st.integers(1, 9),
 )
-def test_windows_are_those_of_the_definition(symbols, points, length, stride):
+def test_windows_equal_their_definition(symbols, points, length, stride):
     times, segments = panel(symbols)
     points = sorted({min(p, len(times)) for p in points})
     points = points[: len(points) // 2 * 2]
@@ -85,7 +85,7 @@ def test_windows_are_those_of_the_definition(symbols, points, length, stride):
     assert count_windows(segments, ranges, length, stride) == len(expected)
 
 
-def test_touching_ranges_are_not_one():
+def test_touching_ranges_are_not_merged():
     segments = make_segments([30], warmup=0)
     assert window_starts(segments, [[0, 10], [10, 30]], 8).tolist() == [0, 1, 2, *range(10, 23)]
 
@@ -176,7 +176,7 @@ def check(times, segments, record, warnings, embargo, length):
             assert max(times[r] for r in expected[earlier]) < min(times[r] for r in expected[later])
 
 
-def test_the_default_is_seventy_fifteen_fifteen():
+def test_the_default_split_is_70_15_15():
     segments = make_segments([1000], warmup=0)
     record, warnings = make_splits(times_of(segments), segments, SplitOptions(), 50)
     assert record["fractions"] == [0.7, 0.15, 0.15]
@@ -186,7 +186,7 @@ def test_the_default_is_seventy_fifteen_fifteen():
     assert warnings == []
 
 
-def test_what_is_missing_from_one_belongs_to_no_split():
+def test_fractions_below_1_leave_bars_in_no_split():
     segments = make_segments([100], warmup=0)
     record, _ = make_splits(times_of(segments), segments, SplitOptions(fractions=(0.5, 0.2, 0.1)), 5)
     assert [record["splits"][name]["ranges"] for name in NAMES] == [[[0, 50]], [[50, 70]], [[70, 80]]]
@@ -263,7 +263,7 @@ def test_a_bar_belongs_to_the_split_of_its_day(zone, year, month, day, embargo):
     # Databases of other years and other makers agree on these.
     day=st.dates(date(2000, 1, 1), date(2024, 12, 31)),
 )
-def test_midnights_are_those_of_zoneinfo(zone, day):
+def test_midnights_equal_those_of_zoneinfo(zone, day):
     following = day + timedelta(days=1)
     # Fold 0: of two midnights the first; one that clocks skip is read with the offset before.
     midnight = datetime(following.year, following.month, following.day, tzinfo=ZoneInfo(zone))
@@ -281,7 +281,7 @@ def test_midnights_are_those_of_zoneinfo(zone, day):
         ("UTC", date(2262, 4, 10), "2262-04-11T00:00"),
     ],
 )
-def test_midnights_that_clocks_skip_or_show_twice(zone, day, midnight):
+def test_midnights_that_clocks_skip_or_repeat_are_resolved(zone, day, midnight):
     assert midnight_after("train_end", day, zone) == int(np.datetime64(midnight, "ns").view(np.int64))
 
 
@@ -374,7 +374,7 @@ def test_days_beyond_nanoseconds_are_refused():
 
 
 @pytest.mark.parametrize("one_symbol", [True, False])
-def test_a_hundred_thousand_segments_are_no_trouble(one_symbol):
+def test_a_hundred_thousand_segments_are_split_in_seconds(one_symbol):
     n, length = 100_000, 20
     gaps = np.arange(n) * (length + 5) * MINUTE if one_symbol else np.arange(n) % 977 * MINUTE
     segments = [

@@ -53,7 +53,7 @@ def edit(path: Path, change) -> None:
 # What an open store offers
 
 
-def test_everything_is_there_and_read_only(path):
+def test_all_arrays_exist_and_are_read_only(path):
     assert moola.FeatureStore is FeatureStore
     with FeatureStore.open(path) as store:
         assert len(store) == 160
@@ -86,7 +86,7 @@ def test_everything_is_there_and_read_only(path):
         assert repr(store) == f"<FeatureStore '{path}': made_up, 160 bars>"
 
 
-def test_without_kept_columns_there_are_none(tmp_path):
+def test_a_store_without_kept_columns_has_none(tmp_path):
     with build(tmp_path / "store") as store:
         assert store.extra is None
         assert "extra.npy" not in store.files()
@@ -108,7 +108,7 @@ def test_a_window_is_a_view(path):
             store.window(1.5, 5)
 
 
-def test_the_dense_layout_serves_its_length_alone(tmp_path):
+def test_the_dense_layout_serves_only_its_length(tmp_path):
     with build(tmp_path / "bars") as sparse, build(tmp_path / "dense", layout="windows") as store:
         starts = store.window_starts
         # 5 bars of warm-up: windows of 10 end at row 9 at the earliest, and all of those are valid.
@@ -128,7 +128,7 @@ def test_the_dense_layout_serves_its_length_alone(tmp_path):
         assert "features_3d.npy" in store.files()
 
 
-def test_closing_lets_go(path):
+def test_closing_releases_the_files(path):
     before = len(os.listdir("/proc/self/fd"))
     store = FeatureStore.open(path)
     features = store.features
@@ -212,7 +212,7 @@ def _first_feature(store: FeatureStore) -> float:
     return float(store.features[0, 0])
 
 
-def test_a_spawned_worker_opens_its_own(path):
+def test_a_spawned_worker_opens_its_own_store(path):
     with FeatureStore.open(path) as store, get_context("spawn").Pool(1) as pool:
         assert pool.apply(_first_feature, (store,)) == store.features[0, 0]
 
@@ -220,7 +220,7 @@ def test_a_spawned_worker_opens_its_own(path):
 # What is no store
 
 
-def test_what_is_no_store_is_named_so(tmp_path):
+def test_a_path_without_a_store_is_refused(tmp_path):
     (tmp_path / "file").write_text("%PDF-1.7")
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
@@ -329,7 +329,7 @@ def _stay_here():
 
 
 @pytest.mark.parametrize("layout", ["bars", "windows"])
-def test_every_bit_of_every_header_counts(tmp_path, layout):
+def test_a_flipped_header_bit_is_refused(tmp_path, layout):
     path = tmp_path / "store"
     build(path, layout=layout, extra=1).close()
     for name in [name for name in names(path) if name.endswith(".npy")]:
@@ -344,7 +344,7 @@ def test_every_bit_of_every_header_counts(tmp_path, layout):
 
 
 @pytest.mark.parametrize("name", ["metadata.json", "splits.json", "checksums.b3"])
-def test_every_bit_of_the_text_files_counts(tmp_path, name):
+def test_a_flipped_bit_in_a_text_file_is_refused(tmp_path, name):
     path = tmp_path / "store"
     build(path, lengths=(60,), width=1).close()
     good = (path / name).read_bytes()
@@ -475,7 +475,7 @@ def test_checksums_are_strict():
             parse_checksums(bad)
 
 
-def test_headers_are_numpys(tmp_path):
+def test_headers_equal_those_of_numpy(tmp_path):
     for array in (
         np.zeros((3, 10), np.float32),
         np.zeros(7, bool),

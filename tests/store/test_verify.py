@@ -71,7 +71,7 @@ def test_prices_at_the_limits_pass(tmp_path: Path) -> None:
         assert report.ok, report.checks
 
 
-def test_the_report_of_real_bars(tmp_path: Path) -> None:
+def test_the_report_of_real_bars_is_complete(tmp_path: Path) -> None:
     shared = os.environ.get("MOOLA_SHARED")
     if shared is None:
         pytest.skip("MOOLA_SHARED is not set")
@@ -81,7 +81,7 @@ def test_the_report_of_real_bars(tmp_path: Path) -> None:
     assert report.ok, report.checks
 
 
-def test_where_there_is_no_store(tmp_path: Path) -> None:
+def test_a_missing_store_is_reported(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"x")
     for name in ("nothing", "folder", "file", "nothing/below"):
@@ -89,7 +89,7 @@ def test_where_there_is_no_store(tmp_path: Path) -> None:
             verify_features(tmp_path / name)
 
 
-def test_truncated_and_missing_files(either: tuple[Path, Path]) -> None:
+def test_truncated_and_missing_files_are_found(either: tuple[Path, Path]) -> None:
     store, _ = either
     for path in sorted(store.iterdir()):
         data = path.read_bytes()
@@ -110,7 +110,7 @@ def test_truncated_and_missing_files(either: tuple[Path, Path]) -> None:
     assert "other" in findings(verify_features(store))["opens"]
 
 
-def test_a_file_of_another_store(panel: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_file_of_another_store_is_found(panel: tuple[Path, Path], tmp_path: Path) -> None:
     store, _ = panel
     options = OPTIONS["panel"] | {"config": OPTIONS["panel"]["config"] | {"zigzag_k": 3.0}}
     moola.build_features(panel_bars(), tmp_path / "other", **options)
@@ -121,7 +121,7 @@ def test_a_file_of_another_store(panel: tuple[Path, Path], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("at", EVERYTHING[1:])
-def test_a_store_that_is_replaced_meanwhile(panel: tuple[Path, Path], at: str) -> None:
+def test_a_store_replaced_during_verification_is_an_error(panel: tuple[Path, Path], at: str) -> None:
     store, bars = panel
     checked = []
 
@@ -136,7 +136,7 @@ def test_a_store_that_is_replaced_meanwhile(panel: tuple[Path, Path], at: str) -
     assert verify_features(store).ok
 
 
-def test_a_store_that_is_moved_away_meanwhile(panel: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_store_moved_away_during_verification_is_an_error(panel: tuple[Path, Path], tmp_path: Path) -> None:
     store, _ = panel
     with pytest.raises(StaleStoreError):
         verify_features(
@@ -146,7 +146,9 @@ def test_a_store_that_is_moved_away_meanwhile(panel: tuple[Path, Path], tmp_path
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("at", EVERYTHING[1:])
-def test_files_truncated_meanwhile(layout: str, at: str, built: Any, tmp_path: Path) -> None:
+def test_files_truncated_during_verification_are_findings(
+    layout: str, at: str, built: Any, tmp_path: Path
+) -> None:
     """A finding each, where reading through a map would kill the process."""
     store, bars = copy(built("panel", layout), tmp_path)
 
@@ -168,7 +170,7 @@ def test_reproducibility_may_be_skipped(either: tuple[Path, Path]) -> None:
     assert [check.name for check in report.checks] == [*HASHES, "source"]
 
 
-def test_samples(either: tuple[Path, Path]) -> None:
+def test_the_number_of_samples_can_be_set(either: tuple[Path, Path]) -> None:
     store, _ = either
     with FeatureStore.open(store) as opened:
         windows = count_windows(opened, [[0, len(opened)]], opened.window_length)
@@ -190,7 +192,7 @@ def test_samples(either: tuple[Path, Path]) -> None:
             verify_features(store, samples=samples)  # type: ignore[arg-type]
 
 
-def test_progress(panel: tuple[Path, Path]) -> None:
+def test_progress_is_reported(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     calls: list[Any] = []
     report = verify_features(store, bars, progress=lambda *args: calls.append(args))
@@ -198,7 +200,7 @@ def test_progress(panel: tuple[Path, Path]) -> None:
     assert calls == [(name, i, len(names)) for i, name in enumerate(names)]
 
 
-def test_relative_paths(panel: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_are_verified(panel: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = panel
     monkeypatch.chdir(store.parent)
     assert verify_features("store").ok

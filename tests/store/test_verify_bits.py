@@ -43,20 +43,24 @@ def flips(store: Path, name: str, bits: Iterator[int]) -> None:
 
 @pytest.mark.parametrize("part", range(8))
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_bit_of_the_metadata(layout: str, part: int, built: Any, tmp_path: Path) -> None:
+def test_every_flipped_bit_of_the_metadata_is_found(
+    layout: str, part: int, built: Any, tmp_path: Path
+) -> None:
     store, _ = copy(built("plain", layout), tmp_path)
     flips(store, METADATA, range(part, 8 * (store / METADATA).stat().st_size, 8))
 
 
 @pytest.mark.parametrize("name", [SPLITS, CHECKSUMS])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_bit_of_splits_and_checksums(layout: str, name: str, built: Any, tmp_path: Path) -> None:
+def test_every_flipped_bit_of_splits_and_checksums_is_found(
+    layout: str, name: str, built: Any, tmp_path: Path
+) -> None:
     store, _ = copy(built("plain", layout), tmp_path)
     flips(store, name, range(8 * (store / name).stat().st_size))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_bit_of_the_headers(layout: str, built: Any, tmp_path: Path) -> None:
+def test_every_flipped_bit_of_the_headers_is_found(layout: str, built: Any, tmp_path: Path) -> None:
     store, _ = copy(built("panel", layout), tmp_path)
     arrays = sorted(p.name for p in store.glob("*.npy"))
     assert len(arrays) == (5 if layout == "bars" else 6)
@@ -66,7 +70,7 @@ def test_every_bit_of_the_headers(layout: str, built: Any, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_thousands_of_bits_of_the_data(kind: str, layout: str, built: Any, tmp_path: Path) -> None:
+def test_thousands_of_flipped_data_bits_are_found(kind: str, layout: str, built: Any, tmp_path: Path) -> None:
     store, _ = copy(built(kind, layout), tmp_path)
     rng = np.random.default_rng(3)
     for path in sorted(store.iterdir()):
@@ -77,7 +81,7 @@ def test_thousands_of_bits_of_the_data(kind: str, layout: str, built: Any, tmp_p
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_flipped_bit_that_is_sealed(kind: str, layout: str, built: Any, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_found_without_hashes(kind: str, layout: str, built: Any, tmp_path: Path) -> None:
     """Without the hashes, recomputing finds each flip in a feature, a mask or a bar that has a part in features."""
     store, bars = copy(built(kind, layout), tmp_path)
     rng = np.random.default_rng(4)

@@ -79,7 +79,7 @@ def test_any_value_anywhere_is_a_finding(name: str, layout: str, built: Any, tmp
     assert quiet <= (FREE if name == METADATA else set()), quiet
 
 
-def test_json_that_is_not_canonical(panel: tuple[Path, Path]) -> None:
+def test_json_that_is_not_canonical_is_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     value = json.loads((store / METADATA).read_bytes())
     # Too long to be compared on opening: the check does it.

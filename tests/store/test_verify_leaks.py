@@ -39,7 +39,9 @@ def scaled(bars: np.ndarray, features: np.ndarray, options: dict[str, Any]) -> n
 
 
 @pytest.mark.parametrize("leak", [shifted, centred, scaled])
-def test_features_that_look_ahead(either: tuple[Path, Path], leak: Callable[..., np.ndarray]) -> None:
+def test_features_that_look_ahead_are_found(
+    either: tuple[Path, Path], leak: Callable[..., np.ndarray]
+) -> None:
     """Each of the three checks finds them on its own, from one sample."""
     store, bars = either
     with FeatureStore.open(store) as opened:
@@ -61,7 +63,9 @@ def test_features_that_look_ahead(either: tuple[Path, Path], leak: Callable[...,
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_an_engine_that_looks_ahead(layout: str, built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_looks_ahead_is_found(
+    layout: str, built: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Were the engine itself to leak, with a store full of what it computes: the future rewritten shows it."""
 
     class Leaking(_core.FeatureStream):
@@ -78,7 +82,7 @@ def test_an_engine_that_looks_ahead(layout: str, built: Any, monkeypatch: pytest
     assert set(failed) == {"causal"}
 
 
-def test_an_engine_that_looks_one_bar_ahead_at_the_cut(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_looks_one_bar_ahead_is_found(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Leaking(_core.FeatureStream):
         def push_many(self, *columns: Any) -> Any:
             rows = super().push_many(*columns)

@@ -43,7 +43,7 @@ def row_in_store(store: Path, table: pa.Table, row: int) -> tuple[int, str]:
     raise AssertionError("the store does not have this row")
 
 
-def test_a_source_with_one_changed_price(either: tuple[Path, Path]) -> None:
+def test_a_source_with_one_changed_price_is_found(either: tuple[Path, Path]) -> None:
     store, bars = either
     for row, column in ((0, "high"), (31, "high"), (59, "high")):
         table = changed(bars, column, row, lambda x: x + 0.25)
@@ -54,14 +54,14 @@ def test_a_source_with_one_changed_price(either: tuple[Path, Path]) -> None:
         assert ", the source says [" in failed["source"]
 
 
-def test_a_source_with_another_kept_value(panel: tuple[Path, Path]) -> None:
+def test_a_source_with_another_kept_value_is_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     table = changed(bars, "volume", 12, lambda x: x + 1)
     at, time = row_in_store(store, table, 12)
     assert f"extra.npy: row {at} at {time}" in found(store, table)["source"]
 
 
-def test_a_source_without_its_last_bar(built: Any, tmp_path: Path) -> None:
+def test_a_source_without_its_last_bar_is_found(built: Any, tmp_path: Path) -> None:
     store, bars = copy(built("plain", "bars"), tmp_path)
     table = pq.read_table(bars)
     failed = found(store, table.slice(0, 59))
@@ -83,7 +83,7 @@ def test_a_source_without_its_last_bar(built: Any, tmp_path: Path) -> None:
     assert "it has 59 bars, the store 60" in failed["source"]
 
 
-def test_a_source_without_a_symbol(panel: tuple[Path, Path]) -> None:
+def test_a_source_without_a_symbol_is_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     table = pq.read_table(bars)
     for symbol in "ABC":
@@ -93,14 +93,14 @@ def test_a_source_without_a_symbol(panel: tuple[Path, Path]) -> None:
         assert " at 2024-01-01T" in failed["source"]
 
 
-def test_a_source_of_other_bars(built: Any, tmp_path: Path) -> None:
+def test_a_source_of_other_bars_is_found(built: Any, tmp_path: Path) -> None:
     store, _ = copy(built("plain", "bars"), tmp_path)
     moola.make_bars(tmp_path / "other.parquet", 60)
     failed = found(store, tmp_path / "other.parquet")
     assert "timestamps.npy: row 0 at 2024-01-01T00:00:00Z is" in failed["source"]
 
 
-def test_a_source_that_was_to_be_read_otherwise(built: Any, tmp_path: Path) -> None:
+def test_a_source_read_with_other_options_is_found(built: Any, tmp_path: Path) -> None:
     store, bars = copy(built("plain", "bars"), tmp_path)
     edit_metadata(store, lambda m: m["read_options"].update(stamp="close"))
     failed = found(store, bars)
@@ -112,14 +112,14 @@ def test_a_source_that_was_to_be_read_otherwise(built: Any, tmp_path: Path) -> N
     assert "bars.npy: row" in found(store, bars)["source"]
 
 
-def test_a_source_with_bars_that_are_none(panel: tuple[Path, Path]) -> None:
+def test_a_source_with_bad_bars_is_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     failed = found(store, changed(bars, "close", 5, lambda x: float("nan")))
     assert set(failed) == {"source"}
     assert "NaN, null or infinite price: 1" in failed["source"]
 
 
-def test_a_source_that_is_none(panel: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_unreadable_source_is_an_error_before_any_check(panel: tuple[Path, Path], tmp_path: Path) -> None:
     """That says nothing about the store; and it is said before anything is checked."""
     store, _ = panel
     begun: list[str] = []
@@ -131,7 +131,7 @@ def test_a_source_that_is_none(panel: tuple[Path, Path], tmp_path: Path) -> None
     assert begun == []
 
 
-def test_a_source_in_another_format(panel: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_source_in_another_format_is_verified(panel: tuple[Path, Path], tmp_path: Path) -> None:
     store, bars = panel
     table = pq.read_table(bars)
     assert verify_features(store, table).ok

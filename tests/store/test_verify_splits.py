@@ -20,7 +20,7 @@ from moola.store import FeatureStore
 from moola.store.layout import SPLITS
 
 
-def test_splits_that_overlap(either: tuple[Path, Path]) -> None:
+def test_overlapping_splits_are_found(either: tuple[Path, Path]) -> None:
     store, _ = either
 
     def change(record: Any) -> None:
@@ -43,7 +43,7 @@ def test_splits_that_overlap(either: tuple[Path, Path]) -> None:
     assert "shares bars" in found(store)["splits"]
 
 
-def test_splits_with_another_count(either: tuple[Path, Path]) -> None:
+def test_a_changed_split_count_is_found(either: tuple[Path, Path]) -> None:
     store, _ = either
     for name in ("train", "val", "test"):
         edit_json(
@@ -58,7 +58,7 @@ def test_splits_with_another_count(either: tuple[Path, Path]) -> None:
     assert found(store) == {}
 
 
-def test_splits_exchanged(either: tuple[Path, Path]) -> None:
+def test_exchanged_splits_are_found(either: tuple[Path, Path]) -> None:
     store, _ = either
 
     def change(record: Any) -> None:
@@ -71,7 +71,7 @@ def test_splits_exchanged(either: tuple[Path, Path]) -> None:
     assert "but the split before it ends at" in failed["splits"]
 
 
-def test_a_split_cut_shorter(either: tuple[Path, Path]) -> None:
+def test_a_shortened_split_is_found(either: tuple[Path, Path]) -> None:
     """Chronological, disjoint and rightly counted, but not where the options cut."""
     store, _ = either
 
@@ -97,13 +97,13 @@ def test_a_split_cut_shorter(either: tuple[Path, Path]) -> None:
         ("fractions", ["a", "b", "c"]),
     ],
 )  # fmt: skip
-def test_how_splits_were_made(panel: tuple[Path, Path], key: str, value: Any) -> None:
+def test_changed_split_options_are_found(panel: tuple[Path, Path], key: str, value: Any) -> None:
     store, _ = panel
     edit_json(store, SPLITS, lambda r: r.update({key: value}))
     assert set(found(store)) == {"splits"}
 
 
-def test_splits_by_dates(tmp_path: Path) -> None:
+def test_changed_splits_by_dates_are_found(tmp_path: Path) -> None:
     options = {
         "train_end": "2024-01-01",
         "val_end": "2024-01-02",
@@ -124,7 +124,7 @@ def test_splits_by_dates(tmp_path: Path) -> None:
     assert found(tmp_path / "s") == {}
 
 
-def test_another_window_length(panel: tuple[Path, Path]) -> None:
+def test_a_changed_window_length_is_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     for length in (5, 7, 1, 1 << 40, (1 << 63) - 1):
         edit_metadata(store, lambda m, n=length: m.update(window_length=n))

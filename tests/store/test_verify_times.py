@@ -24,7 +24,7 @@ from moola.store.verify.report import verify_features
 
 
 @pytest.mark.parametrize("to", ["before", "equal", "far", "least", "most"])
-def test_a_timestamp(either: tuple[Path, Path], to: str) -> None:
+def test_a_changed_timestamp_is_found(either: tuple[Path, Path], to: str) -> None:
     store, bars = either
     row = 5
     times = np.array(FeatureStore.open(store).timestamps)
@@ -41,7 +41,7 @@ def test_a_timestamp(either: tuple[Path, Path], to: str) -> None:
     assert f"timestamps.npy: row {row} at " in failed["source"]
 
 
-def test_a_timestamp_in_order(panel: tuple[Path, Path]) -> None:
+def test_a_changed_timestamp_in_order_is_found(panel: tuple[Path, Path]) -> None:
     """Moved by a nanosecond: in order, but the steps are counted again."""
     store, bars = panel
     edit_array(store, "timestamps.npy", lambda x: x.__setitem__(5, x[5] + 1))
@@ -49,7 +49,7 @@ def test_a_timestamp_in_order(panel: tuple[Path, Path]) -> None:
     assert set(failed) == {"quality", "source"}
 
 
-def test_the_times_of_segments(panel: tuple[Path, Path]) -> None:
+def test_changed_times_of_segments_are_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     for field, by in (("first_timestamp", -MINUTE), ("last_timestamp", MINUTE)):
         edit_metadata(store, lambda m, f=field, b=by: m["segments"][1].update({f: m["segments"][1][f] + b}))
@@ -82,7 +82,7 @@ def without_contracts(tmp_path: Path) -> Path:
     return tmp_path / "s"
 
 
-def test_a_segment_cut_without_a_gap(tmp_path: Path) -> None:
+def test_a_segment_cut_without_a_gap_is_found(tmp_path: Path) -> None:
     store = without_contracts(tmp_path)
     rows = [s.first_row for s in FeatureStore.open(store).segments]
     recut(store, sorted([*rows, rows[1] + 10]))
@@ -91,7 +91,7 @@ def test_a_segment_cut_without_a_gap(tmp_path: Path) -> None:
     assert {"quality", "masks", "recomputed"} <= set(failed)
 
 
-def test_a_segment_that_should_have_ended(panel: tuple[Path, Path]) -> None:
+def test_a_segment_that_should_have_ended_is_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     rows = [s.first_row for s in FeatureStore.open(store).segments]
     recut(store, [row for row in rows if row != rows[1]])
@@ -100,7 +100,7 @@ def test_a_segment_that_should_have_ended(panel: tuple[Path, Path]) -> None:
     assert {"quality", "recomputed", "source"} <= set(failed)
 
 
-def test_a_segment_cut_elsewhere_where_contracts_may_cut(panel: tuple[Path, Path]) -> None:
+def test_a_segment_cut_at_another_row_is_found_despite_contracts(panel: tuple[Path, Path]) -> None:
     """Only the source knows the contracts; without it, what cannot be recomputed must add up."""
     store, bars = panel
     rows = [s.first_row for s in FeatureStore.open(store).segments]
@@ -110,7 +110,7 @@ def test_a_segment_cut_elsewhere_where_contracts_may_cut(panel: tuple[Path, Path
     assert "segment" in failed["source"]
 
 
-def test_a_symbol(panel: tuple[Path, Path]) -> None:
+def test_a_changed_symbol_is_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     edit_metadata(store, lambda m: [s.update(symbol="Z") for s in m["segments"] if s["symbol"] == "A"])
     failed = found(store, bars)
@@ -119,13 +119,13 @@ def test_a_symbol(panel: tuple[Path, Path]) -> None:
     assert set(found(store, bars)) == {"source"}
 
 
-def test_two_symbols_made_one(panel: tuple[Path, Path]) -> None:
+def test_two_symbols_merged_into_one_are_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     edit_metadata(store, lambda m: [s.update(symbol="A") for s in m["segments"] if s["symbol"] == "B"])
     assert "is not later than the row before" in found(store)["times"]
 
 
-def test_a_bar_interval(panel: tuple[Path, Path]) -> None:
+def test_a_changed_bar_interval_is_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     edit_metadata(store, lambda m: m["segments"][-1].update(bar_interval=2 * MINUTE))
     assert "two bar intervals" in found(store)["times"]
@@ -133,7 +133,7 @@ def test_a_bar_interval(panel: tuple[Path, Path]) -> None:
     assert "commonest step is 60000000000 ns" in found(store)["quality"]
 
 
-def test_every_count_of_the_quality_report(panel: tuple[Path, Path]) -> None:
+def test_every_changed_count_of_the_quality_report_is_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     quality = FeatureStore.open(store).metadata["quality"]
     # The bars have some of everything that is not dropped.
@@ -149,7 +149,7 @@ def test_every_count_of_the_quality_report(panel: tuple[Path, Path]) -> None:
     assert found(store, bars) == {}
 
 
-def test_segments_of_gaps_and_contracts_exchanged(panel: tuple[Path, Path]) -> None:
+def test_exchanged_counts_of_gap_and_contract_segments_are_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     gaps, contracts = "segments_from_gaps", "segments_from_contracts"
     quality = FeatureStore.open(store).metadata["quality"]
@@ -161,7 +161,7 @@ def test_segments_of_gaps_and_contracts_exchanged(panel: tuple[Path, Path]) -> N
     assert "segments_from" in failed["source"]
 
 
-def test_bars_dropped_that_no_option_allowed(panel: tuple[Path, Path]) -> None:
+def test_dropped_bars_without_the_option_are_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     for key in ("dropped_bad_bars", "dropped_duplicates"):
 

@@ -22,7 +22,7 @@ from moola.store import FeatureStore
 from moola.store.layout import METADATA
 
 
-def test_a_feature_value(either: tuple[Path, Path]) -> None:
+def test_a_changed_feature_value_is_found(either: tuple[Path, Path]) -> None:
     store, _ = either
     name = features_of(store)
 
@@ -51,7 +51,7 @@ def test_rows_are_named_with_their_times(panel: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
-def test_a_feature_out_of_its_range(either: tuple[Path, Path], value: float) -> None:
+def test_a_feature_out_of_its_range_is_found(either: tuple[Path, Path], value: float) -> None:
     store, _ = either
     with FeatureStore.open(store) as opened:
         low = [f["low"] for f in opened.metadata["features"]]
@@ -70,7 +70,7 @@ def test_a_feature_out_of_its_range(either: tuple[Path, Path], value: float) -> 
     "bar",
     [(100, 99, 98, 99), (np.nan, 1, 1, 1), (1, 2, -1, 1), (1, np.inf, 1, 1), (1, 2, 1, 3), (0, 0, 0, 0)],
 )
-def test_a_bar_that_is_none(panel: tuple[Path, Path], bar: tuple[float, ...]) -> None:
+def test_a_stored_bar_that_is_not_a_bar_is_found(panel: tuple[Path, Path], bar: tuple[float, ...]) -> None:
     store, _ = panel
     edit_array(store, "bars.npy", lambda x: x.__setitem__(77, bar))
     failed = found(store)
@@ -78,7 +78,7 @@ def test_a_bar_that_is_none(panel: tuple[Path, Path], bar: tuple[float, ...]) ->
     assert "refused" in failed["recomputed"]
 
 
-def test_a_bar_price(panel: tuple[Path, Path]) -> None:
+def test_a_changed_bar_price_is_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
 
     def change(x: np.ndarray) -> None:
@@ -90,7 +90,7 @@ def test_a_bar_price(panel: tuple[Path, Path]) -> None:
     assert "bars.npy: row 50 at 2024-01-01T" in failed["source"]
 
 
-def test_a_kept_value(panel: tuple[Path, Path]) -> None:
+def test_a_changed_kept_value_is_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     edit_array(store, "extra.npy", lambda x: x.__setitem__((9, 0), np.nan))
     assert set(found(store)) == {"ranges"}
@@ -100,7 +100,7 @@ def test_a_kept_value(panel: tuple[Path, Path]) -> None:
     assert "extra.npy: row 9 at 2024-01-01T" in failed["source"]
 
 
-def test_a_mask_bit(panel: tuple[Path, Path]) -> None:
+def test_a_changed_mask_bit_is_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     edit_array(store, "valid.npy", lambda x: x.__setitem__(100, not x[100]))
     failed = found(store)
@@ -108,7 +108,7 @@ def test_a_mask_bit(panel: tuple[Path, Path]) -> None:
     assert "valid.npy: row 100 at 2024-01-01T" in failed["masks"]
 
 
-def test_a_mask_that_is_neither_true_nor_false(panel: tuple[Path, Path]) -> None:
+def test_a_mask_value_other_than_0_or_1_is_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     edit_array(store, "valid.npy", lambda x: x.view(np.uint8).__setitem__(100, 2))
     failed = found(store)
@@ -116,7 +116,7 @@ def test_a_mask_that_is_neither_true_nor_false(panel: tuple[Path, Path]) -> None
     assert "has 2" in failed["masks"]
 
 
-def test_a_mask_of_a_window(dense: tuple[Path, Path]) -> None:
+def test_a_changed_mask_of_a_window_is_found(dense: tuple[Path, Path]) -> None:
     store, _ = dense
     edit_array(store, "valid_mask.npy", lambda x: x.__setitem__((10, 0), not x[10, 0]))
     failed = found(store)
@@ -124,7 +124,7 @@ def test_a_mask_of_a_window(dense: tuple[Path, Path]) -> None:
     assert "valid_mask.npy: window 10" in failed["masks"]
 
 
-def test_a_window_start(dense: tuple[Path, Path]) -> None:
+def test_a_changed_window_start_is_found(dense: tuple[Path, Path]) -> None:
     store, _ = dense
     edit_array(store, "window_starts.npy", lambda x: x.__setitem__(10, x[10] + 1))
     failed = found(store)
@@ -133,7 +133,7 @@ def test_a_window_start(dense: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("by", [1, -1])
-def test_first_valid(either: tuple[Path, Path], by: int) -> None:
+def test_a_changed_first_valid_row_is_found(either: tuple[Path, Path], by: int) -> None:
     store, _ = either
 
     def change(metadata: Any) -> None:
@@ -146,7 +146,7 @@ def test_first_valid(either: tuple[Path, Path], by: int) -> None:
     assert "first_valid of segment 0" in failed["recomputed"] or "windows" in failed["recomputed"]
 
 
-def test_first_valid_that_is_none(panel: tuple[Path, Path]) -> None:
+def test_missing_first_valid_rows_are_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     edit_metadata(store, lambda m: [s.update(first_valid=None) for s in m["segments"]])
     failed = found(store)
@@ -154,7 +154,7 @@ def test_first_valid_that_is_none(panel: tuple[Path, Path]) -> None:
     assert "no window" in failed["streamed"]
 
 
-def test_first_valid_within_the_warm_up(panel: tuple[Path, Path]) -> None:
+def test_a_first_valid_row_within_the_warm_up_is_found(panel: tuple[Path, Path]) -> None:
     """Masks and segments that agree with one another, but not with the warm-up."""
     store, _ = panel
     row = FeatureStore.open(store).segments[0].first_valid
@@ -164,7 +164,7 @@ def test_first_valid_within_the_warm_up(panel: tuple[Path, Path]) -> None:
     assert "warm-up" in found(store)["masks"]
 
 
-def test_feature_names_and_ranges(either: tuple[Path, Path]) -> None:
+def test_changed_feature_names_and_ranges_are_found(either: tuple[Path, Path]) -> None:
     store, _ = either
 
     def swap(metadata: Any) -> None:
@@ -195,14 +195,14 @@ def test_feature_names_and_ranges(either: tuple[Path, Path]) -> None:
         ("warmup_bars", 15),
     ],
 )
-def test_parameters(panel: tuple[Path, Path], name: str, value: float) -> None:
+def test_changed_parameters_are_found(panel: tuple[Path, Path], name: str, value: float) -> None:
     store, _ = panel
     edit_metadata(store, lambda m: m["parameters"].update({name: value}))
     assert "recomputed" in found(store)
 
 
 @pytest.mark.parametrize("value", [-1, 1 << 32, 1 << 70, 1e400, "3", None, [], {}, 0, 1.5])
-def test_parameters_that_make_no_sense(panel: tuple[Path, Path], value: Any) -> None:
+def test_invalid_parameters_are_found(panel: tuple[Path, Path], value: Any) -> None:
     store, _ = panel
     if value == 1e400:
         value = 1e308
@@ -211,7 +211,7 @@ def test_parameters_that_make_no_sense(panel: tuple[Path, Path], value: Any) -> 
     assert {"identity", "recomputed", "streamed", "causal"} <= set(failed)
 
 
-def test_parameters_missing_or_added(panel: tuple[Path, Path]) -> None:
+def test_missing_and_added_parameters_are_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     edit_metadata(store, lambda m: m["parameters"].update(other=1))
     assert set(found(store)) == {"identity"}
@@ -219,7 +219,7 @@ def test_parameters_missing_or_added(panel: tuple[Path, Path]) -> None:
     assert "identity" in found(store)
 
 
-def test_known_after(panel: tuple[Path, Path]) -> None:
+def test_a_changed_known_after_value_is_found(panel: tuple[Path, Path]) -> None:
     store, _ = panel
     edit_metadata(store, lambda m: m["known_after"]["features"].update(body_signed=1))
     failed = found(store)
@@ -227,7 +227,7 @@ def test_known_after(panel: tuple[Path, Path]) -> None:
     assert "known_after" in failed["recomputed"]
 
 
-def test_columns_kept_and_options(panel: tuple[Path, Path]) -> None:
+def test_changed_read_options_are_found(panel: tuple[Path, Path]) -> None:
     store, bars = panel
     edit_metadata(store, lambda m: m["read_options"].update(keep=[]))
     assert "identity" in found(store)

@@ -44,7 +44,7 @@ class Watched(PooledLogisticRegression):
         return super().predict_proba(X, valid_mask)
 
 
-def test_no_selection_has_seen_what_it_is_scored_on(tmp_path: Path) -> None:
+def test_no_selection_has_seen_its_scored_windows(tmp_path: Path) -> None:
     Watched.shown = shown = []
     ends: list[int] = []
     search(tmp_path / "sweep", estimator=Watched(), say=lambda _: ends.append(len(shown)))
@@ -83,7 +83,7 @@ class Guesser(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.stack([shuffled_interval, 1 - shuffled_interval], axis=1)
 
 
-def test_the_best_of_many_lucky_ones_is_shown_to_be_luck(tmp_path: Path) -> None:
+def test_nested_selection_shows_that_the_best_guesser_is_chance(tmp_path: Path) -> None:
     space = {
         "parameters": {"seed": {"low": 0, "high": 100_000}},
         "sampler": "random",
@@ -102,7 +102,7 @@ def test_the_best_of_many_lucky_ones_is_shown_to_be_luck(tmp_path: Path) -> None
     assert f"the {result.chosen.score:.3f} that they were chosen by says nothing of that" in result.verdict
 
 
-def test_what_comes_of_it_stands_in_the_directory(tmp_path: Path) -> None:
+def test_the_results_are_written_to_the_directory(tmp_path: Path) -> None:
     result = search(tmp_path / "sweep")
     record = json.loads((tmp_path / "sweep" / "result.json").read_text())
     assert record["settings"] == result.settings == [f"C={result.chosen.values['C']!r}"]
@@ -116,7 +116,7 @@ def test_what_comes_of_it_stands_in_the_directory(tmp_path: Path) -> None:
     assert result.chosen.score == best
 
 
-def test_chance_is_of_what_was_chosen_in_each_fold(tmp_path: Path) -> None:
+def test_the_permutation_test_shuffles_the_chosen_candidate_of_each_fold(tmp_path: Path) -> None:
     windows = replace(make_windows(), groups=np.arange(60))
     result = search(tmp_path / "sweep", windows=windows, permutations=9)
     permutation = result.evaluation.permutation
@@ -128,7 +128,7 @@ def test_chance_is_of_what_was_chosen_in_each_fold(tmp_path: Path) -> None:
     assert note.endswith("gives with 9 shuffles of the labels, without choosing again: 20 fits")
 
 
-def test_networks_are_swept_beside_themselves_from_scratch_and_shuffled_by_their_heads(
+def test_swept_networks_are_compared_with_scratch_and_shuffled_by_heads(
     tmp_path: Path,
 ) -> None:
     windows = replace(make_windows(24), groups=np.arange(24))
@@ -185,7 +185,7 @@ def test_the_same_seed_tries_the_same_candidates_however_often_it_is_stopped(tmp
     assert all((tmp_path / "one" / n).read_bytes() == (tmp_path / "two" / n).read_bytes() for n in names)
 
 
-def test_a_grid_is_tried_one_and_all_and_once(tmp_path: Path) -> None:
+def test_a_grid_is_tried_completely_and_once(tmp_path: Path) -> None:
     choices = {"C": {"choices": [0.1, 1.0, 10.0]}, "class_weight": {"choices": ["balanced", None]}}
     space = {"parameters": choices, "sampler": "grid"}
     search(tmp_path / "sweep", space=space, trials=2)
@@ -197,7 +197,7 @@ def test_a_grid_is_tried_one_and_all_and_once(tmp_path: Path) -> None:
         assert set(found) == {(c, w) for c in (0.1, 1.0, 10.0) for w in ("balanced", None)}
 
 
-def test_candidates_worse_than_the_median_are_given_up_and_never_chosen(tmp_path: Path) -> None:
+def test_candidates_worse_than_the_median_are_dropped_and_never_chosen(tmp_path: Path) -> None:
     Watched.shown = []
     said: list[str] = []
     result = search(tmp_path / "sweep", trials=12, estimator=Watched(), say=said.append)
@@ -220,7 +220,7 @@ class Diverges(PooledLogisticRegression):
         return self
 
 
-def test_candidates_that_diverge_are_given_up(tmp_path: Path) -> None:
+def test_diverging_candidates_are_dropped(tmp_path: Path) -> None:
     choices = {"parameters": {"C": {"choices": [0.1, 1.0, 10.0]}}, "sampler": "grid"}
     said: list[str] = []
     result = search(tmp_path / "sweep", space=choices, estimator=Diverges(C=1.0), say=said.append)

@@ -47,7 +47,7 @@ def test_a_space_is_read_from_yaml(tmp_path: Path) -> None:
     assert (found.lr, found.batch_size, found.class_weight, found.epochs) == (1e-3, 16, None, 3)
 
 
-def test_the_grid_that_ships_is_of_learning_rate_width_and_dropout() -> None:
+def test_the_bundled_grid_has_learning_rate_width_and_dropout() -> None:
     space = read_space(GRID)
     space.check_for(JadeClassifier())
     grid = space.grid()
@@ -97,7 +97,7 @@ def test_spaces_that_make_no_sense_are_refused(space: dict[str, Any], message: s
     assert "value error" not in str(caught.value)
 
 
-def test_a_space_that_ships_goes_by_its_name_where_no_file_has_it(
+def test_a_bundled_space_is_found_by_name_if_no_file_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -158,6 +158,6 @@ def test_one_class_is_refused_before_anything_is_tried(tmp_path: Path) -> None:
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_metric_needs_what_it_scores(tmp_path: Path) -> None:
+def test_a_metric_without_its_inputs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="metric: span_iou scores what PooledLogisticRegression"):
         search(tmp_path / "sweep", space=STRENGTH | {"metric": "span_iou"})

@@ -26,7 +26,7 @@ from moola.sweep import read_space
 from moola.sweep.trials import WORKERS, Studies, Worker
 
 
-def test_other_sweeps_and_other_things_are_left_alone(tmp_path: Path) -> None:
+def test_foreign_directories_and_other_sweeps_are_left_alone(tmp_path: Path) -> None:
     search(tmp_path / "sweep", trials=1)
     with pytest.raises(
         RunError, match=r"the sweep was begun with seed 3, not 4. Go on with what it was begun with"
@@ -56,7 +56,7 @@ class Interrupted(PooledLogisticRegression):
         return self
 
 
-def test_after_an_interruption_the_same_candidate_is_tried_first(tmp_path: Path) -> None:
+def test_the_interrupted_candidate_is_tried_first(tmp_path: Path) -> None:
     Interrupted.fits = 0
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "sweep", estimator=Interrupted())
@@ -76,7 +76,7 @@ def worker(directory: Path, name: str) -> Studies:
     return Studies(directory, [name], read_space(STRENGTH), 3, 0, alive)
 
 
-def test_who_is_taken_for_dead_and_lives_changes_nothing(tmp_path: Path) -> None:
+def test_a_late_worker_presumed_dead_changes_nothing(tmp_path: Path) -> None:
     slow, quick = worker(tmp_path, "a"), worker(tmp_path, "a")
     lost = slow.claim()
     assert lost is not None
@@ -94,7 +94,7 @@ def test_who_is_taken_for_dead_and_lives_changes_nothing(tmp_path: Path) -> None
     assert len(quick._studies[0].trials) == 3
 
 
-def test_a_candidate_that_kills_four_workers_is_given_up(tmp_path: Path) -> None:
+def test_a_candidate_that_kills_four_workers_is_dropped(tmp_path: Path) -> None:
     for _ in range(4):
         doomed = worker(tmp_path, "a")
         claim = doomed.claim()
@@ -108,7 +108,7 @@ def test_a_candidate_that_kills_four_workers_is_given_up(tmp_path: Path) -> None
     assert states == ["FAIL", "FAIL", "FAIL", "PRUNED", "RUNNING"]
 
 
-def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_of_the_journal_is_removed(tmp_path: Path) -> None:
     first = worker(tmp_path, "a")
     claim = first.claim()
     assert claim is not None
@@ -171,7 +171,7 @@ def go_on(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def test_a_worker_is_killed_and_the_others_and_a_later_start_go_on(tmp_path: Path) -> None:
+def test_other_workers_and_a_later_start_continue_after_a_kill(tmp_path: Path) -> None:
     killed, other = start(tmp_path), start(tmp_path)
     (tmp_path / "stuck").touch()
     go_on(killed)

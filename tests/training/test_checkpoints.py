@@ -23,7 +23,7 @@ from moola.training.steplog import StepLog
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-def test_killed_at_any_step(
+def test_a_training_killed_at_any_step_resumes(
     store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any, step: int
 ) -> None:
     run = tmp_path / "run"
@@ -32,7 +32,7 @@ def test_killed_at_any_step(
     assert outcome(run) == reference
 
 
-def test_killed_at_every_step_in_turn(
+def test_a_training_killed_at_every_step_in_turn_resumes(
     store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any
 ) -> None:
     run = tmp_path / "run"
@@ -45,7 +45,7 @@ def test_killed_at_every_step_in_turn(
 
 
 @pytest.mark.parametrize(("kind", "number"), [(("before", "after")[n % 2], n) for n in range(1, 12)])
-def test_killed_while_publishing(
+def test_a_training_killed_while_publishing_resumes(
     store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any, kind: str, number: int
 ) -> None:
     """Each file of a run takes its name by a rename; killed just before one and just after."""
@@ -58,7 +58,9 @@ def test_killed_while_publishing(
     assert len([path for path in run.rglob("*.moola-tmp") if "step" not in path.name]) == 0
 
 
-def test_interrupted(store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any) -> None:
+def test_an_interrupted_training_resumes(
+    store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any
+) -> None:
     run = tmp_path / "run"
     for step in (3, 5, 9):
         code, said = attempt(store, run, Killed("interrupt", step))
@@ -70,7 +72,7 @@ def test_interrupted(store: Path, tmp_path: Path, reference: dict[str, Any], att
     assert outcome(run) == reference
 
 
-def test_no_room_for_a_checkpoint(
+def test_a_full_disk_keeps_the_last_checkpoint(
     store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any
 ) -> None:
     run = tmp_path / "run"
@@ -82,7 +84,7 @@ def test_no_room_for_a_checkpoint(
     assert outcome(run) == reference
 
 
-def test_no_room_is_said(store: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(store: Path, tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; from moola.training.pretraining import pretrain\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
@@ -145,7 +147,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert outcome(run) == reference
 
 
-def test_when_every_checkpoint_is_damaged(store: Path, tmp_path: Path, attempt: Any) -> None:
+def test_damage_of_every_checkpoint_is_an_error(store: Path, tmp_path: Path, attempt: Any) -> None:
     run = tmp_path / "run"
     assert attempt(store, run, Killed("step", 5))[0] == -signal.SIGKILL
     for path in (run / "checkpoints").iterdir():
@@ -164,7 +166,7 @@ def test_a_log_that_was_cut_short_is_noticed(store: Path, tmp_path: Path, attemp
         train(store, run, resume=True)
 
 
-def test_two_trainings_in_one_run(store: Path, tmp_path: Path) -> None:
+def test_two_trainings_in_one_run_are_refused(store: Path, tmp_path: Path) -> None:
     inner: list[Exception] = []
 
     def report(_: Any) -> None:

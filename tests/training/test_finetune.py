@@ -81,7 +81,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("class_weight", [None, "balanced", (1.0, 3.0, 0.5)])
-def test_losses_are_their_formulas(hidden: bool, class_weight: object) -> None:
+def test_losses_equal_their_formulas(hidden: bool, class_weight: object) -> None:
     given_ = examples(30, classes=3, hidden=hidden)
     quiet = {"input_dropout": 0.0, "recurrent_dropout": 0.0, "dense_dropout": 0.0}
     trained = model(num_classes=3, span_head=True, **quiet)
@@ -151,7 +151,7 @@ def test_windows_without_a_span_never_reach_the_pointer() -> None:
     assert one == pytest.approx(two, rel=1e-6)
 
 
-def test_tasks_learn_their_weights_from_where_they_are_said_to_begin() -> None:
+def test_tasks_learn_their_weights_from_the_configured_start() -> None:
     given_ = examples()
     result = fit(model(span_head=True), given_, epochs=1, lr=1e-9, validation=given_)
     assert result.log_variances == pytest.approx({"type": 0.0, "pointer": -0.6, "span": 0.0}, abs=1e-6)
@@ -165,7 +165,7 @@ def test_tasks_learn_their_weights_from_where_they_are_said_to_begin() -> None:
     assert learned["pointer"] < -0.8
 
 
-def test_a_span_head_says_how_likely_bars_are_not_how_much_they_weighed() -> None:
+def test_a_span_head_gives_probabilities_and_not_loss_weights() -> None:
     given_ = examples(n=60)
     trained = model(span_head=True, hidden_size=8, recurrent_dropout=0.0, input_dropout=0.0)
     fit(trained, given_, epochs=30)
@@ -179,7 +179,7 @@ def test_a_span_head_says_how_likely_bars_are_not_how_much_they_weighed() -> Non
     assert float(torch.sigmoid(logits).mean()) == pytest.approx(share, rel=0.4)
 
 
-def test_a_span_head_learns_of_windows_that_show_nothing_but_their_spans() -> None:
+def test_a_span_head_learns_from_windows_covered_by_their_spans() -> None:
     given_ = examples()
     given_.valid[:] = (np.arange(K) >= 4) & (np.arange(K) < K - 4)
     trained = model(span_head=True)
@@ -188,7 +188,7 @@ def test_a_span_head_learns_of_windows_that_show_nothing_but_their_spans() -> No
 
 
 @given(st.integers(0, K - 1), st.integers(0, K - 1), st.floats(0.5, 10))
-def test_targets_of_bars_are_soft_at_the_ends_alone(one: int, other: int, edge: float) -> None:
+def test_targets_of_bars_are_soft_only_at_the_ends(one: int, other: int, edge: float) -> None:
     first, last = sorted((one, other))
     (target,) = span_targets(torch.tensor([[first, last]]), K, edge)
     bars = torch.arange(K)
@@ -265,7 +265,7 @@ def test_a_layer_keeps_its_bits_until_it_thaws() -> None:
 
 
 @pytest.mark.parametrize("span_head", [False, True])
-def test_encoding_once_is_encoding_each_time(span_head: bool) -> None:
+def test_cached_encodings_equal_repeated_encodings(span_head: bool) -> None:
     """A frozen encoder has no dropout, so what it makes of a window can be kept."""
     given_ = examples(hidden=True)
     nothing = Augmentation(np.ones(D), None, NOTHING)
@@ -299,7 +299,7 @@ def test_a_seed_fixes_every_bit_and_nothing_global_changes() -> None:
     assert not same(bits(trained[0]), bits(trained[2]))
 
 
-def test_models_made_in_threads_are_those_of_their_seeds() -> None:
+def test_models_made_in_threads_depend_only_on_their_seeds() -> None:
     alone = [bits(model(seed=seed)) for seed in range(8)]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda seed: bits(model(seed=seed)), range(8)))
@@ -340,7 +340,7 @@ class Recorder(Augmentation):
         return super().forward(x, keys, spans, valid)
 
 
-def test_each_window_is_served_as_often_as_it_is_said_with_a_draw_of_its_own() -> None:
+def test_each_window_is_repeated_as_configured_with_its_own_draw() -> None:
     given_ = examples(23)
     recorder = Recorder(5)
     fit(model(), given_, epochs=3, batch_size=7, augmentation=recorder)
@@ -405,7 +405,7 @@ def test_a_layer_that_thaws_gets_its_time() -> None:
     assert len(epochs_of(freeze=2, unfreeze_every=2).epochs) >= 7
 
 
-def test_without_validation_all_epochs_are_trained() -> None:
+def test_all_epochs_are_trained_without_validation() -> None:
     result = fit(model(), examples(), epochs=7, patience=1, lr_patience=0)
     assert len(result.epochs) == 7
     assert result.best_epoch == 6
@@ -414,7 +414,7 @@ def test_without_validation_all_epochs_are_trained() -> None:
     assert result.epochs[0].validation_loss is None
 
 
-def test_what_the_report_raises_ends_the_training() -> None:
+def test_an_exception_in_the_report_ends_the_training() -> None:
     class PrunedError(Exception):
         pass
 
@@ -426,7 +426,7 @@ def test_what_the_report_raises_ends_the_training() -> None:
         fit(model(), examples(), report=report)
 
 
-def test_a_training_that_diverges_says_so() -> None:
+def test_a_diverging_training_is_an_error() -> None:
     given_ = examples()
     given_.X[3, 4, 0] = np.inf
     with pytest.raises(NotFiniteError) as caught:
@@ -505,7 +505,7 @@ def test_a_wrong_setting_is_named(setting: str, words: str) -> None:
         load_config("jade", [setting])
 
 
-def test_settings_are_those_of_few_labels_until_they_are_set() -> None:
+def test_default_settings_suit_few_labels() -> None:
     config = load_config("jade_compact")
     assert config.augmentation == AugmentationConfig()
     assert config.training.finetune == FinetuneConfig(
@@ -524,7 +524,7 @@ def test_settings_are_those_of_few_labels_until_they_are_set() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_handful_of_windows_is_learned_by_heart(seed: int) -> None:
+def test_a_few_windows_are_overfitted(seed: int) -> None:
     given_ = examples(8, seed=seed)
     trained = model(hidden_size=16, input_dropout=0.0, recurrent_dropout=0.0, dense_dropout=0.0)
     fit(trained, given_, epochs=60, batch_size=8)

@@ -46,7 +46,7 @@ def gradient_to_the_input(objective: MaskedAutoencoder, masked: bool) -> float:
     return x.grad[mask if masked else valid & ~mask].abs().max().item()
 
 
-def test_the_loss_cannot_depend_on_what_is_masked() -> None:
+def test_the_loss_does_not_depend_on_masked_inputs() -> None:
     objective = autoencoder()
     assert gradient_to_the_input(objective, masked=True) == 0
     assert gradient_to_the_input(objective, masked=False) > 0
@@ -54,7 +54,7 @@ def test_the_loss_cannot_depend_on_what_is_masked() -> None:
     assert gradient_to_the_input(leaking, masked=True) > 0
 
 
-def test_other_values_behind_the_mask_change_no_bit() -> None:
+def test_masked_values_change_no_bit() -> None:
     objective = autoencoder()
     x, mask = torch.randn(4, 11, 3), torch.rand(4, 11) < 0.4
     other = torch.where(mask[..., None], torch.tensor(1e6), x)
@@ -68,7 +68,7 @@ def test_unmasked_positions_never_enter_the_loss() -> None:
     assert torch.equal(objective(x, mask, target=target), objective(x, mask, target=spoilt))
 
 
-def test_the_loss_is_hubers_mean_over_masked_positions() -> None:
+def test_the_loss_is_the_mean_huber_loss_over_masked_positions() -> None:
     objective = autoencoder()
     x, mask = torch.randn(4, 11, 3) * 3, torch.rand(4, 11) < 0.4
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_parameters_and_data_on_different_devices_are_an_error_at_once() -> None
         autoencoder().reconstruct(torch.zeros(1, 2, 3, device="meta"), torch.zeros(1, 2, dtype=torch.bool))
 
 
-def test_overfits_one_batch() -> None:
+def test_the_model_overfits_one_batch() -> None:
     torch.manual_seed(0)
     objective = MaskedAutoencoder(
         Encoder(3, Architecture(hidden_size=24, input_dropout=0, recurrent_dropout=0, dense_dropout=0))
@@ -132,13 +132,13 @@ def test_best_constants_minimise_the_loss(seed, n, scale) -> None:
         assert error(found[column], column) <= best.fun * (1 + 1e-6) + 1e-12
 
 
-def test_best_constant_of_nothing_is_zero() -> None:
+def test_the_best_constant_of_no_values_is_zero() -> None:
     assert best_constants([np.zeros((0, 3), np.float32)]).tolist() == [0, 0, 0]
 
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 12))
-def test_interpolation_against_numpy(seed, length) -> None:
+def test_interpolation_equals_numpy(seed, length) -> None:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(3, length, 2)).astype(np.float32)
     mask, valid = rng.random((3, length)) < 0.5, rng.random((3, length)) < 0.8

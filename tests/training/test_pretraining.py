@@ -49,7 +49,7 @@ def shuffled(store: Path, path: Path) -> Path:
     return path
 
 
-def test_beats_the_trivial_predictors_where_there_is_structure_and_not_where_there_is_none(
+def test_pretraining_beats_trivial_predictors_only_on_structured_data(
     tmp_path: Path,
 ) -> None:
     sample = sample_store(tmp_path, 60_000)
@@ -75,7 +75,7 @@ def test_beats_the_trivial_predictors_where_there_is_structure_and_not_where_the
         assert nothing.verdict.startswith("the encoder has learned nothing: ")
 
 
-def test_metrics_say_what_there_is(store: Path, tmp_path: Path) -> None:
+def test_metrics_record_every_epoch(store: Path, tmp_path: Path) -> None:
     result = train(store, tmp_path / "run", extra=("kept1",), pictures=True)
     names = {"f0", "f1", "f2", "kept1"}
     epochs = read_metrics(tmp_path / "run", "epoch")
@@ -110,7 +110,7 @@ def test_metrics_say_what_there_is(store: Path, tmp_path: Path) -> None:
     assert environment["device"] == "cpu"
 
 
-def test_losses_of_the_log_are_those_of_the_weights(store: Path, tmp_path: Path) -> None:
+def test_logged_losses_equal_those_of_the_weights(store: Path, tmp_path: Path) -> None:
     """The validation loss, once more, by hand."""
     train(store, tmp_path / "run", precision="fp32")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -132,7 +132,7 @@ def test_losses_of_the_log_are_those_of_the_weights(store: Path, tmp_path: Path)
     assert errors.mean().item() == pytest.approx(best["constant"]["loss"], rel=1e-6)
 
 
-def test_learning_rate_rises_and_falls() -> None:
+def test_the_learning_rate_rises_and_falls() -> None:
     s = PretrainConfig(lr=0.1, warmup_share=0.1, min_lr_share=0.01)
     rates = [learning_rate(step, 200, s) for step in range(200)]
     assert rates[0] == pytest.approx(0.1 / 20)
@@ -164,7 +164,7 @@ def test_kept_columns_are_standardised_by_the_training_bars(store: Path, tmp_pat
     assert encoder.origin.features.extra == ("kept1", "kept0")
 
 
-def test_a_run_knows_which_bars_it_has_learned_from(store: Path, tmp_path: Path) -> None:
+def test_a_run_records_its_training_bars(store: Path, tmp_path: Path) -> None:
     train(store, tmp_path / "run", windows_per_epoch=None)
     learned = read_seen_bars(tmp_path / "run")
     opened = moola.FeatureStore.open(store)
@@ -189,7 +189,7 @@ def test_a_run_knows_which_bars_it_has_learned_from(store: Path, tmp_path: Path)
         st.tuples(st.integers(0, 60), st.integers(0, 9)).map(lambda s: (s[0], s[0] + s[1])), max_size=8
     ),
 )
-def test_learned_bars_against_sets(spans, more) -> None:
+def test_seen_bars_equal_a_set_computation(spans, more) -> None:
     known = {t for a, b in (*spans, *more) for t in range(a, b + 1)}
     learned = SeenBars({"A": spans}) | SeenBars({"A": more, "B": [(0, 99)]})
     first = np.arange(0, 70)
@@ -206,7 +206,7 @@ _SPANS = st.lists(
 
 @settings(deadline=None)
 @given(named=_SPANS, unnamed=_SPANS, symbol=st.sampled_from(["A", "B", ""]), complete=st.booleans())
-def test_the_unknown_is_neither_seen_nor_unseen(
+def test_windows_on_unknown_bars_are_neither_seen_nor_unseen(
     named: list[tuple[int, int]], unnamed: list[tuple[int, int]], symbol: str, complete: bool
 ) -> None:
     learned = SeenBars({"A": named, "": unnamed}, complete=complete)
@@ -229,7 +229,7 @@ def test_the_unknown_is_neither_seen_nor_unseen(
     assert learned.notes(*asked) == ([note] if count else [])
 
 
-def test_other_weights_to_start_from(store: Path, tmp_path: Path) -> None:
+def test_training_starts_from_given_weights(store: Path, tmp_path: Path) -> None:
     train(store, tmp_path / "first")
     before = load_weights(tmp_path / "first" / "best.safetensors")
     train(store, tmp_path / "second", init=tmp_path / "first", lr=1e-12, epochs=1)

@@ -131,7 +131,7 @@ def test_embedding_other_features_is_refused(store: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "e.parquet").exists()
 
 
-def test_bars_without_a_store(
+def test_pretraining_accepts_bars_without_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MOOLA_CACHE", str(tmp_path / "cache"))
@@ -171,7 +171,7 @@ def test_bars_without_a_store(
     assert "--output: is missing" in capsys.readouterr().err
 
 
-def test_the_example_for_old_scripts_runs_as_it_stands(store: Path, tmp_path: Path) -> None:
+def test_the_example_for_old_scripts_runs(store: Path, tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "examples" / "train_jade_pretrain_fast.py"
     assert len(script.read_text().splitlines()) < 30
     options = ["--stride", "3", "--epochs", "1", "--batch-size", "16", "--lr", "1e-3", "--seed", "5"]
@@ -206,7 +206,7 @@ def test_on_a_gpu_resuming_gives_the_same_within_a_tolerance(store: Path, tmp_pa
     assert next(load_encoder(tmp_path / "whole").parameters()).device.type == "cpu"
 
 
-def test_saving_weights_twice_under_one_name_leaves_the_new_ones(tmp_path: Path) -> None:
+def test_saving_weights_twice_under_one_name_keeps_the_new_ones(tmp_path: Path) -> None:
     for value in (1.0, 2.0):
         save_weights(tmp_path / "w.safetensors", {"a": torch.tensor([value])}, {})
     assert load_weights(tmp_path / "w.safetensors").tensors["a"].item() == 2

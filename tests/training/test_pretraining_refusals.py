@@ -20,7 +20,7 @@ from moola.files.publishing import publishing
 from moola.runs.checkpoints import Checkpoints
 
 
-def test_runs_that_stand_there_are_not_trained_over(store: Path, tmp_path: Path) -> None:
+def test_existing_runs_are_not_overwritten(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(store, run)
     with pytest.raises(RunError, match=r"there is a run there already\. Continue it with --resume"):
@@ -63,7 +63,7 @@ def test_invalid_settings_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gpu_that_is_not_there() -> None:
+def test_a_missing_gpu_is_refused() -> None:
     if torch.cuda.is_available():
         with pytest.raises(DeviceError, match="there is no GPU 99"):
             place("cuda:99")
@@ -76,7 +76,7 @@ def test_a_gpu_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("what", ["window", "rate"])
-def test_what_is_not_finite_is_not_learned(tmp_path: Path, what: str) -> None:
+def test_non_finite_steps_are_not_learned(tmp_path: Path, what: str) -> None:
     """Bars that are NaN, which no store of moola's holds; and a learning rate beyond all reason."""
     path = tmp_path / "store"
     with publishing(path) as staging:

@@ -72,7 +72,7 @@ def test_an_ensemble_is_the_mean_of_models_that_have_not_seen_the_window(found: 
     assert set(evaluation.calibrated) == {"log_loss", "calibration_error"}
 
 
-def test_what_calibration_makes_of_a_model_is_of_other_folds(found: CrossValidation) -> None:
+def test_calibrated_scores_use_temperatures_of_other_folds(found: CrossValidation) -> None:
     evaluation = assess(found, "regression")
     y, losses = found.truth.y, []
     for said in found.predictions("regression"):
@@ -86,7 +86,7 @@ def test_what_calibration_makes_of_a_model_is_of_other_folds(found: CrossValidat
     assert evaluation.calibrated["log_loss"].value == pytest.approx(np.mean(losses))
 
 
-def test_mean_spans() -> None:
+def test_spans_are_averaged() -> None:
     spans = [
         [[2, 9], [-1, -1], [4, 8], [1, 2]],
         [[3, 10], [-1, -1], [-1, -1], [3, 6]],
@@ -95,7 +95,7 @@ def test_mean_spans() -> None:
     assert mean_spans(np.array(spans)).tolist() == [[3, 10], [-1, -1], [5, 9], [2, 6]]  # type: ignore[arg-type]
 
 
-def test_dropout_spread(windows: LabelledWindows) -> None:
+def test_dropout_gives_a_spread(windows: LabelledWindows) -> None:
     classifier = jade().fit(windows.X, windows.y, valid_mask=windows.valid_mask)
     before = classifier.predict_proba(windows.X, windows.valid_mask)
     spreads = [
@@ -115,7 +115,7 @@ def test_dropout_spread(windows: LabelledWindows) -> None:
         dropout_spread(trees, windows.X, seed=0)
 
 
-def test_windows_that_an_encoder_has_seen(market: Path, tmp_path: Path) -> None:
+def test_windows_seen_by_an_encoder_are_found(market: Path, tmp_path: Path) -> None:
     windows = of_market(market)
     with moola.FeatureStore.open(market) as store:
         times = store.timestamps
@@ -193,7 +193,7 @@ def test_an_assessment_is_written_and_drawn(found: CrossValidation, tmp_path: Pa
         assess(found, "other")
 
 
-def test_what_was_found_of_other_models_stays(found: CrossValidation, tmp_path: Path) -> None:
+def test_results_of_other_models_are_kept(found: CrossValidation, tmp_path: Path) -> None:
     baselines = baselines_of(found, seed=0)
     estimators = {"regression": make_member("regression")}
     tested = permutation_test_of(found, "regression", estimators, permutations=3)
@@ -220,7 +220,7 @@ def test_what_was_found_of_other_models_stays(found: CrossValidation, tmp_path: 
     assert kept_permutation_tests(tmp_path / "nowhere", ["regression"]) == {}
 
 
-def test_models_of_like_names_have_pictures_of_their_own(windows: LabelledWindows, tmp_path: Path) -> None:
+def test_models_with_similar_names_have_their_own_pictures(windows: LabelledWindows, tmp_path: Path) -> None:
     names = ["a b", "a-b", "A B"]
     members = {name: make_member("regression") for name in names}
     found = cross_validate(windows, members, folds=2)

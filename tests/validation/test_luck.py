@@ -63,18 +63,18 @@ def test_a_shuffle_that_cannot_be_trained_on_counts_against_the_model(error: Exc
 
 
 @pytest.mark.parametrize("error", [error for error, _ in UNFIT], ids=lambda one: type(one).__name__)
-def test_the_labels_as_they_are_have_to_be_trained_on(error: Exception) -> None:
+def test_an_error_with_the_true_labels_is_raised(error: Exception) -> None:
     with pytest.raises(type(error)):
         permutation_test(Refuses(error, true_labels=True), TRUTH, seed=0, permutations=1)
 
 
 @pytest.mark.parametrize("error", [LeakError("fold 0", "trains on what it tests", [1]), TypeError("a bug")])
-def test_leaks_and_bugs_are_not_taken_for_luck(error: Exception) -> None:
+def test_leaks_and_bugs_in_shuffles_are_raised(error: Exception) -> None:
     with pytest.raises(type(error)):
         permutation_test(Refuses(error), TRUTH, seed=0, permutations=1)
 
 
-def test_where_no_shuffle_can_be_trained_on_nothing_is_better_than_luck() -> None:
+def test_no_model_beats_chance_if_no_shuffle_can_be_trained() -> None:
     nan = float("nan")
     permutation = PermutationTest("macro_f1", 0.9, (nan,) * 3, 1.0, "", 3, "y: has one class, 0; give two")
     assert permutation.p_value == 1
@@ -116,7 +116,7 @@ def in_two_groups() -> LabelledWindows:
     return rare(np.arange(20) // 2, [3, 7])
 
 
-def test_luck_of_a_cross_validated_model_of_a_rare_class(
+def test_a_permutation_test_of_a_rare_class_counts_failed_shuffles(
     in_two_groups: LabelledWindows, tmp_path: Path
 ) -> None:
     found = cross_validate(in_two_groups, TREES, folds=2, seed=1)
@@ -137,7 +137,9 @@ def test_luck_of_a_cross_validated_model_of_a_rare_class(
     assert again.notes == evaluation.notes
 
 
-def test_luck_of_which_nothing_is_left_is_not_drawn(in_two_groups: LabelledWindows, tmp_path: Path) -> None:
+def test_a_permutation_test_without_scores_is_not_drawn(
+    in_two_groups: LabelledWindows, tmp_path: Path
+) -> None:
     found = cross_validate(in_two_groups, TREES, folds=2, seed=1)
     tested = permutation_test_of(found, "trees", TREES, permutations=1, seed=1)
     nothing = {
@@ -150,7 +152,7 @@ def test_luck_of_which_nothing_is_left_is_not_drawn(in_two_groups: LabelledWindo
     assert not list(tmp_path.glob("*null*"))
 
 
-def test_luck_of_a_stack_of_a_rare_class() -> None:
+def test_a_stack_of_a_rare_class_has_a_permutation_test() -> None:
     # Four of `up`: an outer fold trains on two, and two inner folds need one each to train on.
     windows = rare(np.arange(24), [2, 9, 14, 21])
     members = TREES | {"regression": make_member("regression")}
@@ -160,7 +162,7 @@ def test_luck_of_a_stack_of_a_rare_class() -> None:
     assert permutation.why.startswith("1 class refused class with fewer windows than folds: 1 'up': ")
 
 
-def test_a_stack_that_lacks_its_store_is_refused_before_anything_is_shuffled() -> None:
+def test_a_stack_without_its_store_is_refused_before_shuffling() -> None:
     windows = make_windows(20, bars=12, symbols=np.repeat(["ES", "NQ"], 10))
     rows = np.arange(20)
     splits = [[(rows[rows % 2 != fold], rows[rows % 2 == fold]) for fold in range(2)]]
@@ -179,7 +181,7 @@ def test_a_stack_that_lacks_its_store_is_refused_before_anything_is_shuffled() -
     assert len(told) == 1
 
 
-def test_a_sweep_of_a_rare_class_comes_to_an_end(tmp_path: Path) -> None:
+def test_a_sweep_of_a_rare_class_finishes(tmp_path: Path) -> None:
     windows = rare(np.arange(24) // 3, [1, 2, 4, 7])
     result = sweep(
         windows,
@@ -197,7 +199,7 @@ def test_a_sweep_of_a_rare_class_comes_to_an_end(tmp_path: Path) -> None:
     assert re.match(r"\d+ of 30 shuffles could not be trained on", result.evaluation.notes[-1])
 
 
-def test_the_command_writes_its_evaluation_all_the_same(
+def test_the_command_writes_its_evaluation_despite_failed_shuffles(
     in_two_groups: LabelledWindows, tmp_path: Path
 ) -> None:
     in_two_groups.save(tmp_path / "L.safetensors")

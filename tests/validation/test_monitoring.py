@@ -46,7 +46,7 @@ def parameters(name: str, windows) -> int:
     return sum(p.numel() for p in fitted.model_.parameters())
 
 
-def test_every_fold_of_a_network_has_a_line_of_its_own(validation, windows, tmp_path: Path) -> None:
+def test_every_fold_of_a_network_has_its_own_line(validation, windows, tmp_path: Path) -> None:
     directory = validation.save(tmp_path / "cv")
     lines = read_metrics(directory, "fold")
     assert [(line["model"], line["repeat"], line["fold"]) for line in lines] == [
@@ -61,7 +61,7 @@ def test_every_fold_of_a_network_has_a_line_of_its_own(validation, windows, tmp_
         assert (line["validation_spread"] is not None) == (line["model"] == "jade_compact")
 
 
-def test_it_is_read_again_and_is_not_missed_where_it_was_never_written(validation, tmp_path: Path) -> None:
+def test_monitoring_is_read_again_and_may_be_missing(validation, tmp_path: Path) -> None:
     directory = validation.save(tmp_path / "cv")
     again = CrossValidation.load(directory)
     for name, several in validation.members.items():
@@ -70,7 +70,7 @@ def test_it_is_read_again_and_is_not_missed_where_it_was_never_written(validatio
     assert not any(one.monitoring for one in CrossValidation.load(directory).members["jade_compact"])
 
 
-def test_an_ensemble_has_what_its_models_have(validation) -> None:
+def test_an_ensemble_has_the_records_of_its_models(validation) -> None:
     found = ensemble(validation)
     for name in networks():
         (together,) = found.members[f"{name} ensemble"]
@@ -96,7 +96,7 @@ def test_a_stack_has_the_parameters_of_all_and_the_slowest_epoch(windows) -> Non
         assert line["timing"]["slowest_epoch"] == max(part["timing"]["slowest_epoch"] for part in parts)
 
 
-def test_gates_hold_each_model_against_its_own_record(validation, windows, tmp_path: Path) -> None:
+def test_gates_compare_each_model_with_its_own_record(validation, windows, tmp_path: Path) -> None:
     directory = validation.save(tmp_path / "cv")
     evaluations = {name: assess(validation, name, baselines={}) for name in validation.members}
     write_assessment(directory, validation, evaluations)
@@ -123,7 +123,7 @@ def test_gates_read_a_cross_validation_that_was_stopped_before_its_evaluation(
     assert checks["calibration error"].why == "the run has not been evaluated"
 
 
-def test_the_memory_of_a_fit_is_not_that_of_the_one_before(windows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_fit_records_its_own_peak_memory(windows, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of a GPU that holds as many bytes as the greatest model that it was given had parameters.
     peak = [0]
 
@@ -146,7 +146,7 @@ def test_the_memory_of_a_fit_is_not_that_of_the_one_before(windows, monkeypatch:
     assert [line["timing"]["allocated"] for line in found.members["convolution"][0].monitoring] == [0] * FOLDS
 
 
-def test_a_gpu_is_asked_for_its_peak_and_told_to_forget_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_gpu_memory_is_read_and_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     for name in ("reset_peak_memory_stats", "max_memory_allocated", "max_memory_reserved"):
         monkeypatch.setattr(f"torch.cuda.{name}", lambda device, name=name: told.append((name, device)) or 5)
@@ -161,6 +161,6 @@ def test_a_gpu_is_asked_for_its_peak_and_told_to_forget_it(monkeypatch: pytest.M
     ]
 
 
-def test_of_what_records_nothing_nothing_is_known() -> None:
+def test_models_without_records_have_no_monitoring() -> None:
     assert monitored(make_member("trees"), 10) == {}
     assert of_several([{}, {}]) == {}

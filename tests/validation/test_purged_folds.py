@@ -153,7 +153,7 @@ def test_windows_of_several_symbols_at_one_time_are_one_group(market: Path, tmp_
         ),
     ],
 )
-def test_folds_that_cannot_be(
+def test_impossible_folds_are_refused(
     make: Callable[[], LabelledWindows], options: dict[str, Any], error: type[MoolaError], message: str
 ) -> None:
     with pytest.raises(error, match=re.escape(message)):

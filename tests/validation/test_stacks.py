@@ -35,7 +35,7 @@ from moola.validation.records import relabelled, truth_of
 pytestmark = pytest.mark.xdist_group("validation")
 
 
-def test_a_stack_learns_that_who_remembers_knows_nothing(windows: LabelledWindows) -> None:
+def test_a_stack_ignores_a_memorising_member(windows: LabelledWindows) -> None:
     members = {"memory": Memoriser(), "regression": make_member("regression")}
     found = stack(windows, members, folds=4, inner_folds=3, seed=2)
     memory, stacked, alone = (found.predictions(name)[0] for name in ("memory", "stack", "regression"))
@@ -48,7 +48,7 @@ def test_a_stack_learns_that_who_remembers_knows_nothing(windows: LabelledWindow
     assert np.corrcoef(stacked.probabilities[order, 1], np.arange(40))[0, 1] > 0.7
 
 
-def test_a_stack_is_blind_to_what_it_tests(windows: LabelledWindows) -> None:
+def test_a_stack_is_blind_to_its_test_windows(windows: LabelledWindows) -> None:
     members = {"trees": make_member("trees", trees=5), "regression": make_member("regression")}
 
     def fit_predict(X: np.ndarray, truth: Truth, train: np.ndarray, test: np.ndarray) -> Predictions:
@@ -61,7 +61,7 @@ def test_a_stack_is_blind_to_what_it_tests(windows: LabelledWindows) -> None:
     assert_blind_to_test(fit_predict, windows.X, truth_of(windows), numbers[:26], numbers[26:], seed=0)
 
 
-def test_a_stack_with_an_encoder_stands_beside_scratch(windows: LabelledWindows) -> None:
+def test_a_stack_with_an_encoder_is_compared_with_scratch(windows: LabelledWindows) -> None:
     encoder = new_model(
         load_config("jade_compact", ["model.architecture.hidden_size=8"]).model, 2, seed=9
     ).encoder
@@ -82,7 +82,7 @@ def test_a_stack_with_an_encoder_stands_beside_scratch(windows: LabelledWindows)
     assert told == ["shuffling labels for stack: 1 times, 24 fits"]
 
 
-def test_a_meta_learner_asked_wrongly() -> None:
+def test_a_meta_learner_refuses_wrong_arguments() -> None:
     folds, fitted = [0, 0, 1, 1], (FittedOn([2, 3]), FittedOn([0, 1]))
     y = np.array([0, 1, 0, 1])
     p = OutOfFold(Predictions(np.full((4, 2), 0.5), folds=folds), fitted)

@@ -47,7 +47,7 @@ from moola.validation import (
 pytestmark = pytest.mark.xdist_group("validation")
 
 
-def test_a_model_that_remembers_recognises_nothing(windows: LabelledWindows) -> None:
+def test_a_memorising_model_recognises_no_test_window(windows: LabelledWindows) -> None:
     found = cross_validate(windows, {"memory": Memoriser()}, repeats=2)
     for said in found.predictions("memory"):
         assert said.probabilities is not None
@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_bits_in_any_number_of_processes(windows: L
 # Python from 3.12 on warns of every fork beside threads.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
-def test_backends_of_joblib_give_the_same_bits_and_report(windows: LabelledWindows, backend: str) -> None:
+def test_joblib_backends_give_the_same_bits_and_report(windows: LabelledWindows, backend: str) -> None:
     members = {"jade_compact": jade(), "regression": make_member("regression")}
     here = cross_validate(windows, members, folds=2, seed=5)
     told: list[tuple[int, int]] = []
@@ -130,7 +130,7 @@ def test_splits_that_leak_are_refused(windows: LabelledWindows) -> None:
             run(windows, members, splits=mixed)
 
 
-def test_other_features_of_the_same_windows(windows: LabelledWindows) -> None:
+def test_members_can_have_other_features(windows: LabelledWindows) -> None:
     silent = replace(windows, X=np.zeros_like(windows.X))
     members = {"sees": make_member("regression"), "blind": make_member("regression")}
     found = cross_validate(windows, members, other_windows={"blind": silent})
@@ -151,7 +151,7 @@ class Recogniser(MemorisingProbe):
 
 @pytest.mark.parametrize("run", [cross_validate, stack])
 @pytest.mark.parametrize("own_groups", [True, False])
-def test_longer_windows_of_a_member_are_kept_apart_too(
+def test_longer_windows_of_a_member_are_purged(
     market: Path, run: Callable[..., CrossValidation], own_groups: bool
 ) -> None:
     short, long = of_lengths(market, 30, 105)
@@ -183,9 +183,7 @@ def test_splits_that_leak_to_longer_windows_are_refused(
         run(short, members, splits=splits, other_windows={"long": long})
 
 
-def test_longer_windows_count_for_embargoes_and_what_an_encoder_has_seen(
-    market: Path, tmp_path: Path
-) -> None:
+def test_longer_windows_count_for_embargoes_and_seen_bars(market: Path, tmp_path: Path) -> None:
     short, long = of_lengths(market, 30, 105)
     both = together(short, {"a": long})
     for train, test in purged_folds(both, 4, seed=0, embargo=200):
@@ -203,7 +201,7 @@ def test_longer_windows_count_for_embargoes_and_what_an_encoder_has_seen(
     assert together(long, {"a": short}).reach is None
 
 
-def test_windows_that_were_cut_beforehand_are_kept_apart_by_the_groups_of_all() -> None:
+def test_pre_cut_windows_are_kept_apart_by_the_groups_of_all_members() -> None:
     windows = make_windows(of_store=False)
     pairs = replace(windows, groups=np.arange(40) // 2)
     members = {"one": make_member("regression"), "two": make_member("regression")}
@@ -212,7 +210,7 @@ def test_windows_that_were_cut_beforehand_are_kept_apart_by_the_groups_of_all() 
         assert not set(train // 2) & set(test // 2)
 
 
-def test_features_of_another_store_of_the_same_bars(market: Path) -> None:
+def test_windows_of_another_store_count_for_shared_bars(market: Path) -> None:
     moola.build_features(market.parent / "bars.parquet", market.parent / "other", feature_set="relativity10")
     labels = pa.table({"window_end": 300 + 40 * np.arange(60), "class": ["a", "b"] * 30})
     one, other = (
@@ -225,7 +223,7 @@ def test_features_of_another_store_of_the_same_bars(market: Path) -> None:
         cross_validate(one, {"a": Memoriser()}, other_windows={"a": other})
 
 
-def test_an_encoder_stands_beside_scratch(windows: LabelledWindows) -> None:
+def test_an_encoder_is_compared_with_scratch(windows: LabelledWindows) -> None:
     config = load_config("jade_compact", ["model.architecture.hidden_size=8"])
     encoder = new_model(config.model, 2, seed=9).encoder
     seen = np.arange(40) < 10
@@ -294,6 +292,8 @@ class NoEstimator:
         ),
     ],
 )
-def test_asked_wrongly(windows: LabelledWindows, run: Callable[[Any], object], message: str) -> None:
+def test_wrong_arguments_are_refused(
+    windows: LabelledWindows, run: Callable[[Any], object], message: str
+) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
         run(windows)

@@ -33,7 +33,7 @@ def labels(windows: LabelledWindows, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
-def test_the_commands(labels: Path, tmp_path: Path) -> None:
+def test_the_commands_work(labels: Path, tmp_path: Path) -> None:
     cv, averaged, stacked = (tmp_path / name for name in ("cv", "ensemble", "stack"))
     quick = (
         "--member",
@@ -111,7 +111,7 @@ def regressions(labels: Path, output: Path, *args: object) -> Any:
     return run("cross-validate", *members, "--output", output, *args)
 
 
-def test_cross_validations_of_one_name_are_told_apart(
+def test_cross_validations_with_the_same_name_are_distinguished(
     labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -146,7 +146,7 @@ def test_members_are_found_from_another_directory(
     assert ran.exit_code == 0, ran.output
 
 
-def test_labels_that_cannot_be_shuffled_are_told(windows: LabelledWindows, tmp_path: Path) -> None:
+def test_labels_that_cannot_be_shuffled_give_a_note(windows: LabelledWindows, tmp_path: Path) -> None:
     # Groups of 1, 2, … and 8 windows: none can exchange its labels with another.
     sizes = np.repeat(np.arange(8), np.arange(1, 9))
     replace(windows.take(np.arange(36)), groups=sizes).save(tmp_path / "L.safetensors")
@@ -173,7 +173,7 @@ def test_runs_have_no_labels_to_shuffle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["cross-validate", "stack", "ensemble"])
-def test_what_stands_there_is_refused_before_any_fit(
+def test_an_existing_output_is_refused_before_any_fit(
     labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     def never(*args: object, **options: object) -> None:
@@ -212,7 +212,9 @@ def test_what_stands_there_is_refused_before_any_fit(
         ),
     ],
 )
-def test_commands_asked_wrongly(labels: Path, tmp_path: Path, args: tuple[str, ...], message: str) -> None:
+def test_wrong_command_arguments_are_refused(
+    labels: Path, tmp_path: Path, args: tuple[str, ...], message: str
+) -> None:
     ran = run("cross-validate", "--labels", labels, "--output", tmp_path / "out", *args)
     assert ran.exit_code == 2
     assert ran.stderr.startswith(message)

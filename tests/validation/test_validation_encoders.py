@@ -115,7 +115,7 @@ def networks(**hidden_sizes: int) -> dict[str, Any]:
     return made | {"regression": make_member("regression")}
 
 
-def test_an_encoder_goes_to_those_that_it_fits(encoder: Path) -> None:
+def test_an_encoder_is_given_to_the_members_it_fits(encoder: Path) -> None:
     run = str(encoder)
     sized = networks(jade=6, jade_compact=4)
     kinds = {name: name for name in sized}
@@ -148,7 +148,7 @@ def test_an_encoder_goes_to_those_that_it_fits(encoder: Path) -> None:
         (["trees=RUN"], "'trees=RUN' names no member; give one of jade, jade_compact, regression"),
     ],
 )
-def test_encoders_that_no_member_takes_are_refused(encoder: Path, given: list[str], words: str) -> None:
+def test_encoders_that_fit_no_member_are_refused(encoder: Path, given: list[str], words: str) -> None:
     sized = networks(jade=6, jade_compact=8)
     runs = [text.replace("RUN", str(encoder)) for text in given]
     with pytest.raises(ConfigError, match=re.escape(f"encoder: {words.replace('RUN', str(encoder))}")):
@@ -170,7 +170,7 @@ def test_a_member_starts_from_one_encoder(encoder: Path) -> None:
         assign_encoders(["nowhere"], members, kinds)
 
 
-def test_a_stack_of_both_sizes_starts_from_the_encoder_of_one(
+def test_an_encoder_of_one_size_is_used_in_a_stack_of_both_sizes(
     market: Path, encoder: Path, tmp_path: Path
 ) -> None:
     args = ("--encoder", encoder, "--member", "jade", "--feature-dir", market / "store")
@@ -190,7 +190,9 @@ def test_a_stack_of_both_sizes_starts_from_the_encoder_of_one(
     assert list(models) == ["stack", "jade_compact", "regression", "jade", "jade_compact from scratch"]
 
 
-def test_what_several_encoders_have_seen(market: Path, encoder: Path, tmp_path: Path) -> None:
+def test_several_encoders_have_seen_the_union_of_their_bars(
+    market: Path, encoder: Path, tmp_path: Path
+) -> None:
     """It is what any of them has."""
     other = tmp_path / "other"
     shutil.copytree(encoder, other)
@@ -213,7 +215,7 @@ def test_what_several_encoders_have_seen(market: Path, encoder: Path, tmp_path: 
     assert np.array_equal(CrossValidation.load(tmp_path / "out").truth.seen, one | two)
 
 
-def test_an_encoder_is_no_setting(market: Path, encoder: Path, tmp_path: Path) -> None:
+def test_an_encoder_as_a_setting_is_refused(market: Path, encoder: Path, tmp_path: Path) -> None:
     ran = command("cross-validate", market, tmp_path / "out", "--set", f"jade_compact.encoder={encoder}")
     assert ran.exit_code == 2
     assert ran.stderr == (
@@ -267,7 +269,7 @@ def test_encoders_of_other_features_are_refused_before_any_fit(
         cross_validate(plain, {"slower": slower}, store=market / "store")
 
 
-def test_what_differs_between_bars_is_noted(market: Path, encoder: Path, tmp_path: Path) -> None:
+def test_differences_between_bars_give_a_note(market: Path, encoder: Path, tmp_path: Path) -> None:
     """An encoder that learned from windows over any gap, on labels of a store that begins afresh after each."""
     store = moola.build_features(
         market / "bars.parquet", tmp_path / "store", feature_set="ohlc4", stamp="open", reset_on_gap="30m"
@@ -291,7 +293,7 @@ def test_what_differs_between_bars_is_noted(market: Path, encoder: Path, tmp_pat
 
 
 @COMMANDS
-def test_windows_that_were_cut_beforehand_start_from_an_encoder(
+def test_pre_cut_windows_start_from_an_encoder(
     name: str, market: Path, encoder: Path, tmp_path: Path
 ) -> None:
     """They hold their times; without times, the report says that it is unknown."""
@@ -317,7 +319,7 @@ def test_windows_that_were_cut_beforehand_start_from_an_encoder(
 # Sweeps
 
 
-def test_a_sweep_is_known_by_its_encoders_weights_and_by_what_its_yaml_says(
+def test_a_sweep_is_identified_by_encoder_weights_and_yaml_content(
     market: Path, encoder: Path, tmp_path: Path
 ) -> None:
     """Wherever these files lie, and not after they have been written anew."""

@@ -37,7 +37,7 @@ from moola.validation.permutation import (
 pytestmark = pytest.mark.xdist_group("validation")
 
 
-def test_luck_of_a_cheap_model_and_of_a_network(found: CrossValidation) -> None:
+def test_a_cheap_model_and_a_network_have_permutation_tests(found: CrossValidation) -> None:
     estimators = {"regression": make_member("regression"), "jade_compact": jade()}
     cheap = permutation_test_of(found, "regression", estimators, permutations=19, seed=1)
     own = assess(found, "regression", tested=cheap)
@@ -66,7 +66,7 @@ def test_luck_of_a_cheap_model_and_of_a_network(found: CrossValidation) -> None:
         permutation_test_of(found, "regression", {})
 
 
-def test_heads_alone_are_set_among_heads_alone(found: CrossValidation) -> None:
+def test_trained_heads_are_compared_with_shuffled_heads(found: CrossValidation) -> None:
     estimators = {"jade_compact": jade()}
     tested = permutation_test_of(found, "jade_compact", estimators, permutations=3)
     windows, heads = found.windows, frozen(jade(), 2)
@@ -107,7 +107,7 @@ def test_heads_alone_are_set_among_heads_alone(found: CrossValidation) -> None:
     assert whole.value == pytest.approx(evaluation.scores["log_loss"].value)
 
 
-def test_labels_that_say_nothing_are_not_called_better_than_luck(windows: LabelledWindows) -> None:
+def test_random_labels_are_not_better_than_chance(windows: LabelledWindows) -> None:
     order = np.random.default_rng(1).permutation(40)
     shuffled = replace(windows, y=windows.y[order], spans=windows.spans[order])
     estimators = {
@@ -126,7 +126,7 @@ def test_labels_that_say_nothing_are_not_called_better_than_luck(windows: Labell
         assert "not shown to be better than with shuffled labels" in str(tested.permutation[name])
 
 
-def test_an_ensemble_has_a_null_of_its_own(found: CrossValidation) -> None:
+def test_an_ensemble_has_its_own_permutation_test(found: CrossValidation) -> None:
     both = ensemble(found)
     estimators = {"regression": make_member("regression")}
     told: list[str] = []
@@ -161,7 +161,7 @@ def _first(found: CrossValidation, name: str) -> dict[str, float]:
     return dict(scores(found.truth, found.predictions(name)[0]))
 
 
-def test_luck_of_a_stack(windows: LabelledWindows) -> None:
+def test_a_stack_has_a_permutation_test(windows: LabelledWindows) -> None:
     members = {"trees": make_member("trees", trees=5), "regression": make_member("regression")}
     found = stack(windows, members, folds=2, inner_folds=2)
     tested = permutation_test_of(found, "stack", members, permutations=3)
@@ -169,7 +169,7 @@ def test_luck_of_a_stack(windows: LabelledWindows) -> None:
     assert "3 shuffles of the labels: 48 fits" in tested.note
 
 
-def test_frozen_embeddings_are_of_the_encoder_that_there_is(windows: LabelledWindows) -> None:
+def test_frozen_embeddings_come_from_the_given_encoder(windows: LabelledWindows) -> None:
     assert is_dear(jade())
     assert not is_dear(make_member("trees"))
     assert DEAR_PERMUTATIONS == 20

@@ -32,7 +32,7 @@ from moola.validation.records import beside, truth_of
 pytestmark = pytest.mark.xdist_group("validation")
 
 
-def test_what_is_kept_is_what_there_was(found: CrossValidation, tmp_path: Path) -> None:
+def test_a_saved_cross_validation_is_loaded_unchanged(found: CrossValidation, tmp_path: Path) -> None:
     directory = found.save(tmp_path / "cv")
     again = CrossValidation.load(directory)
     assert again.settings == found.settings
@@ -57,7 +57,7 @@ def test_what_is_kept_is_what_there_was(found: CrossValidation, tmp_path: Path) 
         found.save(directory / "predictions.parquet")
 
 
-def test_a_directory_that_is_none_or_damaged(found: CrossValidation, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_cross_validation_is_refused(found: CrossValidation, tmp_path: Path) -> None:
     with pytest.raises(
         RunError, match=r"is no cross-validation: there is no cross_validation.json. Give the directory"
     ):
@@ -81,7 +81,9 @@ def test_a_directory_that_is_none_or_damaged(found: CrossValidation, tmp_path: P
         load_with(members={"regression": [{"fitted_on": [known] * 5, "seconds": 1.0}] * 2})
 
 
-def test_cross_validations_side_by_side(found: CrossValidation, windows: LabelledWindows) -> None:
+def test_members_of_other_cross_validations_are_compared(
+    found: CrossValidation, windows: LabelledWindows
+) -> None:
     trees = cross_validate(windows, {"trees": make_member("trees", trees=5)}, repeats=2, seed=1)
     both = beside(found, {"other": trees})
     assert list(both.members) == ["regression", "jade_compact", "trees (other)"]
