@@ -95,7 +95,9 @@ def test_scales_and_ranges_are_those_of_training_bars(tmp_path, layout):
     assert ranges.tolist() == [[0.0, 1.0]] * 3 + [[-math.inf, math.inf]]
     augmented = Augmentation(feature_scale(dataset), ranges)(x, keys_of(len(x)), None, valid).x
     assert bool(((augmented[..., :3] >= 0) & (augmented[..., :3] <= 1)).all())
-    with pytest.raises(ConfigError, match=r"dataset: is of val, whose .*; give the dataset of train"):
+    with pytest.raises(
+        ConfigError, match=r"dataset: is of val, but the scale must .*; give the dataset of train"
+    ):
         feature_scale(FastWindowedDataset(paths, "val"))
 
 

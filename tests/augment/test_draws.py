@@ -59,8 +59,11 @@ def test_every_input_of_a_key_matters():
         ((-1, 0, torch.arange(3)), "seed: -1 is out of range; give a whole number from 0"),
         ((0, 1.5, torch.arange(3)), "epoch: 1.5 is not a whole number; give one from 0"),
         ((0, 0, [1, 2]), r"windows: is a list; give a tensor \[B\] of int64"),
-        ((0, 0, torch.ones(3)), r"windows: is torch.float32 of shape \[3\]; give one int64 a window, \[B\]"),
-        ((0, 0, ()), "windows: is empty; give what tells windows apart"),
+        (
+            (0, 0, torch.ones(3)),
+            r"windows: is torch.float32 of shape \[3\]; give one int64 for each window, \[B\]",
+        ),
+        ((0, 0, ()), "windows: is empty; give values that identify the windows"),
         (
             (0, 0, (torch.arange(3), torch.arange(2))),
             r"windows: is torch.int64 of shape \[2\]; give one int64",

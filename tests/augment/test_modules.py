@@ -111,8 +111,8 @@ def test_a_gpu_draws_the_same(module):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"x": torch.ones(3, K)}, r"x: is torch.float32 of shape \[3, 105\]; give windows, \[B, K, D\]"),
-        ({"x": torch.ones((3, K, 4), dtype=torch.int64)}, "x: is torch.int64 of shape .* of floating type"),
+        ({"x": torch.ones(3, K)}, r"x: is torch.float32 of shape \[3, 105\]; give windows \[B, K, D\]"),
+        ({"x": torch.ones((3, K, 4), dtype=torch.int64)}, "x: is torch.int64 of shape .* of a floating type"),
         ({"keys": torch.arange(4)}, r"keys: is torch.int64 of shape \[4\]; with this x, give .* \[3\]"),
         ({"keys": torch.ones(3)}, "keys: is torch.float32 of .*; with this x, give torch.int64"),
         ({"spans": torch.ones((3, 2))}, r"spans: is torch.float32 .* give torch.int64 of shape \[3, 2\]"),
@@ -142,16 +142,19 @@ def test_batches_that_make_no_sense_are_refused(module, changes, problem):
     ("make", "problem"),
     [
         (lambda: Jitter(), r"scale: is missing; give each feature's standard deviation over training bars"),
-        (lambda: Jitter([1.0], candles=True), "scale: is of features; .*: leave it out"),
-        (lambda: Jitter([[1.0]]), r"scale: is of shape \[1, 1\]; give one number a feature, \[D\]"),
-        (lambda: Jitter([1.0, -2.0]), "scale: is -2 for feature 1; give finite standard deviations from 0"),
+        (lambda: Jitter([1.0], candles=True), "scale: is for features; .*: leave it out"),
+        (lambda: Jitter([[1.0]]), r"scale: is of shape \[1, 1\]; give one number for each feature, \[D\]"),
+        (
+            lambda: Jitter([1.0, -2.0]),
+            "scale: is -2 for feature 1; give finite standard deviations of 0 or more",
+        ),
         (lambda: Jitter([math.nan, 1]), "scale: is nan for feature 0; give finite"),
-        (lambda: Jitter("one"), "scale: 'one' is no array of numbers; give a tensor, or an array"),
+        (lambda: Jitter("one"), "scale: 'one' is not an array of numbers; give a tensor or an array"),
         (lambda: Jitter([1.0], sigma=-0.1), r"jitter\.sigma: .*greater than or equal to 0, not -0\.1"),
         (lambda: Jitter([1.0], p=1.1), r"jitter\.p: .*less than or equal to 1, not 1\.1"),
         (
             lambda: Jitter([1.0])(torch.ones(2, 3, 4), torch.arange(2)),
-            "x: has 4 features, but .* for 1; give",
+            "x: has 4 features, and .* for 1; give",
         ),
         (lambda: MagnitudeWarp(sigma=2.0), r"magnitude_warp\.sigma: .*less than or equal to 1, not 2\.0"),
         (lambda: MagnitudeWarp(knots=1), r"magnitude_warp\.knots: .*greater than or equal to 2, not 1"),
@@ -170,7 +173,7 @@ def test_batches_that_make_no_sense_are_refused(module, changes, problem):
             "ranges: is 1 to 0 for feature 0; give the lowest value, then",
         ),
         (lambda: Augmentation([1.0], [[math.nan, 0]]), "ranges: is nan to 0 for feature 0; give the lowest"),
-        (lambda: Augmentation(None, [[0, 1]], candles=True), "ranges: are of features, .*; leave them out"),
+        (lambda: Augmentation(None, [[0, 1]], candles=True), "ranges: are for features, .*; leave them out"),
         (
             lambda: Augmentation([1.0], config={"jiter": {}}),
             r"augmentation\.jiter: there is no such parameter",

@@ -1,10 +1,9 @@
-"""Augmentation of windows while a model trains, batched and on its device: jitter, magnitude warp, time warp.
+"""Augmentation of training windows, in batches on the model's device: jitter, magnitude warp, time warp.
 
-Each is a `torch.nn.Module` that is usable alone; `Augmentation` applies all three. What is drawn for a window follows
-from its key alone, and a key from (seed, epoch, window, copy), by `window_keys`: neither the batch a window is
-served in, nor the order, nor the device plays a part. `feature_scale` and `feature_ranges` take from a dataset what
-`Augmentation` has to know of features. Serving each window `copies` times an epoch, each time with a
-draw of its own, is a loop:
+Each augmentation is a `torch.nn.Module` of its own; `Augmentation` applies all three. The draw for a window depends
+only on its key, which `window_keys` computes from (seed, epoch, window, copy). Batch, order and device do not matter.
+`feature_scale` and `feature_ranges` compute the arguments of `Augmentation` from a dataset. This loop serves each
+window `copies` times in an epoch, each time with a new draw:
 
 >>> import torch
 >>> from moola.augment import Augmentation, window_keys
@@ -17,12 +16,12 @@ draw of its own, is a loop:
 >>> warped.shape
 torch.Size([8, 105, 3])
 
-To the bit the same everywhere are keys, and which windows each module changes. The normal deviates come of them by
-logarithm, root and cosine, which devices round differently: by some 1e-15 of a deviate in warps, which are drawn in
-float64, and some 1e-6 in jitter, in float32. Whether a bar is hidden, and a span's rounding, can only differ where that
-tips a tie. On one device, a window's result has the same bits in any batch.
+Keys, and the choice of windows that a module changes, are the same to the bit on every device. Normal deviates are
+computed from keys by logarithm, root and cosine, which devices round differently: by about 1e-15 in warps, which use
+float64, and by about 1e-6 in jitter, which uses float32. This changes hidden bars and rounded spans only in a tie. On
+one device, a window's result has the same bits in any batch.
 
-A module in eval mode hands on what it gets.
+A module in eval mode returns its input.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from moola.augment.warps import TimeWarp as TimeWarp
     from moola.settings.augmentation import AugmentationConfig as AugmentationConfig
 
-# Imported when first used: a configuration can be read, and its errors told, without torch.
+# Imported on first use, so that a configuration can be read and checked without torch.
 _HOMES = {
     "Augmentation": "moola.augment.warps",
     "AugmentationConfig": "moola.settings.augmentation",

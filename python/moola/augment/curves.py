@@ -16,11 +16,19 @@ __all__ = ["curves", "spline_basis"]
 def spline_basis(
     knots: int, length: int, *, between: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """What one knot at 1 and the others at 0 give: `[knots, length]` at the bars, `[knots, length − 1]` between them.
+    """The basis splines: curve i has the value 1 at knot i and 0 at the others.
 
-    A spline is linear in its knots, so that all curves of a batch are sums of these. The spline is that of Um et al.
-    and of SciPy: twice continuously differentiable, and through four knots one cubic. `between` evaluates it halfway
-    from each bar to the next. Knots lie evenly from the first bar to the last.
+    A spline is linear in its values at the knots, so that every curve is a weighted sum of these. As in Um et al. and
+    in SciPy, it is twice continuously differentiable, and a single cubic for four knots.
+
+    Args:
+        knots: The number of knots, spaced evenly from the first bar to the last.
+        length: K, bars in a window.
+        between: Whether to evaluate halfway between bars instead of at the bars.
+        dtype: The type of the result.
+        device: The device of the result.
+
+    Returns `[knots, length]`, or `[knots, length − 1]` for `between`.
     """
     from scipy.interpolate import CubicSpline
 
@@ -32,9 +40,9 @@ def spline_basis(
 
 
 def curves(values: Tensor, basis: Tensor) -> Tensor:
-    """The curves `[…, length]` through these values at the knots, `[…, knots]`.
+    """The curves `[…, length]` through values `[…, knots]` at the knots.
 
-    Knot by knot and not as a matrix product, whose order of summation, and so whose last bits, could depend on the
+    Knots are added one by one. The order of summation in a matrix product, and so its last bits, could depend on the
     size of the batch.
     """
     total = values[..., 0, None] * basis[0]

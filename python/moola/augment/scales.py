@@ -1,4 +1,4 @@
-"""What augmentation has to know of features: how much they vary over training bars, and between which bounds."""
+"""The standard deviations and ranges of features, for augmentation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moola.models.training_bars import training_bars
 
 __all__ = ["feature_ranges", "feature_scale"]
 
-# Bars per block, so that a float64 copy of them takes only some MB.
+# Bars in a block. Its float64 copy takes a few MB.
 _BLOCK = 1 << 16
 
 
@@ -22,12 +22,12 @@ def feature_scale(dataset: FastWindowedDataset) -> Tensor:
     """Each column's standard deviation over the valid bars of a train dataset, `[D]` float32.
 
     Summed in float64, block by block, by the update of Chan, Golub and LeVeque, *Updating Formulae and a Pairwise
-    Algorithm for Computing Sample Variances* (1979). Each bar counts once, however many windows it lies in.
+    Algorithm for Computing Sample Variances* (1979). Each bar counts once, even if it lies in several windows.
 
-    Raises `ConfigError` for a dataset of another split, or without a valid bar.
+    Raises `ConfigError` for a dataset of another split or without valid bars.
     """
     if dataset.split != "train":
-        problem = f"is of {dataset.split}, whose bars training must not know"
+        problem = f"is of {dataset.split}, but the scale must come from training bars"
         raise ConfigError("dataset", f"{problem}; give the dataset of train")
     width = len(dataset.feature_names)
     count, mean, squares = 0, np.zeros(width), np.zeros(width)
@@ -45,7 +45,7 @@ def feature_scale(dataset: FastWindowedDataset) -> Tensor:
 
 
 def feature_ranges(dataset: FastWindowedDataset) -> Tensor:
-    """Each column's lowest and highest value by its definition, `[D, 2]` float32; ±inf where it has none."""
+    """Each column's lowest and highest value by definition, `[D, 2]` float32; ±inf for kept columns and no bound."""
     bounds = [(feature.get("low"), feature.get("high")) for feature in dataset.stores[0].metadata["features"]]
     bounds += [(None, None)] * len(dataset.extra)
     return torch.tensor(

@@ -1,8 +1,8 @@
 """Jitter, magnitude warp and time warp, as modules over a batch of windows.
 
-After Um et al., *Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using Convolutional
-Neural Networks*, ICMI 2017 (arXiv:1706.00527). Other than there, curves are exponentials of splines: a speed of time is
-never negative, and neither is what a feature is multiplied by.
+Source: Um et al., *Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using Convolutional
+Neural Networks*, ICMI 2017 (arXiv:1706.00527). Unlike there, curves are exponentials of splines, so that the speed of
+time and the factors of features are always positive.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = ["Augmentation", "Augmented", "Jitter", "MagnitudeWarp", "TimeWarp"]
 
 TensorLike: TypeAlias = Tensor | ArrayLike
 
-# Each module draws from a key of its own, folded out of the window's.
+# Each module folds its number into the window's key, so that their draws are independent.
 _JITTER, _MAGNITUDE, _TIME = 1, 2, 3
 
 
 class Augmented(NamedTuple):
-    """A batch of windows with what moves along."""
+    """A batch of augmented windows, with their spans and valid bars."""
 
     x: Tensor
-    """`[B, K, D]`."""
+    """`[B, K, D]`, the windows."""
     spans: Tensor | None
-    """`[B, 2]` int64, the first and the last bar in the window, −1 for none; None where none were given."""
+    """`[B, 2]` int64, first and last bar in the window, −1 and −1 for none; None if no spans were given."""
     valid: Tensor | None
-    """`[B, K]` bool, the bars that count; None where it was not given, and all count."""
+    """`[B, K]` bool, the valid bars; None if not given, which means that all are valid."""
 
 
 class _Warp(nn.Module):
-    """What the three have in common: when there is nothing to do, and what they take."""
+    """The base of the three modules: it checks their input, and returns it if there is nothing to do."""
 
     sigma: float
     p: float
@@ -55,16 +55,16 @@ class _Warp(nn.Module):
     def forward(
         self, x: Tensor, keys: Tensor, spans: Tensor | None = None, valid: Tensor | None = None
     ) -> Augmented:
-        """The batch, warped; what is given is not altered, and without anything to do is what is returned.
+        """Augments a batch. The given tensors are not changed; if there is nothing to do, they are returned.
 
         Args:
-            x: `[B, K, D]`, floating; with `candles`, D = 4: open, high, low, close.
+            x: `[B, K, D]`, of a floating type; with `candles`, D = 4: open, high, low, close.
             keys: `[B]` int64, see `window_keys`.
-            spans: `[B, 2]` int64, the first and the last bar of each window's span, −1 and −1 for none.
-            valid: `[B, K]` bool, the bars that count; all where it is not given.
+            spans: `[B, 2]` int64, first and last bar of each window's span, −1 and −1 for none.
+            valid: `[B, K]` bool, the valid bars; all if not given.
 
-        Raises `ConfigError`, naming the argument, for a shape or a type that does not fit, and on a CPU for spans that
-        are reversed or lie outside their windows. Other devices are not checked, because checking would wait for them.
+        Raises `ConfigError`, naming the argument, for a wrong shape or type, and on a CPU for spans that are reversed
+        or outside their windows. On other devices spans are not checked, because the check would wait for the device.
         """
         _check(x, keys, spans, valid, self.candles)
         if not self.training or self.sigma == 0 or self.p == 0 or not x.numel():
@@ -83,17 +83,17 @@ class _Warp(nn.Module):
 class Jitter(_Warp):
     """Adds independent normal noise to every value.
 
-    With `candles`, each price gets noise in units of the window's ATR, the mean true range of its valid bars; then
-    the high is the highest of the bar's four, and the low the lowest. So no price moves further than the largest
-    noise of its bar. A price keeps at least half of itself, so that none falls to 0.
+    With `candles`, noise is in units of the window's ATR, the mean true range of its valid bars. Then the bar's highest
+    price becomes its high, and its lowest price its low. So no price moves further than the largest noise of its bar.
+    Noise never takes more than half of a price, so that none falls to 0.
 
     Args:
         scale: `[D]`, each feature's standard deviation over training bars. Not with `candles`.
-        sigma: Of the noise, in units of `scale` or of the ATR; 0 to 1.
-        p: The share of windows that get it.
+        sigma: The standard deviation of the noise, in units of `scale` or of the ATR; 0 to 1.
+        p: The share of windows that get noise.
         candles: Whether x is raw open, high, low and close.
 
-    Raises `ConfigError` for a parameter out of range, and a scale that is missing, or negative, or not finite.
+    Raises `ConfigError` for a parameter out of range, and for a scale that is missing, negative or not finite.
     """
 
     scale: Tensor | None
@@ -106,7 +106,7 @@ class Jitter(_Warp):
         self.sigma, self.p = config.sigma, config.p
         if candles == (scale is not None):
             what = (
-                "is of features; raw candles have their own, the ATR: leave it out"
+                "is for features; raw candles use their ATR: leave it out"
                 if candles
                 else "is missing; give each feature's standard deviation over training bars, [D]"
             )
@@ -118,8 +118,8 @@ class Jitter(_Warp):
         amount = chosen(keys, self.p).float() * self.sigma
         if self.scale is not None:
             if len(self.scale) != x.shape[2]:
-                problem = f"has {x.shape[2]} features, but there is a scale for {len(self.scale)}"
-                raise ConfigError("x", f"{problem}; give the features that the scale was computed of")
+                problem = f"has {x.shape[2]} features, and the scale is for {len(self.scale)}"
+                raise ConfigError("x", f"{problem}; give the features that the scale was computed from")
             noise = normals(keys, x[0].numel(), torch.float32).view(x.shape)
             noise *= amount[:, None, None] * self.scale
             return Augmented((noise if x.dtype == torch.float32 else noise.to(x.dtype)).add_(x), spans, valid)
@@ -129,18 +129,18 @@ class Jitter(_Warp):
 
 
 class MagnitudeWarp(_Warp):
-    """Multiplies each feature with a smooth random curve of its own.
+    """Multiplies each feature by its own smooth random curve.
 
-    The logarithm of a curve is a cubic spline through normal deviates of mean 0 and deviation `sigma` at evenly
-    spaced knots, less half its variance, so that at every bar the curve is 1 in the mean.
+    The logarithm of a curve is a cubic spline through evenly spaced knots, at normal deviates with mean 0 and standard
+    deviation `sigma`. Half its variance is subtracted, so that the mean of the curve is 1 at every bar.
 
-    With `candles`, one curve a window multiplies the log returns since the window's first valid close, of all four
-    prices alike: moves grow and shrink, a candle's prices keep their order, and none falls to 0.
+    With `candles`, one curve for each window multiplies the log returns since the window's first valid close, the same
+    for all four prices. Moves grow and shrink, the prices of a candle keep their order, and none falls to 0.
 
     Args:
-        sigma: The deviation of the curve's logarithm at a knot, 0 to 1.
-        knots: 2 to 64.
-        p: The share of windows that get it.
+        sigma: The standard deviation of the curve's logarithm at a knot, 0 to 1.
+        knots: The number of knots, 2 to 64.
+        p: The share of windows that are warped.
         candles: Whether x is raw open, high, low and close.
 
     Raises `ConfigError` for a parameter out of range.
@@ -162,7 +162,7 @@ class MagnitudeWarp(_Warp):
         exponents = curves(values.reshape(size, columns, self.knots), basis)
         exponents -= (basis * basis).sum(0) / 2
         changed = chosen(keys, self.p)
-        # Where a window keeps its bits, the curve is exp(0), which is 1.
+        # For unchanged windows the curve is exp(0) = 1, which keeps every bit.
         exponents *= changed[:, None, None]
         curve = exponents.exp_().transpose(1, 2).to(x.dtype)
         if not self.candles:
@@ -174,22 +174,23 @@ class MagnitudeWarp(_Warp):
 
 
 class TimeWarp(_Warp):
-    """Resamples each window along a smooth random map of time, and moves its span and its valid bars along.
+    """Resamples each window along a smooth random map of time, and moves its span and its valid bars with it.
 
-    How fast time goes is the exponential of a cubic spline through normal deviates of deviation `sigma` at evenly
-    spaced knots. Its integral, scaled so that the first bar and the last stay where they are, is the map: at bar t of
-    the result stands what was at τ(t), interpolated linearly between two bars. τ ascends strictly for every draw.
+    The speed of time is the exponential of a cubic spline through evenly spaced knots, at normal deviates with standard
+    deviation `sigma`. The map τ is the integral of the speed, scaled so that the first and the last bar stay in place.
+    Bar t of the result is the source at τ(t), interpolated linearly between two bars. τ always increases strictly.
 
-    - **Spans**: bar s of the source comes to τ⁻¹(s), rounded to a bar, and so do both ends of a span: by half a bar
-      at the most from where it is, inside the window, and in order.
-    - **Valid bars**: a bar counts only where all bars it was made of do, so that nothing hidden shows, be it NaN. A
-      window that would be left without one stays as it is.
-    - **Candles** stay candles to the bit, for all prices of a bar are weighed alike, and rounding keeps order.
+    - **Spans**: both ends of a span move from s to τ⁻¹(s), rounded to the nearest bar. They stay in order and inside
+      the window.
+    - **Valid bars**: a bar is valid only if all bars that it is interpolated from are valid. So nothing hidden, such as
+      NaN, shows. A window that would have no valid bar left is not changed.
+    - **Candles**: the prices of a bar keep their order to the bit, because all get the same weights, and rounding keeps
+      order.
 
     Args:
-        sigma: The deviation of the speed's logarithm at a knot, 0 to 1.
-        knots: 2 to 64.
-        p: The share of windows that get it.
+        sigma: The standard deviation of the speed's logarithm at a knot, 0 to 1.
+        knots: The number of knots, 2 to 64.
+        p: The share of windows that are warped.
 
     Raises `ConfigError` for a parameter out of range.
     """
@@ -200,16 +201,16 @@ class TimeWarp(_Warp):
         self.sigma, self.knots, self.p = config.sigma, config.knots, config.p
 
     def times(self, keys: Tensor, length: int) -> Tensor:
-        """τ of windows of at least two bars, `[B, length]` float64: at which time of the source each bar stands.
+        """τ of windows of at least two bars: `[B, length]` float64, the time in the source of each bar.
 
-        For all keys, whether `p` chooses them or not.
+        Computed for all keys, also those that `p` does not choose.
         """
         return self._times(fold(keys, _TIME), length)
 
     def _times(self, keys: Tensor, length: int) -> Tensor:
         basis = spline_basis(self.knots, length, between=True, dtype=torch.float64, device=keys.device)
         speeds = curves(normals(keys, self.knots, torch.float64), basis * self.sigma).exp_()
-        # The map is summed in whole numbers, whose sum has the same bits in any order that a device adds them in.
+        # Integers are summed, so that the sum has the same bits in any order of addition.
         ends = F.pad(speeds.mul_(2**30).round_().long().cumsum(1), (1, 0)).double()
         return ends / ends[:, -1:] * (length - 1)
 
@@ -229,12 +230,12 @@ class TimeWarp(_Warp):
             here = torch.where(changed[:, None], times, bars)
             before, weight = _neighbours(here, x.dtype)
             valid = _shown(valid, before, weight)
-        # Where nothing of the next bar is taken this one stands for it, lest 0 times NaN be added.
+        # With a weight of 0, the next bar is replaced by this one: 0 times NaN would give NaN.
         rows = before + (torch.arange(size, device=x.device) * length)[:, None]
         rows = torch.stack([rows, rows + (weight > 0)], dim=2).view(-1, 2)
         weights = torch.stack([1 - weight, weight], dim=2).view(-1, 2)
         flat = x.reshape(size * length, width)
-        # A sum of weighed rows in one pass, and the fastest there is for it on a CPU.
+        # Sums weighted rows in one pass; the fastest way on a CPU.
         warped = F.embedding_bag(rows, flat, mode="sum", per_sample_weights=weights).view(x.shape)
         if spans is not None:
             spans = torch.where(changed[:, None] & (spans >= 0), _arrivals(times, spans), spans)
@@ -242,14 +243,14 @@ class TimeWarp(_Warp):
 
 
 class Augmentation(nn.Module):
-    """Jitter, magnitude warp and time warp, one after the other; then each feature is clipped to its range.
+    """Applies jitter, magnitude warp and time warp in turn, then clips each feature to its range.
 
-    `copies` says how many times an epoch serves each window; whoever serves does it, with a key for each.
+    The training loop is expected to serve each window `copies` times an epoch, each time with another key.
 
     Args:
         scale: `[D]`, each feature's standard deviation over training bars. Not with `candles`.
-        ranges: `[D, 2]`, each feature's lowest and highest value, ±inf where there is none. Not with `candles`.
-        config: How much of each; defaults where none is given.
+        ranges: `[D, 2]`, each feature's lowest and highest value, ±inf for no bound. Not with `candles`.
+        config: The settings of the three modules; defaults if not given.
         candles: Whether x is raw open, high, low and close.
 
     Raises `ConfigError`, naming the parameter.
@@ -273,14 +274,14 @@ class Augmentation(nn.Module):
         self.magnitude_warp = MagnitudeWarp(**config.magnitude_warp.model_dump(), candles=candles)
         self.time_warp = TimeWarp(**config.time_warp.model_dump())
         if ranges is not None and candles:
-            raise ConfigError("ranges", "are of features, and candles have none; leave them out")
+            raise ConfigError("ranges", "are for features, and candles have none; leave them out")
         width = None if self.jitter.scale is None else len(self.jitter.scale)
         self.register_buffer("ranges", None if ranges is None else _ranges(ranges, width))
 
     def forward(
         self, x: Tensor, keys: Tensor, spans: Tensor | None = None, valid: Tensor | None = None
     ) -> Augmented:
-        """As each of the three; see :meth:`Jitter.forward`."""
+        """Augments a batch; see :meth:`Jitter.forward`."""
         batch = Augmented(x, spans, valid)
         for warp in (self.jitter, self.magnitude_warp, self.time_warp):
             batch = warp(batch.x, keys, batch.spans, batch.valid)
@@ -291,18 +292,18 @@ class Augmentation(nn.Module):
 
 
 def _neighbours(times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The bar before each time, and the weight of the one after it."""
+    """The bar at or before each time, and the weight of the bar after it."""
     before = times.floor()
     return before.long(), (times - before).to(dtype)
 
 
 def _shown(valid: Tensor, before: Tensor, weight: Tensor) -> Tensor:
-    """Whether all bars that a bar is made of are valid."""
+    """Whether all bars that a bar is interpolated from are valid: `[B, K]`."""
     return valid.gather(1, before) & valid.gather(1, before + (weight > 0))
 
 
 def _arrivals(times: Tensor, bars: Tensor) -> Tensor:
-    """τ⁻¹, rounded: the bar of the result where each of these bars of the source stands. `[B, 2]` int64."""
+    """τ⁻¹, rounded: the bar of the result that each of these bars of the source moves to. `[B, 2]` int64."""
     wanted = bars.double()
     after = torch.searchsorted(times, wanted, right=True).clamp_(1, times.shape[1] - 1)
     begin, end = times.gather(1, after - 1), times.gather(1, after)
@@ -311,7 +312,7 @@ def _arrivals(times: Tensor, bars: Tensor) -> Tensor:
 
 
 def _atr(x: Tensor, valid: Tensor | None) -> Tensor:
-    """The mean true range of each window's valid bars, `[B]`; a bar's previous close counts where that is valid."""
+    """The mean true range of each window's valid bars, `[B]`. It uses a bar's previous close only if that is valid."""
     _, high, low, close = x.float().unbind(2)
     previous = close[:, :-1]
     if valid is not None:
@@ -325,7 +326,7 @@ def _atr(x: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def _as_candles(x: Tensor) -> Tensor:
-    """The bars with the highest of their four prices as the high, and the lowest as the low."""
+    """Replaces each bar's high and low by the highest and the lowest of its four prices."""
     open, _, _, close = x.unbind(2)
     return torch.stack([open, x.amax(2), x.amin(2), close], dim=2)
 
@@ -333,7 +334,7 @@ def _as_candles(x: Tensor) -> Tensor:
 def _check(x: Tensor, keys: Tensor, spans: Tensor | None, valid: Tensor | None, candles: bool) -> None:
     if x.ndim != 3 or not x.is_floating_point():
         raise ConfigError(
-            "x", f"is {x.dtype} of shape {list(x.shape)}; give windows, [B, K, D], of floating type"
+            "x", f"is {x.dtype} of shape {list(x.shape)}; give windows [B, K, D] of a floating type"
         )
     size, length, width = x.shape
     if candles and width != 4:
@@ -367,17 +368,17 @@ def _numbers(name: str, given: TensorLike) -> Tensor:
     try:
         return torch.from_numpy(np.array(given, np.float32))
     except (TypeError, ValueError):
-        raise ConfigError(name, f"{given!r} is no array of numbers; give a tensor, or an array") from None
+        raise ConfigError(name, f"{given!r} is not an array of numbers; give a tensor or an array") from None
 
 
 def _scale(given: TensorLike) -> Tensor:
     scale = _numbers("scale", given)
     if scale.ndim != 1 or not len(scale):
-        raise ConfigError("scale", f"is of shape {list(scale.shape)}; give one number a feature, [D]")
+        raise ConfigError("scale", f"is of shape {list(scale.shape)}; give one number for each feature, [D]")
     if not bool((scale.isfinite() & (scale >= 0)).all()):
         wrong = int((~(scale.isfinite() & (scale >= 0))).int().argmax())
         problem = f"is {scale[wrong]:g} for feature {wrong}"
-        raise ConfigError("scale", f"{problem}; give finite standard deviations from 0 on")
+        raise ConfigError("scale", f"{problem}; give finite standard deviations of 0 or more")
     return scale
 
 
