@@ -1,4 +1,4 @@
-"""Candles and modules that several tests of augmentation share."""
+"""Candles and modules shared by several tests of augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small files of bars in every format, how tests read them, and what they check of a refusal."""
+"""Small files of bars in every format, readers for tests, and checks of refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMATS = ("parquet", "csv", "csv.gz", "arrow", "arrows")
 
 
 def table(n: int = 5, **columns: Any) -> pa.Table:
-    """n bars with a time and prices that tell rows and columns apart; `columns` replace or add."""
+    """n bars with a time, and prices that distinguish rows and columns; `columns` replace or add."""
     price = np.arange(n, dtype=np.float64) + 100
     usual: dict[str, Any] = {
         "timestamp": pa.array(START + np.arange(n) * MINUTE, pa.timestamp("ns", "UTC")),
@@ -40,7 +40,7 @@ def table(n: int = 5, **columns: Any) -> pa.Table:
 
 
 def write(data: pa.Table, path: Path, **csv_options: Any) -> Path:
-    """Writes a table in the format that the path's suffix names."""
+    """Writes a table in the format given by the path's suffix."""
     match "".join(path.suffixes):
         case ".parquet":
             pq.write_table(data, path)
@@ -73,7 +73,7 @@ def csv_bars(*times: str, header: str = "timestamp,open,high,low,close") -> str:
 
 
 def read(what: Any, **options: Any) -> SimpleNamespace:
-    """Everything a source gives, its batches joined."""
+    """Everything in a source, with its batches joined."""
     source = open_bars(what, ReadOptions(**options))
     batches = list(source.batches())
     for batch in batches:
@@ -117,7 +117,7 @@ def check_usual(result: SimpleNamespace, n: int = 5) -> None:
 
 
 def refused(what: Any, *substance: str, error: type[Exception] = InputError, **options: Any) -> str:
-    """The message with which an input is refused; it must hold `substance`."""
+    """The message with which an input is refused. It must contain `substance`."""
     with pytest.raises(error) as caught:
         read(what, **options)
     message = str(caught.value)

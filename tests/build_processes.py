@@ -1,4 +1,4 @@
-"""Builds in processes of their own, which may be killed and interrupted."""
+"""Builds in separate processes, which may be killed and interrupted."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ for line in sys.stdin:
 
 
 class Builders:
-    """Processes that each do one build and that may be killed; all imports are behind them when they start."""
+    """Processes that each do one build and may be killed. They finish all imports before they start."""
 
     def __init__(self) -> None:
         self.server = subprocess.Popen(
@@ -119,20 +119,20 @@ class Builders:
         return self._answer()
 
     def start(self, what: str = "build", *, at: float = 0.0, **job: Any) -> int:
-        """Starts a process, whose work begins at `at`, a time of the monotonic clock."""
+        """Starts a process that begins its work at `at`, a time of the monotonic clock."""
         job["options"] = job.get("options") or {}
         return int(self._say({"what": what, "at": at} | job))
 
     def end(self, pid: int) -> dict[str, Any]:
-        """Waits for a process: its wait status, and what it had to say if it could."""
+        """Waits for a process. Returns its wait status, and its last message if there is one."""
         return json.loads(self._say({"wait": pid}))  # type: ignore[no-any-return]
 
     def build(self, bars: Path, output: Path, **job: Any) -> dict[str, Any]:
-        """A build that is left alone."""
+        """A build that is not disturbed."""
         return self.end(self.start(bars=str(bars), output=str(output), **job))
 
     def interrupt(self, pid: int) -> tuple[float, dict[str, Any]]:
-        """Ctrl-C: the seconds that it took, and what the process had to say."""
+        """Presses Ctrl-C. Returns the seconds until the process ended, and its last message."""
         sent = time.monotonic()
         os.kill(pid, signal.SIGINT)
         result = self.end(pid)

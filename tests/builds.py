@@ -1,4 +1,4 @@
-"""Bars to build stores of, in every form, and what is checked of a build."""
+"""Bars to build stores from, in every form, and checks of a build."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def times(nanoseconds: Any, tz: str | None = "UTC") -> pa.Array:
 
 
 def changed(column: str, changes: Mapping[int, Any], data: pa.Table | None = None) -> pa.Table:
-    """The bars with other values in a column: row (from 0) to value."""
+    """The bars with other values in one column: row (from 0) to value."""
     data = table() if data is None else data
     place = data.schema.get_field_index(column)
     values = data[column].to_pylist() if column != "timestamp" else data[column].cast(pa.int64()).to_pylist()
@@ -50,7 +50,7 @@ def changed(column: str, changes: Mapping[int, Any], data: pa.Table | None = Non
 
 
 class Source(NamedTuple):
-    """Bars in one of the forms in which they may come."""
+    """Bars in one of the accepted forms."""
 
     what: Any
     name: str
@@ -58,7 +58,7 @@ class Source(NamedTuple):
     is_csv: bool
 
     def at(self, row: int) -> str:
-        """What messages call a row, counted from 1."""
+        """The name of a row in messages, counted from 1."""
         return f"{self.name}, row {row}" + (f" (line {row + 1})" if self.is_csv else "")
 
 
@@ -95,7 +95,7 @@ def names(folder: Path) -> list[str]:
 def refused(
     bars: Any, folder: Path, *substance: str, error: type[Exception] = BarError, **options: Any
 ) -> Any:
-    """The error of a build, whose message must hold `substance`; and nothing may be left of the build."""
+    """The error of a build. Its message must contain `substance`, and the build must leave nothing."""
     before = sorted(folder.rglob("*"))
     with pytest.raises(error) as caught:
         build_features(bars, folder / "new" / "store", **options)
@@ -107,7 +107,7 @@ def refused(
 
 
 def read_store(store: FeatureStore) -> dict[str, Any]:
-    """The bytes of every array, and what is said about them."""
+    """The bytes of every array, and the metadata."""
     files = {path.name: path.read_bytes() for path in store.path.iterdir() if path.suffix == ".npy"}
     return files | {
         "segments": store.segments,
@@ -117,7 +117,7 @@ def read_store(store: FeatureStore) -> dict[str, Any]:
 
 
 def built(bars: Any, path: Path, **options: Any) -> dict[str, Any]:
-    """What a build gives; its store is not kept, and must have been alone."""
+    """The result of a build. The build must leave only the store, which is not kept."""
     with build_features(bars, path, **options) as store:
         assert [name for name in names(path.parent) if "moola" in name or name == path.name] == [path.name]
         result = read_store(store)
@@ -134,7 +134,8 @@ def check_sound(path: Path) -> FeatureStore:
 
 
 def check_sound_or_replaced(path: Path) -> FeatureStore:
-    """The same where the store may be replaced meanwhile: its files then lose their names, and only that."""
+    """The same for a store that may be replaced at the same time: its files may then lose their names, but
+    nothing else."""
     with FeatureStore.open(path) as store:
         try:
             for name, known in store.checksums().items():

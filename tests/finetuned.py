@@ -1,4 +1,4 @@
-"""Settings and labelled examples of the tests of fine-tuned runs."""
+"""Settings and labelled examples for the tests of fine-tuned runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of small stores, and raw windows, that several tests of labels share."""
+"""Labels of small stores, and raw windows, shared by several tests of labels."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def iso(nanoseconds: int) -> str:
 
 
 def refused(*kinds: str, reading: Callable[[], object]) -> LabelError:
-    """The error, which must list these kinds, explain each, and say what to do."""
+    """The error. It must list these kinds, explain each, and give advice."""
     with pytest.raises(LabelError) as caught:
         reading()
     error = caught.value
@@ -63,7 +63,7 @@ def refused(*kinds: str, reading: Callable[[], object]) -> LabelError:
 
 
 def ends_that_count(length: int) -> list[int]:
-    """By hand: the rows at which windows of this length may end."""
+    """Computed by hand: the rows at which windows of this length may end."""
     rows, first = [], 0
     for bars in LENGTHS:
         rows += [first + i for i in range(bars) if i >= WARMUP and i + 1 >= length]
@@ -92,7 +92,7 @@ def labels(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def rows(**columns: list[Any]) -> pa.Table:
-    """Labels of a good window and of another; `columns` replace or add."""
+    """Labels of two valid windows; `columns` replace or add."""
     usual: dict[str, list[Any]] = {"window_end": [100, 200], "class": ["up", "down"]}
     return pa.table(usual | columns)
 

@@ -1,4 +1,4 @@
-"""The definition of masks in Python's whole numbers, and arrays of bars to draw windows from."""
+"""The definition of masks in Python's integers, and arrays of bars for drawing windows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fnv1a(name: str) -> int:
 def expected_mask(
     valid: np.ndarray, *, seed: int, epoch: int, symbol: str, time: int, ratio: float, patch: int = 0
 ) -> np.ndarray:
-    """The documented definition, in Python's whole numbers."""
+    """The documented definition, in Python's integers."""
     key = GOLDEN
     for word in (seed, epoch, fnv1a(symbol), len(valid), time & MASK64):
         key = fold(key, word)
@@ -66,7 +66,7 @@ def column(dtype: type, *values: int) -> np.ndarray:
 
 
 class Arrays:
-    """A store of 400 bars, of which the first 7 and some in the middle are not valid."""
+    """A store of 400 bars. The first 7 and some in the middle are not valid."""
 
     def __init__(self, bars: int = 400, width: int = 3, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

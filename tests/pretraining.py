@@ -1,4 +1,4 @@
-"""A tiny store and short trainings that several tests of pre-training share."""
+"""A tiny store and short trainings shared by several tests of pre-training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STEPS = 10
 
 
 def train(store: Path, run: Path, *, pictures: bool = False, **options: Any) -> Any:
-    """A short training. Pictures take longer than all the rest, and one test looks at them."""
+    """A short training without pictures, which take longest and have their own test."""
     with pytest.MonkeyPatch.context() as patch:
         if not pictures:
             for name in ("draw_losses", "draw_reconstructions"):
@@ -46,7 +46,7 @@ def _train(store: Path, run: Path, **options: Any) -> Any:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that two equal runs have in common: everything but times."""
+    """Everything that two equal runs have in common: all but times."""
     said = []
     last = Checkpoints(run / "checkpoints").latest(said.append)
     assert last is not None
@@ -82,7 +82,7 @@ class Killed:
         self.kind, self.at = kind, at
 
     def prepare(self) -> Callable[[Any], None]:
-        """Sets the trap; gives the report that training is to be called with."""
+        """Sets the trap; returns the report to pass to the training."""
         count = 0
         replace = os.replace
 

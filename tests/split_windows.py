@@ -1,4 +1,4 @@
-"""Windows to split, drawn by hypothesis or evenly spaced, and how tests compare splits."""
+"""Windows to split, drawn by hypothesis or evenly spaced, and comparisons of splits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TIMES = START + np.arange(20, dtype=np.int64) * MINUTE
 
 
 class Case(NamedTuple):
-    """Windows, unsorted, that may overlap, share a start, or be the same; of one symbol or of several."""
+    """Unsorted windows that may overlap, share a start, or be equal; of one symbol or several."""
 
     starts: np.ndarray
     ends: np.ndarray
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
     @property
     def last(self) -> list[int]:
-        """The last bar of each window or, where it is later, its label."""
+        """The last bar of each window, or of its label if that is later."""
         label_ends = self.ends if self.label_ends is None else self.label_ends
         return [max(pair) for pair in zip(self.ends.tolist(), label_ends.tolist(), strict=True)]
 
@@ -52,14 +52,14 @@ class Case(NamedTuple):
         return int(row if self.times is None else self.times[row])
 
     def spans(self) -> list[tuple[int, int]]:
-        """When each window begins and ends, its label included."""
+        """The begin and end of each window, including its label."""
         return [
             (self.time(first), self.time(last))
             for first, last in zip(self.starts.tolist(), self.last, strict=True)
         ]
 
     def bars(self, window: int) -> list[int]:
-        """When the bars of the window's symbol are: all that are known."""
+        """The times of the symbol's bars: all known bars."""
         if self.times is None:
             return list(range(-50, 120))
         if self.symbols is None:

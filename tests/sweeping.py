@@ -1,4 +1,4 @@
-"""Sweeps over cheap models that several tests share."""
+"""Sweeps over cheap models, shared by several tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDS = 2
 
 
 def make_windows(n: int = 60, length: int = 12) -> LabelledWindows:
-    """Windows of which half hide a bump, two and two in a group. Feature 1 of bar 0 is the window's number."""
+    """Windows in groups of two; half of them hide a bump. Feature 1 of bar 0 is the window's number."""
     rng = np.random.default_rng(0)
     y = np.arange(n) % 2
     x = rng.normal(size=(n, length, 2)).astype(np.float32)
@@ -73,7 +73,7 @@ def studies_of(output: Path) -> list[optuna.Study]:
 
 
 def tried(output: Path) -> list[list[tuple[Any, ...]]]:
-    """What was tried and what came of it, by study; without what was lost."""
+    """The tried candidates and their results, by study, without lost ones."""
     return [
         [(t.params, t.value, t.state) for t in study.get_trials() if t.state != TrialState.FAIL]
         for study in studies_of(output)

@@ -1,4 +1,4 @@
-"""Stores to tamper with, and tampering as one does who knows the format: sizes and checksums are recomputed."""
+"""Stores to tamper with, and tampering by someone who knows the format: sizes and checksums are recomputed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def walk(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
 
 
 def plain_bars() -> pa.Table:
-    """One series, and the smallest store: its JSON is flipped bit by bit."""
+    """One series, for the smallest store: its JSON is flipped bit by bit."""
     rng = np.random.default_rng(1)
     return pa.table(
         {"timestamp": pa.array(START + np.arange(60) * MINUTE, pa.timestamp("ns", "UTC"))} | walk(rng, 60)
@@ -116,7 +116,7 @@ def findings(report: VerificationReport) -> dict[str, str]:
 
 
 def found(store: Path, data: Any = None, **options: Any) -> dict[str, str]:
-    """What fails, by check, in a store that was sealed again."""
+    """The failed checks of a store that was sealed again."""
     failed = findings(verify_features(store, data, **options))
     assert not {"opens", "hashes", "json"} & set(failed), failed
     return failed

@@ -1,4 +1,4 @@
-"""Documentation that is executed: what README and docstrings show happens, and what they name exists."""
+"""Executable documentation: examples in README and docstrings run, and the names they use exist."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def commands(block: Block) -> list[str]:
 
 
 def run_python(block: Block, namespace: dict[str, Any]) -> None:
-    """Runs an example; `expression  # → value` also says what must come out."""
+    """Runs an example; `expression # → value` also gives the expected result."""
     lines = block.text.splitlines()
     for statement in ast.parse(block.text).body:
         _, arrow, shown = lines[statement.end_lineno - 1].partition("# → ")
@@ -108,7 +108,7 @@ def test_readme_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_setup_examples_name_existing_functions() -> None:
-    """Those are not executed, so at least what they call must exist."""
+    """Those are not executed, so at least the names they call must exist."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
     seen = []
@@ -190,7 +190,7 @@ def table(heading: str, header: str) -> list[list[str]]:
 
 
 def bounds(text: str) -> tuple[float | None, float | None]:
-    """The range that a cell of the README speaks of."""
+    """The range given in a cell of the README."""
     text = text.removesuffix(", clipped").replace("−", "-")
     if text == "any":
         return None, None

@@ -1,4 +1,4 @@
-"""Import paths that users have been told of: they go on working."""
+"""Documented import paths keep working."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ for module, names in json.loads(sys.argv[1]).items():
 
 
 def test_documented_paths_import_without_a_warning() -> None:
-    """In an interpreter of its own: another test may have imported them, and taken their warnings."""
+    """In a separate interpreter: another test may have imported them already and consumed their warnings."""
     command = [sys.executable, "-c", FRESH, json.dumps(DOCUMENTED)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -218,7 +218,7 @@ def test_documented_paths_import_without_a_warning() -> None:
 
 @pytest.mark.parametrize("module", DOCUMENTED)
 def test_documented_names_are_what_they_were(module: str) -> None:
-    """A class, a function or an attribute: never a module that has the name of what was meant."""
+    """A class, a function or an attribute, never a module of the same name."""
     for name in DOCUMENTED[module]:
         thing = found(module, name)
         assert not isinstance(thing, type(sys)), f"{module}.{name}"

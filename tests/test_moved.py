@@ -1,4 +1,4 @@
-"""Paths of 0.1 whose modules have moved: every public name is still there, and a warning says where it lives now."""
+"""Paths of 0.1 whose modules have moved: every public name still exists, and a warning gives its new path."""
 
 from __future__ import annotations
 

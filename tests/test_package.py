@@ -1,4 +1,4 @@
-"""What users install: the wheel, the source archive, and what an import costs."""
+"""What users install: the wheel, the source archive, and the cost of an import."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(*command: str | Path, **env: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of this tree. Quick where moola was built before, in release mode, from the same sources."""
+    """A wheel of this tree. Quick if moola was already built in release mode from the same sources."""
     folder = tmp_path_factory.mktemp("wheel")
     options = ["--release", "--locked", "--quiet", "--interpreter", sys.executable]
     # Two builds at a time would move the library away from each other.
@@ -109,7 +109,7 @@ def test_package_metadata_is_complete(metadata: Message) -> None:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The commands of an environment that holds the wheel and nothing else."""
+    """The commands of an environment that holds only the wheel."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, with_pip=False)
     pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
@@ -167,7 +167,7 @@ def test_wheel_works_in_an_empty_environment(installed: Path, tmp_path: Path) ->
 
 @wheel_group
 def test_features_are_built_where_torch_is_missing(installed: Path, tmp_path: Path) -> None:
-    """As after `pip install --no-deps`, on a machine that has no more than features need."""
+    """As after `pip install --no-deps`, on a machine with only the packages that features need."""
     dependencies = tmp_path / "dependencies"
     dependencies.mkdir()
     without = (
@@ -244,7 +244,7 @@ def test_names_are_lazy_and_complete() -> None:
 
 
 def test_import_is_quick() -> None:
-    """At most 0.3 s in the best of some fresh processes, so that a busy machine does not fail it."""
+    """At most 0.3 s in the best of several fresh processes, so that a busy machine does not fail it."""
 
     def best(code: str) -> float:
         times = []

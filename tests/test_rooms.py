@@ -1,4 +1,4 @@
-"""The rooms of the package: what stands at its top, and that no import goes round the floors' contract."""
+"""The rooms of the package: its top level, and the import contract."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_at_the_top_stand_rooms_and_at_most_five_modules() -> None:
 
 
 def test_rooms_take_nothing_but_the_engine_from_the_package_itself() -> None:
-    """The contract leaves out what `moola` offers lazily, so that no room may reach another through it."""
+    """The contract excludes the lazy names of `moola`, so that no room can reach another through them."""
     for path in PACKAGE.rglob("*.py"):
         if path.parent == PACKAGE:
             continue
@@ -35,7 +35,7 @@ def test_at_most_three_files_exceed_500_lines() -> None:
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Checks the contracts in `pyproject.toml` against the package in this folder. Nothing of it is imported."""
+    """Checks the contracts in `pyproject.toml` against the package in this folder. Nothing is imported."""
     check = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     command = [sys.executable, "-c", check, "--no-cache"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": "."})

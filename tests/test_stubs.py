@@ -1,4 +1,4 @@
-"""The hand-written stub of the compiled module says what the module has."""
+"""The hand-written stub matches the compiled module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small feature store with made-up numbers, written by hand: for tests of what becomes of stores."""
+"""A small feature store with made-up numbers, written by hand, for tests of publishing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START = 1_700_000_040_000_000_000
 
 
 def make_segments(lengths: Sequence[int], *, warmup: int = 5, gap: int = 600) -> list[Segment]:
-    """Segments of one symbol, with gaps of that many minutes between them."""
+    """Segments of one symbol, with these many minutes between them."""
     segments, row, time = [], 0, START
     for length in lengths:
         last = time + (length - 1) * MINUTE
@@ -120,12 +120,12 @@ def build(path: Path, *, overwrite: bool = False, **options: Any) -> FeatureStor
 
 
 def names(folder: Path) -> list[str]:
-    """What lies in a directory, sorted."""
+    """The names in a directory, sorted."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def value(path: Path) -> float:
-    """The one value that fills the store at `path`, once its hashes and all values are checked."""
+    """The one value that fills the store at `path`, after its hashes and all values are checked."""
     with FeatureStore.open(path) as store:
         for name, known in store.checksums().items():
             assert store.hash(name) == known

@@ -1,4 +1,4 @@
-"""Estimators and windows of the tests of cross-validation."""
+"""Estimators and windows for the tests of cross-validation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def jade(**others: Any) -> Any:
 
 
 class Memoriser(ClassifierMixin, BaseEstimator):
-    """Is sure of the label of a window that it was fitted on, and knows nothing of any other."""
+    """Certain about the label of a window that it was fitted on, and ignorant about any other."""
 
     def fit(self, X: np.ndarray, y: np.ndarray, valid_mask: np.ndarray) -> Memoriser:
         self.classes_ = np.unique(y)
@@ -50,7 +50,8 @@ def of_market(market: Path, **others: Any) -> LabelledWindows:
 
 
 def of_lengths(market: Path, *lengths: int) -> list[LabelledWindows]:
-    """Threes of labels 40 bars apart, of one symbol: windows of 30 bars share none, those of 105 do."""
+    """Groups of three labels, 40 bars apart, of one symbol: windows of 30 bars share no bars, those of 105
+    do."""
     ends = 300 + (220 * np.arange(20)[:, None] + [0, 40, 80]).ravel()
     labels = pa.table({"window_end": ends, "class": np.random.default_rng(0).permutation(["a", "b"] * 30)})
     return [read_labels(labels, market, window_length=length) for length in lengths]

@@ -1,4 +1,4 @@
-"""All three together, their scales and their configuration."""
+"""All three augmentations together, their scales and their configuration."""
 
 from __future__ import annotations
 

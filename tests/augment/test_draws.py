@@ -1,4 +1,4 @@
-"""Keyed draws and curves, against their definitions."""
+"""Keyed draws and curves, compared with their definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every module of augmentation: bits, devices, refusals."""
+"""Properties of every augmentation module: equal bits, devices, refusals."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from moola.augment import Augmentation, TimeWarp, window_keys
 
 
 def check_time_warps(windows: int, seed: int, sigma: float, knots: int) -> None:
-    """A marker is planted in the data: each bar holds its own number, so a warped bar tells where it is from."""
+    """The data hold a marker: each bar holds its own number, so a warped bar shows its origin."""
     size = 5000
     for at in range(0, windows, size):
         keys = window_keys(seed, at, torch.arange(size))

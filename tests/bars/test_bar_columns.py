@@ -1,4 +1,4 @@
-"""Columns of bars: which one is what, their types, and objects that hold them."""
+"""Columns of bars: their recognition, their types, and the objects that hold them."""
 
 from __future__ import annotations
 

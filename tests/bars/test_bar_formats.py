@@ -1,4 +1,4 @@
-"""Formats of bars: each gives the same bars, whatever its delimiters, line ends, compression and batches."""
+"""Formats of bars: each gives the same bars with any delimiters, line ends, compression and batches."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_source_can_be_read_again(tmp_path: Path) -> None:
 
 
 def _with_open_quote(path: Path, rows: int, row: int, column: int) -> Path:
-    """Minute bars with volumes; a quote opens a value of a row (from 1), and nothing closes it."""
+    """Minute bars with volumes. A quote opens a value of one row (counted from 1) and is never closed."""
     lines = [f"2024-05-06T{i // 60 % 24:02}:{i % 60:02}:00Z,100.25,101,99,100.5,{i}" for i in range(rows)]
     cells = lines[row - 1].split(",")
     cells[column] = f'"{cells[column]}'
@@ -133,7 +133,7 @@ def _with_open_quote(path: Path, rows: int, row: int, column: int) -> Path:
     ("rows", "row"), [(300, 5), (300, 300), (6_000, 1), (6_000, 5), (60_000, 5), (60_000, 59_000)]
 )
 def test_unclosed_quotes_are_refused(tmp_path: Path, rows: int, row: int, column: int) -> None:
-    """The rest of a large file in one value is more than Python's csv takes, and Arrow loses it without a word."""
+    """The rest of a large file in one value exceeds the limit of Python's csv, and Arrow loses it silently."""
     path = _with_open_quote(tmp_path / "a.csv", rows, row, column)
     refused(path, "a.csv: ", f"line {row + 1:,}", "quote", "download")
 
@@ -158,7 +158,7 @@ def test_a_quote_inside_an_unquoted_value_is_plain_text(tmp_path: Path, suffix: 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_one_large_arrow_batch_is_read_slice_by_slice(tmp_path: Path, stream: bool) -> None:
-    """Neither a copy of 160 MB nor, as a map of the file, this process's memory."""
+    """Memory must not grow by a copy of 160 MB or by a map of the file."""
     n = 4_000_000
     data = table(n).combine_chunks().to_batches()[0]
     path = tmp_path / "a.arrow"
@@ -205,7 +205,7 @@ def test_a_large_compressed_arrow_batch_is_refused(
 
 @pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
 def test_arrow_files_written_by_polars_are_read(tmp_path: Path, compression: Any) -> None:
-    """They lack the mark that ends the messages, and begin with one that is none."""
+    """They lack the end mark of the messages, and begin with an irregular mark."""
     frame = pl.from_arrow(table(300, symbol=["A", "B", "C"] * 100))
     assert isinstance(frame, pl.DataFrame)
     frame.write_ipc(tmp_path / "a.arrow", compression=compression)

@@ -1,4 +1,4 @@
-"""What reading refuses: prices that are no numbers, damaged files, and what is not bars."""
+"""Inputs that reading refuses: prices that are not numbers, damaged files, and inputs that are not bars."""
 
 from __future__ import annotations
 

@@ -192,7 +192,8 @@ def test_ctrl_c_stops_the_look_ahead_for_dates(tmp_path: Path, monkeypatch: pyte
 
 
 def test_reading_starts_without_heavy_imports(tmp_path: Path) -> None:
-    """The common file needs neither pandas nor Arrow's compute functions, each slower than reading it."""
+    """The usual file needs neither pandas nor Arrow's compute functions. Importing either takes longer than
+    reading it."""
     path = write(table(), tmp_path / "a.parquet")
     code = (
         "import sys; from moola.bars import open_bars\n"
@@ -222,7 +223,7 @@ def test_at_most_two_batches_are_decoded_ahead(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_reading_holds_little_memory(tmp_path: Path) -> None:
-    """One row group of 4 million bars, 160 MB of columns, is never held whole."""
+    """One row group of 4 million bars, 160 MB of columns, is never held whole in memory."""
     n = 4_000_000
     pq.write_table(
         table(n), tmp_path / "a.parquet", row_group_size=n, compression="none", use_dictionary=False
@@ -235,7 +236,7 @@ def test_reading_holds_little_memory(tmp_path: Path) -> None:
 
 
 def test_the_search_for_a_broken_line_ends_with_the_iterator(tmp_path: Path) -> None:
-    """It goes through the file in Python: seconds for one of millions of bars."""
+    """The search reads the file in Python, which takes seconds for millions of bars."""
     path = text(tmp_path / "a.csv", csv_bars(*["2024-05-06 13:30"] * 50_000) + "2024-05-06 13:30,1,2\n")
     source = open_bars(path, ReadOptions(tz="UTC"))._inputs[0]
     error = pa.ArrowInvalid("CSV parse error: Expected 5 columns, got 3")

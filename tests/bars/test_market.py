@@ -1,4 +1,4 @@
-"""The sample market as a user gets it: files, labels, refusals. What the bars are like is tested in Rust."""
+"""The sample market as a user gets it: files, labels, refusals. Rust tests cover the bars themselves."""
 
 from __future__ import annotations
 

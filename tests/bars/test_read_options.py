@@ -1,4 +1,4 @@
-"""Options of reading: their record, their forms as text, and refusals."""
+"""Options of reading: their record, their text forms, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs commands, in this process or in one of their own, on a small store."""
+"""Runs commands on a small store, in this process or in a separate one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moola.cli import app
 
 
 class Ran:
-    """What a command did."""
+    """The result of a command."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -49,7 +49,7 @@ def run() -> Any:
 
 @pytest.fixture(scope="session")
 def execute() -> Any:
-    """Runs a command in a process of its own."""
+    """Runs a command in a separate process."""
     return _execute
 
 

@@ -1,4 +1,4 @@
-"""The commands that make features: what they print, and that options reach the library."""
+"""The commands that make features: their output, and options that reach the library."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_build_command_prints_json(run: Any, bars: Path, tmp_path: Path) -> 
 
 
 def test_options_reach_the_builder(run: Any, tmp_path: Path) -> None:
-    """Every option, with what it changed read back from the store."""
+    """Every option, checked by what it changes in the store."""
     table = pa.table(
         {
             "When": [

@@ -21,7 +21,7 @@ MOOLA = [sys.executable, "-m", "moola"]
 
 
 def test_a_full_disk_is_reported(execute: Any, bars: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands for it."""
+    """A limit on file sizes stands in for a full disk."""
     limit = "ulimit -f 200; trap '' XFSZ; exec \"$@\""
     command = ["bash", "-c", limit, "bash", *MOOLA]
     ran = execute("build-features", "--data", bars, "--output", tmp_path / "store", command=command)
@@ -81,7 +81,7 @@ def test_an_interrupted_command_leaves_nothing(tmp_path: Path, more: tuple[str, 
 
 
 def test_an_interrupt_waits_until_numpy_is_ready() -> None:
-    """Whoever first asks NumPy for its functions runs Python, and cannot bear an exception there."""
+    """The first use of NumPy's C functions runs Python, and an exception there would cause a panic."""
     code = """
         import os, signal
         import numpy.lib
@@ -151,7 +151,7 @@ def test_a_progress_bar_is_shown_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_start_up_imports_little() -> None:
-    """What a command does not need is not imported with the command line."""
+    """The command line does not import what a command does not need."""
     heavy = ("numpy", "pyarrow", "pydantic", "rich.console", "ruamel", "torch")
     code = f"import sys, moola.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What the command line refuses: its message, where it goes, and the exit code."""
+"""What the command line refuses: the message, the stream it goes to, and the exit code."""
 
 from __future__ import annotations
 

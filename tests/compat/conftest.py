@@ -1,4 +1,4 @@
-"""Files that earlier versions saved, copied to where tests may write, and how what they give is compared."""
+"""Files saved by earlier versions, copied to a writable place, and comparisons of the results they give."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def shared_copy(version: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One copy for the tests of a file, which only add to it."""
+    """One copy for the tests of a file, which may only add to it."""
     return Path(shutil.copytree(KEPT / version, tmp_path_factory.mktemp("kept") / version))
 
 
 @pytest.fixture
 def kept(shared_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a version saved. Paths in it are relative to there, and it is the working directory."""
+    """The files saved by a version. Their directory is the working directory, and paths in them are relative
+    to it."""
     monkeypatch.chdir(shared_copy)
     monkeypatch.setenv("MOOLA_CACHE", str(tmp_path / "cache"))
     return shared_copy
@@ -54,7 +55,7 @@ def kept(shared_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def own(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, of which a test may change anything."""
+    """The same, but the test may change anything."""
     copy = Path(shutil.copytree(KEPT / version, tmp_path / version))
     monkeypatch.chdir(copy)
     monkeypatch.setenv("MOOLA_CACHE", str(tmp_path / "cache"))
@@ -66,7 +67,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def moola_json(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command as the `moola` script does, and gives what it prints with `--json`."""
+    """Runs a command like the `moola` script, and returns its `--json` output."""
 
     def run(*arguments: str) -> Any:
         out, err = io.StringIO(), io.StringIO()
@@ -91,7 +92,7 @@ def moola_json(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture(scope="module")
 def same_machine(version: str) -> bool:
-    """Whether networks give the same bits here as where the files were made."""
+    """Whether networks give the same bits here as on the machine that made the files."""
     import torch
 
     made_by = json.loads((KEPT / version / "made_by.json").read_text())
@@ -106,7 +107,7 @@ def same_machine(version: str) -> bool:
 
 @pytest.fixture
 def networks_agree(same_machine: bool) -> Callable[..., None]:
-    """Compares what networks said: to the bit where the machine is of the kind that made the files."""
+    """Compares outputs of networks: bit for bit if the machine is of the kind that made the files."""
 
     def compare(then: Any, now: Any, what: str) -> None:
         then, now = np.asarray(then), np.asarray(now)
@@ -122,7 +123,7 @@ def networks_agree(same_machine: bool) -> Callable[..., None]:
 
 @pytest.fixture
 def tables_agree(networks_agree: Callable[..., None]) -> Callable[[Path, Path], None]:
-    """Compares Parquet files that networks wrote: every column of then is there now, and says the same."""
+    """Compares Parquet files written by networks: every old column must exist now with the same values."""
 
     def compare(then: Path, now: Path) -> None:
         old, new = pq.read_table(then), pq.read_table(now)
@@ -169,7 +170,7 @@ def _agree(then: Any, now: Any, path: str, ignoring: frozenset[str], tolerance: 
 
 @pytest.fixture
 def agree() -> Callable[..., None]:
-    """Compares JSON: every key of then is there now, numbers and names are the same, and sentences may differ."""
+    """Compares JSON: every old key must exist now, numbers and names must be equal, and sentences may differ."""
 
     def compare(then: Any, now: Any, *, ignoring: tuple[str, ...] = (), tolerance: float = 1e-12) -> None:
         _agree(then, now, "", frozenset(ignoring), tolerance)
@@ -179,5 +180,5 @@ def agree() -> Callable[..., None]:
 
 @pytest.fixture
 def calls(kept: Path) -> dict[str, Any]:
-    """Commands that read what was saved, by name: their `arguments`, and what they `printed`."""
+    """Commands that read the saved files, by name: their `arguments`, and what they `printed`."""
     return json.loads((kept / "calls.json").read_text())

@@ -1,4 +1,4 @@
-"""Configurations of earlier versions: every key is still read, and means what it meant."""
+"""Configurations of earlier versions: every key is still read, with the same meaning."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_settings_of_windows_keep_their_meaning(name: str, kept: Path, agree: Ch
 
 
 def test_parameters_of_features_keep_their_meaning(kept: Path) -> None:
-    """Every one of them, by name."""
+    """Each of them, by name."""
     with moola.FeatureStore.open("stores/ohlc4") as store:
         parameters = store.metadata["parameters"]
         assert set(parameters) == set(dumped(moola.FeatureConfig())), (

@@ -1,4 +1,4 @@
-"""That there are files of earlier versions to test, and all kinds of them."""
+"""Files of earlier versions exist, and include every kind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_kind_of_file_is_there(version: str) -> None:
 
 
 def test_every_store_run_and_label_file_is_listed(version: str) -> None:
-    """What lies there is what the lists speak of, by which tests go."""
+    """Every file is in the lists that the tests use."""
     folder = KEPT / version
     for kind, listed in (
         ("stores", "builds.json"),
@@ -51,7 +51,7 @@ def test_every_store_run_and_label_file_is_listed(version: str) -> None:
 
 
 def test_files_say_nothing_of_the_machine_that_made_them(version: str) -> None:
-    """They were made in a directory that any machine has."""
+    """The files were made in a directory that exists on any machine."""
     home = str(Path.home()).encode()
     for path in (KEPT / version).rglob("*"):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Label files of earlier versions: they are read, and tables of labels are imported as they were."""
+"""Label files of earlier versions are read, and tables of labels are imported as before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def imports(kept: Path) -> dict[str, Any]:
 
 
 def digest(array: Any) -> str:
-    """SHA-256 of an array's type, shape and bytes, as `make.py` takes it."""
+    """SHA-256 of an array's type, shape and bytes, as in `make.py`."""
     array = np.ascontiguousarray(array)
     return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
 
@@ -47,7 +47,7 @@ def test_a_label_file_is_read(name: str, kept: Path) -> None:
 
 @pytest.mark.parametrize("name", [*IMPORTED, "together"])
 def test_a_label_file_is_saved_again(name: str, kept: Path, tmp_path: Path) -> None:
-    """By this version, whatever form it has there."""
+    """This version saves it, in its current form."""
     LabelledWindows.load(f"labels/{name}.safetensors").save(tmp_path / "again.safetensors")
     check(LabelledWindows.load(tmp_path / "again.safetensors"), imports(kept)["windows"][name])
 

@@ -1,4 +1,4 @@
-"""Saved states of loaders: they go on with the batches that would have come, to the bit."""
+"""Saved states of loaders: they continue with the next batches, to the bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def states(kept: Path) -> dict[str, Any]:
 
 
 def digest(array: Any) -> str:
-    """SHA-256 of an array's type, shape and bytes, as `make.py` takes it."""
+    """SHA-256 of an array's type, shape and bytes, as in `make.py`."""
     array = np.ascontiguousarray(array)
     return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
 

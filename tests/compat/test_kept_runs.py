@@ -1,4 +1,4 @@
-"""Runs of earlier versions: they load, predict, embed, go on, and are compared and gated as they were."""
+"""Runs of earlier versions load, predict, embed and resume, and are compared and gated as before."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ PREDICTIONS = (
 def test_a_run_keeps_its_predictions(
     name: str, calls: dict[str, Any], tmp_path: Path, moola_json: Run, agree: Check, tables_agree: Check
 ) -> None:
-    """From its store, or from bars that are read as the run's were; also runs of several members."""
+    """From its store, or from bars read with the run's options. Includes runs of several members."""
     rerun(calls[name], tmp_path, moola_json, agree, tables_agree)
 
 
@@ -81,7 +81,7 @@ def test_a_run_keeps_its_embeddings(
 
 
 def rerun(call: dict[str, Any], tmp_path: Path, moola_json: Run, agree: Check, tables_agree: Check) -> None:
-    """Runs a command again that writes a table."""
+    """Repeats a command that writes a table."""
     arguments, output = list(call["arguments"]), tmp_path / "table.parquet"
     at = arguments.index("--output") + 1
     then, arguments[at] = Path(arguments[at]), str(output)
@@ -97,7 +97,7 @@ def test_every_call_that_writes_a_table_is_tested(calls: dict[str, Any]) -> None
 def test_an_interrupted_pretraining_continues_to_the_end(
     own: Path, moola_json: Run, agree: Check, networks_agree: Check
 ) -> None:
-    """And comes to what the same training came to that was not interrupted."""
+    """It ends like the same training without an interruption."""
     lists = made(own)
     before = (own / "runs" / "interrupted" / "metrics.jsonl").read_text().splitlines()
     assert not (own / "runs" / "interrupted" / "result.json").exists()
@@ -140,7 +140,7 @@ def test_a_finished_finetuning_is_resumed_as_finished(
 
 
 def test_runs_are_combined_as_before(own: Path, moola_json: Run, agree: Check) -> None:
-    """From the out-of-fold logits that each has kept."""
+    """From the out-of-fold logits that each run has kept."""
     list_ = made(own)["both"]
     then = json.loads((own / "runs" / "both" / "ensemble.json").read_text())
     shutil.move("runs/both", "then")
@@ -177,7 +177,7 @@ GATES = (
 
 @pytest.mark.parametrize("name", GATES)
 def test_runs_are_gated(name: str, calls: dict[str, Any], moola_json: Run, agree: Check) -> None:
-    """Each gate has the value, the bound and the outcome that it had."""
+    """Each gate has its old value, bound and outcome."""
     agree(calls[name]["printed"], moola_json(*calls[name]["arguments"]), tolerance=1e-9)
 
 

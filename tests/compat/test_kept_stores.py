@@ -1,4 +1,4 @@
-"""Stores of earlier versions: they open, verify, and hold what is computed today."""
+"""Stores of earlier versions open, verify, and equal what is computed today."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_store_opens(name: str, kept: Path) -> None:
 def test_a_store_verifies(
     name: str, bars: bool, calls: dict[str, Any], moola_json: Run, agree: Callable[..., None]
 ) -> None:
-    """With the same checks, and all of them good."""
+    """With the same checks, all passed."""
     call = calls[f"verify {name} with bars" if bars else f"verify {name}"]
     found = moola_json(*call["arguments"])
     assert found["ok"] is True
@@ -70,7 +70,7 @@ def test_a_store_is_inspected(
 def test_the_same_command_builds_the_same_store(
     name: str, kept: Path, tmp_path: Path, moola_json: Run, agree: Callable[..., None]
 ) -> None:
-    """From the same bars, with the options of then: the same arrays, to the bit, and all that metadata said."""
+    """The same bars and options give the same arrays, to the bit, and the same metadata."""
     build = builds(kept)[name]
     printed = moola_json(*build["arguments"], str(tmp_path / "store"))
     agree(build["printed"], printed, ignoring=("path", "store_id", "output", "store", "timings", "bytes"))
@@ -88,7 +88,8 @@ def test_the_same_command_builds_the_same_store(
 
 @pytest.mark.parametrize("name", [name for name in STORES if name != "windows"])
 def test_a_stream_continues_after_a_store(name: str, kept: Path) -> None:
-    """Its state is that of all bars of the last segment, so that one more bar gives what one more row would be."""
+    """The stream's state covers all bars of the last segment, so one more bar gives what one more row would
+    hold."""
     with moola.FeatureStore.open(kept / "stores" / name) as store:
         last = store.segments[-1]
         rows = slice(last.first_row, last.last_row + 1)

@@ -1,4 +1,4 @@
-"""Saved states of streams: they are restored, and go on to the same bits."""
+"""Saved states of streams are restored and continue with the same bits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_stream_from_the_beginning_gives_the_same_bits(name: str, kind: str, k
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_restored_state_is_saved_again(name: str, kept: Path) -> None:
-    """By this version, whatever form it has there."""
+    """This version saves it, in its current form."""
     state = (kept / "streams" / f"{name}-gaps.state").read_bytes()
     again = moola.FeatureStream.from_state(moola.FeatureStream.from_state(state).state())
     rows, _ = pushed(again, kept, "gaps", 200)

@@ -1,4 +1,4 @@
-"""Cross-validations, stacks, ensembles and sweeps of earlier versions: they are evaluated, and go on."""
+"""Cross-validations, stacks, ensembles and sweeps of earlier versions are evaluated and continued."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DRAWN = ("low", "high", "null", "baselines", "differences", "over_repeats", "sec
 
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_a_cross_validation_is_read(name: str, kept: Path) -> None:
-    """Its members, folds and predictions are those in its files."""
+    """Its members, folds and predictions match its files."""
     path = kept / "validation" / name
     record = json.loads((path / "cross_validation.json").read_text())
     found = CrossValidation.load(path)
@@ -39,13 +39,13 @@ def test_a_cross_validation_is_read(name: str, kept: Path) -> None:
 
 @pytest.mark.parametrize("name", ["kinds", "repeated", "stack", "mean", "against"])
 def test_a_cross_validation_is_evaluated(name: str, own: Path, moola_json: Run, agree: Check) -> None:
-    """Every score is what it was; intervals are there."""
+    """Every score is unchanged, and has an interval."""
     call = json.loads((own / "calls.json").read_text())[f"evaluate {name}"]
     agree(call["printed"], moola_json(*call["arguments"]), ignoring=DRAWN, tolerance=1e-9)
 
 
 def test_estimators_of_a_cross_validation_are_made_again(own: Path, moola_json: Run, agree: Check) -> None:
-    """To train it on shuffled labels."""
+    """So that they can be trained on shuffled labels."""
     call = json.loads((own / "calls.json").read_text())["evaluate shuffled"]
     agree(call["printed"], moola_json(*call["arguments"]), ignoring=DRAWN, tolerance=1e-9)
 
@@ -76,7 +76,7 @@ def test_repeats_are_averaged_as_before(own: Path, moola_json: Run, agree: Check
 
 
 def trials(journal: Path) -> dict[tuple[int, int], dict[str, Any]]:
-    """What has been tried: by study and number, its values and what came of it."""
+    """The tried candidates by study and number, with their values and results."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -95,7 +95,7 @@ def trials(journal: Path) -> dict[tuple[int, int], dict[str, Any]]:
 
 
 def test_a_sweep_continues(own: Path, moola_json: Run, agree: Check) -> None:
-    """What had been tried stays, and what is left of the grid is tried."""
+    """Tried candidates stay, and the rest of the grid is tried."""
     made = json.loads((own / "sweeps" / "made.json").read_text())
     journal = own / "sweeps" / "halted" / "journal.log"
     before = trials(journal)

@@ -1,4 +1,4 @@
-"""FastWindowedDataset: every window against a slice, and every way of reading it gives the same."""
+"""FastWindowedDataset: every window equals a slice, and every way of reading gives the same."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_mask_counts_are_exact_and_only_valid_positions_are_masked(path, strateg
 
 
 def test_positions_are_masked_equally_often(stores):
-    """Chi-square over the positions of all windows in many epochs; `random`."""
+    """Chi-square over the positions of all windows in many epochs, with `random`."""
     dataset = FastWindowedDataset(stores["bars"], window_length=40, mask_ratio=0.2, seed=11)
     _, _, valid = dataset.batch(range(len(dataset)))
     whole = np.flatnonzero(valid.all(1))
@@ -331,7 +331,7 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(stores):
 
 
 def test_a_fork_reads_independently(stores):
-    """What a child does with the dataset leaves the parent's alone."""
+    """A child's use of the dataset does not affect the parent."""
     dataset = FastWindowedDataset(stores["bars"])
     wanted = dataset.batch([0, 5])
     child = os.fork()

@@ -1,4 +1,4 @@
-"""The loaders: what they serve, in which order, and how they go on in the middle of an epoch."""
+"""The loaders: their batches, their order, and resuming in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -400,7 +400,7 @@ def test_a_store_that_disappears_has_its_own_error(tmp_path):
 
 
 def test_symbols_of_a_panel_are_weighted(tmp_path):
-    """Two symbols with 80 and 20 windows, served half and half."""
+    """Two symbols with 80 and 20 windows are served half and half."""
     arrays, length = Arrays(bars=200), 50
     windows = _core.Windows(
         [(arrays.features, arrays.valid, arrays.times, arrays.extra, (), False)],

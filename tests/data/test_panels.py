@@ -37,7 +37,7 @@ SIZES = {"SIM1": 3_000, "SIM2": 1_000, "SIM3": 2_000}
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """Bars of three symbols, of which one has more than another."""
+    """Bars of three symbols; one has more bars than another."""
     path = tmp_path_factory.mktemp("bars") / "bars.parquet"
     moola.make_bars(path, max(SIZES.values()), seed=2, symbols=3)
     table = pq.read_table(path)
@@ -52,7 +52,7 @@ def panel(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> FeatureS
 
 
 def symbols_of(dataset: FastWindowedDataset, numbers: np.ndarray) -> np.ndarray:
-    """The symbol of each window, by the segment that its first bar lies in."""
+    """The symbol of each window, from the segment of its first bar."""
     places = dataset.places(numbers)
     names = np.empty(len(numbers), object)
     for i, store in enumerate(dataset.stores):
@@ -64,7 +64,7 @@ def symbols_of(dataset: FastWindowedDataset, numbers: np.ndarray) -> np.ndarray:
 
 
 def served(loader, of: dict[bytes, int]) -> list[int]:
-    """The numbers of the windows that an epoch serves, known by their bytes."""
+    """The numbers of the windows that an epoch serves, identified by their bytes."""
     return [of[row.numpy().tobytes()] for x, _, _ in loader for row in x]
 
 
@@ -98,7 +98,7 @@ def test_a_panel_is_one_dataset(panel):
 )
 @pytest.mark.parametrize("stores", [1, 2])
 def test_symbols_have_their_given_share(panel, weights, stores):
-    """Of one store, and of the same one twice, whose symbols then have twice the windows."""
+    """For one store, and for the same store twice, where each symbol has twice the windows."""
     paths = [panel.path] * stores
     loader = create_fast_dataloaders(paths, 50, seed=4, weights=weights).train
     dataset = FastWindowedDataset(panel.path)
@@ -164,7 +164,7 @@ def test_weights_that_are_not_numbers_are_refused(panel, weight):
 
 
 def test_a_panel_and_one_store_per_symbol_serve_the_same(table, panel, tmp_path):
-    """A mask belongs to symbol and time, whatever store the window comes from."""
+    """A mask depends on symbol and time, and not on the window's store."""
     whole = FastWindowedDataset(panel.path, mask_ratio=0.3, seed=8)
     masks = {}
     names, places = symbols_of(whole, np.arange(len(whole))), whole.places(np.arange(len(whole)))
@@ -244,7 +244,7 @@ CUTS = st.one_of(
     reset=st.sampled_from([None, "4h"]),
 )
 def test_no_bar_is_in_two_splits(symbols, begin, cuts, embargo, length, other, stride, zone, reset):
-    """For whatever dates or shares, gaps, symbols, embargo, and K, also another than the one built for."""
+    """For any dates or shares, gaps, symbols, embargo and K, including a K other than the store's."""
     # Here, for a fixture's directory would be all examples' own.
     with TemporaryDirectory() as folder:
         options = {"feature_set": "ohlc4", "config": {"warmup_bars": 2}, "stamp": "open", "tz": zone}
@@ -337,7 +337,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def vast(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of 100,000 segments and 10⁹ windows, most of it holes in its files, which read as 0."""
+    """A store of 100,000 segments and 10⁹ windows. Its files are mostly holes, which read as 0."""
     folder = tmp_path_factory.mktemp("vast")
     bars = SEGMENTS * LONG
     arrays = arrays_of("bars", bars=bars, width=1)
@@ -395,7 +395,7 @@ def vast(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_billion_windows_in_a_hundred_thousand_segments_fit_in_memory(vast):
-    """Nothing grows with the windows: a byte for each would be a gigabyte, and there is less to be had."""
+    """Memory does not grow with the windows: one byte for each would be a gigabyte, which is over the limit."""
     result = subprocess.run(
         [sys.executable, "-c", MANY, vast, str(SYMBOLS), str(700_000_000)], capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""Measuring how fast a store is served: the library, the command, and its other name."""
+"""Measuring how fast a store is served: the library, the command, and its old name."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_command_reports_the_throughput(store: Path, tmp_path: Path, door: t
 
 
 def test_several_stores_are_measured(store: Path, tmp_path: Path) -> None:
-    """The module takes several directories after one `--feature-dir`, the command repeats the option."""
+    """The module takes several directories after one `--feature-dir`; the command repeats the option."""
     build(tmp_path / "other", lengths=(90,)).close()
     options = ("--batch-size", 8, "--seconds", 0.05, "--json")
     one = run(MODULE, "--seed", 3, "--feature-dir", store, tmp_path / "other", *options)

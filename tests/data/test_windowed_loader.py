@@ -1,4 +1,4 @@
-"""Loaders over bars in memory serve what those of a store serve, to the bit."""
+"""Loaders over bars in memory serve the same as those of a store, to the bit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary directories come to stand."""
+    """The place of temporary directories."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -114,7 +114,8 @@ def test_days_split_as_in_a_store(tmp_path):
 
 
 def test_a_loader_state_continues_in_another_process(table, tmp_path):
-    """Bars in memory are computed anew there, so the state must know them by what they are."""
+    """The other process computes the features of bars in memory again, so the state must identify the bars by
+    content."""
     loader = create_dataloaders(table, {"window_length": 30}, **OPTIONS).train
     batches = iter(loader)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The engine's windows and masks, against slices and the definition written out in Python's integers."""
+"""The engine's windows and masks, compared with slices and with the definition in Python's integers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors on their way between processes."""
+"""Errors passed between processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jade as a scikit-learn classifier: its contract, what it learns, and what must change nothing."""
+"""Jade as a scikit-learn classifier: its contract, what it learns, and what must not affect it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def test_the_classifier_passes_scikit_learns_checks(estimator: BaseEstimator, ch
 
 
 def ramps(seed: int, n: int = 174, *, bars: int = 60, anywhere: bool = False) -> tuple[np.ndarray, ...]:
-    """Windows of four Gaussian features, half of which hide a ramp of 8 bars in one feature, and the ramps' spans."""
+    """Windows of four Gaussian features, and spans. Half of the windows hide a ramp of 8 bars in one feature;
+    the spans are those of the ramps."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, bars, 4)).astype(np.float32)
     y = rng.permutation(np.arange(n) % 2)
@@ -86,7 +87,7 @@ def test_a_ramp_among_noise_is_learned_from_174_windows(seed: int) -> None:
 @pytest.mark.parametrize(("anywhere", "least"), [(False, 0.87), (True, 0.7)])
 @pytest.mark.parametrize("seed", [10, 11, 12])
 def test_ramps_are_learned_over_folds(seed: int, anywhere: bool, least: float) -> None:
-    """Where the feature differs from window to window too, 139 windows teach less of each."""
+    """If the feature also differs between windows, 139 windows teach less about each feature."""
     X, y, _ = ramps(seed, anywhere=anywhere)
     classifier = JadeClassifier(hidden_size=16, epochs=25, lr=3e-3, seed=seed)
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
@@ -125,7 +126,7 @@ def test_a_classifier_fitted_without_spans_predicts_none() -> None:
 
 
 def test_balanced_classes_weigh_the_same() -> None:
-    """Of windows that say nothing of their class, a model learns how many of each class there are."""
+    """From windows without information about their class, a model learns the class frequencies."""
     X, y = np.random.default_rng(0).standard_normal((60, K, 2)), np.arange(60) % 5 == 0
     parameters = QUICK | {"hidden_size": 16, "epochs": 15}
     share = [

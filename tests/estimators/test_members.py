@@ -1,4 +1,4 @@
-"""The kinds of models that a stack combines: what all of them keep to, and what each does."""
+"""The kinds of models that a stack combines: their common contract, and the behaviour of each."""
 
 from __future__ import annotations
 

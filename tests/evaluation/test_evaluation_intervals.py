@@ -1,4 +1,4 @@
-"""Intervals, differences and nulls: that they hold what they promise, on data whose truth is known."""
+"""Intervals, differences and permutation tests keep their promises on data with a known truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ K = 40
 
 
 def a_market(rng, groups, *, classes=2, skill=0.6):
-    """Labels that are alike within a group, and predictions that are right or wrong together within one."""
+    """Labels that are alike within a group, and predictions that are right or wrong together within a group."""
     sizes = rng.integers(1, 5, size=groups)
     group = np.repeat(np.arange(groups), sizes)
     y = np.where(rng.random(len(group)) < 0.7, rng.integers(classes, size=groups)[group], 0)
@@ -43,7 +43,7 @@ def a_market(rng, groups, *, classes=2, skill=0.6):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 9), st.integers(2, 3))
 def test_bootstrap_scores_equal_those_of_resampled_windows(seed, groups, classes):
-    """Sums over groups give what scoring the resampled windows, written out, would give."""
+    """Sums over groups give the same as scoring the resampled windows explicitly."""
     truth, said = a_market(np.random.default_rng(seed), groups, classes=classes)
     found = bootstrap(truth, said, seed=seed, resamples=7)
     rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def test_bootstrap_scores_equal_those_of_resampled_windows(seed, groups, classes
 
 
 def coverage(simulations: int, groups: int, names: list[str]) -> dict[str, float]:
-    """How often the interval holds what the score would be over all windows that there could be."""
+    """How often the interval holds the score over all possible windows."""
     rng = np.random.default_rng(20)
     everything = scores(*a_market(rng, 40_000))
     held = dict.fromkeys(names, 0)
@@ -106,7 +106,7 @@ def test_intervals_over_groups_hold_the_score_in_95_percent_of_many_draws():
 
 
 def test_resampling_single_windows_gives_too_narrow_intervals():
-    """What groups are for: labels of one day, said to be independent, give intervals that are too narrow."""
+    """The purpose of groups: labels of one day, treated as independent, give intervals that are too narrow."""
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 10)
     right = (rng.random(40) < 0.7)[group]
@@ -176,7 +176,7 @@ def test_an_interval_over_repeats_has_its_nominal_coverage(level):
 
 
 def of_log_losses(losses):
-    """Windows, each a group of its own, and what is said of them so that each has this log loss."""
+    """Windows, each its own group, and predictions that give each this log loss."""
     y = np.arange(len(losses)) % 2
     p = np.exp(-losses)
     return Truth(y), Predictions(np.where(np.eye(2)[y] == 1, p[:, None], 1 - p[:, None]))
@@ -212,7 +212,7 @@ def test_resamples_of_normal_losses_give_students_interval(level):
 
 
 def test_resamples_without_a_span_have_no_score_of_spans():
-    """Two groups, one without spans: a quarter of the resamples have that one alone."""
+    """Two groups, one without spans: a quarter of the resamples have only that one."""
     truth = Truth([0, 1, 0, 1], groups=[0, 0, 1, 1], spans=[[1, 4], [2, 4], [-1, -1], [-1, -1]])
     said = Predictions(np.eye(2)[[0, 1, 0, 0]], spans=[[1, 4], [2, 5], [0, 3], [0, 3]])
     found = bootstrap(truth, said, seed=0, resamples=200)
@@ -226,7 +226,8 @@ RARE = np.repeat([1, 0], [3, 397])
 
 
 def test_every_resample_has_the_rare_class():
-    """5 % of free resamples lack a class of 3 windows; there a model that never predicts it would be perfect."""
+    """5 % of free resamples lack a class of 3 windows. On those, a model that never predicts it would be
+    perfect."""
     never = Predictions(np.tile([0.9, 0.1], (400, 1)))
     found = bootstrap(Truth(RARE), never, seed=0)
     assert found["macro_f1"].value == pytest.approx(0.498, abs=5e-4)
@@ -235,7 +236,7 @@ def test_every_resample_has_the_rare_class():
 
 
 def test_every_resample_has_all_of_many_classes():
-    """12 classes of one group each and two groups more: one in 100,000 free resamples has them all."""
+    """12 classes of one group each and two more groups: one in 100,000 free resamples has all classes."""
     y = [*range(12), 0, 0]
     wrong = np.eye(12)[[*range(11), 0, 0, 0]]
     found = bootstrap(Truth(y), Predictions(wrong), seed=0, resamples=300)["balanced_accuracy"]
@@ -285,7 +286,7 @@ def test_scores_without_spans_have_no_interval():
 
 
 def test_an_interval_holds_its_score():
-    """Resampled calibration errors lie above that of the data, here above 0, and none is below 0."""
+    """Resampled calibration errors lie above that of the data. Here they are above 0, and none is below 0."""
     truth = Truth(np.arange(40) % 2)
     found = bootstrap(truth, Predictions(np.full((40, 2), 0.5)), seed=0)["calibration_error"]
     assert found.value == found.low == 0 < found.high
@@ -412,7 +413,7 @@ def test_the_number_of_label_orders_is_exact():
 def p_values(
     simulations: int, rng: np.random.Generator, x_knows: float, group_effect: bool = True
 ) -> list[float]:
-    """P-values of a difference of means, on grouped labels that x may know something of."""
+    """P-values of a difference of means, on grouped labels that may depend on x."""
     found = []
     for i in range(simulations):
         sizes = rng.integers(1, 4, size=30)

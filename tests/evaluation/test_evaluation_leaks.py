@@ -1,4 +1,4 @@
-"""Leaks planted on purpose, each caught by a check; and out-of-fold predictions that really are."""
+"""Planted leaks are each caught by a check, and out-of-fold predictions are truly out of fold."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rng():
 
 @pytest.fixture
 def windows(rng):
-    """Windows that follow each other without a gap, and labels that nothing in them tells."""
+    """Windows that follow each other without a gap, and labels that do not depend on them."""
     return rng.normal(size=(N, K, D)).astype(np.float32)
 
 
@@ -65,7 +65,7 @@ def folds(truth):
 
 
 class Memory(ClassifierMixin, BaseEstimator):
-    """Knows by heart what it was fitted on, and says of all else that it has never seen it."""
+    """Memorises its training windows, and reports any other window as unseen."""
 
     def fit(self, X, y, spans=None, valid_mask=None):
         self.classes_ = np.unique(y)
@@ -157,7 +157,7 @@ def test_a_group_is_not_on_both_sides(windows, truth, folds):
 
 
 def overlapping(rng, step=10):
-    """Windows of one series that share half of their bars with the next."""
+    """Windows of one series; each shares half of its bars with the next."""
     series = rng.normal(size=(step * N + K, D)).astype(np.float32)
     starts = np.arange(N) * step
     return np.stack([series[at : at + K] for at in starts]), starts
@@ -171,7 +171,7 @@ def test_rows_reveal_an_overlapping_window(rng):
 
 
 def test_bars_reveal_an_overlapping_window(rng):
-    """Raw windows have no rows; a model that remembers bars finds what they share."""
+    """Raw windows have no rows. A model that memorises bars finds shared bars."""
     X, starts = overlapping(rng)
     truth = Truth(np.arange(N) % 2)
     mixed = list(GroupKFold(5, shuffle=True, random_state=0).split(starts, groups=np.arange(N)))
@@ -201,7 +201,7 @@ def test_the_probe_catches_a_loop_that_fits_on_all_windows(windows, truth, folds
 
 
 def scaled(fit_scaler_on):
-    """A pipeline whose scaler is fitted on the windows that the argument picks."""
+    """A pipeline with a scaler that is fitted on the windows picked by the argument."""
 
     def fit_predict(X, truth, train, test):
         scaler = StandardScaler().fit(pool_features(X[fit_scaler_on(train, test)]))
@@ -212,7 +212,8 @@ def scaled(fit_scaler_on):
 
 
 def stacked(inner_out_of_fold):
-    """A stack of a neighbour and a meta-learner on what it says of the training windows: out of fold, or not."""
+    """A stack of a neighbour and a meta-learner. The meta-learner is fitted on the neighbour's predictions
+    for the training windows: out of fold, or not."""
 
     def fit_predict(X, truth, train, test):
         flat = X.reshape(len(X), -1)

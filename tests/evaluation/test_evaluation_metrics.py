@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and against their definitions, window by window; calibration; what is refused."""
+"""Scores compared with scikit-learn and with their definitions, window by window; calibration; refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ K = 20
 
 @st.composite
 def scored(draw):
-    """Labels and predictions of a few windows: classes may be missing, ties occur, so do windows without a span."""
+    """Labels and predictions of a few windows. Classes may be missing, and there are ties and windows without
+    a span."""
     classes = draw(st.integers(2, 4))
     n = draw(st.integers(1, 25))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))

@@ -1,4 +1,4 @@
-"""The whole of an evaluation: what stands beside a model, what is said of it, and its pictures."""
+"""A whole evaluation: the comparisons with a model, the sentences about it, and its pictures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ N, K = 120, 30
 
 @pytest.fixture(scope="module")
 def market():
-    """Windows of which half hide a ramp that pooling sees; a model that finds spans; all in groups of one or two."""
+    """Windows in groups of one or two. Half of them hide a ramp that pooling detects. A model finds spans."""
     rng = np.random.default_rng(0)
     y = rng.permutation(np.arange(N) % 2)
     starts = rng.integers(0, K - 8, size=N)

@@ -55,7 +55,7 @@ def bars_on_a_grid(draw: st.DrawFn, largest: int = 700) -> Columns:
 
 @pytest.fixture
 def golden(name: str) -> Any:
-    """The bars of one file, and what they should give."""
+    """The bars of one file, and their expected features."""
     assert SHARED is not None
     with np.load(Path(SHARED) / "golden" / f"{name}.npz") as archive:
         return dict(archive)
@@ -64,7 +64,7 @@ def golden(name: str) -> Any:
 @needs_shared
 @pytest.mark.parametrize("name", FILES)
 class TestGolden:
-    """Against an implementation of the specification that shares no code with this one, on real bars."""
+    """Compared, on real bars, with an implementation of the specification that shares no code with this one."""
 
     @pytest.mark.parametrize("feature_set", ["relativity12", "relative_transform11", "ohlc4"])
     def test_features_equal_the_golden_values(self, golden: Any, feature_set: str) -> None:
@@ -95,7 +95,7 @@ class TestGolden:
 @pytest.mark.parametrize("feature_set", SETS)
 @pytest.mark.parametrize("name", FILES)
 class TestRealBars:
-    """The properties again, on bars that no strategy would think of."""
+    """The same properties on real bars, which a strategy would not generate."""
 
     @pytest.fixture
     def bars(self, golden: Any) -> Columns:

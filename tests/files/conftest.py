@@ -1,4 +1,4 @@
-"""Builders in processes of their own, for tests of what becomes of stores."""
+"""Builders in separate processes, for tests of publishing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 
 
 class Builder:
-    """A builder, to be told when to go on and to be killed."""
+    """A builder that waits for commands and can be killed."""
 
     def __init__(
         self, environment: dict[str, str], path: Path, fill: float, *bars: int, overwrite: bool = False
@@ -43,7 +43,7 @@ class Builder:
         self.process.stdin.flush()
 
     def end(self) -> str:
-        """Waits for its end; its last word."""
+        """Waits for its end. Returns its last message."""
         return (self.process.communicate()[0].split() or [""])[-1]
 
     def kill(self) -> None:
@@ -51,7 +51,7 @@ class Builder:
         self.process.communicate()
 
     def interrupt(self) -> tuple[float, str]:
-        """Ctrl-C: the seconds it took, and the last word."""
+        """Presses Ctrl-C. Returns the seconds until the end, and the last message."""
         begin = time.monotonic()
         self.process.send_signal(signal.SIGINT)
         *_, at, word = "0", *self.process.communicate()[0].split()
@@ -60,18 +60,19 @@ class Builder:
 
 @pytest.fixture(scope="session")
 def scripts() -> Path:
-    """The directory of the scripts that run in processes of their own."""
+    """The directory of the scripts that run in separate processes."""
     return SCRIPTS
 
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """An environment in which scripts import what tests share."""
+    """An environment in which scripts can import the shared test modules."""
     paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 @pytest.fixture(scope="session")
 def start_builder(environment: dict[str, str]) -> Callable[..., Builder]:
-    """Starts a builder: its path, the value that fills its store, how many bars, and whether it overwrites."""
+    """Starts a builder: its path, the value that fills its store, the number of bars, and whether it
+    overwrites."""
     return partial(Builder, environment)

@@ -1,4 +1,4 @@
-"""JSON: one text for one value, read strictly; what earlier versions wrote is still read."""
+"""JSON: one text for one value, read strictly; JSON of earlier versions is still read."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_values_become_their_json_form():
 
 
 def test_records_of_earlier_versions_are_read(tmp_path: Path):
-    """Version 0.1 wrote runs' records indented by one, and their logs in ASCII."""
+    """Version 0.1 wrote the records of runs indented by one, and their logs in ASCII."""
     record = {"name": "späße", "deep": {"a": {"b": {"c": [1, 2.5, None]}}}, "none": [], "empty": {}}
     (tmp_path / "old.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write_record(tmp_path / "new.json", record)

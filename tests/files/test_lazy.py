@@ -1,4 +1,4 @@
-"""Names that are imported when they are first used."""
+"""Names that are imported when first used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_function_name_gives_the_function_in_any_import_order(first: str) -> N
 
 
 def test_no_package_exports_the_name_of_one_of_its_modules() -> None:
-    """Python would set the module in the place of the name as soon as anybody imports it."""
+    """Python would replace the name with the module as soon as the module is imported."""
     packages = [moola.__name__]
     packages += [m.name for m in pkgutil.walk_packages(moola.__path__, "moola.") if m.ispkg]
     assert len(packages) > 15

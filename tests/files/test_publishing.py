@@ -1,4 +1,4 @@
-"""Publishing: what readers and the directory see, whatever becomes of the builders."""
+"""Publishing: what readers and the directory see, whether builders finish, fail or are killed."""
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ def test_one_of_32_builders_of_one_name_wins(tmp_path, parent, start_builder):
 
 
 def test_one_of_many_simultaneous_builders_wins(tmp_path, start_builder):
-    """All are under way when the first publishes: nobody is refused at the start."""
+    """All are building when the first publishes, so none is refused at the start."""
     path = tmp_path / "store"
     builders = [start_builder(path, k, 100) for k in range(8)]
     for builder in builders:

@@ -1,4 +1,4 @@
-"""Old names of keywords and attributes: they work, and the warning points at the caller's line."""
+"""Old names of keywords and attributes work, and the warning points at the caller's line."""
 
 from __future__ import annotations
 

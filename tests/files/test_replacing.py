@@ -1,4 +1,4 @@
-"""Replacing a file: a reader sees a whole one, however many write and whatever happens to them."""
+"""Replacing a file: a reader sees a whole file, even if several writers write or are killed."""
 
 from __future__ import annotations
 

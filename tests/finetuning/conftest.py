@@ -1,4 +1,4 @@
-"""A market, and runs that are fine-tuned on it once a process."""
+"""A market, and runs that are fine-tuned on it once per process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from moola.prediction.ensembles import RunEnsemble, combine_runs
 
 @contextmanager
 def few_guesses() -> Iterator[None]:
-    """Baselines are tested elsewhere; here they only take time."""
+    """Other tests cover the baselines; here they only take time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("moola.evaluation.baselines.GUESSES", 1)
         patch.setattr("moola.finetuning.run.evaluate", partial(evaluate, resamples=50))
@@ -36,7 +36,7 @@ def _few_guesses() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bars of two symbols, their labels (with windows of nothing), and a store."""
+    """Bars of two symbols, their labels (including windows of nothing), and a store."""
     folder = tmp_path_factory.mktemp("market")
     moola.make_bars(folder / "bars.parquet", 60_000, symbols=2, expansions=folder / "surges.parquet")
     # Segments begin after each night, so that some windows have hidden bars.

@@ -1,4 +1,4 @@
-"""Fine-tuning from a pre-trained encoder: which windows it has seen."""
+"""Fine-tuning from a pre-trained encoder: the windows seen in pre-training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fine-tuning and its predictions refuse."""
+"""Inputs that fine-tuning and prediction refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fine-tuned run reports: out-of-fold logits, their temperature, and the permutation test."""
+"""The report of a fine-tuned run: out-of-fold logits, their temperature, and the permutation test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.xdist_group("finetune_run")
 def test_logits_of_a_window_do_not_depend_on_its_fold(
     labels: LabelledWindows, store: moola.FeatureStore
 ) -> None:
-    """Neither labels nor bars of a fold change what is said of its windows."""
+    """Neither labels nor bars of a fold affect the predictions for its windows."""
     given = examples(labels)
     blocks = blocks_of(labels, store)
     train, test = purged_folds(labels, 5, seed=17, store=store)[0]

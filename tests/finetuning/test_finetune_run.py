@@ -1,4 +1,4 @@
-"""Runs of fine-tuned models: what they hold, how they are repeated, and which windows they train on."""
+"""Runs of fine-tuned models: their content, their repetition, and their training windows."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_pre_cut_windows_are_fine_tuned(
 def test_pre_cut_windows_keep_their_times(
     run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
 ) -> None:
-    """As bars and as times beside them, from the file to what predictions say has been seen."""
+    """With their bars and their times, from the file to the seen windows in predictions."""
     bars = pq.read_table(market / "bars.parquet")
     symbol, time = np.array(bars["symbol"].to_pylist()), bars["timestamp"].cast(pa.int64()).to_numpy()
     order = np.lexsort([time, symbol])
@@ -254,7 +254,7 @@ def test_pre_cut_windows_keep_their_times(
 def test_windows_without_a_symbol_give_a_note(
     run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
 ) -> None:
-    """Training saw bars of this time, but it is unknown whether they are these bars."""
+    """Training saw bars at this time, but it is unknown whether they are these bars."""
     raw = replace(labels, store_id="", splits=None, symbols=np.full(len(labels), ""))
     result = moola.finetune(None, raw, tmp_path / "run", folds=2, **QUIET)
     n = len(labels)

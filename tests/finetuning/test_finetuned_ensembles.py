@@ -1,4 +1,4 @@
-"""Ensembles of fine-tuned runs, and runs that are compared."""
+"""Ensembles of fine-tuned runs, and comparisons of runs."""
 
 from __future__ import annotations
 

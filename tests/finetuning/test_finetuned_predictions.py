@@ -1,4 +1,4 @@
-"""Predictions of a fine-tuned run: a row a window, and no bar after it."""
+"""Predictions of a fine-tuned run: one row per window, and no dependence on later bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one purge, against its definition; and the folds that cross-validation and fine-tuning share."""
+"""The purge, compared with its definition, and the folds that cross-validation and fine-tuning share."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from moola.splits import (
 
 
 def test_a_train_label_that_ends_inside_the_test_set_is_purged():
-    """Windows of one bar, labels of three: the two windows before the test block know its first bars."""
+    """Windows of one bar, labels of three: the labels of the two windows before the test block reach its
+    first bars."""
     starts = np.arange(12)
     splitter = PurgedKFold(starts, starts, n_splits=3, label_ends=np.minimum(starts + 2, 11))
     assert lists(splitter.split())[1] == ([0, 1, 10, 11], [4, 5, 6, 7])
@@ -55,7 +56,7 @@ def test_a_label_inside_its_window_does_not_shorten_it():
 
 
 def test_separate_test_blocks_are_purged_at_each_edge():
-    """Purge and embargo at each edge of each block; what lies between two blocks is kept."""
+    """Purge and embargo apply at each edge of each block; windows between two blocks are kept."""
     starts = np.arange(30)
     ends = starts + 1
     splitter = CombinatorialPurgedKFold(starts, ends, n_folds=6, n_test_folds=2, embargo=1)

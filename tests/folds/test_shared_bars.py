@@ -1,4 +1,4 @@
-"""The check of shared bars, and leaks that are planted for it to find."""
+"""The check of shared bars, and planted leaks that it must find."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_empty_sets_share_no_bars():
 
 
 class Unpurged(PurgedKFold):
-    """What a purged K-fold is without the purge."""
+    """A purged K-fold without the purge."""
 
     def _train(self, block: int, fold: int, folds: np.ndarray) -> np.ndarray:
         return self._tested.number != block
@@ -124,7 +124,7 @@ def test_a_splitter_without_a_purge_is_caught(splitter):
 
 @pytest.mark.parametrize("kind", SPLITTERS)
 def test_a_label_that_reaches_into_the_test_set_is_caught(kind):
-    """The windows are purged, but whoever made the splitter said nothing of labels that look 30 bars ahead."""
+    """The windows are purged, but the splitter was not told that labels look 30 bars ahead."""
     labels = ENDS + 30
     for train, test in kind(STARTS, ENDS).split():
         assert_no_shared_bars(STARTS, ENDS, train, test)
@@ -137,7 +137,7 @@ def test_a_label_that_reaches_into_the_test_set_is_caught(kind):
 
 
 def test_a_leak_raises_scores_and_a_purge_removes_it():
-    """Labels that nothing can foretell, from overlapping windows: a neighbour's answer is a window's own."""
+    """The labels are unpredictable and the windows overlap: a neighbour's label is the window's own."""
     rng = np.random.default_rng(0)
     steps = rng.standard_normal(4000)
     starts = np.arange(0, 3800)

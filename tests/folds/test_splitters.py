@@ -1,4 +1,4 @@
-"""Splitters against their definitions, window by window."""
+"""Splitters compared with their definitions, window by window."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from moola.splits import (
 
 
 def purged(case: Case, test: list[int], embargo: int) -> list[int]:
-    """The definition: no window that overlaps one of the test set, or begins among the embargo's bars after it."""
+    """The definition: windows that do not overlap the test set, and do not begin in the embargo's bars after
+    it."""
     spans = case.spans()
     train = []
     for i, span in enumerate(spans):
@@ -38,7 +39,8 @@ def purged(case: Case, test: list[int], embargo: int) -> list[int]:
 
 
 def blocks_of(case: Case, test_sets: list[list[int]], wanted: list[int]) -> None:
-    """Blocks are consecutive in the order of starts, hold all windows, and do not part windows that start together."""
+    """Blocks are consecutive in the order of starts, hold all windows, and keep windows with the same start
+    together."""
     spans = case.spans()
     assert sorted(i for block in test_sets for i in block) == list(range(len(spans)))
     for earlier, later in pairwise(test_sets):
@@ -48,7 +50,7 @@ def blocks_of(case: Case, test_sets: list[list[int]], wanted: list[int]) -> None
 
 
 def made(make: Callable[[], Any], *, blocks: int, case: Case) -> Any:
-    """The splitter; None where there are too few different starts, once it has said so."""
+    """The splitter; None if it correctly refuses because there are too few different starts."""
     if len({first for first, _ in case.spans()}) >= blocks:
         return make()
     with pytest.raises(
@@ -173,7 +175,7 @@ def test_groups_are_held_out_together_with_their_time(case, n_splits, embargo, d
 @settings(deadline=None)
 @given(windows(), st.integers(0, 12), st.sampled_from(SPLITTERS), st.data())
 def test_the_order_of_windows_does_not_matter(case, embargo, kind, data):
-    """Not even where windows start together: no split depends on which of them came first."""
+    """Not even for windows with the same start: no split depends on their order."""
     order = np.array(data.draw(st.permutations(range(len(case.starts)))))
     moved = Case(*(a if a is None or name == "times" else a[order] for name, a in case.arguments.items()))
     splitter = made(
@@ -215,7 +217,7 @@ def test_paths_take_each_block_once_and_each_test_once(n_folds, data):
 
 
 def test_combinatorial_paths_match_the_book():
-    """Figure 12.1 and 12.2 of Advances in Financial Machine Learning: 6 groups, 2 of them tested."""
+    """Figures 12.1 and 12.2 of Advances in Financial Machine Learning: 6 groups, 2 of them tested."""
     splitter = CombinatorialPurgedKFold(np.arange(60), np.arange(60), 6, 2)
     assert splitter.get_n_splits() == 15
     assert splitter.n_paths == 5

@@ -21,13 +21,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(folder: Path) -> FeatureStore:
-    """One series in three segments, of which the second is shorter than a window."""
+    """One series in three segments; the second is shorter than a window."""
     return build(folder / "store", lengths=LENGTHS, extra=2, window_length=K)
 
 
 @pytest.fixture(scope="module")
 def market(folder: Path) -> FeatureStore:
-    """The sample market's two symbols, with planted expansions beside it."""
+    """The sample market's two symbols, with planted expansions."""
     moola.make_bars(folder / "bars.parquet", 40_000, symbols=2, expansions=folder / "expansions.parquet")
     return moola.build_features(folder / "bars.parquet", folder / "market", stamp="open")
 

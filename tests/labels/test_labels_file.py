@@ -1,4 +1,4 @@
-"""The file of imported labels: saved, loaded, altered, and the command that writes it."""
+"""The file of imported labels: saving, loading, alteration, and the command that writes it."""
 
 from __future__ import annotations
 

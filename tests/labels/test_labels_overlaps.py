@@ -56,7 +56,7 @@ def test_joined_groups_against_brute_force(data: st.DataObject, n: int, grouping
 
 @given(st.lists(st.integers(0, 150), min_size=1, max_size=25), st.integers(4, 12), st.integers(0, 3))
 def test_groups_of_bars_against_brute_force(starts: list[int], length: int, seed: int) -> None:
-    """Windows cut from a series that stands still now and then: those that share three telling bars."""
+    """Windows cut from a series that sometimes stands still: those that share three informative bars."""
     rng = np.random.default_rng(seed)
     series = rng.integers(0, 3, (170, 4)).cumsum(axis=0).astype(np.float64)
     series[60:75] = series[60]

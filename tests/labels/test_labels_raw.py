@@ -1,4 +1,4 @@
-"""Windows that were cut beforehand, as nested arrays."""
+"""Pre-cut windows as nested arrays."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_float32_prices_are_widened_not_rounded_again() -> None:
 
 
 def test_object_arrays_stored_by_pandas_are_read(tmp_path: Path) -> None:
-    """The old layout: a column of arrays of arrays, of dtype object throughout."""
+    """The old layout: a column of arrays of arrays, all of dtype object."""
     windows = candles(12, 105)
     objects = [np.array([np.array(bar) for bar in window] + [None], dtype=object)[:-1] for window in windows]
     frame = pd.DataFrame(
@@ -156,7 +156,7 @@ def test_malformed_windows_are_named(kind: str, change: Callable[[list[Any]], No
 
 
 def test_every_malformed_row_is_named(tmp_path: Path) -> None:
-    """Over batches and row groups, whose borders are none of the windows'."""
+    """Across batches and row groups, which do not align with the windows."""
     bars = candles(3000, 10)
     windows = bars.tolist()
     for i in range(0, 3000, 3):
@@ -230,7 +230,8 @@ def test_raw_windows_that_overlap_share_a_group() -> None:
 
 
 def test_raw_windows_that_share_a_moment_share_a_group() -> None:
-    """By time, whatever their symbols and prices: as back-adjusted copies do, and windows that share but a bar."""
+    """By time, regardless of symbol and price. Examples are back-adjusted copies, and windows that share a
+    single bar."""
     at = np.array([100, 129, 159, 200, 215])  # of 30 bars: 100 and 129 share one bar, 129 and 159 none
     table = raw(candles(5, 30), window_end=[iso(T[i]) for i in at])
 

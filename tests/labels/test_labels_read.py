@@ -1,4 +1,4 @@
-"""Every form in which labels by reference come gives the same windows."""
+"""Every form of labels by reference gives the same windows."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_every_form_gives_the_same_windows(
 
 
 def with_nulls(form: Callable[[Any], pa.Array], values: list[Any]) -> pa.Array:
-    """The form of the values that are there, and null where there is none."""
+    """The form of the values that exist, and null for those that do not."""
     there = form(np.array([value for value in values if value is not None], np.int64))
     numbers = iter(range(len(there)))
     return there.take(pa.array([None if value is None else next(numbers) for value in values], pa.int64()))

@@ -187,7 +187,7 @@ NOTHING = ("", "nan", "NaN", "NaT", "<NA>")
 
 @pytest.mark.parametrize("spelt", [*NOTHING, None])
 def test_every_spelling_of_no_span_is_read(store: FeatureStore, tmp_path: Path, spelt: str | None) -> None:
-    """What stands first says nothing of the others."""
+    """The first value does not determine the form of the others."""
     for start, end, span in (("3", "5", [3, 5]), ("3.0", "5.0", [3, 5]), (iso(T[193]), iso(T[195]), [2, 4])):
         table = rows(window_end=[iso(T[100]), iso(T[200])], start=[spelt, start], end=[spelt, end])
         pa.csv.write_csv(table, tmp_path / "L.csv")

@@ -1,4 +1,4 @@
-"""The models: sizes, what padding cannot do, dropout that repeats itself, configurations and weights."""
+"""The models: sizes, independence of padding, repeatable dropout, configurations and weights."""
 
 from __future__ import annotations
 
@@ -340,7 +340,7 @@ def test_wrong_keys_and_values_are_named(override: str, name: str, words: str) -
 
 
 def test_every_field_refuses_a_wrong_type() -> None:
-    """Whatever field there is, in any section: none takes a mapping, or a list with one in it."""
+    """No field of any section accepts a mapping, or a list that contains one."""
 
     def fields(model, path=()):
         for name, field in model.model_fields.items():

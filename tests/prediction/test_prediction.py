@@ -1,4 +1,4 @@
-"""Predictions on bars at hand: which fit a run, how they are read, and what is refused."""
+"""Predictions on given bars: which bars fit a run, how they are read, and what is refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BUILD: dict[str, Any] = {"window_length": K, "reset_on_gap": "4h"}
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_guesses(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Baselines are tested elsewhere; here they only take time. No user's cache is touched."""
+    """Other tests cover the baselines; here they only take time. The user's cache is not touched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOOLA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("moola.evaluation.baselines.GUESSES", 1)
@@ -57,7 +57,7 @@ def _few_guesses(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bars stamped at their close, in the time of New York under names of their own, and a store of them."""
+    """Bars stamped at their close, in New York time under unusual names, and a store of them."""
     folder = tmp_path_factory.mktemp("market")
     moola.make_bars(folder / "plain.parquet", 6_000)
     bars = pq.read_table(folder / "plain.parquet")
@@ -84,7 +84,7 @@ def labels(store: moola.FeatureStore) -> LabelledWindows:
 
 
 def labelled(store: moola.FeatureStore) -> LabelledWindows:
-    """Every second window of some that lie apart is labelled with a span."""
+    """Windows that do not touch; every second one is labelled with a span."""
     starts = window_starts(store.segments, [[0, len(store)]], K)[:: 2 * K][:30]
     ends = store.timestamps[starts + K - 1]
     up = np.arange(len(starts)) % 2 == 0
@@ -105,7 +105,7 @@ def run(market: Path, labels: LabelledWindows) -> Path:
 
 
 def forget_bars(run: Path) -> None:
-    """What an older moola wrote did not say of which bars it was."""
+    """Removes the record of the bars, which older versions of moola did not write."""
     weights = load_weights(run / "best.safetensors")
     features = {name: value for name, value in weights.record["features"].items() if name != "bars"}
     save_weights(run / "best.safetensors", weights.tensors, weights.record | {"features": features})
@@ -115,7 +115,7 @@ def forget_bars(run: Path) -> None:
 
 
 def every(bars: pa.Table, n: int) -> pa.Table:
-    """Bars of n minutes: what candles of n bars come to."""
+    """Bars of n minutes, combined from candles of n bars."""
     rows = len(bars) // n * n
     columns = {name: bars[name].to_numpy()[:rows].reshape(-1, n) for name in bars.column_names}
     values = {"open": lambda x: x[:, 0], "high": lambda x: x.max(1), "low": lambda x: x.min(1)}
@@ -294,7 +294,7 @@ def test_features_differ_where_their_parameters_matter(feature_set: str) -> None
 def test_the_warm_up_length_changes_no_feature(
     run: Path, market: Path, labels: LabelledWindows, tmp_path: Path
 ) -> None:
-    """An encoder of a store, labels of windows that were cut beforehand, and predictions on a store again."""
+    """An encoder of a store, labels of pre-cut windows, and predictions on a store."""
     raw = replace(
         labels, store_id="", times=None, splits=None, parameters=labels.parameters | {"warmup_bars": 20}
     )
@@ -335,7 +335,7 @@ def test_bars_are_read_with_the_options_of_the_run(
 
 
 def test_bars_can_be_read_with_other_options_than_the_run(run: Path, market: Path, tmp_path: Path) -> None:
-    """Such as those of another vendor: UTC, stamped at the open, under the usual names."""
+    """For example those of another vendor: UTC, stamped at the open, under the usual names."""
     other = {"columns": "timestamp=timestamp", "tz": "UTC", "stamp": "open"}
     said: list[str] = []
     table = moola.predict(run, data=[market / "plain.parquet"], say=said.append, **other)

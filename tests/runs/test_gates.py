@@ -1,4 +1,4 @@
-"""Gates: each opens and closes, and what a run has not recorded is never passed."""
+"""Gates: each passes and fails, and an unrecorded value never passes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TIMING = {"seconds": 2.5, "windows_per_second": 55.0}
 def write_run(
     path: Path, *, epochs: int = 5, timing: Any = TIMING, evaluation: Any = None, **changed: Any
 ) -> Path:
-    """A run's records. `changed` are values of its epochs; None takes one away."""
+    """The records of a run. `changed` are values of its epochs; None removes one."""
     path.mkdir()
     record = {name: value for name, value in (EPOCH | changed).items() if value is not None}
     lines = [json.dumps({"kind": "step", "step": 1})]
@@ -161,7 +161,7 @@ def test_one_of_several_models_must_be_named(tmp_path: Path) -> None:
 
 
 def folds_of(**parameters: float) -> str:
-    """Lines of `metrics.jsonl`: a fold of each model."""
+    """Lines of `metrics.jsonl`: one fold of each model."""
     fold = {"kind": "fold", "epochs": 3, "timing": {"slowest_epoch": 1.0}}
     lines = [fold | {"model": name, "parameters_per_window": count} for name, count in parameters.items()]
     return "".join(f"{json.dumps(line)}\n" for line in lines)
@@ -306,7 +306,7 @@ def test_folds_replace_missing_epochs(tmp_path: Path) -> None:
 
 
 def write_ensemble(path: Path, *members: dict[str, Any], **result: Any) -> Path:
-    """An ensemble of runs, of members whose epochs have these values."""
+    """An ensemble of runs with members whose epochs have these values."""
     path.mkdir()
     (path / "members").mkdir()
     names = [f"members/{number}" for number, _ in enumerate(members)]

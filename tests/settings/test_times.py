@@ -1,4 +1,4 @@
-"""Times that users give: UTC nanoseconds, or a refusal where 64 bits cannot hold them."""
+"""Times that users give: UTC nanoseconds, or a refusal if 64 bits cannot hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole numbers that users give: NumPy's count everywhere, booleans and fractions nowhere."""
+"""Integers that users give: NumPy's integers are accepted everywhere, booleans and fractions nowhere."""
 
 from __future__ import annotations
 

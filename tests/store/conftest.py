@@ -22,7 +22,7 @@ import moola
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Path, Path]]:
-    """The store of a kind in a layout, and its bars; not to be touched."""
+    """The store of a kind in a layout, and its bars. Tests must not change them."""
 
     @cache
     def build(kind: str, layout: str) -> tuple[Path, Path]:

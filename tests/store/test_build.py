@@ -1,4 +1,4 @@
-"""From bars to a store: what is written, from any form, and streams that go on from it."""
+"""From bars to a store: its content, from any form of bars, and streams that continue from it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def expected_store(
     fractions: Sequence[str] = ("0.7", "0.15", "0.15"),
     days: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """A store's arrays, segments and splits, literally as specified, one loop after the other."""
+    """A store's arrays, segments and splits, written literally from the specification as plain loops."""
     config = config or {}
     warmup = config.get("warmup_bars", 105)
     parts: dict[str, list[np.ndarray]] = {
@@ -170,7 +170,7 @@ def check_store(store: FeatureStore, expected: dict[str, Any]) -> None:
 
 
 def as_table(symbols: Mapping[str, Rows], order: Sequence[tuple[str, int]]) -> pa.Table:
-    """The rows of a panel in the order given: symbol and number of the row."""
+    """The rows of a panel in the given order: symbol and number of the row."""
     return pa.table(
         {
             "timestamp": times([symbols[symbol].times[i] for symbol, i in order]),
@@ -193,7 +193,7 @@ def rows_of(seed: int, n: int, step: np.ndarray, contract_every: int = 10**9, st
 
 @st.composite
 def panels(draw: st.DrawFn) -> tuple[dict[str, Rows], list[tuple[str, int]]]:
-    """A few symbols with gaps and rolls, their rows interleaved somehow."""
+    """A few symbols with gaps and rolls, with interleaved rows."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     symbols = draw(
         st.lists(st.sampled_from(["ES", "NQ", "", "Öl", "ZZ", "a b"]), min_size=1, max_size=3, unique=True)
@@ -262,7 +262,7 @@ def test_a_store_equals_a_plain_numpy_computation(
 
 @pytest.fixture(scope="module")
 def large_panel() -> tuple[dict[str, Rows], list[tuple[str, int]]]:
-    """Symbols of which one is longer than a batch, with some gaps and rolls."""
+    """Symbols with some gaps and rolls; one is longer than a batch."""
     rng = np.random.default_rng(5)
     rows = {
         symbol: rows_of(k, n, np.where(rng.random(n) < 0.001, 300 * MINUTE, MINUTE), 40_000)
@@ -305,7 +305,8 @@ def test_panels_of_many_batches_are_exact(tmp_path: Path, large_panel: Any) -> N
 
 @pytest.mark.parametrize("length", [1, 7, 105, 3000])
 def test_dense_windows_over_many_pieces_are_exact(tmp_path: Path, length: int) -> None:
-    """Windows that begin in one piece of the computation and end in another, longer than the warm-up or shorter."""
+    """Windows that begin in one piece of the computation and end in another, longer or shorter than the
+    warm-up."""
     n = 140_000 if length == 7 else 8_000
     step = np.where(np.arange(n) % 3500 == 3499, 300 * MINUTE, MINUTE)
     rows = {"": rows_of(1, n, step)}
@@ -358,7 +359,7 @@ def test_every_form_gives_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_one_shot_streams_of_slashed_dates_are_built(tmp_path: Path) -> None:
-    """Slashed dates are read twice; a stream that can be read once goes by way of the disk."""
+    """Slashed dates are read twice. A stream that can be read only once is stored on disk first."""
     moments = pd.to_datetime(START + np.arange(20_000) * MINUTE)
     data = table(20_000, timestamp=[f"{m.month}/{m.day}/{m.year} {m.hour}:{m.minute:02}" for m in moments])
     reader = pa.RecordBatchReader.from_batches(data.schema, data.to_batches(999))
@@ -540,7 +541,7 @@ def test_streams_that_cannot_continue_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_stream_reads_any_open_store(tmp_path: Path) -> None:
-    """It needs what `OpenStore` lists, not the class."""
+    """It needs only what `OpenStore` lists, not the class."""
     with build_features(table(), tmp_path / "store", **SMALL) as store:
         names = ("segments", "feature_set", "config", "metadata", "bars", "timestamps")
         like = SimpleNamespace(**{name: getattr(store, name) for name in names})

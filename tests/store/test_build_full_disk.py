@@ -1,4 +1,4 @@
-"""Builds on a full disk end in an error that says so, and leave nothing behind."""
+"""Builds on a full disk end in a clear error, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from builds import (
 def test_a_limit_on_file_sizes_is_an_error(
     tmp_path: Path, builders: Builders, sample: Path, stream: bool
 ) -> None:
-    """In whichever file it strikes: bars, features or windows; while rows are regrouped, too."""
+    """In any file: bars, features or windows, and also while rows are regrouped."""
     folder = tmp_path / "stores"
     folder.mkdir()
     path = folder / "store"

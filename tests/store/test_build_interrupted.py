@@ -1,4 +1,4 @@
-"""Builds that are interrupted with Ctrl-C end within half a second and leave nothing behind."""
+"""Builds interrupted with Ctrl-C end within half a second and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMIT = 0.5
 
 
 def shuffle(bars: Path, folder: Path) -> Path:
-    """The same rows, in no order."""
+    """The same rows in random order."""
     data = pq.read_table(bars)
     pq.write_table(data.take(np.random.default_rng(1).permutation(len(data))), folder / "shuffled.parquet")
     return folder / "shuffled.parquet"
@@ -38,7 +38,8 @@ def shuffle(bars: Path, folder: Path) -> Path:
 def interrupt_builds(
     folder: Path, builders: Builders, moments: Sequence[float], bars: Path, options: dict[str, Any]
 ) -> list[tuple[float, str]]:
-    """Presses Ctrl-C in builds, so many seconds after their start. Returns how long each took and in which stage."""
+    """Presses Ctrl-C in builds, these many seconds after their start. Returns how long each took and in which
+    stage."""
     path = folder / "store"
     took = []
     for moment in moments:
@@ -119,7 +120,7 @@ def five_years(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ctrl_c_stops_a_build_of_five_years(
     tmp_path: Path, builders: Builders, five_years: Path, case: str
 ) -> None:
-    """At many moments; those in the dense layout come when gigabytes have been written."""
+    """At many moments; in the dense layout, after gigabytes have been written."""
     options: dict[str, Any] = {
         "stamp": "open",
         "layout": "windows" if case == "windows" else "bars",
@@ -145,7 +146,7 @@ def test_ctrl_c_stops_a_build_of_five_years(
 
 @pytest.mark.long
 def test_ctrl_c_ends_the_command_that_writes_gigabytes(tmp_path: Path, five_years: Path) -> None:
-    """Those who wait for the end of its output do not wait until the gigabytes are given back, either."""
+    """A process that waits for the end of its output does not wait until the gigabytes are freed either."""
     folder = tmp_path / "stores"
     folder.mkdir()
     command = [sys.executable, "-m", "moola", "build-features", "--data", str(five_years)]
@@ -170,7 +171,7 @@ def test_ctrl_c_ends_the_command_that_writes_gigabytes(tmp_path: Path, five_year
 @pytest.mark.long
 @pytest.mark.parametrize("case", ["left by a killed build", "replaced"])
 def test_ctrl_c_does_not_wait_for_gigabytes_that_are_removed(tmp_path: Path, sample: Path, case: str) -> None:
-    """Whichever way the build ends; and no name is left but that of a whole store."""
+    """However the build ends, only the name of a whole store is left."""
     folder = tmp_path / "stores"
     store = folder / "store"
     folder.mkdir()

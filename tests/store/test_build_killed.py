@@ -1,4 +1,4 @@
-"""Builds that are killed, and builds side by side: a reader finds the old store or the new one, never a mixture."""
+"""Killed builds and concurrent builds: a reader finds the old store or the new one, never a mixture."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_one_of_many_builders_wins(tmp_path: Path, builders: Builders, overwrite
 
 
 def test_readers_never_see_a_mixture(tmp_path: Path) -> None:
-    """Two stores, again and again one in place of the other, while readers look at every byte."""
+    """Two stores replace each other repeatedly while readers check every byte."""
     path = tmp_path / "store"
     data = [table(20_000, seed) for seed in (1, 2)]
     build_features(data[0], path).close()

@@ -1,4 +1,4 @@
-"""The memory of a build does not grow with the bars."""
+"""The memory of a build does not grow with the number of bars."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def test_twenty_million_bars_take_no_more_memory_than_two(tmp_path: Path, builde
 
 
 def grow(folder: Path, builders: Builders, few: int, many: int) -> None:
-    """A panel in symbol order, one interleaved, and a stream: each needs what it needs with fewer bars."""
+    """A panel in symbol order, an interleaved one, and a stream. Each needs the same memory as with fewer
+    bars."""
     for order in ("grouped", "interleaved", "stream"):
         peaks = []
         for n in (few, many):
@@ -49,7 +50,7 @@ def grow(folder: Path, builders: Builders, few: int, many: int) -> None:
 
 
 def write_panel(path: Path, n: int, *, interleaved: bool) -> None:
-    """n bars of two symbols: one symbol after the other, or turn by turn."""
+    """n bars of two symbols: one symbol after the other, or alternating."""
     schema = pa.schema(
         [
             ("timestamp", pa.timestamp("ns", "UTC")),

@@ -1,4 +1,4 @@
-"""Bars and options that are refused, and how; nothing is left of such a build."""
+"""Bars and options that are refused, with their messages. Such a build leaves nothing."""
 
 from __future__ import annotations
 
@@ -405,7 +405,7 @@ def test_a_missing_kept_column_is_refused(tmp_path: Path, form: str) -> None:
 
 
 def test_all_faults_are_collected_and_every_kind_is_shown(tmp_path: Path) -> None:
-    """Many faults of one kind do not hide the place of a single one of another."""
+    """Many faults of one kind do not hide a single fault of another."""
     first = changed("close", dict.fromkeys(range(40), math.nan))
     first = changed("low", {290: -1.0}, first)
     later = table(timestamp=times(START + (300 + np.arange(300)) * MINUTE))
@@ -466,7 +466,7 @@ def test_refusals_name_the_symbol(tmp_path: Path) -> None:
 
 
 def test_times_at_the_limits_of_nanoseconds_are_handled(tmp_path: Path) -> None:
-    """No arithmetic goes wrong; the step between the two is longer than an int64 can say."""
+    """No arithmetic overflows; the step between the two times exceeds an int64."""
     far = np.concatenate(
         [-(2**63) + 10**6 + np.arange(150) * MINUTE, 2**63 - 10**15 + np.arange(150) * MINUTE]
     )

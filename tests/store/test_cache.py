@@ -1,4 +1,4 @@
-"""The cache of stores: everything that decides a store is part of its key."""
+"""The cache of stores: everything that determines a store is part of its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a store: statistics against numpy's, and gaps of markets whose schedules the tests make up."""
+"""The content of a store: statistics compared with numpy, and gaps of made-up market schedules."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def minutes(begin: datetime, end: datetime) -> np.ndarray:
 def sessions(
     zone: str, first: str, days: int, opens: timedelta, closes: timedelta, weekdays: range = range(5)
 ) -> np.ndarray:
-    """Minutes of sessions; `opens` and `closes` count from local midnight, and may lie before it."""
+    """Minutes of sessions. `opens` and `closes` count from local midnight, and may be negative."""
     tz = ZoneInfo(zone)
     day = datetime.fromisoformat(first)
     pieces = []
@@ -132,7 +132,7 @@ def test_missing_minutes_are_not_breaks(tmp_path: Path) -> None:
 
 
 def test_long_outages_at_random_are_missing_bars(tmp_path: Path) -> None:
-    """Many gaps of ten minutes to two hours, anywhere: none recurs, however many there are."""
+    """Many gaps of ten minutes to two hours at random times: none recurs."""
     rng = np.random.default_rng(5)
     keep = np.ones(90 * 1440, dtype=bool)
     for begin in rng.integers(0, len(keep), 600):
@@ -241,7 +241,7 @@ def test_sessions_too_short_for_a_window_suggest_nothing(tmp_path: Path) -> None
 
 
 def test_the_suggested_gap_works(tmp_path: Path) -> None:
-    """Built with what it suggests, a store has a segment a week, and suggests the same."""
+    """A store built with the suggestion has one segment per week, and suggests the same."""
     table = bars_at(globex("2024-01-01", 10 * 7))
     first = inspect(tmp_path / "first", table)
     assert first.suggestion.reset_on_gap is not None
@@ -252,7 +252,7 @@ def test_the_suggested_gap_works(tmp_path: Path) -> None:
 
 
 def test_gaps_are_counted_per_symbol(tmp_path: Path) -> None:
-    """Gaps are those of each symbol: not of the panel, and not between symbols."""
+    """Gaps are those of each symbol, not of the panel, and not between symbols."""
     hours = timedelta(hours=9, minutes=30), timedelta(hours=16)
     stock = sessions("America/New_York", "2024-05-06", 5 * 7, *hours)
     coin = minutes(*(datetime(2024, 5, day, tzinfo=ZoneInfo("UTC")) for day in (6, 20)))

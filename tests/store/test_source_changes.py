@@ -1,4 +1,4 @@
-"""Source files that change during a build: their bars are never recorded under the hash of others."""
+"""Source files that change during a build: bars are never recorded under the hash of other bars."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from moola.store.cache import cached_store
 
 
 def replace(path: Path) -> None:
-    """Puts another file under the name, as `mv` does."""
+    """Puts another file under the name, like `mv`."""
     beside = path.with_name("beside")
     write(beside, seed=5, kind=path.suffix)
     beside.replace(path)
 
 
 def overwrite(path: Path) -> None:
-    """Writes other bytes of the same number into the same file."""
+    """Writes other bytes of the same length into the same file."""
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     with path.open("r+b") as file:

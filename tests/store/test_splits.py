@@ -1,4 +1,4 @@
-"""Splits and window arithmetic, against rules spelt out bar by bar."""
+"""Splits and window arithmetic, compared with the rules applied bar by bar."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from moola.store.splits import parse_splits
 
 
 def panel(draw_lengths: list[list[tuple[int, int, int]]]) -> tuple[np.ndarray, list[Segment]]:
-    """Symbols of segments, each (minutes after the one before it, bars, bars before the first valid one)."""
+    """Symbols of segments, each (minutes after the previous one, bars, bars before the first valid one)."""
     segments: list[Segment] = []
     times: list[np.ndarray] = []
     row = 0
@@ -113,7 +113,7 @@ def test_lengths_and_strides_are_positive(length, stride, name):
 def expected_rows(
     times: np.ndarray, segments: list[Segment], boundaries: list[int], embargo: int
 ) -> dict[str, list[int]]:
-    """Bar by bar: the split by its time, less the embargo's bars, counted along each symbol."""
+    """Bar by bar: the split by time, without the embargo's bars, which are counted along each symbol."""
     rows: dict[str, list[int]] = {name: [] for name in NAMES}
     symbols: dict[str, list[int]] = {}
     for s in segments:

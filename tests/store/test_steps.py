@@ -1,4 +1,4 @@
-"""The steps between bars: exact, and in bounded memory however many there are."""
+"""The steps between bars: exact, and in bounded memory for any number of steps."""
 
 from __future__ import annotations
 

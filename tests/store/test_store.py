@@ -1,4 +1,4 @@
-"""Opening a store, and every way in which one can be damaged."""
+"""Opening a store, and all kinds of damage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refused(path: Path, file: str, message: str) -> DamagedStoreError:
 
 
 def edit(path: Path, change) -> None:
-    """Changes the metadata as a careful forger would, hashes and all."""
+    """Changes the metadata like a careful forger, with matching hashes."""
     metadata = json.loads((path / "metadata.json").read_text())
     change(metadata)
     (path / "metadata.json").unlink()

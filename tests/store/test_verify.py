@@ -1,4 +1,4 @@
-"""Verification of sound stores, of what is no store, and the options of verifying."""
+"""Verification of sound stores and of paths without a store, and the options of verification."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_feature_set_passes(feature_set: str, layout: str, tmp_path: Path)
 
 
 def test_prices_at_the_limits_pass(tmp_path: Path) -> None:
-    """The made-up future of the causality check must be bars too."""
+    """The made-up future of the causality check must also be valid bars."""
     for scale in (1.3e-38 / 60, 3.3e38 / 200):
         bars = plain_bars()
         for i, name in enumerate(bars.column_names):
@@ -149,7 +149,7 @@ def test_a_store_moved_away_during_verification_is_an_error(panel: tuple[Path, P
 def test_files_truncated_during_verification_are_findings(
     layout: str, at: str, built: Any, tmp_path: Path
 ) -> None:
-    """A finding each, where reading through a map would kill the process."""
+    """One finding each. Reading through a map would kill the process."""
     store, bars = copy(built("panel", layout), tmp_path)
 
     def truncate(name: str, done: int | None, total: int | None) -> None:

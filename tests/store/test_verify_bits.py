@@ -1,4 +1,4 @@
-"""Verification finds every flipped bit: each one in JSON, checksums and headers, thousands in the data."""
+"""Verification finds every flipped bit: each bit of JSON, checksums and headers, and thousands in the data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from moola.store.verify.report import verify_features
 
 
 def flips(store: Path, name: str, bits: Iterator[int]) -> None:
-    """Each of the bits, flipped alone, is found and its file named."""
+    """Flips each bit on its own. Each flip is found and its file named."""
     names = [p.name for p in store.iterdir()]
     missed = []
     with open(store / name, "r+b", buffering=0) as file:
@@ -82,7 +82,7 @@ def test_thousands_of_flipped_data_bits_are_found(kind: str, layout: str, built:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_flipped_bit_is_found_without_hashes(kind: str, layout: str, built: Any, tmp_path: Path) -> None:
-    """Without the hashes, recomputing finds each flip in a feature, a mask or a bar that has a part in features."""
+    """Recomputing finds each flip in a feature, a mask, or a bar that affects features."""
     store, bars = copy(built(kind, layout), tmp_path)
     rng = np.random.default_rng(4)
     for path in sorted(store.glob("*.npy")):

@@ -27,7 +27,7 @@ def shifted(bars: np.ndarray, features: np.ndarray, options: dict[str, Any]) -> 
 
 
 def centred(bars: np.ndarray, features: np.ndarray, options: dict[str, Any]) -> np.ndarray:
-    """Prices smoothed with the bars around them, the one to come included."""
+    """Prices smoothed with the bars around them, including the next one."""
     kernel = np.ones(3) / 3
     smooth = np.stack([np.convolve(np.pad(column, 1, "edge"), kernel, "valid") for column in bars.T])
     return _core.compute_features(*np.ascontiguousarray(smooth), **options)
@@ -66,7 +66,7 @@ def test_features_that_look_ahead_are_found(
 def test_an_engine_that_looks_ahead_is_found(
     layout: str, built: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Were the engine itself to leak, with a store full of what it computes: the future rewritten shows it."""
+    """If the engine itself leaks, the store agrees with it. Rewriting the future reveals the leak."""
 
     class Leaking(_core.FeatureStream):
         def push_many(self, *columns: Any) -> Any:

@@ -31,7 +31,7 @@ def changed(bars: Path, column: str, row: int, change: Callable[[float], float])
 
 
 def row_in_store(store: Path, table: pa.Table, row: int) -> tuple[int, str]:
-    """Which row of the store a row of the source is, and the time in words."""
+    """The row of the store for a row of the source, and its time as text."""
     time = table["timestamp"].cast(pa.int64())[row].as_py()
     symbol = table["symbol"][row].as_py() if "symbol" in table.column_names else ""
     with FeatureStore.open(store) as opened:
@@ -120,7 +120,7 @@ def test_a_source_with_bad_bars_is_found(panel: tuple[Path, Path]) -> None:
 
 
 def test_an_unreadable_source_is_an_error_before_any_check(panel: tuple[Path, Path], tmp_path: Path) -> None:
-    """That says nothing about the store; and it is said before anything is checked."""
+    """It says nothing about the store, and it is raised before any check."""
     store, _ = panel
     begun: list[str] = []
     with pytest.raises(InputMissingError, match=r"nowhere\.parquet"):

@@ -72,7 +72,7 @@ def test_exchanged_splits_are_found(either: tuple[Path, Path]) -> None:
 
 
 def test_a_shortened_split_is_found(either: tuple[Path, Path]) -> None:
-    """Chronological, disjoint and rightly counted, but not where the options cut."""
+    """Chronological, disjoint and correctly counted, but not cut where the options say."""
     store, _ = either
 
     def change(record: Any) -> None:

@@ -42,7 +42,7 @@ def test_a_changed_timestamp_is_found(either: tuple[Path, Path], to: str) -> Non
 
 
 def test_a_changed_timestamp_in_order_is_found(panel: tuple[Path, Path]) -> None:
-    """Moved by a nanosecond: in order, but the steps are counted again."""
+    """Moved by a nanosecond: still in order, but the steps are counted again."""
     store, bars = panel
     edit_array(store, "timestamps.npy", lambda x: x.__setitem__(5, x[5] + 1))
     failed = found(store, bars)
@@ -59,7 +59,7 @@ def test_changed_times_of_segments_are_found(panel: tuple[Path, Path]) -> None:
 
 
 def recut(store: Path, rows: list[int]) -> None:
-    """Segments that begin at these rows, their times and all counts that follow made to fit."""
+    """Segments that begin at these rows. Their times and all dependent counts are adjusted."""
     with FeatureStore.open(store) as opened:
         times, old, count = opened.timestamps, opened.segments, len(opened)
         of = np.searchsorted([s.first_row for s in old], rows, side="right") - 1
@@ -101,7 +101,7 @@ def test_a_segment_that_should_have_ended_is_found(panel: tuple[Path, Path]) -> 
 
 
 def test_a_segment_cut_at_another_row_is_found_despite_contracts(panel: tuple[Path, Path]) -> None:
-    """Only the source knows the contracts; without it, what cannot be recomputed must add up."""
+    """Only the source has the contracts. Without it, values that cannot be recomputed must be consistent."""
     store, bars = panel
     rows = [s.first_row for s in FeatureStore.open(store).segments]
     recut(store, sorted([*rows, rows[1] + 10]))

@@ -1,4 +1,4 @@
-"""Verification of values that were changed and sealed again: features, bars, masks, and what is recorded about them."""
+"""Verification of values that were changed and sealed again: features, bars, masks, and their records."""
 
 from __future__ import annotations
 

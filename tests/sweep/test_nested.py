@@ -30,7 +30,7 @@ from moola.validation.records import truth_of
 
 
 class Watched(PooledLogisticRegression):
-    """Notes which windows it is shown."""
+    """Records the windows that it is given."""
 
     shown: list[tuple[str, list[int]]]
 
@@ -68,7 +68,7 @@ def test_no_selection_has_seen_its_scored_windows(tmp_path: Path) -> None:
 
 
 class Guesser(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Says what chance says: what is best among many is the luckiest."""
+    """Guesses at random: the best of many is the luckiest."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

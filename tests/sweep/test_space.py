@@ -1,4 +1,4 @@
-"""Spaces of settings: read, refused, and what must be known before anything is tried."""
+"""Spaces of settings: reading, refusals, and what must be known before the first trial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directories and workers: stopped, killed, resumed; and the command."""
+"""Directories and workers: stopped, killed and resumed; and the command."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ def reference(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.fixture(scope="module")
 def attempt(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int | None, str]]:
-    """Trains in a process of its own, forked from one that has imported everything. Gives exit code and error."""
+    """Trains in a separate process, forked from one that has imported everything. Returns exit code and
+    error."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["moola.training.pretraining", "moola.training.figures"])
     said = tmp_path_factory.mktemp("said") / "error"

@@ -1,4 +1,4 @@
-"""Killed, interrupted, out of space, damaged: a run goes on from its checkpoints."""
+"""Killed, interrupted, out of space, damaged: a run resumes from its checkpoints."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_training_killed_at_every_step_in_turn_resumes(
 def test_a_training_killed_while_publishing_resumes(
     store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any, kind: str, number: int
 ) -> None:
-    """Each file of a run takes its name by a rename; killed just before one and just after."""
+    """Each file of a run gets its name by a rename. The run is killed just before one and just after."""
     run = tmp_path / "run"
     code, _ = attempt(store, run, Killed(kind, number))
     assert code == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Fine-tuning: its losses against formulas, what is frozen, what a seed fixes, and when it stops."""
+"""Fine-tuning: losses compared with formulas, frozen layers, what a seed fixes, and early stopping."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOTHING = {"copies": 1, "jitter": {"p": 0.0}, "magnitude_warp": {"p": 0.0}, "tim
 
 
 def examples(n: int = 24, seed: int = 0, classes: int = 2, hidden: bool = False) -> Examples:
-    """Windows of noise; those of the last class have a span, in which the first feature is raised."""
+    """Windows of noise. Those of the last class have a span in which the first feature is raised."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, K, D)).astype(np.float32)
     y = rng.permutation(np.arange(n) % classes)
@@ -266,7 +266,7 @@ def test_a_layer_keeps_its_bits_until_it_thaws() -> None:
 
 @pytest.mark.parametrize("span_head", [False, True])
 def test_cached_encodings_equal_repeated_encodings(span_head: bool) -> None:
-    """A frozen encoder has no dropout, so what it makes of a window can be kept."""
+    """A frozen encoder has no dropout, so its output for a window can be cached."""
     given_ = examples(hidden=True)
     nothing = Augmentation(np.ones(D), None, NOTHING)
     kept, anew = (
@@ -329,7 +329,7 @@ def test_one_thread_is_enough_and_the_others_come_back() -> None:
 
 
 class Recorder(Augmentation):
-    """Hands windows on, and remembers which it was asked for."""
+    """Passes windows on, and records the requested ones."""
 
     def __init__(self, copies: int) -> None:
         super().__init__(np.ones(D), None, NOTHING | {"copies": copies})

@@ -29,7 +29,7 @@ def autoencoder(width: int = 3, **architecture: Any) -> MaskedAutoencoder:
 
 
 class Leaking(MaskedAutoencoder):
-    """What the old pipeline did: masked positions visible to the encoder."""
+    """The mistake of the old pipeline: masked positions visible to the encoder."""
 
     def reconstruct(self, x, mask, valid=None):
         return self.decoder(self.encoder(x, valid)).float()

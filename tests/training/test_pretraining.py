@@ -1,4 +1,4 @@
-"""What a pre-training learns, records and reports."""
+"""What a pre-training run learns, records and reports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from moola.training.step import learning_rate
 
 
 def shuffled(store: Path, path: Path) -> Path:
-    """A store whose bars come in random order: the same values, and nothing to be learned from neighbours."""
+    """A store with its bars in random order: the same values, and nothing to learn from neighbours."""
     features = np.array(moola.FeatureStore.open(store).features)
     features = features[np.random.default_rng(1).permutation(len(features))]
     with publishing(path) as staging:
@@ -111,7 +111,7 @@ def test_metrics_record_every_epoch(store: Path, tmp_path: Path) -> None:
 
 
 def test_logged_losses_equal_those_of_the_weights(store: Path, tmp_path: Path) -> None:
-    """The validation loss, once more, by hand."""
+    """The validation loss, recomputed by hand."""
     train(store, tmp_path / "run", precision="fp32")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["precision"] == "fp32"

@@ -77,7 +77,7 @@ def test_a_missing_gpu_is_refused() -> None:
 
 @pytest.mark.parametrize("what", ["window", "rate"])
 def test_non_finite_steps_are_not_learned(tmp_path: Path, what: str) -> None:
-    """Bars that are NaN, which no store of moola's holds; and a learning rate beyond all reason."""
+    """Bars that are NaN, which moola's stores never hold, and an excessive learning rate."""
     path = tmp_path / "store"
     with publishing(path) as staging:
         write_files(staging.path, lengths=(400, 9, 250))

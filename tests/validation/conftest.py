@@ -1,4 +1,4 @@
-"""Windows, a market, and a cross-validation that is made once a process."""
+"""Windows, a market, and a cross-validation made once per process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Shuffles that leave a fold without a class: they are counted, they count against the model, and nothing is lost."""
+"""Shuffles that leave a fold without a class: they are counted, they count against the model, and no result
+is lost."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ TRUTH = Truth(np.arange(20) % 2)
 
 
 class Refuses:
-    """A procedure that cannot be trained on every second shuffle."""
+    """A procedure that fails on every second shuffle."""
 
     def __init__(self, error: Exception, *, true_labels: bool = False) -> None:
         self.error, self.calls, self.true_labels = error, 0, true_labels
@@ -102,7 +103,7 @@ TREES: dict[str, Any] = {"trees": make_member("trees", trees=1)}
 
 
 def rare(groups: np.ndarray, of_up: Any) -> LabelledWindows:
-    """Windows of which those of few groups are of the class `up`. No group shares a bar with another."""
+    """Windows; those of a few groups have the class `up`. No group shares a bar with another."""
     starts = np.arange(len(groups)) * 8 + groups * 40
     y = np.isin(groups, of_up).astype(np.int64)
     windows = make_windows(len(groups), bars=12)
@@ -112,7 +113,8 @@ def rare(groups: np.ndarray, of_up: Any) -> LabelledWindows:
 
 @pytest.fixture(scope="module")
 def in_two_groups() -> LabelledWindows:
-    """Ten groups of two windows: as they are, one of `up` is in each of two folds; shuffled, both may be in one."""
+    """Ten groups of two windows. Unshuffled, each of two folds has one of `up`; shuffled, one fold may have
+    both."""
     return rare(np.arange(20) // 2, [3, 7])
 
 

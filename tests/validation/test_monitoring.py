@@ -1,4 +1,4 @@
-"""What cross-validations, ensembles and stacks have recorded of their networks, and what gates make of it."""
+"""The records of networks in cross-validations, ensembles and stacks, and how gates use them."""
 
 from __future__ import annotations
 

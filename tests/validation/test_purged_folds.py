@@ -82,7 +82,7 @@ def test_windows_of_several_symbols_are_purged_in_time(market: Path) -> None:
 
 
 def test_windows_of_several_symbols_at_one_time_are_one_group(market: Path, tmp_path: Path) -> None:
-    """As folds, the bootstrap and the null have it, and as finetune has it."""
+    """In folds, in the bootstrap and in the permutation test, as in finetune."""
     with moola.FeatureStore.open(market) as store:
         first = next(segment.first_row for segment in store.segments if segment.symbol == "SIM2")
         times = store.timestamps

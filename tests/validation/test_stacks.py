@@ -1,4 +1,4 @@
-"""Stacks: the meta-learner learns from out-of-fold predictions alone."""
+"""Stacks: the meta-learner learns only from out-of-fold predictions."""
 
 from __future__ import annotations
 

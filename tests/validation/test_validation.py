@@ -1,4 +1,4 @@
-"""Cross-validation: what is out of fold is, whatever members, windows and processes there are."""
+"""Cross-validation: out-of-fold predictions are out of fold for any members, windows and processes."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_members_can_have_other_features(windows: LabelledWindows) -> None:
 
 
 class Recogniser(MemorisingProbe):
-    """Fails where it is asked about a window that shares bars with one that it was fitted on."""
+    """Fails on a window that shares bars with one that it was fitted on."""
 
     def predict_proba(self, X: np.ndarray, valid_mask: np.ndarray | None = None) -> np.ndarray:
         known = self.recognises(X, valid_mask)

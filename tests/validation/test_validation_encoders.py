@@ -1,4 +1,5 @@
-"""Pre-trained encoders in cross-validations, stacks and sweeps: who starts from which, and what it has seen."""
+"""Pre-trained encoders in cross-validations, stacks and sweeps: the members that use them, and the bars they
+have seen."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def pretrained(store: Path, output: Path, *, hidden_size: int = 4, **options: An
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bars of one symbol, a store of them, and labelled windows of it, without a kept column and with one."""
+    """Bars of one symbol, a store of them, and its labelled windows, without a kept column and with one."""
     folder = tmp_path_factory.mktemp("market")
     moola.make_bars(folder / "bars.parquet", 4_000)
     store = moola.build_features(
@@ -193,7 +194,7 @@ def test_an_encoder_of_one_size_is_used_in_a_stack_of_both_sizes(
 def test_several_encoders_have_seen_the_union_of_their_bars(
     market: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    """It is what any of them has."""
+    """A bar counts as seen if any encoder has seen it."""
     other = tmp_path / "other"
     shutil.copytree(encoder, other)
     learned = read_seen_bars(encoder).stretches
@@ -243,7 +244,8 @@ def test_commands_refuse_an_encoder_of_other_features(
 def test_encoders_of_other_features_are_refused_before_any_fit(
     market: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    """Members with their own windows are asked about these, and bars count where the store is there to know them."""
+    """Members with their own windows are checked against these, and bars are checked if the store is
+    available."""
     plain, kept = (LabelledWindows.load(market / f"{name}.safetensors") for name in ("L", "kept"))
     members = {
         "own": make_member("jade_compact", encoder=encoder, **TINY),
@@ -270,7 +272,8 @@ def test_encoders_of_other_features_are_refused_before_any_fit(
 
 
 def test_differences_between_bars_give_a_note(market: Path, encoder: Path, tmp_path: Path) -> None:
-    """An encoder that learned from windows over any gap, on labels of a store that begins afresh after each."""
+    """An encoder trained on windows over any gap, with labels of a store that begins a segment after each
+    gap."""
     store = moola.build_features(
         market / "bars.parquet", tmp_path / "store", feature_set="ohlc4", stamp="open", reset_on_gap="30m"
     )
@@ -322,7 +325,7 @@ def test_pre_cut_windows_start_from_an_encoder(
 def test_a_sweep_is_identified_by_encoder_weights_and_yaml_content(
     market: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    """Wherever these files lie, and not after they have been written anew."""
+    """The place of the files does not matter, but changed content does."""
     windows, model = LabelledWindows.load(market / "L.safetensors"), tmp_path / "model.yaml"
     text = "model: {architecture: {hidden_size: 4}}\ntraining: {finetune: {epochs: 1}}\naugmentation: null\n"
     model.write_text(text)
@@ -365,7 +368,7 @@ def test_a_sweep_is_identified_by_encoder_weights_and_yaml_content(
 
 
 def test_commands_scale_kept_columns(market: Path, tmp_path: Path) -> None:
-    """Of each member's own windows: those that are trained from scratch have nothing else to know them by."""
+    """By each member's own windows: members trained from scratch have no other source of scales."""
     assert command("sweep", market, tmp_path / "sweep", labels="kept").exit_code == 0
     args = ("--member", f"jade_compact={market / 'L.safetensors'}", "--member", "regression")
     assert command("cross-validate", market, tmp_path / "both", *args, labels="kept").exit_code == 0

@@ -1,4 +1,4 @@
-"""Cross-validations in a directory, and side by side."""
+"""Cross-validations saved in a directory, and comparisons of several."""
 
 from __future__ import annotations
 

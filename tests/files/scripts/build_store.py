@@ -1,4 +1,4 @@
-"""A builder: says when it is ready, waits for a line, builds, and says how it went."""
+"""A builder: prints that it is ready, waits for a line, builds, and prints the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replaces a store where no file may be larger than 2,000 bytes, and prints the error."""
+"""Replaces a store under a limit of 2,000 bytes per file, and prints the error."""
 
 from __future__ import annotations
 
