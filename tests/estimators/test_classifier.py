@@ -235,7 +235,7 @@ def test_only_windows_of_three_dimensions_may_have_another_length() -> None:
     with pytest.raises(ValueError, match="X has 11 features, but JadeClassifier is expecting 24 features"):
         flat.predict(X[:, :11, 0])
     assert flat.predict(X[:, :11, :1]).shape == (len(X),)
-    with pytest.raises(ConfigError, match=r"X: has two dimensions, the model was fitted on windows of three"):
+    with pytest.raises(ConfigError, match=r"X: has two dimensions, the model was fitted on three"):
         deep.predict(X[..., 0])
 
 
@@ -457,12 +457,15 @@ def test_predictions_do_not_depend_on_the_unit_of_a_kept_column(run: Path) -> No
             {"valid_mask": np.zeros((20, K), bool)},
             "valid_mask: hides every bar of window 0; leave the window out",
         ),
-        ({"sample_weight": np.zeros(20)}, "sample_weight: is zero for all windows; give some of them weight"),
-        ({"sample_weight": -np.ones(20)}, "sample_weight: is -1 for window 0; give numbers from 0 on"),
+        (
+            {"sample_weight": np.zeros(20)},
+            "sample_weight: is zero for all windows; give some a positive weight",
+        ),
+        ({"sample_weight": -np.ones(20)}, "sample_weight: is -1 for window 0; give weights of 0 or more"),
         ({"sample_weight": np.ones(3)}, "sample_weight: has 3 rows for 20 windows; give one for each"),
         (
             {"sample_weight": np.ones((20, 1))},
-            "sample_weight: has 2 dimensions; give one number a window, [n]",
+            "sample_weight: has 2 dimensions; give one number for each window, [n]",
         ),
     ],
 )
@@ -483,9 +486,9 @@ def test_wrong_arguments_are_refused(change: dict[str, Any], words: str) -> None
         ({"device": "abacus"}, "device: 'abacus' is not a device; give auto, cpu or cuda"),
         (
             {"settings": "a=b"},
-            "settings: 'a=b' is no list of texts; give each as 'training.finetune.weight_d",
+            "settings: 'a=b' is not a list of strings; give each as 'training.finetune.weight_d",
         ),
-        ({"settings": [3]}, "settings: [3] is no list of texts"),
+        ({"settings": [3]}, "settings: [3] is not a list of strings"),
         ({"epochs": "3"}, "epochs: '3' is of type str; give a whole number"),
         ({"epochs": True}, "epochs: True is of type bool; give a whole number"),
         ({"epochs": 2.0}, "epochs: 2.0 is of type float; give a whole number"),
@@ -502,10 +505,13 @@ def test_wrong_arguments_are_refused(change: dict[str, Any], words: str) -> None
             {"class_weight": [1, 2]},
             "class_weight: [1, 2] is not a class weight; give 'balanced' or a mapping",
         ),
-        ({"validation_fraction": 2}, "validation_fraction: 2 is no share; give 0, or up to less than 1"),
+        (
+            {"validation_fraction": 2},
+            "validation_fraction: 2 is not a share; give a number from 0 to less than 1",
+        ),
         ({"validation_fraction": None}, "validation_fraction: None is of type NoneType; give a number"),
         ({"kept_columns": -1}, "kept_columns: -1 is out of range; give a whole number from 0"),
-        ({"kept_columns": 5}, "kept_columns: is 5 of 4 features; give how many of these are kept"),
+        ({"kept_columns": 5}, "kept_columns: is 5 of 4 features; give how many are kept columns"),
         ({"settings": ["training.finetune.leer=1"]}, "training.finetune.leer: there is no such parameter"),
     ],
 )

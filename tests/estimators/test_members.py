@@ -191,13 +191,13 @@ REFUSALS: list[tuple[Callable[[Any], object], str]] = [
     ),
     (
         lambda m: m.fit(np.where(np.arange(12)[:, None, None] == 3, np.nan, W.X), W.y),
-        "X: has a NaN or infinite value in window 3; give finite values, or hide the bar by valid_mask",
+        "X: has a NaN or infinite value in window 3; give finite values, or hide the bar with valid_mask",
     ),
     (lambda m: m.fit(W.X, W.y[1:]), "y: has the shape (11,) for 12 windows; give one label a window"),
     (lambda m: m.fit(W.X, W.y * 0), "y: has one class, 0; give windows of at least two classes"),
     (
         lambda m: m.fit(W.X, W.y, sample_weight=-np.ones(12)),
-        "sample_weight: is not one finite number from 0 on for each window; give [n], not all of them 0",
+        "sample_weight: is not one finite number of 0 or more for each window; give [n], not all 0",
     ),
 ]
 

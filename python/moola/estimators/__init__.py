@@ -1,7 +1,7 @@
-"""Models of windows as scikit-learn classifiers: Jade, and the kinds that it is compared and stacked with.
+"""Scikit-learn classifiers of windows: Jade, and the kinds of model for comparing and stacking with it.
 
-Each classifies windows `[n, K, D]` with `fit(X, y, spans=None, valid_mask=None, sample_weight=None)` and
-`predict_proba(X, valid_mask=None)`. Jade also has `predict_spans`.
+Each has `fit(X, y, spans=None, valid_mask=None, sample_weight=None)` and `predict_proba(X, valid_mask=None)` for
+windows `[n, K, D]`. Jade also has `predict_spans`.
 """
 
 from __future__ import annotations

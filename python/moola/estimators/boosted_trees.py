@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on pooled features."""
+"""Gradient-boosted trees on pooled features of windows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from moola.estimators.base import ColumnClassifier
-from moola.estimators.windows import Flags, Windows, check_training, check_windows
+from moola.estimators.windows import Flags, Windows
 from moola.evaluation.baselines import pool_features
 from moola.settings.whole_numbers import whole_number
 
@@ -19,15 +19,15 @@ __all__ = ["PooledTrees"]
 class PooledTrees(ColumnClassifier):
     """Boosted trees on each feature's mean, standard deviation, minimum, maximum and last value over valid bars.
 
-    They see the same columns as the logistic regression on pooled features, but with thresholds, and one
-    feature in the light of another. Source: J. H. Friedman, "Greedy function approximation: a gradient boosting
-    machine", Annals of Statistics 29 (2001), 1189–1232; scikit-learn's histogram form of it.
+    The columns are those of the logistic regression on pooled features. Unlike it, trees find thresholds and
+    interactions of features. Source: J. H. Friedman, "Greedy function approximation: a gradient boosting machine",
+    Annals of Statistics 29 (2001), 1189–1232, in scikit-learn's histogram version.
 
     Args:
-        trees: How many, one after another.
-        lr: How much each counts.
-        leaves: Of a tree, at most.
-        seed: Breaks ties. The same seed gives the same bits.
+        trees: The number of trees, fitted one after another.
+        lr: The learning rate, the factor of each tree's contribution.
+        leaves: The most leaves of a tree.
+        seed: The seed that breaks ties. The same seed gives the same bits.
     """
 
     def __init__(self, trees: int = 60, lr: float = 0.1, leaves: int = 6, seed: int = 0) -> None:
@@ -44,11 +44,9 @@ class PooledTrees(ColumnClassifier):
         valid_mask: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Fits pooled windows `[n, K, D]`; spans are not used. Raises `ConfigError`, naming the argument."""
-        x, valid = check_windows(X, valid_mask)
-        self.classes_, codes, weight = check_training(y, sample_weight, len(x))
-        self.n_features_in_ = x.shape[2]
-        # A leaf of fewer than ten windows remembers them.
+        """Fits the trees on windows `[n, K, D]`; spans are not used. Raises `ConfigError`, naming the argument."""
+        x, valid, codes, weight = self._check_fit(X, y, valid_mask, sample_weight)
+        # Smaller leaves would memorise their windows.
         self._model = HistGradientBoostingClassifier(
             max_iter=whole_number("trees", self.trees, 1),
             learning_rate=self.lr,

@@ -17,7 +17,7 @@ from moola.data.order import WindowOrder
 from moola.devices.placement import forget_peak_memory, peak_memory
 from moola.devices.threads import one_thread
 from moola.estimators.base import LogitClassifier
-from moola.estimators.windows import Standardiser, check_training, check_windows
+from moola.estimators.windows import Standardiser, check_windows
 from moola.models.dropout import Dropout, seed_dropout
 from moola.settings.whole_numbers import whole_number
 from moola.training.fitting import EpochRecord, FitResult
@@ -29,25 +29,28 @@ _CHUNK = 256
 
 
 class TemporalConvolution(LogitClassifier):
-    """Residual blocks of dilated causal convolutions, whose outputs over the valid bars are averaged.
+    """Residual blocks of dilated causal convolutions, whose outputs are averaged over valid bars.
 
-    Block b looks 2^b bars apart, so that four blocks see 61 bars back. Hidden bars are zeros to every layer, as what
-    lies before a window is. It classifies; it says nothing of spans.
+    Block b has dilation 2^b, so that four blocks span 61 bars. Hidden bars are zeros in every layer, like the padding
+    before a window. The network predicts classes, not spans.
 
     Source: S. Bai, J. Z. Kolter and V. Koltun, "An empirical evaluation of generic convolutional and recurrent networks
     for sequence modeling", arXiv:1803.01271 (2018), section 3; without weight normalisation, and with the mean over
-    bars in place of the last one.
+    bars in place of the last bar.
 
     Args:
-        channels: Channels of each layer.
-        blocks: One after another.
-        dropout: Of whole layers' outputs, after each convolution.
-        epochs, lr, batch_size, weight_decay: Of AdamW; the learning rate falls to 0 along half a cosine.
-        seed: Of weights, order and dropout. On a CPU, the same seed gives the same bits.
-        device: Where it is trained, such as `cpu` or `cuda`.
+        channels: The channels of each layer.
+        blocks: The number of blocks in sequence.
+        dropout: The dropout rate after each convolution.
+        epochs: The number of epochs.
+        lr: The initial learning rate of AdamW. It falls to 0 along half a cosine.
+        batch_size: Windows in a batch.
+        weight_decay: The weight decay of AdamW.
+        seed: The seed for weights, order of windows and dropout. On a CPU, the same seed gives the same bits.
+        device: The device to train on, such as `cpu` or `cuda`.
 
-    Attributes: `classes_`; `n_features_in_` (D); `model_`; `result_` (a :class:`moola.training.fitting.FitResult`,
-    with what each epoch came to).
+    Attributes: `classes_`; `n_features_in_` (D); `model_`; `result_` (a :class:`moola.training.fitting.FitResult`, with
+    the record of each epoch).
     """
 
     def __init__(
@@ -86,9 +89,7 @@ class TemporalConvolution(LogitClassifier):
             for name in ("channels", "blocks", "epochs", "batch_size")
         )
         seed = whole_number("seed", self.seed, 0)
-        windows, valid = check_windows(X, valid_mask)
-        self.classes_, codes, weight = check_training(y, sample_weight, len(windows))
-        self.n_features_in_ = windows.shape[2]
+        windows, valid, codes, weight = self._check_fit(X, y, valid_mask, sample_weight)
         self._standardise = Standardiser(windows, valid)
         device = torch.device(self.device)
         generator = torch.Generator().manual_seed(seed)
@@ -129,7 +130,7 @@ class TemporalConvolution(LogitClassifier):
 
     @torch.no_grad()
     def predict_logits(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.float64]:
-        """`[n, C]`: the logits of the classes."""
+        """The logits of the classes: `[n, C]`."""
         check_is_fitted(self)
         windows, valid = check_windows(X, valid_mask, self.n_features_in_)
         device = next(self.model_.parameters()).device
@@ -143,6 +144,8 @@ class TemporalConvolution(LogitClassifier):
 
 
 class _Network(nn.Module):
+    """The network: an input layer, the blocks, and a linear layer on the mean over valid bars."""
+
     def __init__(
         self,
         features: int,
@@ -158,7 +161,7 @@ class _Network(nn.Module):
         self.leave = _drawn(nn.Linear, generator, channels, classes)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """`[B, K, D]` and `[B, K]` to `[B, C]`."""
+        """Logits `[B, C]` for windows `[B, K, D]` and their valid bars `[B, K]`."""
         mask = valid[:, None].to(x.dtype)
         y = self.enter(x.transpose(1, 2)) * mask
         for block in self.blocks:
@@ -169,7 +172,7 @@ class _Network(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions of one dilation, beside which the input goes on."""
+    """Two convolutions of the same dilation, with a residual connection."""
 
     def __init__(self, channels: int, dilation: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -180,15 +183,16 @@ class _Block(nn.Module):
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`[B, channels, K]` for `x` of the same shape; `mask [B, 1, K]` is 0 at hidden bars."""
         y = x
         for layer in self.layers:
-            # Zeros before the first bar alone: no bar sees a later one.
+            # Zeros are added only before the first bar, so that no bar depends on a later one.
             y = self.drop(F.relu(layer(F.pad(y, (self.reach, 0))))) * mask
         return F.relu(x + y)
 
 
 def _drawn(kind: type[nn.Module], generator: torch.Generator, *sizes: int, **options: int) -> nn.Module:
-    """A layer whose weights come from the generator, not from torch's own. Source: He et al., ICCV 2015."""
+    """A layer with weights from this generator instead of torch's default one. Source: He et al., ICCV 2015."""
     layer: nn.Module = skip_init(kind, *sizes, **options)  # type: ignore[no-untyped-call]
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)  # type: ignore[arg-type]
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# First, for it says what to install where torch is missing.
+# Imported first: its error says what to install if torch is missing.
 import moola.models  # noqa: F401
 
 # isort: split
@@ -35,52 +35,53 @@ from moola.training.new_model import new_model
 
 __all__ = ["JadeClassifier"]
 
-# Windows predicted at a time.
+# Windows per batch of predictions.
 _CHUNK = 256
 
 
 class JadeClassifier(LogitClassifier):
-    """Classifies windows of bars, and says where in them their span lies.
+    """Classifies windows of bars, and predicts the span in each.
 
-    X is `[n, K, D]`: n windows of K bars and D features. `[n, K]` is one feature, and then K is what scikit-learn calls
-    the number of features. Only in three dimensions may K differ from one call to the next.
+    X is `[n, K, D]`: n windows of K bars and D features. `[n, K]` means one feature; K is then scikit-learn's number of
+    features. K may differ between calls only in three dimensions.
 
-    Without a class for windows that hold nothing, every window is taken for some expansion: label such windows too, as
-    a class of its own ("none") with spans of −1 and −1.
+    Label windows without any pattern too, as a class of their own ("none") with spans of −1 and −1. Without this class,
+    every window is assigned to one of the patterns.
 
-    scikit-learn gives what is in its `params` to `fit` alone: `cross_val_score(…, params={"valid_mask": mask})` trains
-    with the mask and scores without it. :func:`moola.evaluation.out_of_fold` and `moola cross-validate` score with it
-    as well.
+    scikit-learn passes `params` only to `fit`: `cross_val_score(…, params={"valid_mask": mask})` trains with the mask
+    and scores without it. :func:`moola.evaluation.out_of_fold` and `moola cross-validate` use it for both.
 
     Arguments that are None take the configuration's value.
 
     Args:
-        model: The name of a shipped configuration, the path of a YAML file, or what such a file holds.
-        hidden_size: H, in place of the configuration's.
-        epochs, lr, batch_size: As in :class:`moola.settings.training.FinetuneConfig`.
-        seed: Of the weights, the order of windows, the dropout and the augmentation. On a CPU, the same seed gives the
-            same bits.
+        model: The name of a shipped configuration, the path of a YAML file, or a mapping as such a file holds it.
+        hidden_size: H, the hidden size of the encoder.
+        epochs: The most epochs.
+        lr: The learning rate.
+        batch_size: Windows in a batch.
+        seed: The seed for weights, order of windows, dropout, augmentation and validation windows. On a CPU, the same
+            seed gives the same bits.
         device: `auto`, `cpu` or `cuda`.
-        encoder: A pre-trained encoder: a run, a weights file, or what :func:`moola.models.load_encoder` gave.
-        features: What features X holds. Given, an encoder that was pre-trained on others is refused.
-        freeze: `none`, `always`, or for how many epochs the encoder stays as it is. Without an encoder nothing is
-            frozen.
+        encoder: A pre-trained encoder: a run, a weights file, or the result of :func:`moola.models.load_encoder`.
+        features: The identity of the features of X. If given, an encoder pre-trained on other features is refused.
+        freeze: How long the encoder is frozen: `none`, `always`, or a number of epochs. Without a pre-trained encoder,
+            nothing is frozen.
         class_weight: `balanced`, or a mapping of classes to factors.
-        augmentation: False trains on the windows as they are. Otherwise they are augmented as the configuration says:
-            each is served five times an epoch, each time with a draw of its own.
-        kept_columns: How many of the features, the last ones, are kept columns such as volume, of any size: they are
-            standardised by what is learned from. A pre-trained encoder knows its own mean and deviation of them.
-        validation_fraction: The share of windows, of each class alike, that choose the epoch and the learning rate and
-            are not learned from. Windows that share bars with others flatter that choice.
-        settings: Other values for the configuration, each as `training.finetune.weight_decay=1e-3`.
+        augmentation: False trains on windows without augmentation. Otherwise the configuration's augmentation applies,
+            by default five copies of each window in an epoch, each with a new draw.
+        kept_columns: The number of kept columns, such as volume, which are the last features. They may have any scale
+            and are standardised over the training windows. A pre-trained encoder uses its own mean and deviation.
+        validation_fraction: The share of windows, stratified by class, that choose the epoch and the learning rate and
+            are not trained on. If they share bars with training windows, this choice is too optimistic.
+        settings: Further values for the configuration, each as `training.finetune.weight_decay=1e-3`.
 
-    Attributes: `classes_`; `n_features_in_` (D, or K where X has two dimensions); `model_` (the fitted
-    :class:`moola.models.Jade`); `result_` (a :class:`moola.training.fitting.FitResult`, with what each epoch came to);
-    `span_classes_` (`[classes]` bool, which have had spans).
+    Attributes: `classes_`; `n_features_in_` (D, or K if X has two dimensions); `model_` (the fitted
+    :class:`moola.models.Jade`); `result_` (a :class:`moola.training.fitting.FitResult`, with the record of each epoch);
+    `span_classes_` (`[C]` bool, the classes that had spans in training).
     """
 
     classes_: NDArray[Any]
-    # Of windows of two dimensions, which must all be of one length.
+    # K of windows of two dimensions, which must all have this length; None for three dimensions.
     _window_length: int | None
 
     def __init__(
@@ -129,18 +130,18 @@ class JadeClassifier(LogitClassifier):
         """Trains a new model.
 
         Args:
-            X: `[n, K, D]` or `[n, K]`, finite where it may be seen.
+            X: `[n, K, D]` or `[n, K]`, finite at visible bars.
             y: `[n]`, labels of any type.
-            spans: `[n, 2]`, first and last bar of what is labelled, counted in the window from 0; −1 and −1 for none.
-                What of a span lies on hidden bars before or after the others is left off, and of a span that is hidden
-                altogether nothing is learned.
-            valid_mask: `[n, K]`: which bars may be seen. What it hides changes nothing.
-            sample_weight: `[n]`, how much each window counts; 0 leaves it out.
+            spans: `[n, 2]`, first and last bar of the labelled span, counted from 0 in the window; −1 and −1 for none.
+                Spans are cut to the bars between the first and the last visible one. A span without visible bars does
+                not train the pointer.
+            valid_mask: `[n, K]` bool, the visible bars; all if not given. Values of hidden bars have no effect.
+            sample_weight: `[n]`, the weight of each window; 0 leaves it out.
 
         Raises `ConfigError` (a `ValueError`), naming the argument, `WeightsError` for an encoder that cannot be loaded,
-        and `FeatureMismatchError` for one of other features.
+        and `FeatureMismatchError` for an encoder of other features.
         """
-        # Before X, whose columns' names it would miss.
+        # Before X: checking y later would lose the column names of X.
         labels = validate_data(self, y=y)
         windows, valid = self._windows(X, valid_mask, fitting=True)
         self._check_parameters()
@@ -150,7 +151,7 @@ class JadeClassifier(LogitClassifier):
         places = _spans(spans, windows)
         chosen = weight > 0
         if not chosen.any():
-            raise ConfigError("sample_weight", "is zero for all windows; give some of them weight")
+            raise ConfigError("sample_weight", "is zero for all windows; give some a positive weight")
         self.classes_, codes = np.unique(labels[chosen], return_inverse=True)
         if len(self.classes_) < 2:
             problem = f"has one class, {self.classes_[0]}; give windows of at least two classes"
@@ -192,15 +193,15 @@ class JadeClassifier(LogitClassifier):
         return self
 
     def predict_logits(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.float64]:
-        """The logits of the classes: `[n, classes]`."""
+        """The logits of the classes: `[n, C]`."""
         return self._predict(X, valid_mask)[0]
 
     def predict_spans(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[np.int64]:
         """The first and last bar of each window's span: `[n, 2]`.
 
-        −1 and −1 where the most likely class is one that had no spans when the model was fitted. Hidden bars before and
-        after those that may be seen are padding: they move the span along with the window, and change nothing else.
-        Hidden bars in between count as bars, and cut the window's memory in two.
+        −1 and −1 if the most likely class had no spans in training. Hidden bars before the first visible bar and after
+        the last one are padding: they only shift the span. Hidden bars in between count as bars, and cut the LSTM's
+        memory in two.
         """
         logits, spans = self._predict(X, valid_mask)
         spans[~self.span_classes_[logits.argmax(axis=1)]] = -1
@@ -213,7 +214,7 @@ class JadeClassifier(LogitClassifier):
         check_is_fitted(self)
         windows, valid = self._windows(X, valid_mask, fitting=False)
         device = place(self.device).device
-        # A fitted model may have come from a machine with another device.
+        # A fitted model may come from a machine with another device.
         model = self.model_.to(device)
         logits, spans = [], []
         for first in range(0, len(windows), _CHUNK):
@@ -225,7 +226,7 @@ class JadeClassifier(LogitClassifier):
         return np.concatenate(logits), np.concatenate(spans)
 
     def _check_parameters(self) -> None:
-        """Refuses parameters of another type; what range they have is for the configuration to say."""
+        """Refuses parameters of a wrong type. The configuration checks most ranges."""
         whole, number = "give a whole number", "give a number"
         for name, kind, wanted in (
             ("hidden_size", Integral, whole),
@@ -239,13 +240,13 @@ class JadeClassifier(LogitClassifier):
             if not none and (isinstance(given, bool | np.bool_) or not isinstance(given, kind)):
                 raise ConfigError(name, f"{given!r} is of type {type(given).__name__}; {wanted}")
         if not 0 <= self.validation_fraction < 1:
-            problem = f"{self.validation_fraction!r} is no share; give 0, or up to less than 1"
+            problem = f"{self.validation_fraction!r} is not a share; give a number from 0 to less than 1"
             raise ConfigError("validation_fraction", problem)
         if not (self.augmentation is None or isinstance(self.augmentation, bool | np.bool_)):
             problem = f"{self.augmentation!r} is of type {type(self.augmentation).__name__}"
             raise ConfigError("augmentation", f"{problem}; give True or False")
         if isinstance(self.settings, str) or not all(isinstance(one, str) for one in self.settings):
-            problem = f"{self.settings!r} is no list of texts"
+            problem = f"{self.settings!r} is not a list of strings"
             raise ConfigError("settings", f"{problem}; give each as 'training.finetune.weight_decay=1e-3'")
         weight = self.class_weight
         if not (weight is None or isinstance(weight, Mapping)) and not (
@@ -255,7 +256,7 @@ class JadeClassifier(LogitClassifier):
             raise ConfigError("class_weight", problem)
 
     def _config(self, y: NDArray[Any]) -> Config:
-        """The configuration, with what was given to the estimator."""
+        """The configuration with the estimator's parameters. `y` are the labels of the windows that have weight."""
         given = {
             "model.architecture.num_classes": len(self.classes_),
             "model.architecture.hidden_size": self.hidden_size,
@@ -276,7 +277,7 @@ class JadeClassifier(LogitClassifier):
         kept = whole_number("kept_columns", self.kept_columns, 0)
         if kept > width:
             raise ConfigError(
-                "kept_columns", f"is {kept} of {width} features; give how many of these are kept"
+                "kept_columns", f"is {kept} of {width} features; give how many are kept columns"
             )
         return kept
 
@@ -291,7 +292,7 @@ class JadeClassifier(LogitClassifier):
     def _windows(
         self, X: ArrayLike, valid_mask: ArrayLike | None, *, fitting: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """`[n, K, D]` and `[n, K]`, checked."""
+        """The windows `[n, K, D]` and the visible bars `[n, K]`, checked."""
         dimensions = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         if dimensions > 3:
             raise ConfigError("X", f"has {dimensions} dimensions; give [n, K, D], or [n, K] for one feature")
@@ -310,7 +311,7 @@ class JadeClassifier(LogitClassifier):
             if not valid.any(axis=1).all():
                 hidden = int(np.argmin(valid.any(axis=1)))
                 raise ConfigError("valid_mask", f"hides every bar of window {hidden}; leave the window out")
-            # Any value, NaN included.
+            # Hidden bars may have any value, including NaN.
             X = np.where(valid[..., None] if dimensions == 3 else valid, X, 0)
         if dimensions == 3:
             windows = check_array(X, dtype=np.float32, allow_nd=True, estimator=self, input_name="X")
@@ -322,10 +323,10 @@ class JadeClassifier(LogitClassifier):
                 raise ConfigError("X", f"{problem}; give the same features, in the same order")
         else:
             if not fitting and self._window_length is None:
-                problem = "has two dimensions, the model was fitted on windows of three"
+                problem = "has two dimensions, the model was fitted on three"
                 raise ConfigError("X", f"{problem}; give [n, K, D]")
             windows = check_array(X, dtype=np.float32, estimator=self, input_name="X")[..., None]
-            # Column names are those of X as given, before a mask changes it.
+            # Column names come from X as given. With a mask, X is a plain array by now.
             validate_data(self, given, reset=fitting, skip_check_array=True)
         if fitting:
             self._window_length = windows.shape[1] if dimensions == 2 else None
@@ -336,7 +337,7 @@ class JadeClassifier(LogitClassifier):
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         if "model_" in state:
-            # So that it can be loaded where there is no such device.
+            # So that the model can be loaded on a machine without its device.
             state = state | {"model_": copy.deepcopy(state["model_"]).cpu()}
         return state
 
@@ -358,11 +359,13 @@ def _weights(given: ArrayLike | None, windows: NDArray[np.float32]) -> NDArray[n
         given, dtype=np.float64, ensure_2d=False, input_name="sample_weight"
     )
     if weight.ndim != 1:
-        raise ConfigError("sample_weight", f"has {weight.ndim} dimensions; give one number a window, [n]")
+        raise ConfigError(
+            "sample_weight", f"has {weight.ndim} dimensions; give one number for each window, [n]"
+        )
     _same_length("sample_weight", weight, windows)
     if (weight < 0).any():
         i = int(np.argmin(weight))
-        raise ConfigError("sample_weight", f"is {weight[i]:g} for window {i}; give numbers from 0 on")
+        raise ConfigError("sample_weight", f"is {weight[i]:g} for window {i}; give weights of 0 or more")
     return weight
 
 

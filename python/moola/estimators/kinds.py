@@ -1,4 +1,4 @@
-"""Members by name."""
+"""Kinds of members by name, and how to make them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _rocket(**options: Any) -> Any:
     return RandomKernels(**options)
 
 
-# What needs torch is imported only when it is asked for.
+# Kinds that need torch are imported only on use.
 KINDS: Mapping[str, Callable[..., Any]] = {
     "jade": _jade("jade"),
     "jade_compact": _jade("jade_compact"),
@@ -54,12 +54,12 @@ KINDS: Mapping[str, Callable[..., Any]] = {
 }
 """The function that makes an unfitted member of each kind, from its parameters."""
 
-# What 0.1 called kinds. These names are still read.
+# The names of kinds in 0.1, which are still accepted.
 _OLD_KINDS = {"trees": "boosted_trees", "kernels": "rocket"}
 
 
 def kind_named(name: str) -> str:
-    """The kind of this name; names of 0.1 are read too."""
+    """The current name of a kind; accepts names of 0.1 too."""
     return _OLD_KINDS.get(name, name)
 
 
@@ -71,7 +71,7 @@ def make_member(kind: str, *, encoder: Any = None, **parameters: Any) -> Any:
         encoder: A pre-trained encoder for Jade, as :class:`moola.JadeClassifier` takes it.
         parameters: Parameters of the estimator's constructor.
 
-    Raises `ConfigError` for another kind, an encoder that it cannot use, and parameters that it does not have.
+    Raises `ConfigError` for an unknown kind, an encoder that the kind cannot use, and unknown parameters.
 
     >>> make_member("boosted_trees", trees=20)
     PooledTrees(trees=20)

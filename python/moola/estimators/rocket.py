@@ -1,4 +1,4 @@
-"""Random convolutional kernels, and a linear model on what they find."""
+"""Random convolutional kernels, and a logistic regression on their outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from moola.estimators.base import ColumnClassifier
-from moola.estimators.windows import Flags, Standardiser, Windows, check_training, check_windows
+from moola.estimators.windows import Flags, Standardiser, Windows
 from moola.settings.whole_numbers import whole_number
 
 __all__ = ["RandomKernels"]
@@ -22,30 +22,30 @@ _CHUNK = 128
 
 
 class _Kernels(NamedTuple):
-    """Kernels of one length and dilation."""
+    """Kernels of the same length and dilation."""
 
     dilation: int
     weights: NDArray[np.float32]
-    """`[length, D, kernels]`, 0 for features that a kernel does not look at."""
+    """`[length, D, kernels]`, 0 for features that a kernel does not use."""
     biases: NDArray[np.float32]
     """`[kernels]`."""
 
 
 class RandomKernels(ColumnClassifier):
-    """ROCKET: thousands of random convolutions, of each its maximum and the share of bars at which it is above 0.
+    """ROCKET: the maximum of each of a thousand random convolutions, and the share of bars at which it is above 0.
 
-    Weights are normal, less their mean; a kernel looks at some of the features; dilations spread it over up to the
-    whole window; biases are uniform in ±1. Nothing of them is learned: a logistic regression on their standardised
-    outcomes is. Unlike the original, every convolution reaches beyond the window's ends, into zeros as hidden bars are,
-    and only valid bars are counted, so that padding which the mask hides changes nothing.
+    Kernels are random and not trained. Their weights are normal, minus their mean; each uses some of the features;
+    dilations spread a kernel over up to the whole window; biases are uniform in ±1. A logistic regression is trained on
+    the standardised outputs. Unlike in the original, windows are padded with zeros for every convolution, hidden bars
+    are zeros, and only valid bars count in the outputs. So padding hidden by the mask changes nothing.
 
     Source: A. Dempster, F. Petitjean and G. I. Webb, "ROCKET: exceptionally fast and accurate time series
     classification using random convolutional kernels", Data Mining and Knowledge Discovery 34 (2020), 1454–1495.
 
     Args:
-        kernels: How many.
+        kernels: The number of kernels.
         C: The inverse of the L2 penalty. It is small, because there are many more columns than windows.
-        seed: Of the kernels.
+        seed: The seed for the kernels.
     """
 
     def __init__(self, kernels: int = 1_000, C: float = 1e-3, seed: int = 0) -> None:  # noqa: N803
@@ -61,15 +61,13 @@ class RandomKernels(ColumnClassifier):
         valid_mask: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Draws the kernels and fits the regression; spans are not used.
+        """Draws the kernels and fits the regression on windows `[n, K, D]`; spans are not used.
 
         Raises `ConfigError`, naming the argument.
         """
         kernels = whole_number("kernels", self.kernels, 1, of="kernels")
         seed = whole_number("seed", self.seed, 0)
-        x, valid = check_windows(X, valid_mask)
-        self.classes_, codes, weight = check_training(y, sample_weight, len(x))
-        self.n_features_in_ = x.shape[2]
+        x, valid, codes, weight = self._check_fit(X, y, valid_mask, sample_weight)
         self._standardise = Standardiser(x, valid)
         self._kernels = _draw(kernels, x.shape[1], x.shape[2], np.random.default_rng(seed))
         with threadpool_limits(1):
@@ -84,7 +82,7 @@ class RandomKernels(ColumnClassifier):
         return scaled
 
     def _transform(self, x: Windows, valid: Flags) -> NDArray[np.float64]:
-        """`[n, 2·kernels]`: each kernel's maximum over valid bars, then the share of them at which it is above 0."""
+        """`[n, 2·kernels]`: each kernel's maximum over valid bars, then its share of valid bars above 0."""
         standard = self._standardise(x, valid)
         return np.concatenate(
             [
@@ -95,9 +93,9 @@ class RandomKernels(ColumnClassifier):
 
 
 def _draw(count: int, length: int, width: int, rng: np.random.Generator) -> list[_Kernels]:
-    """Kernels for windows of `length` bars and `width` features, those of one length and dilation together."""
+    """`count` kernels for windows of `length` bars and `width` features, grouped by length and dilation."""
     lengths = rng.choice(_LENGTHS, count)
-    # 2^U, U uniform up to where the kernel is as long as the window.
+    # 2^U with U uniform. At the upper limit of U, the kernel is as long as the window.
     most = np.log2(np.maximum((length - 1) / (lengths - 1), 1))
     dilations = np.floor(2 ** (rng.random(count) * most)).astype(np.int64)
     drawn = []
@@ -105,7 +103,7 @@ def _draw(count: int, length: int, width: int, rng: np.random.Generator) -> list
         kernels = int(((lengths == size) & (dilations == dilation)).sum())
         weights = rng.standard_normal((size, width, kernels))
         weights -= weights.mean(axis=0)
-        # At least one feature, 2^U of them as in the dilations.
+        # 2^U features with U uniform, at least one.
         wanted = np.floor(2 ** (rng.random(kernels) * np.log2(width + 1))).astype(np.int64)
         rank = rng.random((width, kernels)).argsort(axis=0).argsort(axis=0)
         weights *= rank < wanted
@@ -115,6 +113,7 @@ def _draw(count: int, length: int, width: int, rng: np.random.Generator) -> list
 
 
 def _outcomes(x: Windows, valid: Flags, kernels: list[_Kernels]) -> NDArray[np.float64]:
+    """`[n, 2·kernels]`: the maxima of all kernels over valid bars, then the shares of valid bars above 0."""
     n, length, width = x.shape
     highest, above = [], []
     count = valid.sum(axis=1)[:, None]

@@ -1,4 +1,4 @@
-"""What members are given, checked: windows, masks, labels, weights."""
+"""Checks of the arguments of members: windows, masks, labels and weights."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Floats: TypeAlias = NDArray[np.float64]
 def check_windows(
     X: ArrayLike, valid_mask: ArrayLike | None, width: int | None = None
 ) -> tuple[Windows, Flags]:
-    """`[n, K, D]` float32, 0 where the mask hides it, and the mask `[n, K]`.
+    """Checks windows. Returns them as `[n, K, D]` float32 with 0 at hidden bars, and the mask `[n, K]`.
 
     Args:
-        X: `[n, K, D]`, or `[n, K]` of one feature; finite where the mask does not hide it.
-        valid_mask: `[n, K]` bool, which bars count; all unless given.
-        width: D of the windows that the model was fitted on.
+        X: `[n, K, D]`, or `[n, K]` of one feature; finite at visible bars.
+        valid_mask: `[n, K]` bool, the visible bars; all if not given.
+        width: D of the windows that the model was fitted on; None for any.
 
     Raises `ConfigError`, naming the argument.
     """
@@ -52,8 +52,8 @@ def check_windows(
     if not (finite := np.isfinite(shown).all(axis=(1, 2))).all():
         raise ConfigError(
             "X",
-            f"has a NaN or infinite value in window {int(np.argmin(finite))}; give finite values, or hide the bar by "
-            "valid_mask",
+            f"has a NaN or infinite value in window {int(np.argmin(finite))}; give finite values, or hide the bar "
+            "with valid_mask",
         )
     return shown, valid
 
@@ -61,9 +61,10 @@ def check_windows(
 def check_training(
     y: ArrayLike, sample_weight: ArrayLike | None, n: int
 ) -> tuple[NDArray[Any], Numbers, Floats]:
-    """The classes `[C]`, the code of each window's label `[n]`, and its weight `[n]`.
+    """Checks labels and weights of n windows. Returns the classes `[C]`, class codes `[n]` and weights `[n]`.
 
-    Raises `ConfigError` for labels of one class, and for weights below 0 or of another length.
+    Raises `ConfigError` for labels or weights of another length, for fewer than two classes, and for weights that are
+    negative, not finite or all 0.
     """
     labels = np.asarray(y)
     if labels.shape != (n,):
@@ -74,22 +75,22 @@ def check_training(
     weight = np.ones(n) if sample_weight is None else np.asarray(sample_weight, np.float64)
     if weight.shape != (n,) or not np.isfinite(weight).all() or weight.min() < 0 or not weight.any():
         raise ConfigError(
-            "sample_weight", "is not one finite number from 0 on for each window; give [n], not all of them 0"
+            "sample_weight", "is not one finite number of 0 or more for each window; give [n], not all 0"
         )
     return classes, codes.astype(np.int64), weight
 
 
 class Standardiser:
-    """Each feature's mean and standard deviation over the valid bars of the training windows."""
+    """Standardises windows by each feature's mean and standard deviation over valid training bars."""
 
     def __init__(self, x: Windows, valid: Flags) -> None:
         bars = x[valid].astype(np.float64)
         self._mean = bars.mean(axis=0)
         spread = bars.std(axis=0)
-        # A feature that does not move tells nothing; it stays at 0.
+        # A constant feature becomes 0.
         self._spread = np.where(spread > 0, spread, 1.0)
 
     def __call__(self, x: Windows, valid: Flags) -> Windows:
-        """`[n, K, D]` of mean 0 and deviation 1, and 0 where the mask hides it."""
+        """The standardised windows `[n, K, D]`, with 0 at hidden bars."""
         standard = (x - self._mean) / self._spread
         return np.where(valid[:, :, None], standard, 0).astype(np.float32)
