@@ -46,7 +46,7 @@ class JadeOutput(NamedTuple):
 
 
 class Jade(nn.Module):
-    """A bidirectional LSTM with a head for the type of a window and one for where its span lies.
+    """A bidirectional LSTM with a head for the type of a window and heads for its span.
 
     Args:
         input_size: D, columns of the input.

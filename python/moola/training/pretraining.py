@@ -99,7 +99,7 @@ def pretrain(
         seed: The seed for initial weights, order of windows, masks and dropout.
         device: `auto`, `cpu` or `cuda`.
         precision: `auto`, `fp32` or `bf16`; see :func:`moola.devices.placement.place`.
-        resume: Whether to continue from the run's last checkpoint. Without a checkpoint, training starts anew.
+        resume: Whether to continue from the run's last checkpoint. Without a checkpoint, training starts at step 0.
         init: A run or a weights file whose weights to start from.
         report: Called with the progress of training from time to time.
         say: Called with each line for the user; by default, lines go to the logger `moola` at INFO.

@@ -119,7 +119,10 @@ def _some(examples: Examples, numbers: Numbers) -> Examples:
 def answers(
     model: Jade, X: NDArray[np.float32], valid: NDArray[np.bool_], device: torch.device
 ) -> tuple[NDArray[np.float64], Numbers]:
-    """A model's logits `[n, C]` for windows, and the place `[n, 2]` of a span in each, whatever its class."""
+    """A model's logits `[n, C]` for windows, and the first and last bar `[n, 2]` of a span in each.
+
+    Spans are given for every window; whether its class has spans is for the caller to check.
+    """
     logits, places = [], []
     with torch.no_grad(), one_thread():
         for first in range(0, len(X), _CHUNK):
@@ -137,7 +140,7 @@ class FoldOutcome(NamedTuple):
     logits: NDArray[np.float64]
     """`[m, C]`, the logits of the test windows."""
     places: Numbers
-    """`[m, 2]`, the first and last bar of a span in each test window, whatever its class."""
+    """`[m, 2]`, the first and last bar of a span in each test window, also if its class has no spans."""
     fitted_on: Numbers
     """The numbers of the windows in training or validation."""
     result: FitResult
