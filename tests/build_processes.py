@@ -45,7 +45,7 @@ def work(job, report, result):
         bars = job["bars"]
         if job.get("stream"):
             import pyarrow.parquet as pq
-            # Its own reading ahead would hold the whole file.
+            # Its own read-ahead would hold the whole file.
             file = pq.ParquetFile(bars, pre_buffer=False, buffer_size=1 << 20)
             bars = pyarrow.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(50_000))
         moola.build_features(bars, job["output"], progress=report, **job["options"])
@@ -71,7 +71,7 @@ def child(job):
     # A file-size limit is for the store, not for this.
     os.write(job_pipe[1], json.dumps(result).encode() + b"\\n")
 
-# Ctrl-C is for the children, and waits until they are ready for it.
+# Ctrl-C is meant for the children, and is blocked until they are ready for it.
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 pipes = {}
 print("ready", flush=True)

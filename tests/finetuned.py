@@ -24,7 +24,7 @@ from moola.training.recipe import Recipe
 MINUTE = 60_000_000_000
 
 
-# The first five days: of all 43, a prediction would take longer.
+# The first five days: a prediction of all 43 would take longer.
 TO = "2020-06-14"
 
 

@@ -74,7 +74,7 @@ def ends_that_count(length: int) -> list[int]:
 @st.composite
 def labels(draw: st.DrawFn) -> dict[str, Any]:
     length = draw(st.integers(1, 25))
-    # Beyond the first rows, where a number may be one of a bar as well as a row.
+    # Beyond the first rows, where a number could be a bar or a row.
     ends = draw(
         st.lists(
             st.sampled_from([row for row in ends_that_count(length) if row >= 2 * max(length, K)]),

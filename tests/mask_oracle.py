@@ -97,7 +97,7 @@ class Arrays:
 
 
 def empty(size: int, length: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # Full of what must not remain.
+    # Filled with values that must not remain.
     return (
         np.full((size, length, width), np.nan, np.float32),
         np.full((size, length), 9, np.uint8),

@@ -232,7 +232,7 @@ def test_pages_name_options_that_exist() -> None:
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    # The loaders have a command of their own.
+    # The loaders have their own command.
     loader = [sys.executable, "-m", "moola.data.fast_windowed_loader", "--help"]
     shown = subprocess.run(loader, capture_output=True, text=True, check=True).stdout
     offered |= set(re.findall(r"--[a-z][a-z-]+", shown))

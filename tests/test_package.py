@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 # What must not come with a plain `import moola`: slow to load, or not needed by whoever wants something else.
 HEAVY = ("pandas", "polars", "pyarrow", "pydantic", "rich", "ruamel", "scipy", "sklearn", "torch", "typer")
 
-# Of all that pytest-xdist runs side by side, one process builds the wheel.
+# One of the processes of pytest-xdist builds the wheel.
 wheel_group = pytest.mark.xdist_group("wheel")
 
 
@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of this tree. Quick if moola was already built in release mode from the same sources."""
     folder = tmp_path_factory.mktemp("wheel")
     options = ["--release", "--locked", "--quiet", "--interpreter", sys.executable]
-    # Two builds at a time would move the library away from each other.
+    # Two concurrent builds would take the library from each other.
     with open(ROOT / "target" / ".one-build-at-a-time", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         run(sys.executable, "-m", "maturin", "build", *options, "--out", folder)

@@ -47,7 +47,7 @@ def test_an_import_of_a_higher_layer_breaks_the_contract(tmp_path: Path) -> None
     whole = lint(tmp_path)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     for room, line in (
-        # Up to a higher floor, at the top of a module and inside a function; and a circle between files.
+        # Imports of a higher floor, at the top of a module and inside a function, and a cycle between files.
         ("bars/roles.py", "def late() -> None:\n    from moola.store.reader import FeatureStore"),
         ("store/segments.py", "from moola.store.reader import FeatureStore"),
     ):

@@ -59,7 +59,7 @@ def test_each_copy_and_epoch_has_its_own_draw():
     keys = torch.cat(
         [window_keys(0, epoch, torch.arange(100), copy) for epoch in (0, 1) for copy in range(5)]
     )
-    # But for those that no module chose, 0.1 · 0.4 · 0.7 of all.
+    # Except those that no module chose, 0.1 · 0.4 · 0.7 of all.
     different = len(augmentation(x, keys).x.flatten(1).unique(dim=0)) - 1
     assert binomtest(different, 1000, 1 - 0.1 * 0.4 * 0.7).pvalue > 1e-4
 

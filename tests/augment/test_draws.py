@@ -92,7 +92,7 @@ def test_normals_are_normal_and_independent(dtype):
     assert np.isfinite(drawn).all()
     assert np.abs(drawn).max() < 6.7
     assert kstest(drawn.ravel(), "norm").pvalue > 1e-3
-    # Neither of one window's items, nor of windows next to each other.
+    # Neither for the items of one window, nor for neighbouring windows.
     together = np.concatenate([drawn[:-1], drawn[1:]], axis=1)
     for power in (1, 2):
         correlation = np.corrcoef(together.T**power) - np.eye(14)
@@ -120,5 +120,5 @@ def test_curves_are_splines_through_their_knots(knots, length, between, seed):
     bars = np.arange(length - 1) + 0.5 if between else np.arange(length)
     spline = CubicSpline(np.linspace(0, max(length - 1, 1), knots), values, axis=1)
     assert np.allclose(curves(torch.from_numpy(values), basis), spline(bars), atol=1e-9)
-    # Knots that are all alike make a curve that is one number.
+    # Equal knots make a constant curve.
     assert torch.allclose(basis.sum(0), torch.ones_like(basis[0]), atol=1e-9)

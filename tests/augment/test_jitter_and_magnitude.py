@@ -24,7 +24,7 @@ def test_jitter_is_in_units_of_each_features_scale():
         drawn = noise[:, :, feature] / scale[feature]
         assert kstest(drawn.ravel()[:20_000] / 0.04, "norm").pvalue > 1e-3
         assert drawn.std().item() == pytest.approx(0.04, rel=0.01)
-        # Of each bar on its own.
+        # Independent for each bar.
         assert abs(float((drawn[:, 1:] * drawn[:, :-1]).mean()) / 0.04**2) < 0.02
     assert torch.equal(Jitter(scale.numpy())(x, keys).x, Jitter(scale.tolist())(x, keys).x)
     assert Jitter(scale).state_dict().keys() == {"scale"}
@@ -70,7 +70,7 @@ def test_magnitude_curves_are_smooth_and_1_in_the_mean():
     assert (knots.mean(0) + 0.25**2 / 2).abs().max() < 0.01
     # Each feature has its own.
     assert abs(np.corrcoef(curve[:, 0].T)[0, 1]) < 0.03
-    # Through four knots the logarithm is one cubic: fourth differences are rounding alone.
+    # Through four knots the logarithm is one cubic: fourth differences are only rounding.
     assert curve.log().diff(n=4, dim=1).abs().max() < 1e-5
     x = torch.randn(50, K, 2)
     assert torch.equal(MagnitudeWarp(p=1.0)(x, keys[:50]).x, x * curve[:50].float())

@@ -52,7 +52,7 @@ def test_p_is_a_share_of_windows_and_the_others_are_unchanged(module):
     for p in (0.2, 1.0):
         same = (module(p=p)(x, keys).x == x).flatten(1).all(1)
         assert binomtest(int((~same).sum()), len(x), p).pvalue > 1e-4
-        # Who is chosen depends on the key alone, and not on how strong the warp is.
+        # The chosen windows depend only on the key, and not on the strength of the warp.
         assert torch.equal(same, (module(p=p, sigma=0.5)(x, keys).x == x).flatten(1).all(1))
 
 
@@ -65,7 +65,7 @@ def test_inputs_are_not_altered(module):
     assert all(torch.equal(a, b) for a, b in zip(given, kept, strict=True))
     assert not torch.equal(result.x, x)
     assert result.x.dtype == x.dtype
-    # No memory of the caller's is handed back as new.
+    # The caller's memory is not returned as new.
     assert result.x.data_ptr() != x.data_ptr()
 
 
@@ -81,7 +81,7 @@ def test_other_floating_types_and_strides_are_accepted(module, dtype):
 
 
 def test_augmentation_does_not_wait_for_the_device(module):
-    # Tensors that hold no numbers: whoever asks for one, or for a shape that depends on them, gets an error.
+    # Tensors without numbers: reading one, or a shape that depends on them, is an error.
     given = (
         torch.empty((6, K, 4), device="meta"),
         torch.empty(6, dtype=torch.int64, device="meta"),

@@ -42,11 +42,11 @@ def check_time_warps(windows: int, seed: int, sigma: float, knots: int) -> None:
         assert bool((moved < K).all())
         assert bool((moved[:, 0] <= moved[:, 1]).all())
         for end in (0, 1):
-            # The bar of the result that is made of times nearest to the span's end.
+            # The bar of the result with the times nearest to the span's end.
             nearest = (marker - spans[:, end, None]).abs().argmin(1)
             error = (nearest - moved[:, end])[~without].abs()
             assert int(error.max()) <= 1
-        # Against the same map turned around by NumPy, window by window.
+        # Compared with the same map inverted by NumPy, window by window.
         for i in range(0, size, 50):
             if not without[i]:
                 exact = np.interp(spans[i], times[i], np.arange(K))

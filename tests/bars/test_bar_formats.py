@@ -181,7 +181,7 @@ def test_one_large_arrow_batch_is_read_slice_by_slice(tmp_path: Path, stream: bo
 
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
-# Streams of the legacy kind begin with nothing that tells what they are.
+# Streams of the legacy kind have no recognisable beginning.
 @pytest.mark.parametrize(("stream", "legacy"), [(False, False), (True, False), (False, True)])
 def test_a_large_compressed_arrow_batch_is_refused(
     tmp_path: Path, compression: str, stream: bool, legacy: bool, monkeypatch: pytest.MonkeyPatch

@@ -51,7 +51,7 @@ def test_the_file_matches_the_summary(tmp_path: Path) -> None:
 def test_every_bar_lies_in_trading_hours(tmp_path: Path) -> None:
     moola.make_bars(tmp_path / "bars.parquet", 300_000)
     table = pq.read_table(tmp_path / "bars.parquet")
-    # Enough to look at one minute in 41, which comes round to each minute of the session.
+    # Checking one minute in 41 is enough, because it reaches each minute of the session.
     for minute in table["timestamp"].cast(pa.int64()).to_numpy()[::41] // 60_000_000_000:
         local = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=int(minute))).astimezone(CHICAGO)
         evening = local + timedelta(hours=7)  # the trading day, which begins at 17:00 the day before
@@ -154,7 +154,7 @@ def test_labels_point_at_bars(tmp_path: Path) -> None:
         first = window_end - 104
         assert first < start < end <= window_end
         assert times[k][window_end] - times[k][first] < 23 * 3600 * 10**9
-        # A surge leaves more behind in a bar than the bars around it do.
+        # A surge moves the price more per bar than the bars around it.
         steps = np.abs(np.diff(close[k][first : window_end + 1]))
         inside = np.zeros(104, dtype=bool)
         inside[start - first - 1 : end - first] = True

@@ -70,7 +70,7 @@ def test_an_interrupted_command_leaves_nothing(tmp_path: Path, more: tuple[str, 
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    # Where the interrupt went through C code that runs Python, Python ends by the signal: 130 to a shell as well.
+    # If the interrupt went through C code that runs Python, the signal ends Python: also 130 in a shell.
     assert process.returncode in (130, -signal.SIGINT)
     if more:
         assert json.loads(out)["error"] == "KeyboardInterrupt"
@@ -109,7 +109,7 @@ def test_an_interrupt_waits_until_numpy_is_ready() -> None:
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
-    # So many that the build is still under way when a busy machine gets round to the signal.
+    # Enough bars that the build is still running when a busy machine delivers the signal.
     moola.make_bars(tmp_path / "bars.parquet", 4_000_000)
     command = [*MOOLA, "build-features", "--data", "bars.parquet", "--output", "store"]
     process = subprocess.Popen(

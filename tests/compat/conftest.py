@@ -25,7 +25,7 @@ KEPT = Path(__file__).parents[1] / "data" / "compat"
 VARIES = "varies"
 """What `make.py` writes for a number that two runs of one command do not share, such as a time."""
 
-# Of what a network says, on another processor or with another torch: sums come in another order there.
+# Tolerance for networks on another processor or with another torch, where sums have another order.
 TOLERANCE = 1e-4
 
 
@@ -77,7 +77,7 @@ def moola_json(monkeypatch: pytest.MonkeyPatch) -> Run:
             contextlib.redirect_stderr(err),
             warnings.catch_warnings(),
         ):
-            # Old names may say that they go.
+            # Old names may give a deprecation warning.
             warnings.simplefilter("ignore", DeprecationWarning)
             with pytest.raises(SystemExit) as ended:
                 main()
@@ -152,7 +152,7 @@ def _agree(then: Any, now: Any, path: str, ignoring: frozenset[str], tolerance: 
                 _agree(value, now[key], f"{path}.{key}", ignoring, tolerance)
     elif isinstance(then, list):
         assert isinstance(now, list), path
-        # How many sentences there are is not promised.
+        # The number of sentences is not promised.
         if not any(isinstance(one, str) and " " in one for one in then):
             assert len(now) == len(then), path
             for number, pair in enumerate(zip(then, now, strict=True)):
@@ -161,7 +161,7 @@ def _agree(then: Any, now: Any, path: str, ignoring: frozenset[str], tolerance: 
         assert isinstance(now, int | float), path
         assert math.isclose(now, then, rel_tol=tolerance, abs_tol=tolerance), f"{path}: {now!r}, not {then!r}"
     elif isinstance(then, str) and " " in then:
-        # Prose may be written anew.
+        # Prose may change.
         assert isinstance(now, str), path
     else:
         assert type(now) is type(then), path

@@ -9,7 +9,7 @@ import pytest
 
 KEPT = Path(__file__).parents[1] / "data" / "compat"
 
-# A directory that is missing or empty would otherwise leave nothing to test, and every test green.
+# Otherwise a missing or empty directory would leave nothing to test, and every test would pass.
 KINDS = {
     "bars": 6,
     "configs": 10,

@@ -110,7 +110,7 @@ def test_an_interrupted_pretraining_continues_to_the_end(
         assert set(now) == set(then)
         for tensor in then:
             networks_agree(then[tensor].numpy(), now[tensor].numpy(), tensor)
-    # Steps that stood there when it was interrupted were not taken again.
+    # Steps recorded before the interruption were not repeated.
     after = (own / "runs" / "interrupted" / "metrics.jsonl").read_text().splitlines()
     steps = [line["step"] for line in map(json.loads, after) if line["kind"] == "step"]
     assert steps == sorted(set(steps))
@@ -144,7 +144,7 @@ def test_runs_are_combined_as_before(own: Path, moola_json: Run, agree: Check) -
     list_ = made(own)["both"]
     then = json.loads((own / "runs" / "both" / "ensemble.json").read_text())
     shutil.move("runs/both", "then")
-    # Where a window is drawn more or less often, an interval moves.
+    # An interval moves if a window is drawn more or less often.
     printed = moola_json(*list_["arguments"])
     agree(list_["printed"], printed, ignoring=("low", "high", "seconds", "report"), tolerance=1e-9)
     agree(then, json.loads((own / "runs" / "both" / "ensemble.json").read_text()), tolerance=1e-9)

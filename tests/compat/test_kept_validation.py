@@ -16,7 +16,7 @@ from moola.validation import CrossValidation
 Check = Callable[..., None]
 Run = Callable[..., Any]
 DIRECTORIES = ("kinds", "repeated", "other", "panel", "stack", "mean")
-# What resampling gives may be drawn anew in a later version.
+# A later version may draw other resamples.
 DRAWN = ("low", "high", "null", "baselines", "differences", "over_repeats", "seconds", "files", "figures")
 
 
@@ -121,7 +121,7 @@ def test_a_finished_sweep_tries_nothing_again(own: Path, moola_json: Run, agree:
     before = trials(journal)
     printed = moola_json(*made["arguments"])
     assert trials(journal) == before
-    # What was chosen comes from the journal; the outer folds are fitted again.
+    # The choice comes from the journal; the outer folds are fitted again.
     for key in ("settings", "chosen", "by_fold", "metric"):
         if key in made["printed"]:
             agree(made["printed"][key], printed[key], tolerance=1e-9)

@@ -112,7 +112,7 @@ def test_items_are_rows_of_batches(path):
         with pytest.raises(IndexError, match="there is no window"):
             dataset.places([bad])
     assert [tensor.shape[0] for tensor in dataset.batch([])] == [0, 0, 0]
-    # A flag for each window would otherwise be taken for windows 0 and 1.
+    # Otherwise a flag per window would be read as windows 0 and 1.
     for bad in ([0.5], [True, False], torch.ones(len(dataset), dtype=torch.bool), [[1, 2]], 3, ["1"]):
         with pytest.raises(TypeError, match="whole numbers"):
             dataset.batch(bad)
@@ -276,7 +276,7 @@ def test_a_replaced_store_is_stale_in_workers(tmp_path, context):
     dataset = FastWindowedDataset(tmp_path / "store")
     before = dataset.batch(range(20))
     build(tmp_path / "store", overwrite=True, fill=0.5).close()
-    # Whoever has it open goes on with the old bytes.
+    # A process that has it open keeps the old bytes.
     assert equal(dataset.batch(range(20)), before)
     loader = DataLoader(dataset, batch_size=20, num_workers=1, multiprocessing_context=context)
     with pytest.raises(StaleStoreError, match="another store has been published"):
@@ -319,11 +319,11 @@ print(sum(1 for _ in batches), "more were served")
 
 
 def test_a_killed_worker_is_an_error_and_not_a_hang(stores):
-    # In a process of its own, for torch raises wherever Python happens to be when it hears of the death.
+    # In a separate process, because torch raises at an arbitrary place when it notices the death.
     command = [sys.executable, "-c", KILLED, stores["bars"]]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.stdout == ""
-    # Where it dies while it hands over a batch, the other end of the connection is the first to know.
+    # If it dies while it passes a batch, the other end of the connection notices first.
     death = (
         r"RuntimeError: DataLoader worker .* (exited unexpectedly|is killed)|ConnectionResetError|EOFError"
     )
@@ -373,7 +373,7 @@ def test_wrong_arguments_are_refused_by_name(stores, options, name, message):
 def test_stores_are_paths_or_open(stores):
     with FeatureStore.open(stores["bars"]) as store:
         dataset = FastWindowedDataset([store, stores["bars"]])
-    # The dataset has its own hold on the arrays.
+    # The dataset keeps its own reference to the arrays.
     assert equal(dataset.batch([0]), dataset.batch([len(dataset) // 2]))
     assert equal(pickle.loads(pickle.dumps(dataset)).batch([0]), dataset.batch([0]))
     for bad in (None, 5, b"store", [stores["bars"], 5], {stores["bars"]: 1}):

@@ -253,7 +253,7 @@ def test_resuming_gives_the_batches_that_would_have_come(path, stop, resident):
     )
     other.load_state_dict(state)
     assert other.state_dict() == state
-    # As training scripts do at the head of each epoch.
+    # As training scripts do at the start of each epoch.
     other.set_epoch(state["epoch"])
     rest = epochs[0][stop:] if stop < 9 else epochs[1]
     assert equal_batches(list(other), rest)
@@ -341,7 +341,7 @@ def test_memory_is_reused_only_when_all_of_it_is_free(stores):
         batches = lend()
         where = places(batches)
         assert held in where
-    # Memory of another size is not taken.
+    # Memory of another size is not reused.
     del batches
     for got, expected in zip(lend(5), numbers[:10].reshape(2, 5), strict=False):
         assert equal(got, dataset.batch(expected))

@@ -112,10 +112,10 @@ def test_symbols_have_their_given_share(panel, weights, stores):
         counts = Counter(names[numbers])
         windows = Counter(numbers)
         for name, weight in weights.items():
-            # Up to 49 windows of an epoch fall to the batch that is dropped.
+            # Up to 49 windows of an epoch are in the dropped batch.
             share = total * weight / sum(weights.values())
             assert share - 51 <= counts[name] <= share + 1
-            # A symbol with more share than windows goes through all of them before it begins again.
+            # A symbol with more share than windows serves all of them before it repeats any.
             times = [windows[i] for i in np.flatnonzero(names == name)]
             most = -(-share // len(times))
             assert max(times) <= most + (stores - 1)
@@ -245,7 +245,7 @@ CUTS = st.one_of(
 )
 def test_no_bar_is_in_two_splits(symbols, begin, cuts, embargo, length, other, stride, zone, reset):
     """For any dates or shares, gaps, symbols, embargo and K, including a K other than the store's."""
-    # Here, for a fixture's directory would be all examples' own.
+    # Here, because all examples would share a fixture's directory.
     with TemporaryDirectory() as folder:
         options = {"feature_set": "ohlc4", "config": {"warmup_bars": 2}, "stamp": "open", "tz": zone}
         try:
@@ -305,11 +305,11 @@ from moola.data.fast_windowed_loader import create_fast_dataloaders
 
 with open("/proc/self/status") as status:
     data = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:"))
-# Of its own: maps of files do not count.
+# Own memory only: maps of files do not count.
 setrlimit(RLIMIT_DATA, (data + int(sys.argv[3]),) * 2)
 weights = {f"S{k:02}": k % 3 for k in range(int(sys.argv[2]))}
 started = perf_counter()
-# Few windows: each has pages of its own to be read.
+# Few windows: each has its own pages to read.
 plain = create_fast_dataloaders(sys.argv[1], 16, seed=0).train
 opened = perf_counter() - started
 weighed = create_fast_dataloaders(sys.argv[1], 16, seed=0, weights=weights).train
@@ -345,7 +345,7 @@ def vast(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with open(folder / name, "wb") as file:
             file.write(array.header)
             file.truncate(array.nbytes)
-            # The last window is full of itself.
+            # The last window is filled with its own number.
             rows = {"features.npy": np.arange(105, dtype=np.float32), "valid.npy": np.ones(105, bool)}
             if name in rows:
                 file.seek(array.nbytes - rows[name].nbytes)
@@ -387,7 +387,7 @@ def vast(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "known_after": {},
         },
     )
-    # Of holes of 45 GB no hash is taken: opening does not look at them.
+    # No hash of the 45 GB of holes is taken: opening does not read them.
     (folder / "checksums.b3").write_text(
         "".join(f"{0:064x}  {name}\n" for name in sorted([*arrays, METADATA, SPLITS]))
     )
@@ -408,7 +408,7 @@ def test_a_billion_windows_in_a_hundred_thousand_segments_fit_in_memory(vast):
     assert found["served"] < 30, f"{found['served']:.1f} s"
     assert found["last"] == list(range(105))
     assert found["masked"] == 15
-    # 10,000 windows a segment, so that none crosses into the next one.
+    # 10,000 windows per segment, so that none crosses into the next.
     some = np.array(found["some"])
     assert found["rows"] == (some // 10_000 * LONG + some % 10_000).tolist()
     plain, weighed = map(np.array, found["numbers"])

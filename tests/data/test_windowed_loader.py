@@ -156,7 +156,7 @@ def test_the_arrays_go_with_the_last_dataset(table, scratch):
     assert equal([next(iter(loader))], [dataset.batch(range(64))])
     copy = pickle.loads(pickle.dumps(dataset))
     assert equal([copy.batch([0, 1])], [dataset.batch([0, 1])])
-    # A fork that lets go of its copy takes nothing away from its parent.
+    # A fork that releases its copy removes nothing from its parent.
     child = os.fork()
     if child == 0:
         del dataset, loader

@@ -78,7 +78,7 @@ class Failing(torch.utils.data.Dataset[int]):
 @pytest.mark.xdist_group("errors")
 def test_dataloaders_and_joblib_pass_errors_on() -> None:
     for error in errors():
-        # One process is enough to ask torch how it makes what a worker has raised.
+        # One process is enough to test how torch rebuilds a worker's exception.
         with pytest.raises(type(error), match=re.escape(str(error).splitlines()[0])):
             torch._utils.ExceptionWrapper((type(error), error, None)).reraise()
     with pytest.raises(moola.errors.ConfigError, match="length: too short") as met:

@@ -73,7 +73,7 @@ def small(n: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return ramps(seed, n, bars=K)
 
 
-# What it learns
+# Learning
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -138,7 +138,7 @@ def test_balanced_classes_weigh_the_same() -> None:
     np.testing.assert_allclose(share[1], share[2], atol=1e-5)
 
 
-# What changes nothing
+# Invariances
 
 
 def test_padding_that_the_mask_hides_changes_no_logit() -> None:
@@ -154,7 +154,7 @@ def test_padding_that_the_mask_hides_changes_no_logit() -> None:
     np.testing.assert_array_equal(
         classifier.predict_logits(padded, valid_mask=mask), classifier.predict_logits(other, valid_mask=mask)
     )
-    # Nor anything learned.
+    # And the fit does not change either.
     one, two = (JadeClassifier(**QUICK).fit(windows, y, valid_mask=mask) for windows in (padded, other))
     np.testing.assert_array_equal(one.predict_logits(X), two.predict_logits(X))
 
@@ -164,7 +164,7 @@ def test_padding_that_the_mask_hides_changes_no_logit() -> None:
 def test_padding_moves_a_span_along_and_changes_nothing_else(position: bool, span_head: bool) -> None:
     X, y, spans = small()
     settings = [f"model.architecture.use_position={position}", f"model.architecture.span_head={span_head}"]
-    # What dropout draws depends on how many bars there are, hidden ones included.
+    # Dropout draws depend on the number of bars, including hidden ones.
     settings += [f"model.architecture.{name}_dropout=0" for name in ("input", "recurrent", "dense")]
     classifier = JadeClassifier(**QUICK, settings=settings).fit(X, y, spans=spans)
     expected = classifier.predict_spans(X)
@@ -177,7 +177,7 @@ def test_padding_moves_a_span_along_and_changes_nothing_else(position: bool, spa
         assert np.array_equal(classifier.predict_spans(padded, mask), there)
         logits = classifier.predict_logits(padded, mask)
         np.testing.assert_allclose(logits, classifier.predict_logits(X), rtol=1e-5, atol=1e-6)
-        # What is learned of padded windows and their spans is the same as well.
+        # The fit on padded windows and their spans is the same as well.
         moved = np.where(spans >= 0, spans + before, -1)
         again = JadeClassifier(**QUICK, settings=settings).fit(padded, y, spans=moved, valid_mask=mask)
         np.testing.assert_allclose(
@@ -262,7 +262,7 @@ def test_a_seed_fixes_every_bit_and_nothing_global_changes() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True))
 
 
-# At home among estimators
+# Use as an estimator
 
 
 @pytest.mark.parametrize("labels", [np.array(["rise", "fall"]), np.array([True, False]), np.array([7, -2])])
@@ -407,14 +407,14 @@ def test_predictions_do_not_depend_on_the_unit_of_a_kept_column(run: Path) -> No
     other[..., 3] = 1e3 * X[..., 3] + 2e3
     for classifier in (
         JadeClassifier(**QUICK, kept_columns=1),
-        # Heads on an encoder that was only drawn.
+        # Heads on a randomly initialised encoder.
         frozen(JadeClassifier(**QUICK, kept_columns=1), 4),
     ):
         said, again = (clone(classifier).fit(x, y).predict_proba(x) for x in (X, other))
         np.testing.assert_allclose(said, again, atol=1e-3)
         unscaled = clone(classifier).set_params(kept_columns=0).fit(other, y).predict_proba(other)
         assert np.abs(said - unscaled).max() > 0.01
-    # An encoder that was loaded stays as it was trained.
+    # A loaded encoder stays as it was trained.
     encoder = JadeClassifier(**QUICK, encoder=run, kept_columns=1).fit(X, y).model_.encoder
     assert not encoder.shift.any()
 

@@ -41,7 +41,7 @@ def padded(X: np.ndarray, valid: np.ndarray, before: int, after: int) -> tuple[n
     )
 
 
-# What all keep to
+# The common contract
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,7 +118,7 @@ def test_windows_of_one_feature_may_have_two_dimensions() -> None:
     assert np.array_equal(one.predict_proba(windows.X[:, :, :1]), one.predict_proba(windows.X[:, :, 0]))
 
 
-# What each does
+# Each kind
 
 
 def test_kernels_are_convolutions_over_valid_bars() -> None:
@@ -160,7 +160,7 @@ def test_the_convolution_sees_no_later_bar() -> None:
     windows = make_windows(20)
     network = TemporalConvolution(8, 3, epochs=1).fit(windows.X, windows.y).model_
     x = torch.from_numpy(windows.X[:1]).requires_grad_()
-    # Of a mean over the first ten bars, no other bar has a slope.
+    # In a mean over the first ten bars, no other bar has a gradient.
     valid = torch.arange(24)[None] < 10
     network(x, valid).sum().backward()
     assert x.grad is not None
@@ -169,7 +169,7 @@ def test_the_convolution_sees_no_later_bar() -> None:
     assert not moved[10:].any()
 
 
-# What is refused
+# Refusals
 
 W = make_windows(12)
 REFUSALS: list[tuple[Callable[[Any], object], str]] = [

@@ -48,7 +48,7 @@ def test_bootstrap_scores_equal_those_of_resampled_windows(seed, groups, classes
     found = bootstrap(truth, said, seed=seed, resamples=7)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(groups, size=(7, groups))
-    # Those that lack a class are drawn again.
+    # Resamples that lack a class are drawn again.
     while lacking := [
         row for row, some in enumerate(drawn) if set(truth.y[np.isin(truth.groups, some)]) != set(truth.y)
     ]:
@@ -482,7 +482,7 @@ def test_shuffles_do_not_depend_on_their_number_or_worker():
 
 def test_the_p_value_counts_ties_and_missing_scores():
     permutation = PermutationTest("macro_f1", 0.7, (0.4, 0.5, 0.6, 0.7, float("nan")), 1.0)
-    # Ties are no better, and a score that could not be had counts against the model.
+    # Ties are not better, and a missing score counts against the model.
     assert (permutation.as_good, permutation.p_value) == (2, 0.5)
     assert permutation.shuffled_interval == pytest.approx((0.4075, 0.6925))
     assert str(permutation) == (

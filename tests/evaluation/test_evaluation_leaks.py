@@ -88,7 +88,7 @@ def test_out_of_fold_predictions_come_from_other_folds(windows, truth, folds):
     said = out_of_fold(Memory(), windows, truth, folds)
     assert (said.probabilities == 0.5).all()
     assert (said.spans == -1).all()
-    # The same model knows all of what it was fitted on.
+    # The same model recognises everything that it was fitted on.
     fitted = Memory().fit(windows, truth.classes[truth.y], spans=truth.spans)
     assert scores(truth, Predictions(fitted.predict_proba(windows)))["balanced_accuracy"] == 1
 
@@ -222,7 +222,7 @@ def stacked(inner_out_of_fold):
         if inner_out_of_fold:
             known = out_of_fold(base, flat[train], Truth(truth.y[train]), inner).probabilities
         else:
-            # The neighbour is fitted on all windows, those of the test among them.
+            # The neighbour is fitted on all windows, including the test windows.
             known = base.fit(flat, truth.y).predict_proba(flat[train])
         base = (
             KNeighborsClassifier(1).fit(flat, truth.y)
@@ -277,7 +277,7 @@ def test_provenance_catches_a_stack_without_out_of_fold_predictions(folds):
     # The members are fitted on all training windows of the outer loop: in-fold.
     with pytest.raises(LeakError, match="the model of fold 0 was fitted on windows that it is scored on"):
         assert_out_of_fold(number[outer], [FittedOn(outer)] * 3, outer_test=tested, windows=outer)
-    # They are out of fold, but within folds of all windows: the stack's test windows have taught them.
+    # They are out of fold, but within folds of all windows: they were trained on the stack's test windows.
     leaky = [fitted | FittedOn(tested[:1]) for fitted in honest]
     message = rf"the model of fold 0, under a stack that is tested on them, was fitted on .*: 1 window, {tested[0]}\."
     with pytest.raises(LeakError, match=message):
@@ -389,7 +389,7 @@ def test_the_probe_ignores_identical_bars(windows):
     flat = windows[:4].copy()
     flat[:, :10] = 0
     probe = MemorisingProbe().fit(flat[:2], [0, 1])
-    # Ten zeros and the bar after them tell windows apart.
+    # Ten zeros and the bar after them distinguish windows.
     assert not probe.recognises(flat[2:]).any()
     valid = np.ones((2, K), bool)
     same = flat[:2].copy()
@@ -491,7 +491,7 @@ def test_pooled_logistic_regression_learns_what_pooling_shows(rng):
     y = rng.permutation(np.arange(200) % 2)
     X = rng.normal(size=(200, 30, 2))
     X[:, 10:18, 1] += 1.5 * y[:, None]
-    # What is learnt does not change with the features' units.
+    # The fit does not depend on the features' units.
     models = [PooledLogisticRegression().fit(scale * X[:100], y[:100]) for scale in (1, 1_000)]
     assert models[0].score(X[100:], y[100:]) > 0.85
     assert np.allclose(models[0].predict_proba(X), models[1].predict_proba(1_000 * X), atol=1e-3)

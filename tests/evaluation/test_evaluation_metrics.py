@@ -50,7 +50,7 @@ def test_class_scores_equal_scikit_learn(case):
     chosen = said.probabilities.argmax(axis=1)
     assert found["macro_f1"] == pytest.approx(f1_score(truth.y, chosen, average="macro"))
     with warnings.catch_warnings():
-        # Of classes that are predicted and not there, which count for nothing.
+        # Predicted classes that do not occur do not count.
         warnings.simplefilter("ignore")
         assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth.y, chosen))
         theirs = log_loss(truth.y, said.probabilities, labels=range(len(truth.classes)))
@@ -161,7 +161,7 @@ def test_temperature_stays_within_its_bounds():
     always_wrong = TemperatureScaling().fit([[1.0, 0.0], [0.0, 1.0]], [1, 0])
     assert always_wrong.temperature == pytest.approx(100, rel=1e-3)
     assert TemperatureScaling().fit([[2.0, 2.0], [0.5, 0.5]], [0, 1]).temperature == 1
-    # A constant a window makes no difference, however large.
+    # A constant per window makes no difference, even a large one.
     shifted = TemperatureScaling().fit([[1e4, 1e4 - 2], [0.0, 2.0], [2.0, 0.0]], [0, 1, 1])
     plain = TemperatureScaling().fit([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]], [0, 1, 1])
     assert shifted.temperature == pytest.approx(plain.temperature, rel=1e-4)

@@ -28,7 +28,7 @@ from moola.evaluation.intervals import Difference, Interval, Resamples
 from moola.evaluation.metrics import METRICS
 from moola.evaluation.permutation import PermutationTest
 
-# One process makes the evaluation for all of them.
+# One process makes the evaluation for all tests.
 pytestmark = pytest.mark.xdist_group("evaluation")
 
 N, K = 120, 30
@@ -81,7 +81,7 @@ def test_every_baseline_is_compared_with_the_model(evaluation):
     assert beaten.better
     assert evaluation.differences["mean span"]["span_hits"].better
     assert evaluation.scores["macro_f1"].value > 0.8
-    # Of balanced classes, chance is a half.
+    # With balanced classes, chance is a half.
     assert evaluation.baselines["stratified guessing"]["macro_f1"].value == pytest.approx(0.5, abs=0.05)
     assert evaluation.baselines["majority class"]["balanced_accuracy"].value == pytest.approx(0.5, abs=0.05)
     assert evaluation.permutation["macro_f1"].p_value == 1 / 26
@@ -138,9 +138,9 @@ def test_the_summary_has_a_line_for_each_baseline(evaluation):
         r"against majority class: better in macro-F1 \(\+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\]\), balanced acc",
         against[0],
     )
-    # Less is better of a loss, and the difference is below 0.
+    # A lower loss is better, and the difference is below 0.
     assert re.search(r"log loss \(−\d+\.\d{3} \[−\d+\.\d{3}, −\d+\.\d{3}\]\)", against[0])
-    # All that the sentences say besides is there too, and no comparison that was not asked for.
+    # All other sentences are there too, and no comparison that was not requested.
     sentences = evaluation.sentences()
     assert [line for line in lines if not line.startswith("against ")] == [
         line for line in sentences if "difference" not in line
@@ -170,7 +170,7 @@ def test_calibration_by_other_folds_is_reported_with_the_scores(market):
     )
     assert line in evaluation.summary()
     assert evaluation.record()["calibrated"]["log_loss"]["value"] == after.value
-    # Without any there is nothing to say.
+    # Without any there is no sentence.
     assert evaluate(truth, said, model="m", baselines={}, seed=0, resamples=50).calibrated == {}
 
 
@@ -259,7 +259,7 @@ def test_models_scored_on_the_same_resamples_have_the_same_numbers(market, monke
         together = evaluate(truth, said, model="m", baselines=beside, seed=4, resamples=shared)
         assert together.record() == alone.record()
         again = len(scored) - asked
-    # Of the second model and its baselines nothing but seen and unseen windows is left to draw.
+    # For the second model and its baselines, only seen and unseen windows are left to draw.
     assert again == 2 * len(METRICS)
 
 
@@ -337,7 +337,7 @@ def pictures(market, permutation, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     named = Truth(truth.y, classes=[0, 1])
     named.classes = np.array(["consolidation before news", "expansion to the upside"])
-    # Of every third window it sees no span.
+    # It finds no span in every third window.
     blind = np.where((np.arange(N) % 3 == 0)[:, None], -1, model.spans)
     figures = {
         "reliability": reliability_diagram(truth, model, title="jade_compact"),
@@ -372,7 +372,7 @@ def test_pictures_are_pngs_with_nothing_cut_off(pictures, name):
     pixels = imread(path)[:, :, :3]
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (edge == 1).all()
-    # Something is on it, and in colour.
+    # The picture is not empty, and has colour.
     assert 0.01 < (pixels < 1).any(axis=2).mean() < 0.7
     assert (pixels.max(axis=2) - pixels.min(axis=2) > 0.2).any()
 
@@ -399,7 +399,7 @@ def test_pictures_say_what_they_show(pictures, market, permutation):
     assert "regression\n25 shuffles of whole groups: p = 0.038" in texts(pictures["null"][0])
     for name in ("reliability", "confusion", "spans"):
         assert "jade_compact\n" in texts(pictures[name][0])
-    # Hits are of all spans, those without a predicted span among them.
+    # Hits count all spans, including those without a predicted span.
     few = scores(truth, Predictions(spans=np.where((np.arange(N) % 3 == 0)[:, None], -1, model.spans)))
     assert (
         f"120 spans (40 of them without a predicted span, not drawn): {few['span_hits']:.0%} hits"

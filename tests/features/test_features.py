@@ -305,7 +305,7 @@ class TestComputeSwings:
         assert (swings.high_index <= bar).all()
         assert (swings.low_index <= bar).all()
         turns = np.count_nonzero(np.diff(swings.leg))
-        # The pipeline that this replaces turned on nearly every bar.
+        # The pipeline that this replaces turned the leg on nearly every bar.
         assert 50 < turns < 5000 / 4
 
 
@@ -362,7 +362,7 @@ class TestFeatureStream:
         live = moola.FeatureStream(reset_on_gap="4h")
         one_by_one = [live.push(*bar, timestamp=int(t)) for *bar, t in zip(*bars, times, strict=True)]
         assert (bits(np.array(one_by_one)) == bits(rows)).all()
-        # A step of exactly the gap does not.
+        # A step of exactly the gap does not begin a segment.
         times[300:] -= 60 * 10**9
         rows = moola.FeatureStream(reset_on_gap="4h").push_many(*bars, times)
         assert (bits(rows) == bits(moola.compute_features(*bars))).all()

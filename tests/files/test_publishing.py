@@ -240,7 +240,7 @@ def test_killed_at_any_moment_a_build_leaves_the_old_store_or_the_new(tmp_path, 
     whole = time.perf_counter() - begin
     outcomes = {0.0}
     previous = 0.0
-    # On a machine that is busier than a moment ago a build takes longer: the last ones are given time.
+    # On a machine that has become busier a build takes longer, so the last ones get more time.
     waits = [whole * (k % 20) / 8 for k in range(38)] + [20 * whole, max(2.0, 60 * whole)]
     for k, wait in enumerate(waits, 1):
         builder = start_builder(path, k, overwrite=True)
@@ -254,7 +254,7 @@ def test_killed_at_any_moment_a_build_leaves_the_old_store_or_the_new(tmp_path, 
         outcomes.add(now)
         previous = now
         others = [name for name in names(tmp_path) if name != "store"]
-        # Two while a build tries whether two directories can change names: it was killed just there.
+        # Two if the build was killed while it tested the exchange of two directories.
         assert len(others) <= 2, "the next build clears what the last has left"
     assert len(outcomes) > 1, "some builds came to their end"
     assert len(outcomes) < 41, "and some did not"
@@ -287,7 +287,7 @@ def test_ctrl_c_stops_a_builder_and_leaves_nothing(tmp_path, start_builder):
         time.sleep(k * 0.0005)
         took, word = builder.interrupt()
         assert took < 0.5
-        # It may come when the store has its name already: then it is whole.
+        # If it comes after the store has its name, the store is whole.
         if path.exists():
             assert value(path) == 1
             shutil.rmtree(path)

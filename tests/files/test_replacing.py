@@ -56,7 +56,7 @@ def test_a_file_removed_by_another_writer_before_the_lock_is_created_again(
 
     def flock(file: Any, operation: int) -> None:
         if len(removed) < 3 and operation == fcntl.LOCK_EX:
-            # Another writer is quicker in this moment.
+            # Another writer is faster at this moment.
             removed.append(Path(file.name))
             removed[-1].unlink()
         lock(file, operation)

@@ -115,7 +115,7 @@ def test_an_encoder_whose_pre_training_bars_are_unknown_is_refused(
     what = (market / "store", labels, tmp_path / "run")
     with pytest.raises(RunError, match=r"there is no learned.json. Give the directory that moola trained in"):
         moola.finetune(*what, encoder=tmp_path / "lone.safetensors", **FROM_ENCODER)
-    # With the same words as a cross-validation.
+    # With the same wording as a cross-validation.
     with pytest.raises(RunError, match=r"there is no learned.json. Give the directory that moola trained in"):
         seen_windows(tmp_path / "lone.safetensors", labels, market / "store")
     assert not (tmp_path / "run").exists()

@@ -135,7 +135,7 @@ def test_unusable_labels_are_refused(
     few = labels.take(np.concatenate([np.flatnonzero(labels.y == code)[:4] for code in range(3)]))
     with pytest.raises(LabelError, match="4 windows for 5 folds"):
         attempt(few)
-    # All windows of a class overlap: a fold that tests them has none of them to learn from.
+    # All windows of a class overlap: a fold that tests them has none of them for training.
     groups = np.arange(len(labels))
     groups[labels.y == 1] = len(labels)
     with pytest.raises(
@@ -167,7 +167,7 @@ def test_thawing_without_frozen_epochs_is_refused(
     every = ["training.finetune.unfreeze_every=2"]
     with pytest.raises(ConfigError, match="freeze is none"):
         attempt(encoder=run, settings=every)
-    # Wherever each of the two is said; and from scratch nothing is frozen, whatever is said.
+    # Wherever each of the two is set. Without an encoder nothing is frozen, whatever is set.
     for options in ({"encoder": run, "freeze": 1}, {"freeze": "always"}, {}):
         with pytest.raises(ConfigError, match="validation_share: 2 is no share"):
             attempt(settings=every, validation_share=2, **options)

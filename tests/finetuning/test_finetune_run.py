@@ -88,13 +88,13 @@ def test_a_run_holds_its_model_and_its_measurements(
     assert np.array_equal(read_seen_bars(run).seen(symbols, times, times), touched)
 
 
-# Python from 3.12 on warns of every fork beside threads.
+# Python 3.12 and later warn of every fork in a process with threads.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_the_same_seed_gives_the_same_bits_however_many_folds_at_a_time(
     run: Path, market: Path, tmp_path: Path
 ) -> None:
     windows = market / "labels.parquet"
-    # In threads and forks, for new processes would spend a minute on importing torch.
+    # In threads and forks, because new processes would spend a minute on importing torch.
     for backend in ("threading", "multiprocessing"):
         with parallel_config(backend):
             moola.finetune(market / "store", windows, tmp_path / backend, n_jobs=2, **SHUFFLED)
@@ -191,7 +191,7 @@ def test_pre_cut_windows_are_fine_tuned(
     assert f"{len(some)}; the models have seen bars of 0; for {len(some)} this is unknown" in shown
     record = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert (record["seen"], record["seen_unknown"]) == (0, len(some))
-    # Together with a run of which all is known, what is seen is seen, and the rest still unknown.
+    # Together with a fully recorded run, seen windows are seen, and the rest is still unknown.
     both = moola.predict([result.run, run], market / "store", to=TO, stride=50)["seen"].to_pylist()
     known = moola.predict(run, market / "store", to=TO, stride=50)["seen"].to_pylist()
     assert both == [True if seen else None for seen in known]
@@ -246,7 +246,7 @@ def test_pre_cut_windows_keep_their_times(
     )
     assert ours.dtype == np.bool_
     assert 0 < ours.sum() < len(ours)
-    # Windows with a minute missing began earlier than is known of them.
+    # Windows with a missing minute began earlier than their record says.
     assert not (ours & ~theirs).any()
     assert (ours == theirs).mean() > 0.99
 

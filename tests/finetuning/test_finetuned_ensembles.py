@@ -62,11 +62,11 @@ def test_an_ensemble_can_be_copied_elsewhere_and_used(
     assert together.temperature is not None
     expected = softmax(np.log(mean) / together.temperature, axis=1)
     np.testing.assert_allclose(calibrated, expected, atol=1e-12)
-    # The most likely class stays what it was, and so do spans.
+    # The most likely class does not change, and neither do spans.
     assert said.select(["window_end", "start", "end", "seen"]).equals(
         plain.select(["window_end", "start", "end", "seen"])
     )
-    # Among others an ensemble is its members.
+    # Combined with other runs, an ensemble counts as its members.
     assert moola.predict([elsewhere, run], market / "store", **when)["p_none"].equals(
         moola.predict([run, second, run], market / "store", **when)["p_none"]
     )
@@ -90,7 +90,7 @@ def test_an_ensemble_is_calibrated_on_windows_unseen_by_all_members(
 
     every = np.ones(len(y), bool)
     assert together.temperature == pytest.approx(TemperatureScaling().fit(mean(every), y).temperature)
-    # What is reported is by temperatures of other folds, those of the members too.
+    # Reported values use temperatures of other folds, also for the members.
     losses = np.empty(len(y))
     for fold in np.unique(folds):
         mine, rest = folds == fold, folds != fold
@@ -183,7 +183,7 @@ def test_a_fine_tuned_run_is_compared_with_itself_and_others(
     assert loss.value == json.loads((run / "result.json").read_text())["validation_loss"]["value"]
     assert checks["no worse macro-F1"].outcome == "passed"
     assert checks["epoch time, s"].why == "the slowest of all"
-    # Another seed has chosen its epoch by other windows.
+    # Another seed has chosen its epoch on other windows.
     other = {c.gate: c for c in check_gates(second, against=run).checks}["no worse validation loss"]
     assert (other.outcome, other.why) == (
         "skipped",

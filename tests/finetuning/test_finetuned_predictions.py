@@ -55,7 +55,7 @@ def test_predictions_have_one_row_per_window(run: Path, store: moola.FeatureStor
     assert there.any()
     for end, name in enumerate(("start", "end")):
         times = np.where(there, store.timestamps[places.row + spans[:, end]], -1)
-        # A pointer on the edge between two bars may be rounded either way.
+        # A pointer on the edge between two bars may round either way.
         assert (nanoseconds(some, name) == times).mean() > 0.99
     learned = read_seen_bars(run).stretches
     for row, symbol, last, seen in zip(

@@ -86,7 +86,7 @@ def test_an_embargo_follows_every_test_block():
             kept = set(train.tolist())
             for i in test.tolist():
                 assert kept.isdisjoint(range(i, i + 4))
-            # Before a block nothing is lost, for the past does not learn from the future.
+            # Before a block nothing is lost, because the embargo applies only after it.
             assert all(i - 1 in kept or i - 1 in test or {i - 2, i - 3, i - 4} & set(test) for i in test if i)
             assert kept | set(test) | {i + d for i in test.tolist() for d in (1, 2, 3)} >= set(range(40))
 

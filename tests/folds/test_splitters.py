@@ -208,7 +208,7 @@ def test_paths_take_each_block_once_and_each_test_once(n_folds, data):
     assert paths.shape == (splitter.n_paths, n_folds)
     for fold in range(n_folds):
         assert sorted(paths[:, fold]) == [s for s, blocks in enumerate(tests) if fold in blocks]
-    # A prediction that says which split it comes from, and for which window.
+    # A prediction that encodes its split and its window.
     told = [np.stack([np.full(len(test), s), test], axis=1) for s, (_, test) in enumerate(splits)]
     joined = splitter.join_paths(told)
     assert joined.shape == (splitter.n_paths, len(starts), 2)

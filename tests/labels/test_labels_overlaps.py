@@ -68,7 +68,7 @@ def test_groups_of_bars_against_brute_force(starts: list[int], length: int, seed
 
     windows = np.stack([series[start : start + length] for start in starts])
     with pytest.MonkeyPatch.context() as patched:
-        # So few at a time that there are several stretches.
+        # Few enough at a time that there are several stretches.
         patched.setattr(overlaps, "_AT_A_TIME", 4)
         groups = group_bars(hash_bars(windows))
     assert sorted(map(sorted, as_sets(groups))) == sorted(map(sorted, brute_groups(shares, len(starts))))

@@ -54,7 +54,7 @@ def test_raw_layouts_give_the_same_windows(kind: str, number: pa.DataType) -> No
     whole = windows.astype(int) if pa.types.is_integer(number) else windows
     column = nested(whole, kind, number)
     assert_same(want, read_raw_windows(raw(column), window_length=30))
-    # In pieces, of which some do not begin where their memory does.
+    # In pieces, some with an offset into their memory.
     pieces = pa.chunked_array([column.slice(0, 2), column.slice(2, 1), column.slice(3, 4)])
     assert_same(want, read_raw_windows(raw(pieces), window_length=30))
     tail = read_raw_windows(raw(column).slice(3), window_length=30)
@@ -62,7 +62,7 @@ def test_raw_layouts_give_the_same_windows(kind: str, number: pa.DataType) -> No
 
 
 def test_float32_prices_are_widened_not_rounded_again() -> None:
-    # Nothing on a grid: float32 rounds each price, and a candle is still one.
+    # Prices off the grid: float32 rounds each price, and a candle stays valid.
     windows = (candles(20, 105) * np.pi).astype(np.float32)
     got = read_raw_windows(raw(nested(windows, number=pa.float32())))
     want = [
@@ -148,7 +148,7 @@ def test_malformed_windows_are_named(kind: str, change: Callable[[list[Any]], No
     assert "    <pyarrow.Table>, row 3: " in str(error)
     assert what in str(error)
     assert error.problems[0].row == 3
-    # Without that row nothing is wrong, wherever its numbers lay.
+    # Without that row nothing is wrong, wherever its numbers were.
     rest = pa.concat_tables([table.slice(0, 2), table.slice(3)])
     good = read_raw_windows(raw(candles(5, 10)), window_length=10, config={"warmup_bars": 3})
     got = read_raw_windows(rest, window_length=10, config={"warmup_bars": 3})
@@ -241,10 +241,10 @@ def test_raw_windows_that_share_a_moment_share_a_group() -> None:
     assert groups(table) == [0, 0, 1, 2, 2]
     assert groups(table.drop_columns("window_end")) == [0, 1, 2, 3, 4]
     assert groups(table.append_column("symbol", pa.array(["A", "B", "A", "B", "B"]))) == [0, 0, 1, 2, 2]
-    # A reach of half as much, and of more.
+    # A reach of half that, and of more.
     assert groups(table, bar_interval="30s") == [0, 1, 2, 3, 4]
     assert groups(table, bar_interval="2m") == [0, 0, 0, 0, 0]
-    # The same bars to the bit share one as well, whatever their times.
+    # Bars that are equal to the bit are shared as well, regardless of their times.
     series = candles(1, 60)[0]
     bars = np.stack(
         [*candles(2, 30, seed=1), *(series[i : i + 30] for i in (0, 20)), candles(1, 30, seed=2)[0]]
@@ -263,7 +263,7 @@ def test_window_ends_that_suggest_another_interval_give_a_notice(step: float, to
     )
     assert notices == ((want,) if told else ())
     assert read_raw_windows(table, window_length=30, bar_interval=f"{step:g}m").notices == ()
-    # Two windows may well lie so by chance.
+    # Two windows may have such ends by chance.
     assert read_raw_windows(table.slice(0, 2), window_length=30).notices == ((want,) if step < 1 else ())
 
 
@@ -280,7 +280,7 @@ def test_spans_in_the_warm_up_give_a_notice(store: FeatureStore) -> None:
         "row 1 has a span that lies wholly in the warm-up: models do not learn from this span",
         "row 2 has a span that begins in the warm-up: its warm-up bars are left off",
     )
-    # Of a store as well, where a segment has just begun; a row that is dropped before is counted.
+    # Also with a store, at the start of a segment. A row that was dropped before it is counted.
     labelled = rows(
         window_end=[100, 100, 320], **{"class": ["up"] * 3}, start=[95, 95, 309], end=[99, 99, 315]
     )
@@ -301,7 +301,7 @@ def test_one_huge_number_does_not_turn_rows_into_times(store: FeatureStore) -> N
     )
     error = refused("span_outside", reading=lambda: read_labels(spans, store))
     assert error.rows == {"span_outside": [2]}
-    # Nor one small number rows of times.
+    # One small number does not turn times into rows either.
     times = rows(window_end=[int(T[100]), 7, int(T[120])], **{"class": list("aba")})
     assert refused("bad_time", reading=lambda: read_labels(times, store)).rows == {"bad_time": [2]}
 

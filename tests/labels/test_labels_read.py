@@ -75,7 +75,7 @@ def test_every_form_gives_the_same_windows(
         start, end = (with_nulls(form, column.tolist()) for column in numbers.T)
     table = pa.table({"window_end": window_end, "class": case["classes"], "start": start, "end": end})
 
-    # Of bars counted in a window it must be known how long that was; and where no number tells, nothing is to be told.
+    # Bars counted in a window need its length. Without such numbers, the length is not needed.
     said = said or bool((spans < 0).all())
     got = read_labels(
         table,
@@ -140,7 +140,7 @@ def test_planted_expansions_load_unchanged(market: FeatureStore, folder: Path, s
         assert (got.symbols[i], got.classes[got.y[i]]) == (row["symbol"], row["class"])
         assert np.array_equal(got.X[i], market.features[got.starts[i] : got.ends[i] + 1])
     assert_same(got, read_labels(folder / "expansions.parquet", market))
-    # Nothing goes on holding the store's files.
+    # Nothing keeps the store's files open.
     assert {type(getattr(got, name)) for name in ARRAYS} == {np.ndarray}
 
 
@@ -152,7 +152,7 @@ def test_any_window_length_ends_where_the_label_does(market: FeatureStore, folde
     assert np.array_equal(longer.ends, whole.ends)
     assert np.array_equal(longer.spans, whole.spans + 45)
     assert np.array_equal(longer.X[:, 45:], whole.X)
-    # The spans that a shorter window does not hold are refused, and no others.
+    # Only spans that a shorter window does not hold are refused.
     error = refused("span_outside", reading=lambda: read_labels(path, market, window_length=60))
     assert error.counts["span_outside"] == (whole.spans[:, 0] < 45).sum()
     assert error.rows["span_outside"] == (np.flatnonzero(whole.spans[:, 0] < 45) + 1).tolist()
@@ -205,7 +205,7 @@ def test_times_of_closes_are_converted(tmp_path: Path) -> None:
     closed = read_labels(table, store, stamp="close")
     assert (closed.ends.tolist(), closed.spans.tolist()) == ([500], [[54, 64]])
     assert read_labels(table, store, stamp="open").ends.tolist() == [501]
-    # Rows are rows, whatever times they have.
+    # Rows are rows, regardless of their times.
     assert read_labels(pa.table({"window_end": [500], "class": ["up"]}), store).ends.tolist() == [500]
 
 

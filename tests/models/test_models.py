@@ -216,7 +216,7 @@ def test_padding_moves_a_span_along_and_changes_nothing_else(length, before, aft
     first = data.draw(st.integers(0, length - 1))
     span = torch.tensor([[first, data.draw(st.integers(first, length - 1))]])
     valid = torch.zeros(1, before + length + after, dtype=torch.bool)
-    # Its ends may be seen; what is hidden between them counts.
+    # Its ends may be visible; hidden bars between them count.
     valid[0, before : before + length] = torch.tensor(
         data.draw(st.lists(st.booleans(), min_size=length, max_size=length))
     )
@@ -225,7 +225,7 @@ def test_padding_moves_a_span_along_and_changes_nothing_else(length, before, aft
     assert torch.equal(encode_spans(span + before, padded, valid), encode_spans(span, length))
     pointer = torch.tensor([point])
     assert torch.equal(decode_spans(pointer, padded, valid), decode_spans(pointer, length) + before)
-    # Where nothing may be seen at all, the window is what it is.
+    # If no bar is visible, the window is unchanged.
     assert torch.equal(decode_spans(pointer, padded, valid & False), decode_spans(pointer, padded))
 
 

@@ -134,7 +134,7 @@ def test_bars_of_another_interval_are_refused(
     with pytest.raises(FeatureMismatchError, match="are 5m apart, the weights were trained on bars 1m apart"):
         moola.predict(run, data=tmp_path / "five.parquet", output=tmp_path / "p.parquet")
     assert not (tmp_path / "p.parquet").exists()
-    # Nor does an encoder of the one learn from labels of the other.
+    # An encoder of the one does not learn from labels of the other either.
     with pytest.raises(FeatureMismatchError, match="the bars of the labels are 5m apart"):
         moola.finetune(five, labelled(five), tmp_path / "tuned", encoder=run, folds=2, device="cpu")
     # A model of both reads both.
@@ -155,7 +155,7 @@ def test_pre_cut_windows_record_only_their_interval(
     unknown: tuple[dict[str, Any], ...] = ({"first_times": None}, {"times": None}, {"window_length": 1})
     for change in unknown:
         assert BarIdentity.of_windows(replace(raw, **change)) is None
-    # Neither what lies in gaps nor what lies across rolls is known of them, and nothing is claimed.
+    # Their gaps and rolls are unknown, and nothing is claimed about them.
     strict = {"reset_on_gap": 3 * MINUTE, "segment_by": ["symbol", "contract"]}
     for options in (strict, {"reset_on_gap": None}):
         given = BarIdentity((MINUTE,), options)
@@ -167,7 +167,7 @@ def test_pre_cut_windows_record_only_their_interval(
             with pytest.raises(FeatureMismatchError, match=r"the bars of STORE are [15]m apart, the weights"):
                 one.require(other, "STORE")
 
-    # An encoder refuses windows of other bars, and what is tuned on windows refuses other bars.
+    # An encoder refuses windows of other bars, and a model tuned on windows refuses other bars.
     far = replace(raw, first_times=labels.times - (K - 1) * 5 * MINUTE)
     with pytest.raises(FeatureMismatchError, match="the bars of the labels are 5m apart, the weights were"):
         moola.finetune(None, far, tmp_path / "far", encoder=run, folds=2, device="cpu")
@@ -179,7 +179,7 @@ def test_pre_cut_windows_record_only_their_interval(
     said: list[str] = []
     assert len(moola.predict(tuned, store, to="2020-06-09", say=said.append))
     assert said == []
-    # How bars are to be read is for another run to say.
+    # Another run must record how bars are read.
     assert FinetunedModels.load(tuned).read_options == {}
     known = FinetunedModels.load(run).read_options
     assert FinetunedModels.load([tuned, run]).read_options == known
@@ -229,7 +229,7 @@ def test_windows_over_longer_gaps_than_any_in_training_are_refused(
         f"features of {tmp_path / 'strict'} restart after gaps over 30m, the training features after gaps over 4h: "
         "windows after such a gap have hidden bars or are missing"
     ]
-    # Of stores of two rules, the longest gap that is in any window counts.
+    # For stores with two gap rules, the longest gap in any window counts.
     for stores, rule in (([strict, loose], 24 * 60 * MINUTE), ([strict, gaps], None)):
         together = FeatureIdentity.of(stores).bars
         assert together is not None
@@ -262,7 +262,7 @@ def test_a_run_without_recorded_bars_is_accepted_with_a_note(
     assert len(said) == 1
     assert "the interval of the training bars is unknown" in said[0]
     assert f"the bars of {store.path} are 1m apart: check that these match" in said[0]
-    # And it can be gone on with.
+    # And it can be continued.
     config = json.loads((tmp_path / "old" / "config.json").read_text())
     del config["features"]["bars"]
     (tmp_path / "old" / "config.json").write_text(json.dumps(config))
@@ -305,7 +305,7 @@ def test_the_warm_up_length_changes_no_feature(
     said: list[str] = []
     assert len(moola.predict(tuned.run, market / "store", to="2020-06-09", say=said.append))
     assert ["check that these match" in line for line in said] == [True]
-    # A store that shows bars earlier than those of training is taken, and what that means is said.
+    # A store that shows earlier bars of a segment than training did is accepted, with a note on what that means.
     early = moola.build_features(
         market / "bars.parquet", tmp_path / "early", **READ, **BUILD, config={"warmup_bars": 20}
     )
@@ -325,7 +325,7 @@ def test_bars_are_read_with_the_options_of_the_run(
 ) -> None:
     said: list[str] = []
     table = moola.predict(run, data=market / "bars.parquet", say=said.append)
-    # Neither a bar late, nor over gaps.
+    # Neither a bar late nor over gaps.
     assert table.equals(moola.predict(run, store))
     assert said == [
         "bars are read as in training: columns When=timestamp, tz America/New_York, "
@@ -402,7 +402,7 @@ def test_wrong_read_options_for_a_run_are_refused(
     assert message in str(caught.value)
 
 
-# Where nothing may be written
+# Protected outputs
 
 
 def test_inputs_are_not_overwritten(run: Path, market: Path, tmp_path: Path) -> None:
@@ -427,12 +427,12 @@ def test_inputs_are_not_overwritten(run: Path, market: Path, tmp_path: Path) -> 
         assert caught.value.name == "output"
         assert message in caught.value.problem
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    # Predictions may be kept with the run that made them, and made again.
+    # Predictions may be kept with the run that made them, and may be repeated.
     for _ in range(2):
         moola.predict(tmp_path / "run", **store, output=tmp_path / "run" / "p.parquet", to="2020-06-09")
 
 
-# What is said of requests
+# Requests
 
 
 def test_times_are_accepted_in_every_form(run: Path, store: moola.FeatureStore) -> None:
@@ -535,7 +535,7 @@ def test_memory_does_not_grow_with_the_windows(run: Path, tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     few, many = (int(line) / 1024 for line in done.stdout.split())
     windows = pq.read_metadata(tmp_path / "p.parquet").num_rows
-    # All of them at once would take more than twice as much as is granted.
+    # All of them at once would take more than twice the limit.
     assert windows * 105 * 10 * 4 / 2**20 > 120
     assert many - few < 60
 

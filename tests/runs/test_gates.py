@@ -25,7 +25,7 @@ from moola.training.pretraining import pretrain
 from moola.validation.assessment import assess, write_assessment
 from moola.validation.cross_validation import cross_validate
 
-# Of five epochs, as training writes them.
+# Five epochs, as training writes them.
 EPOCH: dict[str, Any] = {
     "kind": "epoch",
     "val_loss": 0.5,
@@ -142,7 +142,7 @@ def test_a_missing_score_that_the_named_run_has_is_a_regression(tmp_path: Path) 
     lost = check(run, "no worse span hits", against=before)
     assert (lost.outcome, lost.why) == ("failed", f"{run} has no span hits ±3, and {before} has one")
     assert not check_gates(run, against=before).passed
-    # What one of the runs that are named lacks too is not missed.
+    # A score that one of the named runs lacks too is not required.
     assert check(run, "no worse span hits", against=[before, run]).outcome == "skipped"
     assert check(before, "no worse span hits", against=run).outcome == "skipped"
 
@@ -182,7 +182,7 @@ def test_an_unrecorded_model_name_is_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").write_text(folds_of(large=5000.0, small=7.0))
-    # Of no model in particular it is the worst.
+    # Without a named model, the worst counts.
     assert check(run, "parameters per window").value == 5000
     assert check(run, "parameters per window", model="small").value == 7
     with pytest.raises(
@@ -283,7 +283,7 @@ def test_a_pass_with_few_checked_gates_is_qualified(tmp_path: Path) -> None:
     assert "1 of 6 gates could be checked, 1 passed, 0 failed; not checked: par" in report.verdict
     shown = CliRunner().invoke(app, ["gate", str(tmp_path / "run")])
     assert f"Gates of {tmp_path / 'run'}: 1 of 6 could be checked" in " ".join(shown.stdout.split())
-    # What was taken away is not missed.
+    # Removed gates are not counted as missing.
     gates = {"parameters_per_window": None, "epoch_seconds": None, "regression": None}
     assert check_gates(tmp_path / "run", gates=gates).checked == "1 of 3"
 
@@ -321,10 +321,10 @@ def test_an_ensemble_has_the_parameters_and_the_memory_of_its_members(tmp_path: 
     members = [{"parameters_per_window": 600.0}, {"parameters_per_window": 500.0} | gigabyte]
     ensemble = write_ensemble(tmp_path / "ensemble", *members, parameters_per_window=None)
     parameters, memory = (check(ensemble, gate) for gate in ("parameters per window", "memory on the device"))
-    # Each has fewer than 1000; but they answer together.
+    # Each has fewer than 1000, but they predict together.
     assert (parameters.value, parameters.outcome) == (1100, "failed")
     assert (memory.value, memory.outcome) == (10**9 + 1, "passed")
-    # What it says of itself comes first.
+    # Its own record takes precedence.
     itself = write_ensemble(tmp_path / "itself", *members, parameters_per_window=1050.0)
     assert check(itself, "parameters per window").value == 1050
 
@@ -345,7 +345,7 @@ def test_a_real_cross_validation_is_gated_from_its_files(tmp_path: Path) -> None
     for name, evaluation in evaluations.items():
         report = check_gates(directory, model=name)
         checks = {c.gate: c for c in report.checks}
-        # Its own, and not that of right probabilities.
+        # Its own value, and not that of correct probabilities.
         assert checks["calibration error"].value == evaluation.scores["calibration_error"].value
         assert checks["epoch time, s"].why == "the run has recorded no epoch"
         assert report.checked == "1 of 6"

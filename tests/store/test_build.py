@@ -49,7 +49,7 @@ SETS = _core.feature_sets()
 SHARED = os.environ.get("MOOLA_SHARED")
 
 
-# What is written, against the same in plain NumPy
+# The written store, compared with plain NumPy
 
 
 class Rows(NamedTuple):
@@ -126,7 +126,7 @@ def expected_store(
         edges = [(np.datetime64(day) + 1).astype("datetime64[ns]").astype(np.int64) for day in days]
     split = np.searchsorted(edges, whole["times"], side="right")
 
-    # Every window that counts, and those that lie in one split.
+    # Every valid window, and the windows that lie in one split.
     k = window_length
     starts = np.arange(row - k + 1)
     starts = starts[
@@ -474,7 +474,7 @@ def test_real_dates_that_fit_both_orders_are_refused(tmp_path: Path) -> None:
     refused(path, tmp_path, "--time-format '%m/%d/%Y", error=InputError, tz="America/New_York")
 
 
-# Going on live where the store ends
+# Continuing live where the store ends
 
 
 @pytest.mark.parametrize("feature_set", SETS)
@@ -493,7 +493,7 @@ def test_a_stream_continues_where_the_store_ends(tmp_path: Path, feature_set: st
         assert stream.last_timestamp == stamps[1999]
         rows = stream.push_many(*(column[rest] for column in columns), stamps[rest])
         assert rows.tobytes() == whole[rest].tobytes()
-    # A bar that the store has already is refused, and leaves the stream where it was.
+    # A bar that the store already has is refused, and leaves the stream unchanged.
     stream = moola.FeatureStream.from_store(store)
     before = stream.state()
     with pytest.raises(BarError, match=r"duplicate timestamp: 1\n.*timestamp = 2024-05-07T22:49:00Z\n"):

@@ -88,7 +88,7 @@ moola.build_features(data, disk / "store", overwrite=True, **options).close()
 assert check_sound(disk / "store").id != before
 assert names(disk) == ["store"]
 
-# A stream that has to be read twice goes by way of the directory for temporary files, which may be full too.
+# A stream that must be read twice is stored in the directory for temporary files, which may be full too.
 resize(used + 2 * need)
 moments = [f"{1 + i // 28}/{1 + i % 28}/2024 {h}:{m:02}" for i in range(28) for h in range(24) for m in range(60)]
 slashed = table(len(moments), timestamp=moments)

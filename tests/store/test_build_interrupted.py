@@ -43,7 +43,7 @@ def interrupt_builds(
     path = folder / "store"
     took = []
     for moment in moments:
-        # A machine with other work to do may be late once; what is slow is so every time.
+        # A busy machine may be late once; a slow build is late every time.
         for _ in range(3):
             at = time.monotonic() + 0.01
             pid = builders.start(bars=str(bars), output=str(path), options=options, at=at)
@@ -102,7 +102,7 @@ def interrupt_compute(builders: Builders, repeats: int) -> None:
             seconds = result["ended"] - result.get("sent", 0.0)
             if result["outcome"] == "KeyboardInterrupt" and seconds < LIMIT:
                 break
-            # On a machine that is less busy than before, it was done when the signal came.
+            # On a machine that has become less busy, the build was done when the signal came.
             wait /= 2
         assert result["outcome"] == "KeyboardInterrupt"
         assert seconds < LIMIT

@@ -58,7 +58,7 @@ def kill_builds(folder: Path, builders: Builders, bars: Path, kills: int, option
         now = check_sound(path).id
         replaced += now != before
         before = now
-        # What this one left, and two of the probes at most; what others left is gone.
+        # The leftovers of this build, and at most two of the probes. Those of other builds are gone.
         assert len(names(folder)) <= 3
     assert 0 < replaced < kills, "some came to their end, and some did not"
     assert builders.build(bars, path, options=options)["outcome"] == "done"
@@ -134,7 +134,7 @@ def test_one_of_many_builders_wins(tmp_path: Path, builders: Builders, overwrite
         assert outcomes.count("done") == 1
         assert set(outcomes) <= {"done", "StoreExistsError", "BuildConflictError"}
     else:
-        # One after the other may replace it; two at a time may not.
+        # Builders may replace it one after the other, but not two at a time.
         assert "done" in outcomes
         assert set(outcomes) <= {"done", "BuildConflictError"}
     for result in results:

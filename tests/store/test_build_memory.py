@@ -44,7 +44,7 @@ def grow(folder: Path, builders: Builders, few: int, many: int) -> None:
             assert result["outcome"] == "done", result
             peaks.append(result["rss"] / 2**20)
         print(f"{order}: {few:,} bars {peaks[0]:.0f} MiB, {many:,} bars {peaks[1]:.0f} MiB")
-        # The larger one's batches may all be under way at once, where the smaller has but a few.
+        # All batches of the larger build may be in flight at once; the smaller has only a few.
         assert peaks[1] < peaks[0] + 60, peaks
         assert peaks[1] < 450, peaks
 

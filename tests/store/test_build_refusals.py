@@ -191,7 +191,7 @@ def test_bad_prices_are_refused(
     first, second = error.problems
     assert (first.kind, first.row, first.column, first.timestamp) == (kind, 7, column, START + 6 * MINUTE)
     assert (second.row, second.line) == (250, 251 if bars.is_csv else None)
-    # What is not finite may be dropped; a number that is no price may not.
+    # Non-finite values may be dropped; numbers that are not prices may not.
     if kind != "not_finite":
         refused(bars.what, tmp_path, "2 bars refused", drop_bad_bars=True)
 
@@ -544,7 +544,7 @@ def test_existing_outputs_are_safe(tmp_path: Path) -> None:
     before = check_sound(tmp_path / "store").id
     with pytest.raises(StoreExistsError, match=r"feature store already.*--overwrite"):
         build_features(table(), tmp_path / "store", **SMALL)
-    # Bad bars leave the store alone that they were to replace.
+    # Bad bars do not affect the store that they were meant to replace.
     with pytest.raises(BarError):
         build_features(changed("low", {3: -1.0}), tmp_path / "store", overwrite=True, **SMALL)
     assert check_sound(tmp_path / "store").id == before

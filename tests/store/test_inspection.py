@@ -49,7 +49,7 @@ def sessions(
     pieces = []
     for _ in range(days):
         if day.weekday() in weekdays:
-            # Wall-clock arithmetic, then the zone: so a session keeps its local times where clocks change.
+            # Local-time arithmetic, then the zone, so that a session keeps its local times across clock changes.
             pieces.append(minutes((day + opens).replace(tzinfo=tz), (day + closes).replace(tzinfo=tz)))
         day += timedelta(days=1)
     return np.concatenate(pieces)

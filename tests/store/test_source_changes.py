@@ -30,7 +30,7 @@ def overwrite(path: Path) -> None:
     data[-1] ^= 1
     with path.open("r+b") as file:
         file.write(data)
-    # A coarse clock may give the time that the file had.
+    # A coarse clock may give the file's old time.
     os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
 
 

@@ -157,7 +157,7 @@ def test_hashes_are_those_of_b3sum(path, monkeypatch):
         hashes = store.checksums()
         assert sorted(hashes) == [name for name in store.files() if name != "checksums.b3"]
         assert all(store.hash(name) == known for name, known in hashes.items())
-        # The files of the directory that was opened, whatever the path means by now.
+        # The files of the directory that was opened, even if the path now refers to another.
         shutil.move(path, path.with_name("moved"))
         assert store.hash("bars.npy") == hashes["bars.npy"]
         assert json.loads(store.read_bytes("metadata.json")) == store.metadata
@@ -217,7 +217,7 @@ def test_a_spawned_worker_opens_its_own_store(path):
         assert pool.apply(_first_feature, (store,)) == store.features[0, 0]
 
 
-# What is no store
+# Paths without a store
 
 
 def test_a_path_without_a_store_is_refused(tmp_path):
@@ -357,7 +357,7 @@ def test_a_flipped_bit_in_a_text_file_is_refused(tmp_path, name):
             except DamagedStoreError:
                 pass
             else:
-                # Still sound by itself: then the hash tells. A wrong hash makes its file look wrong.
+                # Valid on its own: then the hash reveals it. A wrong hash makes its file look wrong.
                 opened += 1
                 with store:
                     wrong = [file for file, known in store.checksums().items() if store.hash(file) != known]

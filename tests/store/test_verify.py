@@ -41,7 +41,7 @@ def test_sound_stores_pass(either: tuple[Path, Path]) -> None:
     assert all(check.detail for check in report.checks)
     assert report.path == store
     assert {p.name: p.read_bytes() for p in store.iterdir()} == before
-    # Sealing again changes nothing: what tampering tests find is the tampering.
+    # Sealing again changes nothing, so the tests find only the tampering.
     seal(store)
     assert {p.name: p.read_bytes() for p in store.iterdir()} == before
 

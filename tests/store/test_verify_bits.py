@@ -34,7 +34,7 @@ def flips(store: Path, name: str, bits: Iterator[int]) -> None:
             failed = findings(verify_features(store, reproducibility=False))
             os.pwrite(file.fileno(), bytes([byte]), place)
             details = " ".join(failed.values()).replace(str(store), "")
-            # A size in the metadata may be what no longer fits: then the file that it speaks of is named.
+            # A size in the metadata may no longer fit. Then the file with this size is named.
             named = any(n in details for n in names) if name == METADATA else name in details
             if not failed or not named or not {"opens", "hashes"} & set(failed):
                 missed.append((bit, failed))
@@ -94,7 +94,7 @@ def test_a_flipped_bit_is_found_without_hashes(kind: str, layout: str, built: An
             seal(store)
             failed = found(store, bars, samples=2)
             assert failed, (path.name, bit)
-            # Only the source says whether times, kept columns and the last bits of prices are right.
+            # Only the source shows whether times, kept columns and the last bits of prices are right.
             if path.name not in ("timestamps.npy", "bars.npy", "extra.npy"):
                 assert "recomputed" in failed, (path.name, bit, failed)
             else:

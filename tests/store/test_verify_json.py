@@ -37,7 +37,7 @@ def put(value: Any, path: tuple[Any, ...], new: Any) -> None:
     value[path[-1]] = new
 
 
-# Facts about the build that nothing else in a store, or in its bars, can confirm.
+# Facts about the build that neither the store nor its bars can confirm.
 FREE = {
     "store_id",
     "moola_version",
@@ -58,7 +58,7 @@ def test_any_value_anywhere_is_a_finding(name: str, layout: str, built: Any, tmp
     whole = {p: (store / p).read_bytes() for p in (METADATA, SPLITS, CHECKSUMS)}
     # Sealing puts this size right again.
     paths = [path for path in leaves(original) if path and path != ("files", SPLITS, "bytes")]
-    # Of the many segments and ranges, the first and the last.
+    # The first and the last of the many segments and ranges.
     paths = [
         p for p in paths if p[0] != "segments" or len(p) == 1 or p[1] in (0, len(original["segments"]) - 1)
     ]

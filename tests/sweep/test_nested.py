@@ -56,7 +56,7 @@ def test_no_selection_has_seen_its_scored_windows(tmp_path: Path) -> None:
         known.refuse(test, "the selection")
         assert known == FittedOn(train)
         seen.append(known)
-    # The check can fail: it is not that nobody sees these windows.
+    # The check can fail: these windows are seen elsewhere.
     with pytest.raises(LeakError, match="was fitted on windows that it is scored on"):
         seen[0].refuse(outer[1][1], "the selection")
     # What was chosen, and the estimator as it was, fitted to each training part and asked for its test windows.
@@ -78,9 +78,9 @@ class Guesser(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any, **_: Any) -> Any:
-        # The same of a window whoever else is asked.
-        shuffled_interval = np.array([np.random.default_rng([self.seed, int(x[0, 1])]).random() for x in X])
-        return np.stack([shuffled_interval, 1 - shuffled_interval], axis=1)
+        # A guess depends only on the seed and the window.
+        guesses = np.array([np.random.default_rng([self.seed, int(x[0, 1])]).random() for x in X])
+        return np.stack([guesses, 1 - guesses], axis=1)
 
 
 def test_nested_selection_shows_that_the_best_guesser_is_chance(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_permutation_test_shuffles_the_chosen_candidate_of_each_fold(tmp_pat
     windows = replace(make_windows(), groups=np.arange(60))
     result = search(tmp_path / "sweep", windows=windows, permutations=9)
     permutation = result.evaluation.permutation
-    # A regression is shuffled for as it is scored.
+    # A regression is shuffled by the same procedure that is scored.
     assert permutation["macro_f1"].value == result.evaluation.scores["macro_f1"].value
     assert len(permutation["macro_f1"].scores) == 9
     assert permutation["macro_f1"].p_value == 0.1
@@ -173,7 +173,7 @@ def test_swept_networks_are_compared_with_scratch_and_shuffled_by_heads(
 
 
 def test_the_same_seed_tries_the_same_candidates_however_often_it_is_stopped(tmp_path: Path) -> None:
-    # The first ten are drawn, the others looked for.
+    # The first ten are drawn, the others are searched for.
     search(tmp_path / "one", trials=12)
     search(tmp_path / "two", trials=5)
     search(tmp_path / "two", trials=12)

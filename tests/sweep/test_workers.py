@@ -183,7 +183,7 @@ def test_other_workers_and_a_later_start_continue_after_a_kill(tmp_path: Path) -
             with contextlib.suppress(KeyError):
                 running = studies_of(tmp_path / "sweep")[0].get_trials(states=(TrialState.RUNNING,))
             running = [trial for trial in running if trial.params]
-    # In the midst of a candidate.
+    # In the middle of a candidate.
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
     (tmp_path / "stuck").unlink()
@@ -193,7 +193,7 @@ def test_other_workers_and_a_later_start_continue_after_a_kill(tmp_path: Path) -
     result = search(tmp_path / "sweep", say=said.append, **slow)
     output, _ = other.communicate(timeout=120)
     assert other.returncode == 0
-    # Nobody has done what another did, and nothing is missing.
+    # No candidate was tried twice, and none is missing.
     assert len(said) + output.count("trial") == 6 * (FOLDS + 1)
     assert [len(study) for study in tried(tmp_path / "sweep")] == [6] * (FOLDS + 1)
     studies = studies_of(tmp_path / "sweep")
@@ -203,7 +203,7 @@ def test_other_workers_and_a_later_start_continue_after_a_kill(tmp_path: Path) -
     assert lost.params in [params for params, _, _ in tried(tmp_path / "sweep")[0]]
     left = (TrialState.RUNNING, TrialState.WAITING)
     assert not any(study.get_trials(states=left) for study in studies)
-    # All are given the same, and so is who comes later.
+    # Every start gives the same result, including a later one.
     later = search(tmp_path / "sweep", say=said.append, **slow)
     assert later.record() == result.record()
     assert later.evaluation.record() == json.loads((tmp_path / "sweep" / "evaluation.json").read_text())
@@ -237,7 +237,7 @@ def test_the_command_sweeps_jade_over_labels(tmp_path: Path) -> None:
     assert re.search(r"all windows +0\.0\d+ +0\.\d{4} +2 +0", shown.stdout)
     assert re.search(r"against without a sweep: .*no difference shown in", shown.stdout)
     assert len(re.findall(r"^against ", shown.stdout, re.MULTILINE)) == 5
-    # Two and two in a group, one of each class.
+    # Groups of two, one of each class.
     assert (
         "there is no chance to compare with: groups of windows of the same size all have the same"
         in shown.stdout

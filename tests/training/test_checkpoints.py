@@ -54,7 +54,7 @@ def test_a_training_killed_while_publishing_resumes(
     assert code == -signal.SIGKILL
     assert attempt(store, run) == (0, "")
     assert outcome(run) == reference
-    # Whatever the killed one left has been removed, but for what has another name.
+    # The leftovers of the killed run are removed, except files with other names.
     assert len([path for path in run.rglob("*.moola-tmp") if "step" not in path.name]) == 0
 
 
@@ -76,7 +76,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     store: Path, tmp_path: Path, reference: dict[str, Any], attempt: Any
 ) -> None:
     run = tmp_path / "run"
-    # Room for the small files, and not for a checkpoint.
+    # Room for the small files, but not for a checkpoint.
     code, _ = attempt(store, run, Killed("room", 4096))
     assert code == 3
     assert not list((run / "checkpoints").glob("*"))

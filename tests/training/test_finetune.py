@@ -140,7 +140,7 @@ def test_windows_without_a_span_never_reach_the_pointer() -> None:
     assert list(result.epochs[0].losses) == ["type"]
     assert same(before, trained.pointer_head.state_dict())
 
-    # Where some have one, the others' pointers change nothing.
+    # If some windows have a span, the pointers of the others change nothing.
     some, other = examples(), examples()
     other.X[other.spans[:, 0] < 0] += 5
     quiet = {"input_dropout": 0.0, "recurrent_dropout": 0.0, "dense_dropout": 0.0}
@@ -175,7 +175,7 @@ def test_a_span_head_gives_probabilities_and_not_loss_weights() -> None:
     targets = span_targets(torch.from_numpy(given_.spans), K, 3.0)
     share = float(targets[torch.from_numpy(given_.valid)].mean())
     assert share < 0.2
-    # As they were weighed, both kinds of bars alike, it would be about a half.
+    # With the loss weights, which balance both kinds of bars, it would be about a half.
     assert float(torch.sigmoid(logits).mean()) == pytest.approx(share, rel=0.4)
 
 
@@ -368,7 +368,7 @@ def judge(trained: Jade, given_: Examples) -> float:
 
 def test_the_best_epoch_is_restored_and_training_stops() -> None:
     train, validation = examples(20, seed=1), examples(20, seed=2)
-    # Labels that cannot be known before, so that what is learned soon does harm.
+    # Unpredictable labels, so that learning soon overfits.
     rng = np.random.default_rng(0)
     train, validation = (
         each._replace(y=rng.permutation(each.y), spans=np.full_like(each.spans, -1), weight=np.ones(20))

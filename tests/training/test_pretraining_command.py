@@ -202,7 +202,7 @@ def test_on_a_gpu_resuming_gives_the_same_within_a_tolerance(store: Path, tmp_pa
     whole, parts = (load_weights(tmp_path / name / "last.safetensors").tensors for name in ("whole", "parts"))
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)
-    # Weights trained on a GPU load where there is none, which is where they are loaded.
+    # Weights trained on a GPU load on a machine without one.
     assert next(load_encoder(tmp_path / "whole").parameters()).device.type == "cpu"
 
 

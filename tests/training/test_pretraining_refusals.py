@@ -115,7 +115,7 @@ def test_non_finite_steps_are_not_learned(tmp_path: Path, what: str) -> None:
     assert kept is not None
     assert kept.record["step"] == error.step - 1
     assert all(tensor.isfinite().all() for tensor in kept.tensors.values())
-    # The very windows of that step.
+    # Exactly the windows of that step.
     loader = create_fast_dataloaders(path, 16, seed=17, stride=3).train
     epoch, batch = divmod(error.step - 1, len(loader))
     places = loader.dataset.places(loader.numbers(epoch, batch))

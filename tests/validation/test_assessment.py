@@ -42,7 +42,7 @@ from moola.validation.permutation import (
     permutation_test_of,
 )
 
-# What a process makes once, one process makes.
+# One process makes what is made once per process.
 pytestmark = pytest.mark.xdist_group("validation")
 
 
@@ -124,7 +124,7 @@ def test_windows_seen_by_an_encoder_are_found(market: Path, tmp_path: Path) -> N
     seen = seen_windows(tmp_path, windows, market)
     assert seen.tolist() == [True] * 11 + [False] * 69
     assert np.array_equal(seen_windows(tmp_path / "best.safetensors", windows, market), seen)
-    # Windows that were cut beforehand may hold their own times.
+    # Pre-cut windows may hold their own times.
     said: list[str] = []
     raw = replace(windows, store_id="", first_times=times[windows.starts])
     assert np.array_equal(seen_windows(tmp_path, raw, say=said.append), seen)
@@ -139,7 +139,7 @@ def test_windows_seen_by_an_encoder_are_found(market: Path, tmp_path: Path) -> N
     assert said[1].startswith(
         "the encoder may have been pre-trained on bars of 22 of 80 windows, which count as unse"
     )
-    # Of several lengths, the longest counts.
+    # The longest of several lengths counts.
     shorter = replace(raw, first_times=raw.times)
     both = seen_windows(tmp_path, together(shorter, {"a": raw}))
     assert np.array_equal(both, seen)
@@ -209,7 +209,7 @@ def test_results_of_other_models_are_kept(found: CrossValidation, tmp_path: Path
     both = write("jade_compact", None)
     assert both["regression"] == first
     assert list(both) == ["regression", "jade_compact"]
-    # What was shuffled can be read again, with what is no number; and is no more where it is taken away.
+    # The shuffles can be read again, NaN included. They are gone if they are removed.
     kept = kept_permutation_tests(tmp_path, ["regression", "jade_compact", "other"])
     assert list(kept) == ["regression"]
     assert write("regression", kept["regression"])["regression"] == first
@@ -227,7 +227,7 @@ def test_models_with_similar_names_have_their_own_pictures(windows: LabelledWind
     write_assessment(tmp_path, found, {name: assess(found, name, baselines={}) for name in names})
     drawn = sorted(path.name for path in tmp_path.glob("*-confusion.png"))
     assert drawn == ["A-B-3-confusion.png", "a-b-2-confusion.png", "a-b-confusion.png"]
-    # Each keeps its own, whichever of them are evaluated.
+    # Each keeps its own, regardless of which are evaluated.
     before = (tmp_path / "a-b-confusion.png").read_bytes()
     write_assessment(tmp_path, found, {"a-b": assess(found, "a-b", baselines={})})
     assert (tmp_path / "a-b-confusion.png").read_bytes() == before

@@ -90,7 +90,7 @@ def test_no_model_beats_chance_if_no_shuffle_can_be_trained() -> None:
         "of them"
     ]
     assert found.rows()[0][2:] == ["–", "1.000"]
-    # What was written before there was a count has none.
+    # Older records have no count.
     record = permutation.record()
     assert repr(PermutationTest.from_record("macro_f1", record)) == repr(permutation)
     del record["unfitted"], record["why"]
@@ -130,7 +130,7 @@ def test_a_permutation_test_of_a_rare_class_counts_failed_shuffles(
     evaluation = assess(found, "trees", tested=tested)
     note = f"{permutation.unfitted} of 12 shuffles could not be trained on, and count as good as the model"
     assert any(line.startswith(note) for line in evaluation.summary())
-    # It is in what is written, and in what is read again.
+    # It is in the written and in the loaded record.
     write_assessment(tmp_path, found, {"trees": evaluation})
     record = json.loads((tmp_path / "evaluation.json").read_text())["models"]["trees"]
     assert record["null"]["macro_f1"]["unfitted"] == permutation.unfitted

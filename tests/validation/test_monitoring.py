@@ -57,7 +57,7 @@ def test_every_fold_of_a_network_has_its_own_line(validation, windows, tmp_path:
         assert line["epochs"] == {"jade_compact": 2, "convolution": 3}[line["model"]]
         assert line["trained_on"] == len(validation.splits[line["repeat"]][line["fold"]][0])
         assert 0 < line["timing"]["slowest_epoch"] <= line["timing"]["seconds"]
-        # Only one of them holds windows out to look at.
+        # Only one of them holds out validation windows.
         assert (line["validation_spread"] is not None) == (line["model"] == "jade_compact")
 
 
@@ -109,7 +109,7 @@ def test_gates_compare_each_model_with_its_own_record(validation, windows, tmp_p
     regression = {c.gate: c for c in check_gates(directory, model="regression").checks}
     assert regression["parameters per window"].outcome == "skipped"
     assert regression["epoch time, s"].why == "the run has recorded no epoch"
-    # One fold too steep is enough, and it is found.
+    # One fold that is too steep is enough to fail.
     gates = {"parameters_per_window": parameters("convolution", windows) / len(windows)}
     assert check_gates(directory, gates=gates, model="convolution").checks[0].outcome == "failed"
 
@@ -124,7 +124,7 @@ def test_gates_read_a_cross_validation_that_was_stopped_before_its_evaluation(
 
 
 def test_each_fit_records_its_own_peak_memory(windows, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Of a GPU that holds as many bytes as the greatest model that it was given had parameters.
+    # For a simulated GPU with a peak of one byte per parameter of its largest model.
     peak = [0]
 
     def used(model: Any, mode: bool = True) -> Any:

@@ -34,7 +34,7 @@ from moola.validation import (
     stack,
 )
 
-# What a process makes once, one process makes.
+# One process makes what is made once per process.
 pytestmark = pytest.mark.xdist_group("validation")
 
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.xdist_group("validation")
 def test_no_fold_trains_on_bars_that_it_tests(
     step: int, embargo: int, seed: int, data: st.DataObject
 ) -> None:
-    # Groups as import-labels would not give them: purging alone must do.
+    # Groups that import-labels would not give: purging must be enough.
     windows = make_windows(60, bars=12, step=step)
     repeat = data.draw(st.integers(0, 5))
     try:
@@ -55,7 +55,7 @@ def test_no_fold_trains_on_bars_that_it_tests(
         assert_no_shared_bars(windows.starts, windows.ends, train, test)
         after = windows.starts[train][:, None] - windows.ends[test]
         assert not ((after > 0) & (after <= embargo)).any()
-        # And no more is purged than that.
+        # And nothing else is purged.
         near = (windows.starts[:, None] <= windows.ends[test] + embargo) & (
             windows.ends[:, None] >= windows.starts[test]
         )

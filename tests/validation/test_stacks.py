@@ -31,7 +31,7 @@ from moola.validation.permutation import (
 )
 from moola.validation.records import relabelled, truth_of
 
-# What a process makes once, one process makes.
+# One process makes what is made once per process.
 pytestmark = pytest.mark.xdist_group("validation")
 
 
@@ -43,7 +43,7 @@ def test_a_stack_ignores_a_memorising_member(windows: LabelledWindows) -> None:
     assert stacked.probabilities is not None
     assert alone.probabilities is not None
     assert (memory.probabilities == 0.5).all()
-    # What remembers would be trusted alone, had it been asked within the fold.
+    # A memorising member would get all the weight if it predicted within the fold.
     order = np.argsort(alone.probabilities[:, 1])
     assert np.corrcoef(stacked.probabilities[order, 1], np.arange(40))[0, 1] > 0.7
 
@@ -75,7 +75,7 @@ def test_a_stack_with_an_encoder_is_compared_with_scratch(windows: LabelledWindo
     twin = cross_validate(windows, {"jade": jade()}, splits=splits).predictions("jade")[0].probabilities
     assert np.array_equal(found.predictions("jade from scratch")[0].probabilities, twin)  # type: ignore[arg-type]
     assert "jade from scratch" in assess(found, "jade").differences
-    # Shuffles cost the members' fits, and none of the twin, which is a model of its own.
+    # Shuffles refit the members, but not the model from scratch, which is separate.
     told: list[str] = []
     everyone, _ = with_scratch(members, None)
     permutation_tests(found, ["stack"], everyone, permutations=1, report=told.append)

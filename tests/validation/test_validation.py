@@ -43,7 +43,7 @@ from moola.validation import (
     stack,
 )
 
-# What a process makes once, one process makes.
+# One process makes what is made once per process.
 pytestmark = pytest.mark.xdist_group("validation")
 
 
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_bits_in_any_number_of_processes(windows: L
             assert (mine.spread > 0).all()
 
 
-# Python from 3.12 on warns of every fork beside threads.
+# Python 3.12 and later warn of every fork in a process with threads.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
 def test_joblib_backends_give_the_same_bits_and_report(windows: LabelledWindows, backend: str) -> None:
@@ -157,7 +157,7 @@ def test_longer_windows_of_a_member_are_purged(
     short, long = of_lengths(market, 30, 105)
     assert len(np.unique(short.groups)) == 60
     if not own_groups:
-        # As hand-made windows could have them: purging alone must do.
+        # Groups as in hand-made windows: purging must be enough.
         long = replace(long, groups=short.groups)
     members = {"short": make_member("regression"), "long": Recogniser()}
     found = run(short, members, folds=4, other_windows={"long": long}, seed=3)
@@ -190,14 +190,14 @@ def test_longer_windows_count_for_embargoes_and_seen_bars(market: Path, tmp_path
         after = long.starts[train][:, None] - long.ends[test]
         assert not ((after > 0) & (after <= 200)).any()
     times = moola.FeatureStore.open(market).timestamps
-    # Bars before the first short window, which its long one has and that of the second label.
+    # Bars before the first short window that both its long window and that of the second label contain.
     learned = SeenBars({"SIM1": [(int(times[long.starts[0]]), int(times[short.starts[0] - 1]))]})
     write_record(tmp_path / SEEN_BARS, learned.record())
     assert not seen_windows(tmp_path, short, market).any()
     assert np.flatnonzero(seen_windows(tmp_path, both, market)).tolist() == [0, 1]
     both.save(tmp_path / "both.safetensors")
     assert LabelledWindows.load(tmp_path / "both.safetensors").reach == 105
-    # Those of which the longest is the own are as they were.
+    # Splits are unchanged if the own window is the longest.
     assert together(long, {"a": short}).reach is None
 
 

@@ -18,7 +18,7 @@ from moola.validation import (
     cross_validate,
 )
 
-# What a process makes once, one process makes.
+# One process makes what is made once per process.
 pytestmark = pytest.mark.xdist_group("validation")
 
 
@@ -60,7 +60,7 @@ def test_the_commands_work(labels: Path, tmp_path: Path) -> None:
         assert text in ran.stdout
     assert "shuffling labels for regression: 2 times, 18 fits …" in ran.stderr
     assert (cv / "boosted_trees-L-null-macro_f1.png").exists()
-    # A line a baseline that has classes, and none of the other member.
+    # One line per baseline with classes, and none for the other member.
     assert ran.stdout.count("against ") == 2 * 3
     assert "against boosted_trees (L)" not in ran.stdout
     kept = json.loads((cv / "evaluation.json").read_text())["models"]
@@ -93,7 +93,7 @@ def test_the_commands_work(labels: Path, tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
     assert "against rocket (other): " in run("evaluate", cv, *arguments[:-1]).stdout
-    # Nothing was shuffled anew, and nothing that was is lost; nor is the other model.
+    # Nothing was shuffled again, and neither earlier shuffles nor the other model are lost.
     assert found["models"]["regression"]["null"] == kept["regression"]["null"]
     now = json.loads((cv / "evaluation.json").read_text())["models"]
     assert now["boosted_trees (L)"]["scores"] == kept["boosted_trees (L)"]["scores"]
@@ -153,7 +153,7 @@ def test_labels_that_cannot_be_shuffled_give_a_note(windows: LabelledWindows, tm
     ran = regressions(tmp_path / "L.safetensors", tmp_path / "cv")
     assert ran.exit_code == 0, ran.output
     assert "labels were not shuffled: groups: are 8, and no two have the same size" in ran.stdout
-    # What was made in Python has not said how.
+    # A cross-validation made in Python does not record how it was made.
     cross_validate(windows, {"a": make_member("regression")}, folds=2).save(tmp_path / "made")
     ran = run("evaluate", tmp_path / "made", "--jobs", 1)
     assert ran.exit_code == 0, ran.output

@@ -30,7 +30,7 @@ from moola.training import pretrain
 from moola.validation import CrossValidation, assess, cross_validate, seen_windows, stack
 from moola.validation.encoders import assign_encoders
 
-# What a module makes once, one process makes.
+# One process makes what is made once per module.
 pytestmark = pytest.mark.xdist_group("validation_encoders")
 
 TINY: dict[str, Any] = {"hidden_size": 4, "epochs": 1, "augmentation": False, "device": "cpu"}
@@ -107,7 +107,7 @@ def test_commands_start_from_an_encoder(name: str, market: Path, encoder: Path, 
     assert "windows have bars that the encoder was pre-trained on; seen and unseen are scored" in ran.stdout
 
 
-# Which goes to whom
+# Which encoder goes to which member
 
 
 def networks(**hidden_sizes: int) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def test_an_encoder_is_given_to_the_members_it_fits(encoder: Path) -> None:
     assert assign_encoders([f"jade_compact={run}"], sized, kinds) == ({"jade_compact": run}, [])
     alike = networks(jade=4, jade_compact=4)
     assert assign_encoders([run], alike, kinds) == ({"jade": run, "jade_compact": run}, [])
-    # What is given to a kind goes first.
+    # An encoder given for a kind takes precedence.
     other = f"{encoder}/best.safetensors"
     both = {"jade": other, "jade_compact": run}
     assert assign_encoders([run, f"jade={other}"], alike, kinds) == (both, [])
@@ -292,7 +292,7 @@ def test_differences_between_bars_give_a_note(market: Path, encoder: Path, tmp_p
     assert any(line.startswith(note) for line in assess(found, "jade", baselines={}).summary())
 
 
-# What has been seen
+# Seen bars
 
 
 @COMMANDS

@@ -33,7 +33,7 @@ from moola.validation.permutation import (
     permutation_tests,
 )
 
-# What a process makes once, one process makes.
+# One process makes what is made once per process.
 pytestmark = pytest.mark.xdist_group("validation")
 
 
@@ -49,7 +49,7 @@ def test_a_cheap_model_and_a_network_have_permutation_tests(found: CrossValidati
         cheap.note,
     )
     assert cheap.note in own.sentences()
-    # The number that p belongs to is the one that stands beside it.
+    # The number that p belongs to is the one next to it.
     assert cheap.permutation["macro_f1"].value == pytest.approx(own.scores["macro_f1"].value)
     assert own.columns[:5] == ["", "regression", "over 2 repeats", "chance", "p"]
 
@@ -87,7 +87,7 @@ def test_trained_heads_are_compared_with_shuffled_heads(found: CrossValidation) 
     assert permutation.value == pytest.approx(np.mean([one["log_loss"] for one in own]))
     evaluation = assess(found, "jade_compact", tested=tested)
     assert permutation.value != pytest.approx(evaluation.scores["log_loss"].value)
-    # Whoever reads the table, a sentence or the record is told, and has both numbers.
+    # The table, the sentences and the record all say this, with both numbers.
     column = evaluation.columns.index("with heads alone\non frozen\nembeddings")
     row = next(row for row in evaluation.rows() if row[0] == "log loss")
     assert row[column : column + 3] == [
@@ -115,7 +115,7 @@ def test_random_labels_are_not_better_than_chance(windows: LabelledWindows) -> N
     }
     found = cross_validate(shuffled, estimators, folds=2, seed=1)
     tested = permutation_test_of(found, "jade_compact", estimators, permutations=19, seed=1)
-    # The whole network is better than all that heads alone make of 19 shuffles: it is another model, and no more.
+    # The whole network is better than heads only on all 19 shuffles, because it is another model.
     whole = _first(found, "jade_compact")
     assert any(
         replace(permutation, value=whole[name]).p_value == 1 / 20
@@ -142,7 +142,7 @@ def test_an_ensemble_has_its_own_permutation_test(found: CrossValidation) -> Non
     assert (
         results[names[0]].permutation["log_loss"].scores != results[names[1]].permutation["log_loss"].scores
     )
-    # Of the mean, on the same shuffle, by whoever does it.
+    # Of the mean, on the same shuffle, in any process.
     order = permute_groups(found.truth.groups, np.random.default_rng([0, 0]))
     truth = found.truth.relabelled(order)
     p = [

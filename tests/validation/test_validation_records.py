@@ -28,7 +28,7 @@ from moola.validation import (
 )
 from moola.validation.records import beside, truth_of
 
-# What a process makes once, one process makes.
+# One process makes what is made once per process.
 pytestmark = pytest.mark.xdist_group("validation")
 
 
@@ -75,7 +75,7 @@ def test_a_missing_or_damaged_cross_validation_is_refused(found: CrossValidation
         load_with(format_version=9)
     with pytest.raises(RunError, match=r"is damaged: .*Restore it from a copy, or make it again"):
         load_with(members={"another": record["members"]["regression"]})
-    # What claims another provenance than it had.
+    # A record that claims another provenance.
     known = FittedOn(np.arange(40)).record()
     with pytest.raises(LeakError, match="the model of fold 0 was fitted on windows that it is scored on"):
         load_with(members={"regression": [{"fitted_on": [known] * 5, "seconds": 1.0}] * 2})
@@ -88,14 +88,14 @@ def test_members_of_other_cross_validations_are_compared(
     both = beside(found, {"other": trees})
     assert list(both.members) == ["regression", "jade_compact", "trees (other)"]
     assert "trees (other)" in assess(both, "regression").differences
-    # On windows of its own a member is called as one of another home would be.
+    # A member with its own windows has the name that a member of another directory would get.
     with pytest.raises(
         ConfigError,
         match=r"against: other has a model that would be named 'trees \(other\)', like an existing one; give "
         "its directory another name",
     ):
         beside(both, {"other": trees})
-    # What the encoder of either has seen is seen.
+    # Windows that the encoder of either has seen count as seen.
     mine, theirs = np.arange(40) < 10, np.arange(40) % 4 == 0
     known = {
         name: replace(one, truth=truth_of(windows, seen))
