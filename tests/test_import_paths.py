@@ -217,7 +217,7 @@ def test_documented_paths_import_without_a_warning() -> None:
 
 
 @pytest.mark.parametrize("module", DOCUMENTED)
-def test_documented_names_are_what_they_were(module: str) -> None:
+def test_documented_names_keep_their_kind(module: str) -> None:
     """A class, a function or an attribute, never a module of the same name."""
     for name in DOCUMENTED[module]:
         thing = found(module, name)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "moola"
 
 
-def test_at_the_top_stand_rooms_and_at_most_five_modules() -> None:
+def test_the_top_level_has_rooms_and_at_most_five_modules() -> None:
     modules = {path.name for path in PACKAGE.glob("*.py")}
     assert modules == {"__init__.py", "__main__.py", "gates.py", "moved.py", "splits.py"}
 

@@ -135,7 +135,7 @@ def test_contracts_are_read_on_request(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_rows_without_symbol_are_refused(tmp_path: Path, suffix: str) -> None:
+def test_rows_without_a_symbol_are_refused(tmp_path: Path, suffix: str) -> None:
     path = write(table(3, symbol=["A", None, "A"]), tmp_path / f"a.{suffix}")
     refused(path, f"a.{suffix}: row 2 has no symbol", "Fill the symbol column")
 

@@ -105,14 +105,14 @@ EPOCHS = {"s": 1, "ms": 10**3, "µs": 10**6, "ns": 10**9}
 
 @pytest.mark.parametrize("unit", EPOCHS)
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_epoch_units_are_told_apart(tmp_path: Path, suffix: str, unit: str) -> None:
+def test_epoch_units_are_detected(tmp_path: Path, suffix: str, unit: str) -> None:
     seconds = (START + np.arange(5) * MINUTE) // 10**9
     result = read(write(table(timestamp=seconds * EPOCHS[unit]), tmp_path / f"a.{suffix}"))
     check_usual(result)
     assert result.notation == f"epoch {unit}"
 
 
-def test_epoch_units_are_found_file_by_file(tmp_path: Path) -> None:
+def test_epoch_units_are_detected_per_file(tmp_path: Path) -> None:
     times = np.array(["2024-12-31T23:59", "2025-01-01T00:00"], "M8[s]").astype(np.int64)
     write(table(1, timestamp=times[:1] * 10**3), tmp_path / "2024.csv")
     write(table(1, timestamp=times[1:] * 10**6), tmp_path / "2025.csv")

@@ -48,7 +48,7 @@ def test_the_file_matches_the_summary(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["bars.parquet"]
 
 
-def test_every_bar_lies_in_trading_hours(tmp_path: Path) -> None:
+def test_every_bar_is_in_trading_hours(tmp_path: Path) -> None:
     moola.make_bars(tmp_path / "bars.parquet", 300_000)
     table = pq.read_table(tmp_path / "bars.parquet")
     # Checking one minute in 41 is enough, because it reaches each minute of the session.

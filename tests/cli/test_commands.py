@@ -72,7 +72,7 @@ def test_help_lists_the_commands(run: Any, args: tuple[str, ...]) -> None:
         assert command in ran.out
 
 
-def test_help_of_a_command_says_its_defaults(run: Any) -> None:
+def test_help_of_a_command_shows_its_defaults(run: Any) -> None:
     ran = run("build-features", "--help")
     text = re.sub(r"[\s│]+", " ", ran.out)
     for option in (

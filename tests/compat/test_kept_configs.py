@@ -46,7 +46,7 @@ def test_a_model_configuration_keeps_its_meaning(name: str, kept: Path, agree: C
     agree(values(kept)["models"][name], dumped(config), ignoring=WITHOUT_EFFECT)
 
 
-def test_a_model_is_built_of_every_key(kept: Path) -> None:
+def test_every_key_configures_a_model(kept: Path) -> None:
     model = build_model("configs/model.yaml", 10)
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
 

@@ -50,7 +50,7 @@ def test_every_store_run_and_label_file_is_listed(version: str) -> None:
     assert set(labels["imports"]) < set(labels["windows"])
 
 
-def test_files_say_nothing_of_the_machine_that_made_them(version: str) -> None:
+def test_files_do_not_identify_the_machine_that_made_them(version: str) -> None:
     """The files were made in a directory that exists on any machine."""
     home = str(Path.home()).encode()
     for path in (KEPT / version).rglob("*"):

@@ -74,7 +74,7 @@ def equal(one, other) -> bool:
     ],
     ids=["defaults", "everything set"],
 )
-def test_batches_are_those_of_a_store(table, tmp_path, convert, config):
+def test_batches_equal_those_of_a_store(table, tmp_path, convert, config):
     extra = ["volume"] if config else []
     loaders = create_dataloaders(convert(table), config, extra=extra, **OPTIONS)
     features = {name: config[name] for name in FeatureConfig.model_fields if name in config}
@@ -145,7 +145,7 @@ torch.save(next(iter(loader)), sys.argv[3])
         other.load_state_dict(state)
 
 
-def test_the_arrays_go_with_the_last_dataset(table, scratch):
+def test_the_arrays_are_freed_with_the_last_dataset(table, scratch):
     loaders = create_dataloaders(table, **OPTIONS)
     assert len(list(scratch.iterdir())) == 1
     dataset = loaders.val.dataset
@@ -169,7 +169,7 @@ def test_the_arrays_go_with_the_last_dataset(table, scratch):
     assert list(scratch.iterdir()) == []
 
 
-def test_the_arrays_go_with_the_process(table, tmp_path, scratch):
+def test_the_arrays_are_freed_with_the_process(table, tmp_path, scratch):
     pq.write_table(table, tmp_path / "bars.parquet")
     code = """
 import sys

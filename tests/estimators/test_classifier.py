@@ -515,7 +515,7 @@ def test_wrong_arguments_are_refused(change: dict[str, Any], words: str) -> None
         ({"settings": ["training.finetune.leer=1"]}, "training.finetune.leer: there is no such parameter"),
     ],
 )
-def test_parameters_are_checked_when_it_is_fitted(parameters: dict[str, Any], words: str) -> None:
+def test_parameters_are_checked_by_fit(parameters: dict[str, Any], words: str) -> None:
     X, y, _ = small()
     classifier = JadeClassifier(**QUICK | parameters)
     with pytest.raises(MoolaError, match=re.escape(words)):

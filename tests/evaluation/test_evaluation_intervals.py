@@ -183,7 +183,7 @@ def of_log_losses(losses):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_resamples_hold_what_their_level_says(level):
+def test_resampled_intervals_have_their_nominal_coverage(level):
     rng = np.random.default_rng(2)
     held = 0
     for i in range(300):
@@ -379,7 +379,7 @@ def test_a_difference_compares_the_same_folds():
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(0, 2**32))
-def test_whole_groups_exchange_labels_among_groups_of_one_size(groups, seed):
+def test_labels_are_exchanged_between_groups_of_equal_size(groups, seed):
     groups = np.unique(groups, return_inverse=True)[1]
     source = permute_groups(groups, np.random.default_rng(seed))
     assert sorted(source.tolist()) == list(range(len(groups)))

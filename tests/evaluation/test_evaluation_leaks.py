@@ -93,7 +93,7 @@ def test_out_of_fold_predictions_come_from_other_folds(windows, truth, folds):
     assert scores(truth, Predictions(fitted.predict_proba(windows)))["balanced_accuracy"] == 1
 
 
-def test_folds_are_those_of_scikit_learn(windows, truth, folds):
+def test_folds_equal_those_of_scikit_learn(windows, truth, folds):
     said = out_of_fold(PooledLogisticRegression(), windows, truth, folds)
     for fold, (train, test) in enumerate(folds):
         model = PooledLogisticRegression().fit(windows[train], truth.y[train])

@@ -383,7 +383,7 @@ def texts(figure: Figure) -> str:
     )
 
 
-def test_pictures_say_what_they_show(pictures, market, permutation):
+def test_pictures_show_their_scores(pictures, market, permutation):
     _, truth, _, _, model = market
     found = scores(truth, model)
     assert f"calibration error {found['calibration_error']:.3f}, 120 windows" in texts(

@@ -467,7 +467,7 @@ def test_a_set_depends_on_parameters_that_exist() -> None:
         _core.feature_set_depends_on("ohlc5")
 
 
-def test_the_engine_refuses_what_python_does() -> None:
+def test_the_engine_refuses_wrong_parameters() -> None:
     for place, bad in enumerate([0, 0, 0.0, -1.0, 20_000, None]):
         if bad is None:
             continue

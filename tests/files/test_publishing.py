@@ -128,7 +128,7 @@ def test_only_a_store_is_replaced(tmp_path):
     assert value(real) == 1
 
 
-def test_names_that_cannot_be_stores_are_refused(tmp_path):
+def test_names_not_allowed_for_stores_are_refused(tmp_path):
     for name in (
         "",
         "/",
@@ -142,7 +142,7 @@ def test_names_that_cannot_be_stores_are_refused(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_places_that_cannot_be_written_say_so(tmp_path):
+def test_unwritable_places_are_errors(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreWriteError, match=r"Not a directory.*Choose a place below a directory") as caught:
         publishing(tmp_path / "file" / "store")

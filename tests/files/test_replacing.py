@@ -15,7 +15,7 @@ from moola.files import publishing
 from moola.files.publishing import replacing_file, write_file
 
 
-def test_files_of_several_writers_are_each_whole(tmp_path: Path) -> None:
+def test_each_file_of_several_writers_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with replacing_file(path) as one:
         one.write_bytes(b"one")

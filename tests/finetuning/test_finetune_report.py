@@ -67,7 +67,7 @@ def test_the_temperature_is_fitted_to_out_of_fold_logits(
     assert origin.more["temperature"] == expected
 
 
-def test_logits_of_a_model_that_knows_the_window_are_refused() -> None:
+def test_logits_of_a_model_trained_on_the_window_are_refused() -> None:
     rng = np.random.default_rng(2)
     logits, y = rng.normal(size=(20, 2)), rng.integers(0, 2, 20)
     folds = np.arange(20) % 2

@@ -90,7 +90,7 @@ def test_a_run_holds_its_model_and_its_measurements(
 
 # Python 3.12 and later warn of every fork in a process with threads.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_the_same_seed_gives_the_same_bits_however_many_folds_at_a_time(
+def test_the_same_seed_gives_the_same_bits_for_any_number_of_parallel_folds(
     run: Path, market: Path, tmp_path: Path
 ) -> None:
     windows = market / "labels.parquet"

@@ -56,7 +56,7 @@ def test_stratified_splits_test_each_window_once_and_share_no_bar(
 
 
 @given(windows(), st.integers(2, 4))
-def test_purging_against_a_block_is_purging_against_its_windows(
+def test_purging_against_a_block_equals_purging_against_its_windows(
     case: tuple[np.ndarray, np.ndarray, int], folds: int
 ) -> None:
     begin, end, embargo = case

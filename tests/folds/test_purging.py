@@ -71,7 +71,7 @@ def test_separate_test_blocks_are_purged_at_each_edge():
     assert train == [*range(9), *range(22, 30)]
 
 
-def test_everything_between_two_test_blocks_may_be_purged():
+def test_all_windows_between_two_test_blocks_may_be_purged():
     starts = np.arange(0, 60, 2)
     splitter = CombinatorialPurgedKFold(starts, starts + 7, n_folds=6, n_test_folds=2)
     by_test = dict(zip(map(tuple, splitter.test_folds.tolist()), lists(splitter.split()), strict=True))

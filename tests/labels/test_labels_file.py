@@ -219,7 +219,7 @@ def test_the_command_imports_raw_windows(tmp_path: Path) -> None:
     assert "window with a wrong number of bars: 4\n" in err
 
 
-def test_the_command_does_not_write_over_what_it_reads(
+def test_the_command_does_not_overwrite_its_inputs(
     market: FeatureStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = pq.read_table(folder / "expansions.parquet")

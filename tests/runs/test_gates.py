@@ -498,7 +498,7 @@ def test_the_exit_code_is_0_only_for_a_run_that_passes(tmp_path: Path) -> None:
     assert [c["gate"] for c in record["checks"] if c["outcome"] == "failed"] == ["validation spread"]
 
 
-def test_the_command_takes_bounds_and_several_runs_to_compare_with(tmp_path: Path) -> None:
+def test_the_command_accepts_bounds_and_several_runs_to_compare_with(tmp_path: Path) -> None:
     seeds = [write_run(tmp_path / f"{i}", val_loss=loss) for i, loss in enumerate((0.50, 0.51))]
     run = write_run(tmp_path / "run", val_loss=0.9)
     (tmp_path / "gates.yaml").write_text("parameters_per_window: 100\n")

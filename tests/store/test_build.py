@@ -409,7 +409,7 @@ def test_the_metadata_record_how_the_store_was_built(tmp_path: Path) -> None:
     assert moola.verify_features(store.path, bars.what).ok
 
 
-def test_the_convention_of_stamps_is_asked_for_once(tmp_path: Path) -> None:
+def test_a_notice_asks_for_an_unset_stamp_convention(tmp_path: Path) -> None:
     with build_features(table(), tmp_path / "a", **SMALL) as store:
         assert "build again with --stamp close" in store.notices[0]
     for stamp in ("open", "close"):

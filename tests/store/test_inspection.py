@@ -364,7 +364,7 @@ def test_real_bars_are_inspected(tmp_path: Path) -> None:
         (24 * HOUR + 1, "1d 1ns"),
     ],
 )
-def test_durations_are_written_as_they_are_read(nanoseconds: int, text: str) -> None:
+def test_written_durations_can_be_read_back(nanoseconds: int, text: str) -> None:
     assert format_duration(nanoseconds) == text
     if nanoseconds:
         assert parse_duration(text) == nanoseconds

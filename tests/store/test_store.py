@@ -152,7 +152,7 @@ def test_closing_releases_the_files(path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_hashes_are_those_of_b3sum(path, monkeypatch):
+def test_hashes_equal_those_of_b3sum(path, monkeypatch):
     with FeatureStore.open(path) as store:
         hashes = store.checksums()
         assert sorted(hashes) == [name for name in store.files() if name != "checksums.b3"]

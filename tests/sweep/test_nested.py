@@ -172,7 +172,7 @@ def test_swept_networks_are_compared_with_scratch_and_shuffled_by_heads(
     assert "chosen from scratch" not in plain.differences
 
 
-def test_the_same_seed_tries_the_same_candidates_however_often_it_is_stopped(tmp_path: Path) -> None:
+def test_the_same_seed_tries_the_same_candidates_despite_stops(tmp_path: Path) -> None:
     # The first ten are drawn, the others are searched for.
     search(tmp_path / "one", trials=12)
     search(tmp_path / "two", trials=5)

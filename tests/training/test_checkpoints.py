@@ -194,7 +194,7 @@ def test_checkpoints_keep_the_last_two(tmp_path: Path) -> None:
     assert latest.record == {"step": 100}
 
 
-def test_the_step_log_hands_out_every_row_once() -> None:
+def test_the_step_log_returns_every_row_once() -> None:
     log, read = StepLog(4, 2, torch.device("cpu")), []
     for step in range(1, 11):
         if step == 7:

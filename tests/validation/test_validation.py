@@ -169,7 +169,7 @@ def test_longer_windows_of_a_member_are_purged(
 
 
 @pytest.mark.parametrize("run", [cross_validate, stack])
-def test_splits_that_leak_to_longer_windows_are_refused(
+def test_splits_that_leak_into_longer_windows_are_refused(
     market: Path, run: Callable[..., CrossValidation]
 ) -> None:
     short, long = of_lengths(market, 30, 105)
