@@ -96,10 +96,13 @@ def test_nested_selection_shows_that_the_best_guesser_is_chance(tmp_path: Path) 
     assert min(one.score for one in result.by_fold) > 0.6
     assert outer.low < 0.5 < outer.high
     assert (
-        f"macro-F1 of settings that are chosen so, on windows that the choice has not seen: {outer}"
+        f"macro-F1 of settings chosen in this way, on windows that the choice has not seen: {outer}"
         in result.verdict
     )
-    assert f"the {result.chosen.score:.3f} that they were chosen by says nothing of that" in result.verdict
+    assert (
+        f"the {result.chosen.score:.3f} that they were chosen by is the best of many, and so too good"
+        in result.verdict
+    )
 
 
 def test_the_results_are_written_to_the_directory(tmp_path: Path) -> None:
@@ -125,7 +128,9 @@ def test_the_permutation_test_shuffles_the_chosen_candidate_of_each_fold(tmp_pat
     assert len(permutation["macro_f1"].scores) == 9
     assert permutation["macro_f1"].p_value == 0.1
     note = result.evaluation.permutation_note
-    assert note.endswith("gives with 9 shuffles of the labels, without choosing again: 20 fits")
+    assert note.endswith(
+        "fits each fold's choice with 9 shuffles of the labels, without choosing again: 20 fits"
+    )
 
 
 def test_swept_networks_are_compared_with_scratch_and_shuffled_by_heads(
@@ -144,9 +149,9 @@ def test_swept_networks_are_compared_with_scratch_and_shuffled_by_heads(
     (note,) = [
         one
         for one in [found.permutation_note]
-        if one.startswith("chance is what heads alone of each fold's choice")
+        if one.startswith("the permutation test fits the heads alone of each fold's choice")
     ]
-    assert "on the encoder as it is, with 2 shuffles of the labels, without choosing again: 6 fits" in note
+    assert "on the frozen encoder, with 2 shuffles of the labels, without choosing again: 6 fits" in note
     outer = purged_folds(windows, FOLDS, seed=3)
     truth = truth_of(windows)
     p = np.empty((len(windows), 2))
@@ -229,6 +234,6 @@ def test_diverging_candidates_are_dropped(tmp_path: Path) -> None:
     assert sum("given up, the gradient of step 7 is not finite" in line for line in said) == FOLDS + 1
     choices["parameters"]["C"]["choices"] = [10.0, 100.0]
     with pytest.raises(
-        RunError, match=r"none of the candidates of fold 1 could be trained to the end. Lower the lear"
+        RunError, match=r"no candidate of fold 1 could be scored on all inner folds. Lower the lear"
     ):
         search(tmp_path / "none", space=choices, estimator=Diverges(C=1.0))

@@ -113,12 +113,12 @@ def test_a_bundled_space_is_found_by_name_if_no_file_has_it(
 @pytest.mark.parametrize(
     ("name", "choices", "estimator", "message"),
     [
-        ("D", [1], PooledLogisticRegression(), "is no parameter of PooledLogisticRegression, which has C"),
+        ("D", [1], PooledLogisticRegression(), "is not a parameter of PooledLogisticRegression, which has C"),
         (
             "training.finetune.lr",
             [1],
             PooledLogisticRegression(),
-            "is no parameter of PooledLogisticRegression",
+            "is not a parameter of PooledLogisticRegression",
         ),
         (
             "training.finetune.rate",
@@ -136,7 +136,7 @@ def test_a_bundled_space_is_found_by_name_if_no_file_has_it(
             "training.finetune.lr",
             [1e-3],
             JadeClassifier(lr=1e-4),
-            "does nothing beside lr=0.0001; leave one of them out",
+            "has no effect beside lr=0.0001; leave one of them out",
         ),
     ],
 )
@@ -159,5 +159,7 @@ def test_one_class_is_refused_before_anything_is_tried(tmp_path: Path) -> None:
 
 
 def test_a_metric_without_its_inputs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="metric: span_iou scores what PooledLogisticRegression"):
+    with pytest.raises(
+        ConfigError, match="metric: span_iou scores predictions that PooledLogisticRegression"
+    ):
         search(tmp_path / "sweep", space=STRENGTH | {"metric": "span_iou"})

@@ -29,7 +29,7 @@ from moola.sweep.trials import WORKERS, Studies, Worker
 def test_foreign_directories_and_other_sweeps_are_left_alone(tmp_path: Path) -> None:
     search(tmp_path / "sweep", trials=1)
     with pytest.raises(
-        RunError, match=r"the sweep was begun with seed 3, not 4. Go on with what it was begun with"
+        RunError, match=r"the sweep was begun with seed 3, not 4. Continue it with those settings"
     ):
         search(tmp_path / "sweep", trials=1, seed=4)
     with pytest.raises(RunError, match=r"begun with estimator.C '1.0', not '2.0'; windows '\w+', not '\w+'"):
@@ -38,7 +38,7 @@ def test_foreign_directories_and_other_sweeps_are_left_alone(tmp_path: Path) -> 
         )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
-    with pytest.raises(RunError, match=r"is no sweep: it holds notes.txt. Choose another --output"):
+    with pytest.raises(RunError, match=r"is not a sweep: it holds notes.txt. Choose another --output"):
         search(tmp_path / "mine")
     assert os.listdir(tmp_path / "mine") == ["notes.txt"]
     with pytest.raises(RunError, match="is not a directory"):
@@ -239,7 +239,7 @@ def test_the_command_sweeps_jade_over_labels(tmp_path: Path) -> None:
     assert len(re.findall(r"^against ", shown.stdout, re.MULTILINE)) == 5
     # Groups of two, one of each class.
     assert (
-        "there is no chance to compare with: groups of windows of the same size all have the same"
+        "the permutation test was left out: groups of windows of the same size all have the same"
         in shown.stdout
     )
     assert re.search(r"chosen: training.finetune.lr=0.0\d+\n$", shown.stdout)

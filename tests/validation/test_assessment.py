@@ -60,13 +60,13 @@ def test_an_ensemble_is_the_mean_of_models_that_have_not_seen_the_window(found: 
     evaluation = assess(both, "jade_compact ensemble")
     assert {"regression", "jade_compact", "mean span"} <= set(evaluation.differences)
     assert (
-        "jade_compact ensemble is the mean of 2 models a window, and baselines and members beside it are single "
-        "models; of as many, only regression ensemble: what it gains over single ones may be the averaging alone, and "
+        "jade_compact ensemble is the mean of 2 models per window, and baselines and other members are single "
+        "models, except regression ensemble: its gain over single models may be due to averaging only, and "
         "the folds are not paired"
     ) in evaluation.notes
     assert assess(both, "regression").notes == [
-        "regression ensemble, jade_compact ensemble: the mean of 2 models a window, beside the single ones of "
-        "regression; what they gain may be the averaging alone, and the folds are not paired"
+        "regression ensemble, jade_compact ensemble: the mean of 2 models per window, compared with single models of "
+        "regression; its gain may be due to averaging only, and the folds are not paired"
     ]
     assert assess(found, "regression").notes == []
     assert set(evaluation.calibrated) == {"log_loss", "calibration_error"}
@@ -145,7 +145,7 @@ def test_windows_seen_by_an_encoder_are_found(market: Path, tmp_path: Path) -> N
     assert np.array_equal(both, seen)
     assert not np.array_equal(seen_windows(tmp_path, shorter), seen)
     with pytest.raises(
-        ConfigError, match="store: is missing; it says when windows begin, and so which the encoder"
+        ConfigError, match="store: is missing; it gives the windows' times, and so which the encoder"
     ):
         seen_windows(tmp_path, windows, None)
     with pytest.raises(RunError, match=r"there is no learned.json"):
@@ -178,8 +178,8 @@ def test_an_assessment_is_written_and_drawn(found: CrossValidation, tmp_path: Pa
     spread = record["jade_compact"]["mean_dropout_spread"]
     assert spread > 0
     assert dropout_sentence(found, "jade_compact") == (
-        f"dropout: the probability of the class that it says varies by {spread:.3f} (standard deviation over 20 draws "
-        "of its units, mean over windows)"
+        f"dropout: the probability of the predicted class varies by {spread:.3f} (standard deviation over 20 draws "
+        "of dropout, mean over windows)"
     )
     assert dropout_sentence(found, "regression") is None
     assert record["regression"]["mean_dropout_spread"] is None
@@ -188,7 +188,7 @@ def test_an_assessment_is_written_and_drawn(found: CrossValidation, tmp_path: Pa
     with pytest.raises(ConfigError, match="model: 'other' was not cross-validated here"):
         write_assessment(tmp_path, found, {"other": evaluations["regression"]})
     with pytest.raises(
-        ConfigError, match="model: 'other' is not among them; give one of regression, jade_compact"
+        ConfigError, match="model: 'other' is not a member; give one of regression, jade_compact"
     ):
         assess(found, "other")
 

@@ -79,7 +79,7 @@ def test_a_stack_with_an_encoder_is_compared_with_scratch(windows: LabelledWindo
     told: list[str] = []
     everyone, _ = with_scratch(members, None)
     permutation_tests(found, ["stack"], everyone, permutations=1, report=told.append)
-    assert told == ["shuffling labels for stack: 1 times, 24 fits"]
+    assert told == ["permutation test of stack: 1 shuffles of the labels, 24 fits"]
 
 
 def test_a_meta_learner_refuses_wrong_arguments() -> None:
@@ -91,7 +91,7 @@ def test_a_meta_learner_refuses_wrong_arguments() -> None:
         ConfigError, match="members: two gives no probabilities, so it cannot be stacked; leave it out"
     ):
         MetaLearner().fit({"one": p, "two": points}, y)
-    with pytest.raises(ConfigError, match="members: have predicted 4 windows, not 3; give those of y"):
+    with pytest.raises(ConfigError, match="members: have predicted 4 windows, not 3; give the windows of y"):
         MetaLearner().fit({"one": p}, y[:3])
     with pytest.raises(
         ConfigError, match="members: lack one, which the stack was fitted on; give all of its members"

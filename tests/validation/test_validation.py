@@ -112,7 +112,7 @@ def test_predictions_within_the_fold_are_refused(windows: LabelledWindows) -> No
     ):
         OutOfFold(Predictions(p, folds=folds), (good[0], FittedOn([0, 1, 2])))
     with pytest.raises(
-        ConfigError, match="predictions: lack their folds, so it is unknown whether they are out of fold"
+        ConfigError, match="predictions: have no folds, so it is unknown whether they are out of fold"
     ):
         OutOfFold(Predictions(p), tuple(good))
     y = np.array([0, 1, 0, 1])
@@ -244,11 +244,11 @@ class NoEstimator:
         (lambda w: cross_validate(w, {}), "members: is empty; give at least one model"),
         (
             lambda w: cross_validate(w, {"a": NoEstimator()}),
-            "members: a is no estimator of scikit-learn's manner; give one",
+            "members: a is not a scikit-learn estimator; give one",
         ),
         (
             lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"b": w}),
-            "other_windows: has 'b', which is no member; give a member's name",
+            "other_windows: has 'b', which is not a member; give a member's name",
         ),
         (
             lambda w: cross_validate(w, {"a": Memoriser()}, other_windows={"a": make_windows(seed=1)}),
@@ -284,7 +284,7 @@ class NoEstimator:
         ),
         (
             lambda w: stack(w, {"a": Memoriser(), "stack": Memoriser()}),
-            "members: has one called 'stack', as the stack itself is; call it otherwise",
+            "members: has one named 'stack', which is the stack's own name; rename it",
         ),
         (
             lambda w: ensemble(cross_validate(w, {"a": Memoriser()})),

@@ -54,11 +54,11 @@ def test_the_commands_work(labels: Path, tmp_path: Path) -> None:
         "macro-F1",
         "against majority class: better in macro-F1 (+0.",
         "; each fold by a temperature fitted on the others",
-        "chance is what boosted_trees (L) gives, as the mean over 2 repeats, cross-validated with 2",
+        "the permutation test is of boosted_trees (L), as the mean over 2 repeats, cross-validated with 2",
         "not shown to be better than with shuffled labels (",
     ):
         assert text in ran.stdout
-    assert "shuffling labels for regression: 2 times, 18 fits …" in ran.stderr
+    assert "permutation test of regression: 2 shuffles of the labels, 18 fits …" in ran.stderr
     assert (cv / "boosted_trees-L-null-macro_f1.png").exists()
     # One line per baseline with classes, and none for the other member.
     assert ran.stdout.count("against ") == 2 * 3
@@ -78,11 +78,14 @@ def test_the_commands_work(labels: Path, tmp_path: Path) -> None:
     ran = run("stack", "--labels", labels, "--output", stacked, *quick, "--folds", 2, "--inner-folds", 2)
     assert ran.exit_code == 0, ran.output
     assert "against majority class: better in macro-F1" in ran.stdout
-    assert "chance is what stack gives, cross-validated with 2 shuffles" in ran.stdout
+    assert "the permutation test is of stack, cross-validated with 2 shuffles" in ran.stdout
 
     ran = run("evaluate", stacked, "--model", "stack", "--permutations", 2, "--jobs", 1)
     assert ran.exit_code == 0, ran.output
-    assert "chance is what stack gives, cross-validated with 2 shuffles of the labels: 36 fits" in ran.stdout
+    assert (
+        "the permutation test is of stack, cross-validated with 2 shuffles of the labels: 36 fits"
+        in ran.stdout
+    )
 
     other = tmp_path / "other"
     arguments = ("--labels", labels, "--member", "rocket", "--set", "rocket.kernels=50", "--jobs", 1)

@@ -121,7 +121,7 @@ def test_an_encoder_is_given_to_the_members_it_fits(encoder: Path) -> None:
     sized = networks(jade=6, jade_compact=4)
     kinds = {name: name for name in sized}
     why = "hidden_size is 6 in the model and 4 in the encoder"
-    note = f"jade is trained from scratch, for {run} does not fit it: {why}"
+    note = f"jade is trained from scratch, because {run} does not fit it: {why}"
     assert assign_encoders([run], sized, kinds) == ({"jade_compact": run}, [note])
     assert assign_encoders([f"jade_compact={run}"], sized, kinds) == ({"jade_compact": run}, [])
     alike = networks(jade=4, jade_compact=4)
@@ -181,7 +181,7 @@ def test_an_encoder_of_one_size_is_used_in_a_stack_of_both_sizes(
     )
     ran = command("stack", market, tmp_path / "out", *args)
     assert ran.exit_code == 0, ran.output
-    note = f"jade is trained from scratch, for {encoder} does not fit it: hidden_size is 2 in the model and 4 in the"
+    note = f"jade is trained from scratch, because {encoder} does not fit it: hidden_size is 2 in the model and 4 in"
     assert note in ran.stderr
     assert note in ran.stdout
     settings = json.loads((tmp_path / "out" / "cross_validation.json").read_text())["settings"]
@@ -312,7 +312,7 @@ def test_pre_cut_windows_start_from_an_encoder(
 
     ran = command(name, market, tmp_path / "timeless", "--encoder", encoder, labels="timeless")
     assert ran.exit_code == 0, ran.output
-    note = "the places of these windows are unknown: the encoder may have been pre-trained on bars of any of"
+    note = "the times of these windows are unknown: the encoder may have been pre-trained on bars of any of"
     assert note in ran.stderr
     assert note in ran.stdout
     if name != "sweep":
@@ -350,16 +350,16 @@ def test_a_sweep_is_identified_by_encoder_weights_and_yaml_content(
     changed = {name: tensor + 1 for name, tensor in weights.tensors.items()}
     save_weights(tmp_path / "copy" / "best.safetensors", changed, weights.record)
     with pytest.raises(
-        RunError, match=r"the sweep was begun with estimator.encoder '\w+', not '\w+'. Go on with"
+        RunError, match=r"the sweep was begun with estimator.encoder '\w+', not '\w+'. Continue it"
     ):
         search(tmp_path / "copy")
     with pytest.raises(
-        RunError, match=r"the sweep was begun with estimator.encoder '\w+', not '\w+'. Go on with"
+        RunError, match=r"the sweep was begun with estimator.encoder '\w+', not '\w+'. Continue it"
     ):
         search(load_encoder(tmp_path / "copy"))
     model.write_text(text.replace("epochs: 1", "epochs: 2"))
     with pytest.raises(
-        RunError, match=r"begun with estimator.model.training.finetune.epochs 1, not 2. Go on"
+        RunError, match=r"begun with estimator.model.training.finetune.epochs 1, not 2. Continue"
     ):
         search(encoder)
 

@@ -44,8 +44,8 @@ def test_a_cheap_model_and_a_network_have_permutation_tests(found: CrossValidati
     assert cheap.permutation["macro_f1"].p_value == 1 / 20
     assert len(cheap.permutation["macro_f1"].scores) == 19
     assert re.fullmatch(
-        r"chance is what regression gives, as the mean over 2 repeats, cross-validated with 19 shuffles of the labels: "
-        r"200 fits in \d+ s",
+        r"the permutation test is of regression, as the mean over 2 repeats, cross-validated with 19 shuffles of the "
+        r"labels: 200 fits in \d+ s",
         cheap.note,
     )
     assert cheap.note in own.sentences()
@@ -55,9 +55,10 @@ def test_a_cheap_model_and_a_network_have_permutation_tests(found: CrossValidati
 
     dear = permutation_test_of(found, "jade_compact", estimators, permutations=2)
     assert re.fullmatch(
-        r"chance and p are of jade_compact with heads alone on frozen embeddings, as the mean over 2 repeats, which is "
-        r"another model than the one scored here: it is set among its own scores with shuffled labels \(networks "
-        r"trained whole cost more: --whole\). Cross-validated with 2 shuffles of the labels: 30 fits in \d+ s",
+        r"the permutation test is of jade_compact with heads alone on frozen embeddings, as the mean over 2 repeats, "
+        r"which is another model than the one scored here: it is compared with its own scores on shuffled labels "
+        r"\(--whole trains networks whole, at a higher cost\). Cross-validated with 2 shuffles of the "
+        r"labels: 30 fits in \d+ s",
         dear.note,
     )
     with pytest.raises(
@@ -132,7 +133,9 @@ def test_an_ensemble_has_its_own_permutation_test(found: CrossValidation) -> Non
     told: list[str] = []
     names = ["regression", "regression ensemble"]
     results = permutation_tests(both, names, estimators, permutations=4, report=told.append)
-    assert told == ["shuffling labels for regression and regression ensemble: 4 times, 50 fits"]
+    assert told == [
+        "permutation test of regression and regression ensemble: 4 shuffles of the labels, 50 fits"
+    ]
     for name in names:
         evaluation = assess(both, name, tested=results[name])
         for metric in ("macro_f1", "log_loss"):

@@ -59,7 +59,7 @@ def test_a_saved_cross_validation_is_loaded_unchanged(found: CrossValidation, tm
 
 def test_a_missing_or_damaged_cross_validation_is_refused(found: CrossValidation, tmp_path: Path) -> None:
     with pytest.raises(
-        RunError, match=r"is no cross-validation: there is no cross_validation.json. Give the directory"
+        RunError, match=r"is not a cross-validation: there is no cross_validation.json. Give the directory"
     ):
         CrossValidation.load(tmp_path)
     directory = found.save(tmp_path / "cv")
@@ -111,6 +111,6 @@ def test_members_of_other_cross_validations_are_compared(
     ):
         beside(found, {"other": cross_validate(windows, {"a": Memoriser()}, repeats=2, seed=2)})
     with pytest.raises(
-        ConfigError, match="against: other is of other labels; cross-validate both on the same file"
+        ConfigError, match="against: other has other labels; cross-validate both on the same file"
     ):
         beside(found, {"other": cross_validate(make_windows(seed=5), {"a": Memoriser()}, repeats=2, seed=1)})

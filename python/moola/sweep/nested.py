@@ -1,9 +1,9 @@
-"""Nested selection: inner folds choose settings, outer folds say what the choosing is worth.
+"""Nested selection: inner folds choose settings, outer folds score the choice.
 
-The best of many candidates is partly best by chance, and its score on the windows that chose it is too high. So each
-outer fold has a selection of its own, within its training part, and what was chosen there is fitted to that part and
-scored on the fold's test windows, which no selection of that fold has seen. One more selection, over all windows, gives
-the settings to go on with; the outer score is what such a selection is worth.
+The best of many candidates is partly best by chance, so its score on the windows that chose it is too good. Each outer
+fold therefore has a selection of its own, within its training part. The chosen settings are fitted to that part and
+scored on the fold's test windows, which its selection has not seen. One more selection, over all windows, gives the
+settings to use; the outer score estimates how good such a selection is.
 
 Source: S. Varma and R. Simon, "Bias in error estimation when using cross-validation for model selection", BMC
 Bioinformatics 7 (2006), 91.
@@ -62,55 +62,56 @@ from moola.validation.records import truth_of
 __all__ = ["SWEEP", "Selection", "SweepResult", "sweep"]
 
 SWEEP = "sweep.json"
-"""What a sweep depends on, in its directory."""
+"""The file in a sweep's directory with everything that its result depends on."""
 
 Folds: TypeAlias = list[TrainTest]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen within some windows."""
+    """The settings that one selection chose."""
 
     values: Values
-    """By the parameter's name."""
+    """The chosen values, by the parameter's name."""
     score: float
-    """What it was chosen by, on the inner folds: of many scores the best, and so too good."""
+    """The score on the inner folds that they were chosen by. It is the best of many, and so too good."""
     completed: int
-    """Candidates that were tried to the end."""
+    """Number of candidates scored on all inner folds."""
     pruned: int
-    """Candidates that were given up before."""
+    """Number of candidates given up early."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to."""
+    """The result of a sweep."""
 
     output: Path
+    """The directory of the sweep."""
     metric: str
-    """What candidates were chosen by."""
+    """The name of the metric that candidates were chosen by."""
     chosen: Selection
-    """Among all windows: what to go on with."""
+    """The selection over all windows: the settings to use."""
     by_fold: tuple[Selection, ...]
-    """Within the training part of each outer fold: what the evaluation is of."""
+    """The selection within the training part of each outer fold. The evaluation scores these."""
     evaluation: Evaluation
-    """Of the outer folds' test windows, which none of their selections has seen."""
+    """Scores on the outer folds' test windows. No fold's selection has seen its own."""
 
     @property
     def settings(self) -> list[str]:
-        """What was chosen, each as `KEY=VALUE`."""
+        """The chosen values, each as `KEY=VALUE`."""
         return [f"{name}={json.dumps(value)}" for name, value in self.chosen.values.items()]
 
     @property
     def verdict(self) -> str:
-        """The outer score beside the one that was selected on."""
+        """The outer score, and the inner score that the settings were chosen by, in a sentence."""
         return (
-            f"{METRICS[self.metric].title} of settings that are chosen so, on windows that the choice has not seen: "
-            f"{self.evaluation.scores[self.metric]}; the {self.chosen.score:.3f} that they were chosen by says nothing "
-            "of that"
+            f"{METRICS[self.metric].title} of settings chosen in this way, on windows that the choice has not seen: "
+            f"{self.evaluation.scores[self.metric]}; the {self.chosen.score:.3f} that they were chosen by is the best "
+            "of many, and so too good"
         )
 
     def record(self) -> dict[str, Any]:
-        """As JSON, without the evaluation."""
+        """As plain values, for JSON, without the evaluation."""
         return {
             "kind": "sweep",
             "metric": self.metric,
@@ -141,35 +142,36 @@ def sweep(
 ) -> SweepResult:
     """Searches for settings, and scores the search on windows that it has not seen.
 
-    Called with the same arguments by several processes, or on several machines that see the same directory, it shares
-    the trials out among them; each returns the result when all are done. It can be killed and called again: what had
-    been tried stays, and unfinished trials are tried again. It makes `(folds + 1) · trials` trials of up to
-    `inner_folds` fits each, and `2 · folds` fits more, `3 · folds` with an encoder.
+    Several processes, also on several machines with a shared directory, can call it with the same arguments. They
+    divide the trials among themselves, and each returns the result when all trials are done. A killed process can be
+    started again: finished trials are kept, and unfinished ones are repeated. There are `(folds + 1) · trials` trials
+    of up to `inner_folds` fits each, and `2 · folds` more fits, or `3 · folds` with an encoder.
 
     The permutation test of the outer score trains each outer fold's choice on shuffled labels. For networks it trains
-    the heads only, on the frozen encoder, also with the true labels. Nothing is chosen
-    again with each shuffle: outer test windows have no part in the choice, so the choice does not inflate their scores.
+    only the heads, on the frozen encoder, also with the true labels. Shuffles do not repeat the selection: outer test
+    windows have no part in the choice, so the choice does not inflate their scores.
 
     Args:
         windows: Labelled windows.
-        space: What to choose from, as :func:`moola.sweep.read_space` takes it.
-        output: A directory: a new one, or that of the same sweep.
-        trials: Candidates a selection; of a grid, all combinations at most. More may be given when it is called again.
-        estimator: What to find settings for, :class:`moola.JadeClassifier` unless given.
-        folds: Outer folds, which report.
-        inner_folds: Folds of each selection, within an outer fold's training part.
-        embargo, store: As for :func:`moola.folds.dealing.purged_folds`, which makes both kinds of folds.
+        space: The space of candidates, as :func:`moola.sweep.read_space` takes it.
+        output: The directory: a new one, or the one of the same sweep.
+        trials: Candidates per selection; a grid has at most all its combinations. A later call may give more.
+        estimator: The estimator to find settings for; :class:`moola.JadeClassifier` if not given.
+        folds: Number of outer folds, which give the reported score.
+        inner_folds: Number of folds of each selection, within an outer fold's training part.
+        embargo, store: As in :func:`moola.folds.dealing.purged_folds`, which makes both kinds of folds.
         seen: `[n]` bool, whether the estimator's encoder was pre-trained on bars of each window.
-        scratch: False leaves out what was chosen without its encoder, where there is one.
-        permutations: Shuffles of the permutation test, `folds` fits each; 0 for none. By default 20 for
+        scratch: False leaves out the comparison with the chosen settings without the encoder.
+        permutations: Number of shuffles in the permutation test, `folds` fits each; 0 leaves it out. By default 20 for
             networks and 200 for others.
-        seed: Of folds, candidates, shuffles and resamples. One worker with the same seed tries the same candidates.
-        stale_after: Seconds without a sign of life after which a worker is taken for dead, and its candidate for lost.
+        seed: Seed of folds, candidates, shuffles and resamples. One worker with the same seed tries the same
+            candidates.
+        stale_after: Seconds without a sign of life after which a worker counts as dead and its candidate as lost.
         say: Called with each line that a person should read; the logger `moola` at INFO if not given.
 
-    Raises `ConfigError` for a space or estimator that makes no sense, `RunError` for a directory that holds something
-    else, or where every candidate diverged, `FeatureMismatchError` for an encoder of other features, and what making
-    folds raises.
+    Raises `ConfigError` for an invalid space or estimator, `RunError` for a directory that contains anything else and
+    if every candidate of a selection diverged, `FeatureMismatchError` for an encoder with other features, and what
+    making folds raises.
     """
     say = teller(say)
     space = read_space(space)
@@ -188,7 +190,7 @@ def sweep(
     needs = "predict_spans" if metric.of_spans else "predict_proba"
     if not hasattr(estimator, needs) or (metric.of_spans and truth.spans is None):
         raise ConfigError(
-            "metric", f"{space.metric} scores what {estimator} does not predict here; choose another"
+            "metric", f"{space.metric} scores predictions that {estimator} does not make here; choose another"
         )
 
     def split(part: LabelledWindows, count: int, repeat: int) -> Folds:
@@ -219,11 +221,11 @@ def sweep(
         while not studies.finished:
             claim = studies.claim()
             if claim is None:
-                # The last candidates are others'; should they die, somebody has to go on.
+                # Other workers have the last candidates. If they die, this worker takes over.
                 time.sleep(min(1.0, stale_after / 6))
                 continue
-            came = job.attempt(studies, claim)
-            say(f"{names[claim.study]}, trial {claim.trial.number + 1}, {claim.values}: {came}")
+            outcome = job.attempt(studies, claim)
+            say(f"{names[claim.study]}, trial {claim.trial.number + 1}, {claim.values}: {outcome}")
         selections = [_selected(studies, number, name, output) for number, name in enumerate(names)]
     evaluation, lines = job.report(selections[:-1], scratch=scratch, permutations=permutations)
     result = SweepResult(output, space.metric, selections[-1], tuple(selections[:-1]), evaluation)
@@ -234,7 +236,7 @@ def sweep(
 
 
 class _Sweep:
-    """Windows and folds, and what is done with them."""
+    """The windows and folds of a sweep, and the fits on them."""
 
     def __init__(
         self,
@@ -250,13 +252,13 @@ class _Sweep:
         self.outer, self.inner, self.seed = outer, inner, seed
 
     def attempt(self, studies: Studies, claim: Claim) -> str:
-        """Scores a candidate on the inner folds of its selection, and enters what came of it, which it gives."""
+        """Scores a candidate on the inner folds of its selection and records the outcome; returns it as text."""
         try:
             score, why = self._score(claim)
         except NotFiniteError as error:
             score, why = None, str(error)
         except UpdateFinishedTrialError:
-            return "taken over by another worker, which took this one for dead"
+            return "taken over by another worker, because this one counted as dead"
         except BaseException:
             studies.give_back(claim)
             raise
@@ -267,7 +269,7 @@ class _Sweep:
         return f"{self.space.scored_by.title} {score:.4f}"
 
     def _score(self, claim: Claim) -> tuple[float | None, str]:
-        """The score over the inner folds; or none, and why there is none."""
+        """The score over the inner folds and an empty text; or None and the reason."""
         metric, folds = self.space.scored_by, self.inner[claim.study]
         rows: list[Numbers] = []
         said: list[Predictions] = []
@@ -278,7 +280,7 @@ class _Sweep:
             said.append(_predictions(candidate, self.windows, self.truth, train, test))
             score = metric(self.truth.take(np.sort(np.concatenate(rows))), _joined(rows, said))
             if np.isnan(score):
-                return None, f"what it predicts has no {metric.title}"
+                return None, f"its predictions have no {metric.title}"
             claim.trial.report(score, number)
             if number < len(folds) and claim.trial.should_prune():
                 return None, f"after {number} of {len(folds)} folds it was worse than the median"
@@ -287,9 +289,9 @@ class _Sweep:
     def report(
         self, selections: Sequence[Selection], *, scratch: bool, permutations: int | None
     ) -> tuple[Evaluation, list[dict[str, Any]]]:
-        """Fits what was chosen in each outer fold to its training part, and evaluates it on its test windows.
+        """Fits each outer fold's choice to its training part and evaluates it on its test windows.
 
-        Gives the evaluation, and a line of `metrics.jsonl` for each fold.
+        Returns the evaluation, and a line of `metrics.jsonl` for each fold.
         """
         candidates = [build_candidate(self.estimator, selection.values) for selection in selections]
         chosen = self._out_of_fold(candidates)
@@ -316,7 +318,7 @@ class _Sweep:
     def _permutation_test(
         self, candidates: Sequence[Any], permutations: int | None
     ) -> tuple[dict[str, PermutationTest], str]:
-        """Where what was chosen lies among shuffled labels, and what to know of it."""
+        """The permutation test of the chosen candidates, by metric, and a note for the report."""
         shuffles = permutations
         if shuffles is None:
             shuffles = DEAR_PERMUTATIONS if is_dear(self.estimator) else PERMUTATIONS
@@ -334,21 +336,25 @@ class _Sweep:
         except ConfigError as error:
             if error.name != "groups":
                 raise
-            return {}, f"there is no chance to compare with: groups of windows {error.problem}"
+            return {}, f"the permutation test was left out: groups of windows {error.problem}"
         fits = (shuffles + 1) * len(self.outer)
-        what = "the choice of each fold gives"
+        what = "each fold's choice"
         if "encoder" in self.estimator.get_params(deep=False):
             permutation = {name: replace(one, of=HEADS_ALONE) for name, one in permutation.items()}
-            what = "heads alone of each fold's choice give, on the encoder as it is,"
-            own = f"; their p is of heads alone on the true labels ({told(permutation)}), not of the whole model"
+            what = "the heads alone of each fold's choice, on the frozen encoder,"
+            own = (
+                f"; p is of the heads alone, which score {told(permutation)} with the true labels, not of the whole "
+                "model"
+            )
         else:
             own = ""
         return permutation, (
-            f"chance is what {what} with {shuffles} shuffles of the labels, without choosing again: {fits:,} fits{own}"
+            f"the permutation test fits {what} with {shuffles} shuffles of the labels, without choosing again: "
+            f"{fits:,} fits{own}"
         )
 
     def _out_of_fold(self, candidates: Sequence[Any]) -> Predictions:
-        """What candidates, one an outer fold, say of its test windows. They are fitted then."""
+        """Fits one candidate per outer fold; returns their predictions of the folds' test windows."""
         return _out_of_fold(candidates, self.windows, self.truth, self.outer)
 
 
@@ -395,7 +401,7 @@ def _joined(tests: Sequence[Numbers], said: Sequence[Predictions]) -> Prediction
 def _selected(studies: Studies, number: int, name: str, output: Path) -> Selection:
     best = studies.best(number)
     if best is None or best.value is None:
-        problem = f"none of the candidates of {name} could be trained to the end"
+        problem = f"no candidate of {name} could be scored on all inner folds"
         raise RunError(
             output, problem, "Lower the learning rates of the space, and start again in another directory"
         )
@@ -404,7 +410,7 @@ def _selected(studies: Studies, number: int, name: str, output: Path) -> Selecti
 
 
 def _made_of(estimator: Any) -> dict[str, Any]:
-    """What an estimator is, wherever its files lie: an encoder by its weights, a model by what its YAML says."""
+    """The estimator's identity, independent of paths: its encoder's digest, its model's configuration."""
     parameters = estimator.get_params()
     made: dict[str, Any] = {"name": type(estimator).__name__}
     made |= {name: str(value) for name, value in parameters.items()}
@@ -419,15 +425,15 @@ def _made_of(estimator: Any) -> dict[str, Any]:
 
 
 def _begin(output: Path, identity: Mapping[str, Any]) -> None:
-    """Makes the directory, or joins the sweep there. Raises `RunError` for another sweep's, or anything else."""
+    """Makes the directory, or joins the sweep there. Raises `RunError` if it holds another sweep or anything else."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise RunError(output, "is not a directory", "Choose another --output") from None
-    # In this order: whoever begins at this moment writes nothing else before it.
+    # Listed before SWEEP is looked for: a worker that begins at this moment writes SWEEP before any other file.
     there = sorted(name for name in os.listdir(output) if name != LOCK and not name.endswith(UNFINISHED))
     if there and not (output / SWEEP).exists():
-        raise RunError(output, f"is no sweep: it holds {there[0]}", "Choose another --output")
+        raise RunError(output, f"is not a sweep: it holds {there[0]}", "Choose another --output")
     with locked(output):
         if not (output / SWEEP).exists():
             write_record(output / SWEEP, identity)
@@ -439,19 +445,19 @@ def _begin(output: Path, identity: Mapping[str, Any]) -> None:
         raise RunError(
             output,
             f"the sweep was begun with {said}",
-            "Go on with what it was begun with, or choose another --output",
+            "Continue it with those settings, or choose another --output",
         )
 
 
 def _learned_from(windows: LabelledWindows) -> str:
-    """The fingerprint of all that candidates are fitted to."""
+    """The fingerprint of the data that candidates are fitted to."""
     names = ("X", "valid_mask", "y", "spans", "weight", "starts", "ends", "groups")
     return fingerprint([*(getattr(windows, name) for name in names), "\0".join(windows.classes)])
 
 
 @contextmanager
 def _quiet() -> Any:
-    """Without Optuna's line a trial."""
+    """Silences Optuna's line per trial."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

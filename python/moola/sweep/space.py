@@ -1,4 +1,4 @@
-"""What a sweep may choose from, and the candidates that come of it."""
+"""The space that a sweep searches, and candidates from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Choices", "Range", "Space", "build_candidate", "read_space"]
 _Number: TypeAlias = Annotated[int, Field(strict=True)] | Annotated[float, Field(allow_inf_nan=False)]
 _Value: TypeAlias = Annotated[bool, Field(strict=True)] | _Number | str | None
 Values: TypeAlias = dict[str, Any]
-"""A candidate: what each parameter is."""
+"""A candidate: the values of its parameters, by name."""
 
 
 class _Section(BaseModel):
@@ -31,12 +31,12 @@ class _Section(BaseModel):
 
 
 class Range(_Section):
-    """All numbers between two, both included: whole ones where both are whole."""
+    """All numbers between two bounds, both included; whole numbers if both bounds are."""
 
     low: _Number
     high: _Number
     log: Annotated[bool, Field(strict=True)] = False
-    """Whether each factor of ten is as likely as the next."""
+    """Whether values are drawn uniformly on a logarithmic scale."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -48,7 +48,7 @@ class Range(_Section):
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """What must be possible for all to be."""
+        """The values to validate: if both bounds are valid, so is every number between them."""
         return self.low, self.high
 
     def suggest(self, trial: Trial, name: str) -> Any:
@@ -65,7 +65,7 @@ class Choices(_Section):
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """What must be possible for all to be."""
+        """The values to validate: all choices."""
         return self.choices
 
     def suggest(self, trial: Trial, name: str) -> Any:
@@ -84,15 +84,15 @@ class Space(_Section):
     """A space of candidates, and how it is searched."""
 
     parameters: dict[str, Range | Choices]
-    """By name: one with dots is a key of the configuration, such as `training.finetune.lr`, others are the estimator's
-    own."""
+    """By name. A name with dots is a key of the configuration, such as `training.finetune.lr`; others are parameters
+    of the estimator."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
-    """`tpe` looks where earlier candidates were good, `grid` tries every combination of choices."""
+    """`tpe` searches near good earlier candidates, `random` draws independently, `grid` tries every combination."""
     metric: str = "log_loss"
-    """What candidates are chosen by: a metric's name. Log loss hears of every probability; a macro-F1 of few windows
-    takes few values."""
+    """The name of the metric that candidates are chosen by. Log loss depends on every probability; the macro-F1 of few
+    windows takes only few values."""
     prune: bool = True
-    """Whether a candidate that after some of the inner folds is worse than the median of earlier ones is given up."""
+    """Whether to give up a candidate that is worse than the median of earlier ones after some of the inner folds."""
 
     @property
     def scored_by(self) -> Metric:
@@ -100,7 +100,7 @@ class Space(_Section):
         return METRICS[self.metric]
 
     def grid(self) -> list[Values] | None:
-        """All candidates, where they are to be tried one and all."""
+        """All combinations of a grid; None for other samplers."""
         from sklearn.model_selection import ParameterGrid
 
         if self.sampler != "grid":
@@ -109,11 +109,11 @@ class Space(_Section):
         return list(ParameterGrid(choices))
 
     def suggest(self, trial: Trial) -> Values:
-        """The candidate that a trial is of."""
+        """The candidate of a trial."""
         return {name: part.suggest(trial, name) for name, part in self.parameters.items()}
 
     def check_for(self, estimator: Any) -> None:
-        """Raises `ConfigError`, naming the parameter, for one that the estimator or its configuration does not have."""
+        """Raises `ConfigError`, which names the parameter, for one that the estimator or its configuration lacks."""
         for name, part in self.parameters.items():
             for value in part.ends:
                 candidate = build_candidate(estimator, {name: value})
@@ -122,17 +122,17 @@ class Space(_Section):
 
 
 def read_space(space: Space | Mapping[str, Any] | str | os.PathLike[str]) -> Space:
-    """A space, from a YAML file or what such a file holds.
+    """A space, from a YAML file or its contents.
 
     ::
 
-        sampler: tpe                    # or random, or grid, which takes choices alone
-        metric: log_loss                # what candidates are chosen by
+        sampler: tpe                    # or random, or grid, which takes only choices
+        metric: log_loss                # the metric that candidates are chosen by
         parameters:
           training.finetune.lr: {low: 1.0e-5, high: 1.0e-2, log: true}
           model.architecture.hidden_size: {choices: [32, 64, 96]}
 
-    The name of one that comes with moola, such as `grid.yaml`, stands for it where there is no such file.
+    The name of a space that comes with moola, such as `grid.yaml`, can be given if there is no file of that name.
 
     Raises `ConfigError`, which names the key, and `InputError` for a file that cannot be read.
     """
@@ -155,7 +155,7 @@ def read_space(space: Space | Mapping[str, Any] | str | os.PathLike[str]) -> Spa
 
 
 def _path_of(space: str | os.PathLike[str]) -> Path:
-    """The file that is meant. Raises `ConfigError`, naming those that come with moola, where there is none."""
+    """The path of a given or shipped file. Raises `ConfigError`, which names the shipped ones, if there is none."""
     path, shipped = Path(space), resources.files("moola") / "settings" / "configs" / "sweep"
     if path.exists():
         return path
@@ -163,13 +163,13 @@ def _path_of(space: str | os.PathLike[str]) -> Path:
     if str(space) in (own := {given: name for name in names for given in (name, name.removesuffix(".yaml"))}):
         return Path(str(shipped / own[str(space)]))
     problem = (
-        f"there is no file {str(space)!r}; give a YAML file, or what comes with moola: {', '.join(names)}"
+        f"there is no file {str(space)!r}; give a YAML file, or one that comes with moola: {', '.join(names)}"
     )
     raise ConfigError("space", problem)
 
 
 def build_candidate(estimator: Any, values: Values) -> Any:
-    """A new estimator with these values. Raises `ConfigError` for parameters that it does not have."""
+    """A new estimator with these values. Raises `ConfigError` for parameters that it lacks or that have no effect."""
     from sklearn.base import clone
 
     candidate = clone(estimator)
@@ -182,11 +182,11 @@ def build_candidate(estimator: Any, values: Values) -> Any:
         elif last == name or "settings" not in known:
             kind = type(estimator).__name__
             raise ConfigError(
-                f"parameters.{name}", f"is no parameter of {kind}, which has {', '.join(known)}"
+                f"parameters.{name}", f"is not a parameter of {kind}, which has {', '.join(known)}"
             )
         elif known.get(last) is not None:
             raise ConfigError(
-                f"parameters.{name}", f"does nothing beside {last}={known[last]!r}; leave one of them out"
+                f"parameters.{name}", f"has no effect beside {last}={known[last]!r}; leave one of them out"
             )
         else:
             settings.append(f"{name}={json.dumps(value)}")

@@ -1,8 +1,8 @@
 """Trials shared by any number of workers, each of which may be killed at any moment.
 
-What is tried and what came of it stands in Optuna's journal, one study for each selection. Who tries it stands in the
-journal too; whether that worker is alive, a file says that it touches every few seconds. Trials are handed out under
-a lock, which the system frees when its holder dies: so no two workers get the same one, and none is left out.
+Optuna's journal records the trials, their outcomes and the worker of each; every selection is a study in it. Each
+worker touches a file every few seconds, which shows that it is alive. Trials are handed out under a lock, which the
+system frees when its holder dies: no two workers get the same trial, and none is left out.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _SPENT = (TrialState.COMPLETE, TrialState.PRUNED)
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """One process at a time; on several machines, where their file system knows locks (NFS from version 4 on does)."""
+    """Lets one process in at a time, also across machines if their file system has locks (NFS has from version 4)."""
     with open(directory / LOCK, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 class Worker:
-    """This process, for the others to see that it lives.
+    """This process, with the file that shows the other workers that it is alive.
 
     Args:
-        directory: Of the sweep.
-        stale_after: Seconds without a sign of life after which a worker is taken for dead.
+        directory: The directory of the sweep.
+        stale_after: Seconds without a sign of life after which a worker counts as dead.
     """
 
     def __init__(self, directory: Path, stale_after: float) -> None:
@@ -78,7 +78,7 @@ class Worker:
             last = (self._folder / other).stat().st_mtime
         except FileNotFoundError:
             return False
-        # By the clock of the file system: those of two machines may differ.
+        # Both times come from the file system, because the clocks of two machines may differ.
         self._touch()
         return (self._folder / self.name).stat().st_mtime - last <= self.stale_after
 
@@ -92,25 +92,26 @@ class Worker:
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that this worker has taken on."""
+    """A trial that this worker has claimed."""
 
     study: int
-    """The number of the selection that it belongs to."""
+    """The number of its selection."""
     trial: optuna.Trial
     values: Values
+    """The candidate to try."""
 
 
 class Studies:
     """The trials of several selections in one journal.
 
     Args:
-        directory: Of the sweep.
-        names: Of the studies.
-        space: What is searched.
-        trials: How many candidates each study has.
+        directory: The directory of the sweep.
+        names: The names of the studies.
+        space: The space to search.
+        trials: Number of candidates of each study.
         seed: Determines the candidates. Each study and each trial has its own seed, so that a single worker tries the
             same candidates however often it was stopped between them.
-        worker: Who takes them on.
+        worker: The worker that claims trials.
 
     Raises `RunError` for a damaged journal.
     """
@@ -139,7 +140,7 @@ class Studies:
                 self._queue(grid, seed)
 
     def _queue(self, grid: list[Values], seed: int) -> None:
-        """Enters what of the grid is not there yet: in an order by chance, so that fewer trials are a fair sample."""
+        """Queues the missing combinations of the grid, in random order, so that fewer trials are a fair sample."""
         order = np.random.default_rng(seed).permutation(len(grid))
         for study in self._studies:
             there = {trial.user_attrs.get("combination") for trial in study.get_trials(deepcopy=False)}
@@ -148,7 +149,7 @@ class Studies:
                     study.enqueue_trial(grid[number], user_attrs={"combination": number})
 
     def claim(self) -> Claim | None:
-        """The next trial, the first study's first; None while others have all that are left, and when all are done."""
+        """Claims the next trial, in the order of the studies; None if all are done or claimed by other workers."""
         with locked(self._directory):
             for number, study in enumerate(self._studies):
                 self._revive(study)
@@ -162,18 +163,18 @@ class Studies:
 
     @property
     def finished(self) -> bool:
-        """Whether every study has had its trials."""
+        """Whether every study has finished its trials."""
         return all(
             len(study.get_trials(deepcopy=False, states=_SPENT)) >= self.trials for study in self._studies
         )
 
     def tell(self, claim: Claim, value: float) -> None:
-        """Enters what a candidate scored."""
-        # Where this worker was taken for dead, another has told, or will.
+        """Records a candidate's score."""
+        # If this worker counted as dead, another has recorded a score, or will.
         self._studies[claim.study].tell(claim.trial, value, skip_if_finished=True)
 
     def give_up(self, claim: Claim, why: str) -> None:
-        """Enters that a candidate is not worth more work."""
+        """Records that a candidate was given up, and the reason."""
         try:
             claim.trial.set_user_attr("why", why)
         except UpdateFinishedTrialError:
@@ -181,7 +182,7 @@ class Studies:
         self._studies[claim.study].tell(claim.trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     def give_back(self, claim: Claim) -> None:
-        """Leaves a trial to whoever comes next."""
+        """Queues a running trial again, for the next worker that claims one."""
         with locked(self._directory):
             study = self._studies[claim.study]
             frozen = next(trial for trial in study.get_trials() if trial.number == claim.trial.number)
@@ -189,19 +190,19 @@ class Studies:
                 self._again(study, frozen, frozen.user_attrs.get("retries", 0))
 
     def best(self, study: int) -> FrozenTrial | None:
-        """The best candidate of a study; None where none came to an end."""
+        """The best trial of a study; None if none was completed."""
         done = self._studies[study].get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return self._studies[study].best_trial if done else None
 
     def count(self, study: int, state: TrialState) -> int:
-        """How many of a study's trials ended so."""
+        """The number of a study's trials in a state."""
         return len(self._studies[study].get_trials(deepcopy=False, states=(state,)))
 
     def _revive(self, study: optuna.Study) -> None:
-        """Queues the trials of workers that died."""
+        """Queues the trials of dead workers again; after three retries it prunes them."""
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             worker = trial.user_attrs.get("worker")
-            # One without was left between two lines of `claim`, because nobody else holds the lock.
+            # This worker holds the lock, so a trial without a worker is one whose worker died within `claim`.
             if worker is not None and self._worker.sees(worker):
                 continue
             retries = trial.user_attrs.get("retries", 0) + 1
@@ -213,18 +214,17 @@ class Studies:
     def _again(self, study: optuna.Study, trial: FrozenTrial, retries: int) -> None:
         kept = {name: value for name, value in trial.user_attrs.items() if name != "worker"}
         params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        # In this order: a worker that dies in between leaves one candidate too many, not one too few.
+        # In this order, a worker that dies in between leaves one candidate too many, not one too few.
         study.enqueue_trial(params, user_attrs=kept | {"retries": retries})
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def _mended(path: Path) -> JournalFileBackend:
-    """A journal, new or old, without the half line at its end that a full disk or a lack of power leaves.
+    """Opens a journal, new or old, and cuts off an incomplete last line, as a full disk or a power cut leaves it.
 
-    The content of that line is lost, so its trial is tried again. Raises `RunError` where another line
-    is no JSON.
+    The content of that line is lost, so its trial is tried again. Raises `RunError` if another line is not JSON.
     """
-    # Optuna's own lock: others may be in the midst of a line.
+    # Optuna's own lock, because another worker may be writing a line.
     lock = JournalFileSymlinkLock(str(path))
     journal = JournalFileBackend(str(path), lock)
     lock.acquire()
@@ -254,7 +254,7 @@ class _Sampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         state = np.random.SeedSequence((*self._entropy, trial.number)).generate_state(1)
         seed = int(state[0])
-        # A liar takes candidates that others are at for bad ones, and so does not try the same.
+        # The constant liar counts candidates of other running trials as bad, so it does not try the same.
         liar = self._kind == "tpe"
         self._inner = TPESampler(seed=seed, constant_liar=True) if liar else RandomSampler(seed)
 

@@ -1,4 +1,4 @@
-"""Cross-validation of labelled windows, ensembles and stacks of what it gives, and how good they are."""
+"""Cross-validation of labelled windows; ensembles and stacks of its members, and their evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole report on a cross-validated model, and where it is written."""
+"""The evaluation of a cross-validated model, and its files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ __all__ = [
 
 EVALUATION = "evaluation.json"
 
-# Metrics whose null is drawn.
+# The metrics whose permutation tests are drawn.
 _DRAWN = ("macro_f1", "span_hits")
 
 
 def baselines_of(
     validation: CrossValidation, *, seed: int, n_jobs: int | None = None
 ) -> dict[str, list[Predictions]]:
-    """What every model stands beside, in the same folds of all repeats: majority, guessing, mean span, regression."""
+    """The baselines in the same folds of all repeats: majority, guessing, mean span and regression."""
     found: dict[str, list[Predictions]] = {}
     windows = validation.windows
     for splits in validation.splits:
@@ -67,26 +67,26 @@ def assess(
     seed: int = 0,
     n_jobs: int | None = None,
 ) -> Evaluation:
-    """Scores one of the models, beside the baselines and all other models of the same cross-validation.
+    """Scores one model, and compares it with the baselines and all other models of the same cross-validation.
 
-    Among the others is the same model from scratch, where this one has an encoder. Windows that the encoder has seen
-    are scored apart. Beside log loss and calibration error stands what temperature scaling makes of them, each
-    fold's temperature from the logits of the other folds.
+    If the model has an encoder, the others include the same model from scratch. Windows that the encoder has seen in
+    pre-training are scored separately. Log loss and calibration error are also given after temperature scaling, each
+    fold with a temperature fitted to the logits of the other folds.
 
     Args:
-        model: Its name among `validation.members`.
-        baselines: What :func:`baselines_of` gave; it is asked unless given.
+        model: Its name in `validation.members`.
+        baselines: The result of :func:`baselines_of`, which is called if not given.
         tested: The result of :func:`moola.validation.permutation.permutation_test_of`, or of
             :func:`kept_permutation_tests`.
-        resamples: Of `validation.truth`, where several models are assessed: each is then resampled once. Drawn with
-            `seed` unless given.
-        seed: Of guesses and resamples.
-        n_jobs: Of the baselines.
+        resamples: Resamples of `validation.truth`, to share when several models are assessed. Drawn with `seed` if not
+            given.
+        seed: Seed of guesses and resamples.
+        n_jobs: Fits of baselines at a time.
 
     Raises `ConfigError` for another name, and what :func:`moola.evaluation.evaluate` raises.
     """
     said = validation.predictions(model)
-    # The mean of all repeats was made in all their folds, and has none of its own to compare.
+    # The mean over repeats comes from the folds of all repeats, so it has no folds of its own to compare.
     own_folds = _has_own_folds(validation, model)
     beside = dict(baselines if baselines is not None else baselines_of(validation, seed=seed, n_jobs=n_jobs))
     beside |= {name: validation.predictions(name) for name in validation.members if name != model}
@@ -116,31 +116,31 @@ def assess(
 
 
 def _has_own_folds(validation: CrossValidation, model: str) -> bool:
-    """Whether its predictions are of single models; else of the mean over repeats, whose folds are all of theirs."""
+    """Whether its predictions come from single models, one set per repeat, and not from the mean over repeats."""
     return len(validation.members[model]) == len(validation.splits)
 
 
 def _averaged(validation: CrossValidation, model: str) -> list[str]:
-    """What a reader should know where means of several models stand beside single ones."""
+    """Notes for the report if means of several models are compared with single models."""
     means = [name for name in validation.members if not _has_own_folds(validation, name)]
     if not means:
         return []
     count = len(validation.splits)
     if model in means:
         others = ", ".join(name for name in means if name != model)
-        alike = f"; of as many, only {others}" if others else ""
+        alike = f", except {others}" if others else ""
         return [
-            f"{model} is the mean of {count} models a window, and baselines and members beside it are single models"
-            f"{alike}: what it gains over single ones may be the averaging alone, and the folds are not paired"
+            f"{model} is the mean of {count} models per window, and baselines and other members are single models"
+            f"{alike}: its gain over single models may be due to averaging only, and the folds are not paired"
         ]
     return [
-        f"{', '.join(means)}: the mean of {count} models a window, beside the single ones of {model}; what they gain "
-        "may be the averaging alone, and the folds are not paired"
+        f"{', '.join(means)}: the mean of {count} models per window, compared with single models of {model}; its gain "
+        "may be due to averaging only, and the folds are not paired"
     ]
 
 
 def _cross_fitted(said: Predictions, validation: CrossValidation) -> Predictions:
-    """The same, calibrated: each fold by a temperature that was fitted on the other folds."""
+    """The same predictions, each fold calibrated by a temperature that was fitted on the other folds."""
     assert said.probabilities is not None
     assert said.folds is not None
     logits = log_probabilities(said.probabilities)
@@ -152,7 +152,7 @@ def _without_folds(said: Predictions) -> Predictions:
 
 
 def temperature_of(validation: CrossValidation, model: str) -> float | None:
-    """What the model's logits should be divided by, from its out-of-fold predictions of all repeats."""
+    """The temperature fitted on the model's out-of-fold logits of all repeats; None without probabilities."""
     logits = [one.logits for one in validation.members[model]]
     several = [one for one in logits if one is not None]
     if not several:
@@ -162,13 +162,13 @@ def temperature_of(validation: CrossValidation, model: str) -> float | None:
 
 
 def dropout_sentence(validation: CrossValidation, model: str) -> str | None:
-    """How much the model's answers depend on which of its units there are; None if no dropout was drawn."""
+    """The model's spread over draws of dropout, in a sentence; None if no dropout was drawn."""
     spread = _mean_spread(validation, model)
     if spread is None:
         return None
     return (
-        f"dropout: the probability of the class that it says varies by {spread:.3f} (standard deviation over {DRAWS} "
-        "draws of its units, mean over windows)"
+        f"dropout: the probability of the predicted class varies by {spread:.3f} (standard deviation over {DRAWS} "
+        "draws of dropout, mean over windows)"
     )
 
 
@@ -178,9 +178,9 @@ def _mean_spread(validation: CrossValidation, model: str) -> float | None:
 
 
 def kept_permutation_tests(directory: Path, models: Iterable[str]) -> dict[str, PermutationResult]:
-    """What was shuffled before, of these models: by name, where `evaluation.json` has it.
+    """Earlier permutation tests of these models, by name, as far as `evaluation.json` has them.
 
-    Raises `RunError` for a damaged one.
+    Raises `RunError` for a damaged file.
     """
     known = _kept(directory)
     results = {}
@@ -189,7 +189,7 @@ def kept_permutation_tests(directory: Path, models: Iterable[str]) -> dict[str, 
         permutation = {
             metric: PermutationTest.from_record(metric, one)
             for metric, one in record.get("null", {}).items()
-            # Without it, it is unknown which model the permutation test is of.
+            # Without "of", it is unknown which model the permutation test is of.
             if "of" in one
         }
         if permutation:
@@ -198,7 +198,7 @@ def kept_permutation_tests(directory: Path, models: Iterable[str]) -> dict[str, 
 
 
 def _kept(directory: Path) -> dict[str, Any]:
-    """By model, what `evaluation.json` holds; nothing where there is none."""
+    """The records in `evaluation.json`, by model; empty without such a file."""
     path = directory / EVALUATION
     found: dict[str, Any] = read_record(path)["models"] if path.exists() else {}
     return found
@@ -207,10 +207,11 @@ def _kept(directory: Path) -> dict[str, Any]:
 def write_assessment(
     directory: Path, validation: CrossValidation, evaluations: Mapping[str, Evaluation]
 ) -> list[Path]:
-    """Writes `evaluation.json` and the pictures of each model into a directory; gives the paths.
+    """Writes `evaluation.json` and the pictures of each model into a directory; returns the paths.
 
-    Models that were evaluated there before, and are not now, stay as they are. Of one that is, pictures of what there
-    is no more are removed. Pictures are of the first repeat, but for those of shuffled labels, which are of all.
+    Other models that were evaluated there before are kept. If a model no longer has a permutation test, its picture of
+    one is removed. Pictures show the first repeat, except those of the permutation test, which covers all repeats.
+    Raises `ConfigError` for a model that is not in `validation`.
     """
     from moola.evaluation.figures import save_png
 
@@ -235,11 +236,11 @@ def write_assessment(
 
 
 def _stems(models: Iterable[str]) -> dict[str, str]:
-    """By model, how the names of its files begin: of two that would be alike, the second is numbered."""
+    """By model, the stem of its file names. If two would be the same, the second is numbered."""
     stems: dict[str, str] = {}
     for name in models:
         plain = re.sub(r"[^\w.]+", "-", name).strip("-")
-        # Without regard to case, because some file systems ignore it.
+        # Compared in lower case, because some file systems ignore case.
         taken = {stem.lower() for stem in stems.values()}
         numbered = (plain if number == 1 else f"{plain}-{number}" for number in count(1))
         stems[name] = next(stem for stem in numbered if stem.lower() not in taken)
@@ -247,7 +248,7 @@ def _stems(models: Iterable[str]) -> dict[str, str]:
 
 
 def _pictures(validation: CrossValidation, model: str, evaluation: Evaluation) -> dict[str, Any]:
-    """By kind, what can be drawn of a model."""
+    """The figures of a model, by kind."""
     from moola.evaluation.figures import (
         confusion_matrix,
         permutation_histogram,

@@ -20,7 +20,7 @@ from moola.validation.records import CrossValidation, truth_of
 __all__ = ["FROM_SCRATCH", "cross_validate", "repeated_folds", "with_scratch"]
 
 FROM_SCRATCH = " from scratch"
-"""What follows a member's name in that of the same member without its encoder."""
+"""The suffix that a member's name gets for the same member without its encoder."""
 
 
 def cross_validate(
@@ -39,27 +39,28 @@ def cross_validate(
     n_jobs: int | None = None,
     report: Report | None = None,
 ) -> CrossValidation:
-    """Has each member predict every window by models that have not seen it.
+    """Predicts every window with each member, out of fold: by models that have not seen it.
 
-    A member with a pre-trained encoder is joined by the same member from scratch. In repeat r folds are others, and so
-    is the seed of a member that has one: its own plus r. The same arguments give the same results, for any `n_jobs`.
+    A member with a pre-trained encoder is accompanied by the same member from scratch. Repeat r has other folds, and
+    adds r to the seed of each member that has one. The same arguments give the same results, for any `n_jobs`.
 
     Args:
         windows: Labelled windows.
         members: Unfitted estimators by name, such as :func:`moola.estimators.make_member` makes.
-        folds, seed, embargo, store: As of :func:`moola.validation.purged_folds`.
-        repeats: How many times.
-        splits: Folds by repeat, in place of those.
+        folds, seed, embargo, store: As in :func:`moola.validation.purged_folds`.
+        repeats: Number of repeats.
+        splits: (train, test) of each fold, by repeat; replaces the folds that would be dealt.
         other_windows: By member's name, windows of the same samples with other features or of another length. Folds
             separate windows that share bars in the longest of them.
         seen: `[n]` bool, whether an encoder was pre-trained on bars of each window; see
             :func:`moola.validation.seen_windows`.
-        scratch: False leaves the same members from scratch out.
-        n_jobs: Fits at a time, as joblib understands it; each has one thread.
-        report: Called with the number of fits done, and of all.
+        scratch: False leaves out the same members from scratch.
+        n_jobs: Fits at a time, as joblib interprets it; each uses one thread.
+        report: Called with the number of fits done and of all fits.
 
     Raises what :func:`moola.validation.purged_folds` and the members raise, `LeakError` or `SharedBarsError` for
-    splits that leak, `FeatureMismatchError` for an encoder of other features than its windows have, and `ConfigError`.
+    splits that leak, `FeatureMismatchError` for an encoder with other features than its member's windows, and
+    `ConfigError`.
     """
     check_classes(windows.y, windows.classes)
     other = dict(other_windows or {})
@@ -98,7 +99,7 @@ def cross_validate(
 def repeated_folds(
     windows: LabelledWindows, folds: int, repeats: int, *, seed: int, embargo: int, store: StorePath | None
 ) -> list[list[TrainTest]]:
-    """Folds of each repeat."""
+    """The folds of each repeat."""
     return [
         purged_folds(windows, folds, seed=seed, repeat=repeat, embargo=embargo, store=store)
         for repeat in range(whole_number("repeats", repeats, 1))
@@ -108,13 +109,16 @@ def repeated_folds(
 def with_scratch(
     members: Mapping[str, Any], other_windows: Mapping[str, LabelledWindows] | None
 ) -> tuple[dict[str, Any], dict[str, LabelledWindows]]:
-    """The members, and beside each that has an encoder the same one from scratch; and the windows of each."""
+    """The members, with the same one from scratch added for each that has an encoder; and their own windows, by name.
+
+    Raises `ConfigError` for a member without `get_params`.
+    """
     from sklearn.base import clone
 
     all_members, other = dict(members), dict(other_windows or {})
     for name, member in members.items():
         if not hasattr(member, "get_params"):
-            raise ConfigError("members", f"{name} is no estimator of scikit-learn's manner; give one")
+            raise ConfigError("members", f"{name} is not a scikit-learn estimator; give one")
         scratch = f"{name}{FROM_SCRATCH}"
         if member.get_params(deep=False).get("encoder") is None or scratch in members:
             continue

@@ -1,4 +1,4 @@
-"""How much a network's answer depends on which of its units there are."""
+"""Monte Carlo dropout: how much a network's predictions vary with its units dropped at random."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from moola.settings.whole_numbers import whole_number
 __all__ = ["DRAWS", "DropoutSpread", "dropout_spread", "has_dropout"]
 
 DRAWS = 20
+"""The default number of draws."""
 
 
 class DropoutSpread(NamedTuple):
@@ -37,17 +38,17 @@ def dropout_spread(
 ) -> DropoutSpread:
     """Monte Carlo dropout: predicts with dropout on, several times.
 
-    It costs as many predictions as draws. A large deviation says that the model does not know; a small one does not say
-    that it does.
+    Each draw costs one prediction. A large deviation shows that the model is uncertain; a small one does not show that
+    it is certain.
 
     Source: Y. Gal and Z. Ghahramani, "Dropout as a Bayesian approximation: representing model uncertainty in deep
     learning", ICML 2016.
 
     Args:
-        classifier: A fitted network, such as :class:`moola.JadeClassifier`: one with `model_`.
+        classifier: A fitted network with `model_`, such as :class:`moola.JadeClassifier`.
         X, valid_mask: As for `predict_proba`.
-        seed: Of the draws. On a CPU, the same seed gives the same bits.
-        draws: 2 or more.
+        seed: Seed of the draws. On a CPU, the same seed gives the same bits.
+        draws: Number of draws, 2 or more.
 
     Raises `ConfigError` for fewer draws, and for a model without dropout.
     """
@@ -55,7 +56,7 @@ def dropout_spread(
     check_is_fitted(classifier)
     if not has_dropout(classifier):
         raise ConfigError(
-            "classifier", "has no dropout to draw from; give a network that was trained with some"
+            "classifier", "has no dropout to draw from; give a network that was trained with dropout"
         )
     model = classifier.model_
     probabilities = []

@@ -1,4 +1,4 @@
-"""Pre-trained encoders of members: which goes to whom, and that it was trained on what the member is given."""
+"""Pre-trained encoders of members: assigns runs to members, and checks that their features match the windows."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ __all__ = ["assign_encoders", "check_encoders", "model_of"]
 def assign_encoders(
     given: Sequence[str], members: Mapping[str, Any], kinds: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """By member's name, the run whose encoder it starts from; and what a person should know of that.
+    """By member's name, the run whose encoder it starts from; and notes on members that get none.
 
     Args:
-        given: Each a run, which goes to those members of Jade whose shape its encoder has, or `KIND=RUN`, to those of a
-            kind.
+        given: Each a run, for those Jade members whose shape its encoder has, or `KIND=RUN`, for the members of a kind.
         members: Estimators by name.
         kinds: By member's name, a name of :data:`moola.estimators.KINDS`.
 
-    Raises `ConfigError` for a run that no member, or not the one that is named, can start from, and for two that one
-    member would, and `WeightsError`.
+    Raises `ConfigError` for a run that fits no member or not the named kind, and for two runs for one member; and
+    `WeightsError`.
     """
     networks = {name: member for name, member in members.items() if kinds[name].startswith("jade")}
     if not networks:
@@ -63,12 +62,14 @@ def assign_encoders(
         if not fitting:
             reasons = ", ".join(f"{name} ({why})" for name, why in whys.items())
             raise ConfigError("encoder", f"{run} fits none of these members: {reasons}; {_ADVICE}")
-        # What is given to a kind goes before what is given to whom it fits.
+        # A run that was given for a kind takes precedence over one that merely fits.
         for name in [name for name in fitting if name not in fixed] or fitting:
             _choose(chosen, name, run)
         misfits |= {name: f"{run} does not fit it: {why}" for name, why in whys.items() if why is not None}
     notes = [
-        f"{name} is trained from scratch, for {why}" for name, why in misfits.items() if name not in chosen
+        f"{name} is trained from scratch, because {why}"
+        for name, why in misfits.items()
+        if name not in chosen
     ]
     return {name: chosen[name] for name in members if name in chosen}, notes
 
@@ -94,7 +95,7 @@ _ADVICE = "give members the shape that was pre-trained (--set KIND.hidden_size=H
 
 
 def model_of(estimator: Any) -> ModelConfig:
-    """What :class:`moola.JadeClassifier`, or another of its parameters, makes when it is fitted, but for classes."""
+    """The model that :class:`moola.JadeClassifier`, or an estimator with its parameters, makes; except for classes."""
     parameters = estimator.get_params(deep=False)
     size = parameters["hidden_size"]
     given = () if size is None else (f"model.architecture.hidden_size={size}",)
@@ -107,16 +108,16 @@ def check_encoders(
     other_windows: Mapping[str, LabelledWindows] | None = None,
     store: StorePath | None = None,
 ) -> list[str]:
-    """What a person should know of the bars that members' encoders were pre-trained on, and those of the windows.
+    """Notes on how the bars of members' encoders differ from those of the windows.
 
     Args:
-        members: Estimators by name. Encoders that were not loaded from a run say nothing of their features.
+        members: Estimators by name. Encoders that were not loaded from a run are skipped: their features are unknown.
         windows: Labelled windows.
-        other_windows: By member's name, its own.
-        store: That of `windows`, which knows their bars.
+        other_windows: By member's name, the member's own windows.
+        store: The store of `windows`, which knows their bars.
 
-    Raises `FeatureMismatchError` for an encoder of other features than its member is given, and `WeightsError` for one
-    that cannot be loaded.
+    Raises `FeatureMismatchError` for an encoder with other features than its member's windows, and `WeightsError` for
+    one that cannot be loaded.
     """
     notes: list[str] = []
     others = other_windows or {}
@@ -131,8 +132,8 @@ def check_encoders(
             known = open_labelled_store(own, store)
         given = FeatureIdentity.of_windows(own, known)
         if known is None and any(one.window_length > own.window_length for one in others.values()):
-            # What `together` made of windows that were cut beforehand begins with the longest of them, so that nobody
-            # knows from it how far apart its bars are.
+            # `together` gives pre-cut windows the begin of the longest of them, so the interval of their bars is
+            # unknown.
             given = replace(given, bars=None)
         encoder.origin.features.require(given, source)
         notes += encoder.origin.features.notes(given, source)

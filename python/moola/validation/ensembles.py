@@ -1,4 +1,4 @@
-"""Ensembles: the mean of what models of several folds and seeds say."""
+"""Ensembles: the mean of the predictions of models of several folds and seeds."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from moola.validation.records import CrossValidation, OutOfFold, with_members
 __all__ = ["ENSEMBLE", "ensemble", "mean_of", "mean_spans"]
 
 ENSEMBLE = " ensemble"
-"""What follows a member's name in that of its ensemble."""
+"""The suffix that a member's name gets for its ensemble."""
 
 
 def ensemble(validation: CrossValidation) -> CrossValidation:
-    """Beside each member, the mean of its repeats: of models of other folds and seeds.
+    """Adds to each member the mean of its repeats, which have different folds and seeds.
 
-    Every window is predicted by one model a repeat, none of which has seen it, and the mean of their probabilities is
-    the ensemble's. Source: B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and scalable predictive uncertainty
+    Each window is predicted by one model per repeat, none of which has seen it. The ensemble's probabilities are the
+    mean of theirs. Source: B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and scalable predictive uncertainty
     estimation using deep ensembles", NeurIPS 2017, section 2.4.
 
-    Raises `ConfigError` where there is one repeat, and so nothing to take the mean of.
+    Raises `ConfigError` if there is only one repeat.
     """
     if len(validation.splits) < 2:
         raise ConfigError(
@@ -43,7 +43,7 @@ def ensemble(validation: CrossValidation) -> CrossValidation:
 
 def _mean(repeats: Sequence[OutOfFold]) -> OutOfFold:
     said = [one.predictions for one in repeats]
-    # Windows that were in the same folds in all repeats were predicted by the same models.
+    # A fold of the ensemble holds the windows that shared a fold in every repeat: the same models predicted them.
     assignments = np.stack([one.folds for one in said if one.folds is not None], axis=1)
     combinations, folds = np.unique(assignments, axis=0, return_inverse=True)
     fitted = tuple(
@@ -54,7 +54,7 @@ def _mean(repeats: Sequence[OutOfFold]) -> OutOfFold:
         mean_of(said, folds=folds.reshape(-1)),
         fitted,
         seconds=sum(one.seconds for one in repeats),
-        # Of the repeats' folds: its own are what windows were in together.
+        # By the repeats' folds, not by the ensemble's own.
         monitoring=tuple(
             {"fold": fold} | of_several(lines)
             for fold, lines in enumerate(zip(*(one.monitoring for one in repeats), strict=True))
@@ -63,16 +63,16 @@ def _mean(repeats: Sequence[OutOfFold]) -> OutOfFold:
 
 
 def mean_of(said: Sequence[Predictions], *, folds: Numbers | None = None) -> Predictions:
-    """What an ensemble says: the mean of the probabilities, and the :func:`mean_spans`, of its members."""
+    """The prediction of an ensemble: the mean of its members' probabilities, and their :func:`mean_spans`."""
     p = [one.probabilities for one in said if one.probabilities is not None]
     spans = [one.spans for one in said if one.spans is not None]
     return Predictions(np.mean(p, axis=0) if p else None, mean_spans(spans) if spans else None, folds=folds)
 
 
 def mean_spans(spans: Sequence[Numbers]) -> Numbers:
-    """`[n, 2]`: the median of each end over those of `[n, 2]` that see a span; none where most see none.
+    """`[n, 2]`: the median of each end over those of `[n, 2]` that have a span; no span if most have none.
 
-    The median, for one that points elsewhere should not move the others. Halves go up, and a tie is a span.
+    The median keeps one outlier from moving the span. Halves are rounded up, and a tie counts as a span.
     """
     ends = np.stack(spans).astype(np.float64)
     there = ends[:, :, 0] != NO_SPAN

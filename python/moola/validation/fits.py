@@ -1,4 +1,4 @@
-"""Many fits of many members, side by side."""
+"""Fits of many members, in parallel."""
 
 from __future__ import annotations
 
@@ -27,42 +27,47 @@ from moola.validation.records import OutOfFold
 __all__ = ["Fit", "Report", "Said", "check_members", "out_of_fold_of", "run_fits", "seeded"]
 
 Report: TypeAlias = Callable[[int, int], None]
-"""Called with how many fits are done, and of how many."""
+"""Called with the number of fits done and of all fits."""
 
 
 class Fit(NamedTuple):
-    """One model to be fitted and asked."""
+    """One model to fit on some windows, and to predict others with."""
 
     member: str
     estimator: Any
     """Unfitted."""
     train: Numbers
+    """The numbers of the windows to fit on."""
     test: Numbers
+    """The numbers of the windows to predict, `[m]`."""
 
 
 class Said(NamedTuple):
-    """What a model said of the windows that it was asked about."""
+    """A model's predictions of its test windows, and its cost."""
 
     probabilities: Floats | None
+    """`[m, C]`."""
     spans: Numbers | None
+    """`[m, 2]`: first and last bar."""
     spread: Floats | None
-    """Of the most probable class, over draws of dropout."""
+    """`[m]`: the standard deviation of the most probable class's probability over draws of dropout."""
     seconds: float
+    """The time of the fit and of the predictions in it."""
     monitoring: dict[str, Any]
-    """What :func:`moola.validation.monitoring.monitored` knows of the model."""
+    """The model's record from :func:`moola.validation.monitoring.monitored`."""
 
 
 def check_members(members: Mapping[str, Any], other_windows: Mapping[str, LabelledWindows]) -> None:
-    """Raises `ConfigError` where there is no member, or windows are of none."""
+    """Raises `ConfigError` if there is no member, and for windows under a name that is no member's."""
     if not members:
         raise ConfigError("members", "is empty; give at least one model")
     for name in other_windows:
         if name not in members:
-            raise ConfigError("other_windows", f"has {name!r}, which is no member; give a member's name")
+            raise ConfigError("other_windows", f"has {name!r}, which is not a member; give a member's name")
 
 
 def seeded(estimator: Any, repeat: int) -> Any:
-    """A copy, with the seed that it has in this repeat: its own, plus the number of the repeat."""
+    """An unfitted copy whose seed, if it has one, is its own plus the number of the repeat."""
     copy = clone(estimator)
     parameters = copy.get_params(deep=False)
     return copy.set_params(seed=parameters["seed"] + repeat) if "seed" in parameters else copy
@@ -77,7 +82,7 @@ def run_fits(
     n_jobs: int | None,
     report: Report | None,
 ) -> list[Said]:
-    """Fits and asks all, each on one thread, in the order of `fits`. joblib decides where."""
+    """Runs all fits and predictions with joblib, each on one thread; returns them in the order of `fits`."""
     tasks = []
     for fit in fits:
         own = other_windows.get(fit.member, windows)
@@ -110,12 +115,12 @@ def _run(
 def out_of_fold_of(
     splits: Sequence[TrainTest], said: Sequence[Said], windows: Numbers | None = None
 ) -> OutOfFold:
-    """What the models of all folds said, in the order of the windows.
+    """The predictions of all folds' models, in the order of the windows.
 
     Args:
-        splits: (train, test) of each fold, numbers of windows.
-        said: By each fold's model.
-        windows: `[m]`, ascending, the numbers of those that are tested, where not all are.
+        splits: (train, test) of each fold, as numbers of windows.
+        said: The predictions of each fold's model.
+        windows: `[m]`, ascending, the numbers of the tested windows; None if all are tested.
     """
     tests = [test for _, test in splits]
 

@@ -1,4 +1,4 @@
-"""What monitoring wants to know of fitted models: how much they learn from how little, how long, how steadily."""
+"""Figures of fitted networks for monitoring: parameters per window, epochs, spread of the loss, time and memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["monitored", "of_several"]
 
 
 def monitored(fitted: Any, windows: int) -> dict[str, Any]:
-    """Of a fitted network, what :meth:`moola.training.fitting.FitResult.record` has, and how many parameters it has.
+    """The :meth:`moola.training.fitting.FitResult.record` of a fitted network, and its parameters per window.
 
     Args:
-        fitted: A network that records its epochs, in `model_` and `result_`; of any other model nothing is known.
-        windows: How many labelled windows there are, all folds together: what `parameters_per_window` is counted by.
+        fitted: A network with `model_`, and its epochs in `result_`; the record of any other model is empty.
+        windows: Number of labelled windows in all folds, which `parameters_per_window` divides by.
     """
     model, result = (getattr(fitted, name, None) for name in ("model_", "result_"))
     if not isinstance(model, nn.Module) or result is None:
@@ -25,7 +25,7 @@ def monitored(fitted: Any, windows: int) -> dict[str, Any]:
 
 
 def of_several(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of models that answer together: the parameters and seconds of all, and otherwise the worst of them."""
+    """The record of models that predict together: sums of parameters and seconds, otherwise the worst figure."""
     known = [record for record in records if record]
     if not known:
         return {}

@@ -1,4 +1,4 @@
-"""Where a model lies among those that learn from shuffled labels, at a bounded cost."""
+"""Permutation tests of cross-validated models, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -38,35 +38,35 @@ __all__ = [
 ]
 
 DEAR_PERMUTATIONS = 20
-"""Shuffles of a network or a stack: the least p-value is then 1/21."""
+"""The default number of shuffles for a network or a stack. The smallest possible p-value is then 1/21."""
 
 HEADS_ALONE = "with heads alone on frozen embeddings"
-"""What a permutation test says it is of when only heads were trained: :attr:`PermutationTest.of`."""
+"""The value of :attr:`PermutationTest.of` for tests that train only the heads."""
 
 
 class PermutationResult(NamedTuple):
-    """Permutation tests of one model, by metric, and a note on what they took."""
+    """Permutation tests of one model, by metric, and a note for the report."""
 
     permutation: dict[str, PermutationTest]
     note: str
-    """What was shuffled, how often, and at what cost."""
+    """The model that was tested, the number of shuffles and the cost."""
 
     @property
     def null(self) -> dict[str, PermutationTest]:
-        """The old name of `permutation`; it goes in 0.3.0."""
+        """The old name of `permutation`; it is removed in 0.3.0."""
         old: dict[str, PermutationTest] = renamed_value(self, "null", "permutation")
         return old
 
 
 def is_dear(estimator: Any) -> bool:
-    """Whether it is trained in epochs, so that hundreds of fits are too many."""
+    """Whether it is trained in epochs, which makes hundreds of fits too expensive."""
     return "epochs" in estimator.get_params(deep=False)
 
 
 def frozen(estimator: Any, width: int) -> Any:
-    """A copy of a network whose encoder stays as it is, so that windows are encoded once and heads alone are trained.
+    """An unfitted copy of a network with a frozen encoder: windows are encoded once, and only the heads are trained.
 
-    Without a pre-trained encoder it has one of random weights. What has no encoder is copied as it is.
+    Without a pre-trained encoder the copy gets one of random weights. An estimator that has none is copied unchanged.
     """
     parameters = estimator.get_params(deep=False)
     if "encoder" not in parameters:
@@ -99,34 +99,33 @@ def permutation_tests(
     n_jobs: int | None = None,
     report: Callable[[str], None] | None = None,
 ) -> dict[str, PermutationResult]:
-    """Cross-validates models on labels as they are and on shuffled ones, in the folds of all repeats.
+    """Cross-validates models on the true labels and on shuffled ones, in the folds of all repeats.
 
-    The same is done with both kinds of labels, and the scores of both are of the same thing: the mean over repeats, as
-    in the model's evaluation; of an ensemble, the score of the mean. A member and its ensemble share their fits.
+    True and shuffled labels are treated in the same way. The compared score is the mean over repeats, as in the
+    model's evaluation; for an ensemble it is the score of the mean. A member and its ensemble share their fits.
 
     Args:
-        validation: What the models were cross-validated in.
+        validation: The cross-validation of the models.
         models: Their names there.
-        estimators: Unfitted, by name: the models, and the members of a stack or an ensemble.
-        permutations: Shuffles; 200 unless given, 20 for networks and stacks.
-        whole: Networks are trained whole with every shuffle. Otherwise their heads alone are, on frozen embeddings, and
-            with the true labels too. The test is then of that model, :data:`HEADS_ALONE`, and its value is not the
-            whole network's score: mixing the two would compare different models.
-        other_windows, store: As of :func:`moola.validation.stack`.
-        seed: Of the shuffles.
+        estimators: Unfitted estimators by name: the models, and the members of a stack or an ensemble.
+        permutations: Number of shuffles; by default 200, or 20 for networks and stacks.
+        whole: Whether networks are trained whole with every shuffle. Otherwise only their heads are trained, on frozen
+            embeddings, also with the true labels. The test is then of that model, :data:`HEADS_ALONE`, and its value
+            is not the whole network's score: mixing the two would compare different models.
+        other_windows, store: As in :func:`moola.validation.stack`.
+        seed: Seed of the shuffles.
         n_jobs: Cross-validations at a time.
-        report: Told what is about to be shuffled, and at what cost.
+        report: Called before each model's shuffles with a line that names it and the number of fits.
 
-    Raises what :func:`moola.evaluation.permutation_test` raises; and before anything is shuffled, `ConfigError` for a
-    model of which there is no estimator, and what :func:`moola.validation.purged_folds` raises for the store of a
-    stack.
+    Raises what :func:`moola.evaluation.permutation_test` raises; and, before any shuffle, `ConfigError` for a model
+    without an estimator, and what :func:`moola.validation.purged_folds` raises for the store of a stack.
     """
     asked: dict[str, list[str]] = {}
     for model in models:
         validation.predictions(model)
         member = model if model in estimators else model.removesuffix(ENSEMBLE)
         asked.setdefault(member, []).append(model)
-    # All of them, before the first shuffle: what the last one lacks must not cost what was found of the others.
+    # All are checked before the first shuffle: an error for the last one must not cost the others' results.
     procedures = {
         member: _procedure(validation, member, estimators, whole, dict(other_windows or {}), store)
         for member in asked
@@ -139,7 +138,9 @@ def permutation_tests(
             shuffles = DEAR_PERMUTATIONS if procedure.dear else PERMUTATIONS
         fits = (shuffles + 1) * procedure.fits
         if report is not None:
-            report(f"shuffling labels for {' and '.join(names)}: {shuffles} times, {fits:,} fits")
+            report(
+                f"permutation test of {' and '.join(names)}: {shuffles} shuffles of the labels, {fits:,} fits"
+            )
         start = perf_counter()
         shuffled = under_shuffles(
             partial(_scored, repeats=procedure.repeats, ensembles={name: name != member for name in names}),
@@ -163,28 +164,30 @@ def permutation_tests(
 
 
 def _note(model: str, procedure: _Procedure, cost: str, *, is_mean: bool) -> str:
-    # An ensemble has one score, of what its repeats say together.
+    # An ensemble has one score, that of its mean.
     over = f", as the mean over {procedure.times} repeats" if procedure.times > 1 and is_mean else ""
     if not procedure.of:
-        return f"chance is what {model} gives{over}, cross-validated with {cost}"
+        return f"the permutation test is of {model}{over}, cross-validated with {cost}"
     return (
-        f"chance and p are of {model} {procedure.of}{over}, which is another model than the one scored here: it is set "
-        f"among its own scores with shuffled labels (networks trained whole cost more: --whole). Cross-validated with "
-        f"{cost}"
+        f"the permutation test is of {model} {procedure.of}{over}, which is another model than the one scored here: it "
+        "is compared with its own scores on shuffled labels (--whole trains networks whole, at a higher cost). "
+        f"Cross-validated with {cost}"
     )
 
 
 class _Procedure(NamedTuple):
-    """What is done with labels, be they true or shuffled."""
+    """The cross-validation that is run on true and on shuffled labels."""
 
     repeats: Callable[[Truth], list[Predictions]]
-    """Cross-validates, and gives what was said in each repeat."""
+    """Cross-validates, and returns the predictions of each repeat."""
     times: int
-    """How many repeats."""
+    """Number of repeats."""
     fits: int
+    """Number of fits for one set of labels."""
     of: str
-    """What it trains, where that is not the model whole."""
+    """The part of the model that is trained, such as :data:`HEADS_ALONE`; empty for the whole model."""
     dear: bool
+    """Whether the fits are expensive, so that the default is fewer shuffles."""
 
 
 def _procedure(
@@ -213,7 +216,7 @@ def _procedure(
             _cross_validated, windows=other.get(member, windows), estimator=shrunk[member], splits=splits
         )
         return _Procedure(own, len(splits), folds, of, is_dear(shrunk[member]))
-    # It deals its inner folds again for every shuffle.
+    # A stack deals its inner folds again for every shuffle, so its store is checked first.
     check_comparable(windows, store)
     inner = int(settings["inner_folds"])
     stacked = partial(
@@ -231,7 +234,7 @@ def _procedure(
 def _scored(
     truth: Truth, *, repeats: Callable[[Truth], list[Predictions]], ensembles: Mapping[str, bool]
 ) -> dict[str, dict[str, float]]:
-    """By name, the scores of an ensemble of all repeats, or the mean of the scores of each."""
+    """By name, the scores of the ensemble of all repeats, or the mean over repeats of the scores."""
     said = repeats(truth)
     each = [scores(truth, one) for one in said]
     return {

@@ -1,4 +1,4 @@
-"""What a cross-validation came to, in memory and in a directory."""
+"""The results of a cross-validation, in memory and in a directory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ Splits: TypeAlias = tuple[tuple[TrainTest, ...], ...]
 
 
 def truth_of(windows: LabelledWindows, seen: NDArray[np.bool_] | None = None) -> Truth:
-    """Labelled windows as what scores are against. Without any span there are no scores of spans."""
+    """The truth that predictions are scored against, from labelled windows. If none has a span, spans are not scored.
+
+    `seen`, `[n]` bool, marks windows that an encoder has seen in pre-training.
+    """
     return Truth(
         np.array(windows.classes)[windows.y],
         classes=np.array(windows.classes),
@@ -49,39 +52,37 @@ def truth_of(windows: LabelledWindows, seen: NDArray[np.bool_] | None = None) ->
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """What one member said of windows in one repeat, by models that had not seen them.
+    """One member's out-of-fold predictions in one repeat: each by a model that has not seen the window.
 
-    Raises `LeakError` where one had, and `ConfigError` where folds are missing.
+    Raises `LeakError` if a model has seen a window that it predicts, and `ConfigError` if folds are missing.
     """
 
     predictions: Predictions
     fitted_on: tuple[FittedOn, ...]
     """The numbers of the windows that each fold's model was fitted on."""
     windows: Numbers | None = None
-    """`[m]`, the numbers of the windows that were predicted, where not all were."""
+    """`[m]`: the numbers of the predicted windows; None if all were predicted."""
     spread: Floats | None = None
-    """`[m]`, the standard deviation of the most probable class's probability over draws of dropout."""
+    """`[m]`: the standard deviation of the most probable class's probability over draws of dropout."""
     seconds: float = field(default=0.0, compare=False)
-    """What its fits took, together, each on one thread."""
+    """The total time of its fits, each on one thread."""
     monitoring: tuple[dict[str, Any], ...] = field(default=(), compare=False)
-    """By fold, what networks have recorded of themselves; see :func:`moola.validation.monitoring.monitored`."""
+    """By fold, the record of a network; see :func:`moola.validation.monitoring.monitored`."""
 
     def __post_init__(self) -> None:
         self.check()
 
     def check(self, outer_test: Any = ()) -> None:
-        """Raises `LeakError` if a model was fitted on what it predicts, or on any of the windows that are held out."""
+        """Raises `LeakError` if a model was fitted on a window that it predicts, or on a window of `outer_test`."""
         if self.predictions.folds is None:
-            raise ConfigError(
-                "predictions", "lack their folds, so it is unknown whether they are out of fold"
-            )
+            raise ConfigError("predictions", "have no folds, so it is unknown whether they are out of fold")
         assert_out_of_fold(
             self.predictions.folds, self.fitted_on, outer_test=outer_test, windows=self.windows
         )
 
     @property
     def logits(self) -> Floats | None:
-        """`[m, C]`: the logarithms of the probabilities, which are logits but for a constant a window."""
+        """`[m, C]`: the logarithms of the probabilities: logits, up to a constant per window. None without any."""
         p = self.predictions.probabilities
         return None if p is None else log_probabilities(p)
 
@@ -93,11 +94,11 @@ class CrossValidation:
     windows: LabelledWindows
     truth: Truth
     splits: Splits
-    """By repeat, (train, test) of each fold."""
+    """By repeat, (train, test) of each fold, as numbers of windows."""
     members: dict[str, tuple[OutOfFold, ...]]
-    """By name, one a repeat; of an ensemble of all repeats, one."""
+    """By name, the predictions of each repeat; an ensemble of all repeats has one."""
     settings: dict[str, Any]
-    """What it was asked for, as JSON."""
+    """Its settings and notes, as plain values for JSON."""
 
     def __post_init__(self) -> None:
         for name, several in self.members.items():
@@ -109,17 +110,17 @@ class CrossValidation:
                 one.predictions.check_against(self.truth)
 
     def predictions(self, name: str) -> list[Predictions]:
-        """Those of a member, one a repeat. Raises `ConfigError` for another name."""
+        """A member's predictions, by repeat. Raises `ConfigError` for another name."""
         if name not in self.members:
-            raise ConfigError("model", f"{name!r} is not among them; give one of {', '.join(self.members)}")
+            raise ConfigError("model", f"{name!r} is not a member; give one of {', '.join(self.members)}")
         return [one.predictions for one in self.members[name]]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes a directory: the labelled windows, the predictions as Parquet, and the rest as JSON.
 
-        What networks have recorded of themselves is in `metrics.jsonl`, a line a fold, as that of a fine-tuned run.
+        The records of networks are in `metrics.jsonl`, one line per fold, as in a fine-tuned run.
 
-        Raises `RunError` when something stands there.
+        Raises `RunError` if the directory exists and is not empty.
         """
         directory = new_directory(path)
         self.windows.save(directory / LABELS)
@@ -147,21 +148,21 @@ class CrossValidation:
             for line in one.monitoring
         ]
         write_metrics(directory, lines)
-        # What makes it a cross-validation, and so the last.
+        # Written last, because it makes the directory a cross-validation.
         write_record(directory / RECORD, record)
         return directory
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a directory of :meth:`save`, and checks again that no model saw the windows that it predicted.
+        """Reads a directory of :meth:`save`, and checks again that no model saw the windows that it predicts.
 
-        Raises `RunError` for what is no such directory or is damaged, `LeakError`, and `InputError` for the labels.
+        Raises `RunError` for any other directory and for a damaged one, `LeakError`, and `InputError` for the labels.
         """
         directory = Path(path)
         if not (directory / RECORD).exists():
             raise RunError(
                 directory,
-                f"is no cross-validation: there is no {RECORD}",
+                f"is not a cross-validation: there is no {RECORD}",
                 "Give the directory that moola cross-validate, ensemble or stack wrote",
             )
         record = read_record(directory / RECORD)
@@ -292,10 +293,10 @@ def _read_predictions(path: Path, truth: Truth) -> dict[tuple[str, int], tuple[P
 
 
 def _read_monitoring(directory: Path) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """By member and repeat, what its networks have recorded."""
+    """By member and repeat, the records of its networks, one per fold."""
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     if not (directory / METRICS).exists():
-        # The first ones were written without.
+        # The earliest versions wrote no such file.
         return found
     for line in read_metrics(directory, "fold"):
         _, name, repeat = (line.pop(key) for key in ("kind", "model", "repeat"))
@@ -321,13 +322,13 @@ def with_members(
 
 
 def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -> CrossValidation:
-    """A cross-validation with the members of others, each called by its own name and, in brackets, that of its home.
+    """A cross-validation with the members of others added, each named `NAME (KEY)` after its key in `others`.
 
-    Windows that an encoder of any of them was pre-trained on are seen: apart from these, all are compared on windows
-    that none of them knows.
+    A window counts as seen if an encoder of any of them was pre-trained on its bars. The remaining windows are unseen
+    by all of them.
 
-    Raises `ConfigError` where the others have other labels or folds: what differs could then be theirs; and where one
-    of their members would be called as another is.
+    Raises `ConfigError` if the others have other labels or folds, because differences could then come from these; and
+    if a name is already taken.
     """
     members, seen = dict(validation.members), validation.truth.seen
     for home, other in others.items():
@@ -336,7 +337,7 @@ def beside(validation: CrossValidation, others: Mapping[str, CrossValidation]) -
             for name in ("y", "spans", "symbols")
         )
         if not same or other.windows.classes != validation.windows.classes:
-            raise ConfigError("against", f"{home} is of other labels; cross-validate both on the same file")
+            raise ConfigError("against", f"{home} has other labels; cross-validate both on the same file")
         mine, theirs = (
             [[test.tolist() for _, test in repeat] for repeat in one.splits] for one in (validation, other)
         )

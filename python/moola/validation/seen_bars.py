@@ -1,4 +1,4 @@
-"""Which labelled windows an encoder has seen before any label of theirs."""
+"""Which labelled windows an encoder has seen in pre-training."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ def seen_windows(
 
     Args:
         encoder: The run that pre-trained it, or a file in its directory.
-        windows: Labelled in a store, or cut beforehand.
-        store: That store, which knows when windows begin; windows that were cut beforehand may hold their own times.
+        windows: Windows that refer to a store, or pre-cut windows.
+        store: The store, which gives the windows' times. Pre-cut windows may contain their own times.
         say: Called with each line that a person should read; the logger `moola` at INFO if not given.
 
-    Raises `ConfigError` where the store is missing, and `RunError` for a run that does not say what it has learned
-    from.
+    Raises `ConfigError` if the store is missing, and `RunError` for a run that does not record its training bars.
     """
     say = teller(say)
     from moola.runs.directory import read_seen_bars
@@ -44,7 +43,8 @@ def seen_windows(
     if windows.store_id:
         if store is None:
             raise ConfigError(
-                "store", "is missing; it says when windows begin, and so which the encoder was pre-trained on"
+                "store",
+                "is missing; it gives the windows' times, and so which the encoder was pre-trained on",
             )
         times = open_labelled_store(windows, store).timestamps
         first, last = times[windows.label_starts], times[windows.label_ends]

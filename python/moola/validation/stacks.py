@@ -1,4 +1,4 @@
-"""Stacking: a model that learns from other models' out-of-fold predictions how far to trust each of them."""
+"""Stacking: a model that is trained on the out-of-fold predictions of other models."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ __all__ = ["STACK", "MetaLearner", "stack"]
 STACK = "stack"
 """The name of the stack among its members."""
 
-# A probability below this tells no more than that: one window must not decide alone.
+# Smaller probabilities are raised to this, so that a single window cannot dominate the regression.
 _LEAST = 1e-4
 
 
 class MetaLearner:
     """Logistic regression on the log-probabilities of several members.
 
-    It learns from out-of-fold predictions alone: of those within the fold it would learn that whoever remembers best is
-    right. Source: D. H. Wolpert, "Stacked generalization", Neural Networks 5 (1992), 241–259; with class probabilities,
-    K. M. Ting and I. H. Witten, "Issues in stacked generalization", JAIR 10 (1999), 271–289.
+    It is fitted only to out-of-fold predictions: predictions of training windows would favour the member that
+    memorises best. Source: D. H. Wolpert, "Stacked generalization", Neural Networks 5 (1992), 241–259; with class
+    probabilities, K. M. Ting and I. H. Witten, "Issues in stacked generalization", JAIR 10 (1999), 271–289.
 
     Args:
-        C: The inverse of the L2 penalty.
+        C: The inverse strength of the L2 penalty.
     """
 
     def __init__(self, C: float = 1.0) -> None:  # noqa: N803
@@ -57,17 +57,17 @@ class MetaLearner:
         weight: ArrayLike | None = None,
         outer_test: ArrayLike = (),
     ) -> Self:
-        """Fits it.
+        """Fits the regression and returns self.
 
         Args:
-            members: By name, what each said of the same windows, out of fold.
-            y: `[m]`, the code of each of these windows' class; every class occurs.
-            weight: `[m]`.
+            members: By name, each member's out-of-fold predictions of the same windows.
+            y: `[m]`, the code of each window's class; every class occurs.
+            weight: `[m]`, the windows' weights.
             outer_test: The numbers of the windows that the stack will be tested on. No member's model may have
                 seen them.
 
-        Raises `LeakError` where a model has seen what it predicted, or what is held out, and `ConfigError` for a member
-        without probabilities, or of other windows.
+        Raises `LeakError` if a model has seen a window that it predicts or one of `outer_test`, and `ConfigError` for
+        a member without probabilities, or with another number of windows than `y`.
         """
         for one in members.values():
             one.check(outer_test)
@@ -75,7 +75,7 @@ class MetaLearner:
         columns = self._columns({name: one.predictions for name, one in members.items()})
         if len(columns) != len(y):
             raise ConfigError(
-                "members", f"have predicted {len(columns):,} windows, not {len(y):,}; give those of y"
+                "members", f"have predicted {len(columns):,} windows, not {len(y):,}; give the windows of y"
             )
         with threadpool_limits(1):
             self._regression = LogisticRegression(C=self.C, max_iter=1_000)
@@ -83,13 +83,16 @@ class MetaLearner:
         return self
 
     def predict_proba(self, members: Mapping[str, Predictions]) -> Floats:
-        """`[n, C]`, of windows that neither it nor any member has seen, from what each member says of them."""
+        """`[n, C]`: the stack's probabilities, from each member's predictions of windows that no model has seen.
+
+        Raises `ConfigError` for a missing member, and for one without probabilities.
+        """
         with threadpool_limits(1):
             probabilities: Floats = self._regression.predict_proba(self._columns(members))
         return probabilities
 
     def _columns(self, members: Mapping[str, Predictions]) -> Floats:
-        """`[n, members · C]`: log-probabilities, less each member's mean over classes."""
+        """`[n, members · C]`: log-probabilities minus each member's mean over classes."""
         columns = []
         for name in self.names:
             if name not in members:
@@ -124,34 +127,34 @@ def stack(
     n_jobs: int | None = None,
     report: Report | None = None,
 ) -> CrossValidation:
-    """Stacks members, in two loops of cross-validation.
+    """Stacks members, with nested cross-validation.
 
-    In each outer fold the members predict the training windows out of fold, in inner folds of these alone; a
-    :class:`MetaLearner` learns from that; then the members, fitted on all training windows, say of the test windows
-    what it makes its prediction of. No model that has a part in a prediction has seen its window. It takes
-    `folds · (inner_folds + 1)` fits of each member a repeat.
+    In each outer fold, inner folds of its training windows give the members' out-of-fold predictions, which a
+    :class:`MetaLearner` is fitted to. The members are then fitted on all training windows, and the meta-learner
+    combines their predictions of the test windows. No model with a part in a prediction has seen its window. This
+    takes `folds · (inner_folds + 1)` fits of each member per repeat.
 
-    The stack's span is the median of those of the members that point.
+    The stack's span is the median over the members that predict spans.
 
-    Beside a member with a pre-trained encoder stands the same member from scratch, in the outer folds alone: the stack
-    learns nothing from it. The stack itself is not made from scratch: it would have to learn from such members'
-    inner folds too, `folds · inner_folds` more fits of each of them a repeat. For that comparison stack the same
-    members with `encoder=None` in the same folds, and set both side by side with `moola evaluate --against`.
+    A member with a pre-trained encoder is accompanied by the same member from scratch, only in the outer folds: the
+    stack does not use it. The stack itself is not made from scratch, because it would need the inner folds of such
+    members too, `folds · inner_folds` more fits of each per repeat. For that comparison, stack the same members with
+    `encoder=None` in the same folds, and compare both with `moola evaluate --against`.
 
     Args:
-        inner_folds: Folds within each outer fold's training windows.
-        C: Of the meta-learner.
-        Others: As of :func:`moola.validation.cross_validate`.
+        inner_folds: Number of folds within each outer fold's training windows.
+        C: The meta-learner's inverse strength of the L2 penalty.
+        Others: As in :func:`moola.validation.cross_validate`.
 
     Returns:
-        The stack's predictions by the name of `stack`, and those of its members, in the same outer folds.
+        The predictions of `stack` and of its members, in the same outer folds.
 
     Raises `ConfigError` for fewer than two members, and what :func:`moola.validation.cross_validate` raises.
     """
     if len(members) < 2:
         raise ConfigError("members", f"are {len(members)}, which leaves nothing to stack; give two or more")
     if STACK in members:
-        raise ConfigError("members", f"has one called {STACK!r}, as the stack itself is; call it otherwise")
+        raise ConfigError("members", f"has one named {STACK!r}, which is the stack's own name; rename it")
     check_classes(windows.y, windows.classes)
     other = dict(other_windows or {})
     everyone = dict(members)
@@ -225,7 +228,7 @@ def _inner(
     embargo: int,
     store: StorePath | None,
 ) -> list[TrainTest]:
-    """Folds of an outer fold's training windows, by the numbers of all windows."""
+    """The folds of an outer fold's training windows, as numbers of all windows."""
     rows = np.sort(train)
     within = purged_folds(
         windows.take(rows), folds, seed=seed + 1, repeat=number, embargo=embargo, store=store
