@@ -1,4 +1,4 @@
-//! One bar: its prices, and the faults for which it is refused.
+//! One bar: its prices, and the faults that cause its refusal.
 
 /// Smallest price accepted, just above the smallest normal float32.
 pub const MIN_PRICE: f64 = 1.2e-38;

@@ -54,7 +54,8 @@ impl<'a> Bars<'a> {
         }
     }
 
-    /// Checks every bar, and reports those that are refused. Sound bars cost one vectorised read of the columns.
+    /// Checks every bar and reports the refused ones. If all pass, this costs one vectorised read of the
+    /// columns.
     pub fn check(&self) -> Result<(), Error> {
         if all_sound(Level::best(), *self) {
             return Ok(());

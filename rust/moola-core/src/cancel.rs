@@ -1,4 +1,4 @@
-//! A flag by which one thread asks another to stop.
+//! A flag that lets one thread ask another to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,12 +9,12 @@ use crate::error::Error;
 pub struct Cancel(AtomicBool);
 
 impl Cancel {
-    /// A flag that is not raised.
+    /// A flag that is not set.
     pub const fn new() -> Self {
         Cancel(AtomicBool::new(false))
     }
 
-    /// A flag that is raised.
+    /// A flag that is already set.
     pub const fn raised() -> Self {
         Cancel(AtomicBool::new(true))
     }

@@ -1,9 +1,9 @@
-//! Writing large files from their first byte to their last, past the page cache, and hashing them on the way.
+//! Writes large files sequentially, past the page cache, and hashes them on the way.
 //!
-//! For the dense layout the copy into the page cache is the most expensive step: the kernel has to find pages, free them
-//! of other data and write them back. So whole blocks go to the disk directly (`O_DIRECT`), and are hashed while they are
-//! in the processor's cache. If the file system refuses direct writes, and for the bytes after the last whole block,
-//! writes are plain.
+//! For the dense layout the copy into the page cache is the most expensive step: the kernel has to find
+//! pages, evict other data from them and write them back. So whole blocks go to the disk directly
+//! (`O_DIRECT`), and are hashed while they are in the processor's cache. Writes are plain if the file system
+//! refuses direct writes, and for the bytes after the last whole block.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -27,7 +27,7 @@ const ALIGNMENT: usize = 4096;
 /// Bytes hashed at a time: they fit in the second-level cache and make a whole subtree of BLAKE3.
 const HASHED: usize = 128 << 10;
 
-/// Blocks on their way from the caller to the writing thread.
+/// The most blocks queued between the caller and the writing thread.
 const UNDER_WAY: usize = 3;
 
 #[cfg(target_os = "linux")]
@@ -36,7 +36,7 @@ const DIRECT: OFlags = OFlags::DIRECT;
 #[cfg(not(target_os = "linux"))]
 const DIRECT: OFlags = OFlags::empty();
 
-/// Memory that is aligned for direct writes.
+/// Memory aligned for direct writes.
 struct Block {
     memory: Vec<u8>,
     /// Where the aligned bytes begin.
@@ -59,7 +59,7 @@ impl Block {
     }
 }
 
-/// The file, as the writing thread sees it.
+/// The file that the writing thread writes.
 struct Output {
     path: PathBuf,
     file: File,
@@ -74,7 +74,7 @@ impl Output {
             File::options().write(true).create_new(true).custom_flags(flags.bits() as i32).open(path)
         };
         let (file, direct) = match create(DIRECT) {
-            // Linux creates the file before it refuses the flag, so the file has to go first.
+            // Linux creates the file before it refuses the flag, so the file must be removed first.
             Err(error) if is_refusal(&error) => {
                 let _ = std::fs::remove_file(path);
                 (create(OFlags::empty()), false)
@@ -112,7 +112,7 @@ impl Output {
     }
 }
 
-/// Whether the error means that the file system refuses direct writes, or this one.
+/// Whether the error means that the file system refuses direct writes, or only this write.
 fn is_refusal(error: &std::io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
 }
@@ -122,7 +122,7 @@ pub struct DirectWriter<'scope> {
     block: Block,
     /// Bytes in the block.
     filled: usize,
-    /// How many of them are hashed.
+    /// How many of these bytes are hashed.
     hashed: usize,
     hasher: blake3::Hasher,
     full: mpsc::SyncSender<(Block, usize)>,
@@ -147,7 +147,7 @@ impl<'scope> DirectWriter<'scope> {
                     output.write_plainly()?;
                 }
                 output.write(&block.bytes()[..n])?;
-                // The caller may have finished, and then needs no more blocks.
+                // The caller may have finished and need no more blocks.
                 let _ = give_back.send(block);
             }
             Ok(output.written)
@@ -156,7 +156,8 @@ impl<'scope> DirectWriter<'scope> {
         Ok(DirectWriter { block: Block::new(), filled: 0, hashed: 0, hasher, full, used, writer })
     }
 
-    /// Appends bytes. Fails if the writing thread has failed; [`DirectWriter::finish`] then says why.
+    /// Appends bytes. Fails if the writing thread has failed; [`DirectWriter::finish`] then returns the
+    /// cause.
     pub fn append(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(self.hashed + HASHED - self.filled));
@@ -190,7 +191,7 @@ impl<'scope> DirectWriter<'scope> {
     pub fn finish(mut self) -> Result<(u64, blake3::Hash), Error> {
         if self.filled > 0 {
             self.hash();
-            // If the writing thread has failed, `join` says why.
+            // If the writing thread has failed, `join` returns the cause.
             let _ = self.send(Block { memory: Vec::new(), start: 0 });
         }
         drop(self.full);
@@ -249,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_write_is_repeated_plainly() {
+    fn a_refused_write_is_repeated_as_a_plain_write() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let mut output = Output::create(&path).unwrap();
         let mut block = Block::new();
         block.bytes_mut().copy_from_slice(&bytes(BLOCK));
         output.write(block.bytes()).unwrap();
-        // No disk takes this address or this length.
+        // No disk accepts this address or this length.
         output.write(&block.bytes()[1..100]).unwrap();
         output.write(&block.bytes()[100..]).unwrap();
         let expected = [&bytes(BLOCK)[..], &bytes(BLOCK)[1..]].concat();

@@ -1,4 +1,5 @@
-//! The error type of the engine. Each variant carries its facts; the binding turns it into a Python exception.
+//! The error type of the engine. Each variant holds its facts; the Python binding converts it to an
+//! exception.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ pub enum Error {
         /// Length of the close column.
         close: usize,
     },
-    /// The check refuses bars.
+    /// The check has refused bars.
     #[error("{} bars refused", .0.total())]
     Bars(Refusals),
     /// A parameter lies outside its range, or a name does not exist.
@@ -42,7 +43,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file of a store is damaged.
@@ -83,7 +84,7 @@ pub enum Refusal {
     Exists,
     /// Another build published first.
     Conflict,
-    /// The file system cannot or may not do it.
+    /// The file system does not support or does not permit it.
     Unable,
 }
 

@@ -1,6 +1,6 @@
 //! Flushing data to disk while it is being written, so that the final `fsync` is short.
 //!
-//! This only saves time, and lets the work be cancelled up to the `fsync`. Only `fsync` makes the data safe.
+//! This only saves time and makes the work cancellable up to the `fsync`. Only `fsync` makes the data safe.
 
 use std::fs::File;
 use std::io;
@@ -14,13 +14,13 @@ pub const CHUNK: u64 = 8 << 20;
 /// At least the page size of every supported system.
 pub const PAGE: u64 = 64 << 10;
 
-/// Tells the kernel to start writing these bytes to disk, and does not wait.
+/// Tells the kernel to start writing these bytes to disk. Does not wait.
 #[cfg(target_os = "linux")]
 pub fn start(file: &File, bytes: Range<u64>) -> io::Result<()> {
     sync_file_range(file, bytes, libc::SYNC_FILE_RANGE_WRITE)
 }
 
-/// Waits until these bytes are written to disk, and starts the writing if necessary.
+/// Starts writing these bytes to disk if necessary, and waits until they are written.
 #[cfg(target_os = "linux")]
 pub fn finish(file: &File, bytes: Range<u64>) -> io::Result<()> {
     let all =
@@ -47,13 +47,13 @@ fn sync_file_range(file: &File, bytes: Range<u64>, flags: libc::c_uint) -> io::R
     }
 }
 
-/// Elsewhere `fsync` does all of the work.
+/// On other systems `fsync` does all of the work.
 #[cfg(not(target_os = "linux"))]
 pub fn start(_file: &File, _bytes: Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
-/// Elsewhere `fsync` does all of the work.
+/// On other systems `fsync` does all of the work.
 #[cfg(not(target_os = "linux"))]
 pub fn finish(_file: &File, _bytes: Range<u64>) -> io::Result<()> {
     Ok(())

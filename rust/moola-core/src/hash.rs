@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_blake3() {
+    fn the_hash_is_blake3() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         for size in [0, 1, BUFFER, 3 * BUFFER + 17] {

@@ -1,7 +1,7 @@
 //! Integer hashes that make the keys of masks and permutations.
 //!
-//! All arithmetic is on 64 bits and wraps. It takes additions, multiplications, exclusive ors and logical shifts, which
-//! every tensor library has.
+//! All arithmetic is on 64 bits and wraps. It uses additions, multiplications, exclusive ors and logical
+//! shifts, which every tensor library has.
 //!
 //! ```text
 //! G      = 0x9e3779b97f4a7c15
@@ -22,7 +22,7 @@ pub fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// `h` with one more word in it.
+/// Combines `h` with one more word.
 #[inline(always)]
 pub fn fold(h: u64, x: u64) -> u64 {
     mix(h.wrapping_add(GOLDEN.wrapping_mul(x)))

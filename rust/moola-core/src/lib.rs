@@ -1,6 +1,6 @@
-//! The engine of moola: causal features on one-minute bars, computed at the speed of memory.
+//! The engine of moola: causal features on one-minute bars, computed at memory speed.
 //!
-//! The engine knows no Python: `cargo test -p moola-core` needs none.
+//! The engine does not use Python: `cargo test -p moola-core` needs none.
 
 pub mod bar;
 pub mod bars;

@@ -1,20 +1,20 @@
-//! The report on refused bars: every one counted, the first few kept as samples.
+//! The report on refused bars: all are counted, and the first few are kept as samples.
 
 use crate::bar::{Bar, Fault};
 
 /// At most this many refused bars are kept as samples. All are counted.
 pub const MAX_SAMPLES: usize = 20;
 
-/// One refused bar: where it is and what is wrong with it.
+/// One refused bar: its place and its fault.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// What is wrong.
+    /// The fault.
     pub fault: Fault,
-    /// The file's number in the source; 0 for arrays.
+    /// The number of the file in the source; 0 for arrays.
     pub file: u32,
     /// The row in that file, counted from 0.
     pub row: u64,
-    /// The bar's time as the source gave it, UTC nanoseconds.
+    /// The bar's time as given in the source, UTC nanoseconds.
     pub timestamp: Option<i64>,
     /// The column at fault.
     pub column: String,
@@ -24,11 +24,11 @@ pub struct Sample {
     pub symbol: Option<u32>,
     /// The whole bar.
     pub bar: Bar,
-    /// The time of the bar before it, if the fault concerns their order.
+    /// The time of the previous bar, if the fault concerns their order.
     pub previous: Option<i64>,
 }
 
-/// All refused bars: every one counted, the first few of each fault kept.
+/// All refused bars are counted, and the first few of each fault are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refusals {
     counts: [u64; Fault::ALL.len()],
@@ -36,7 +36,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Counts one refusal, and keeps it while there is room.
+    /// Counts one refusal, and keeps it as a sample if there is room.
     #[cold]
     pub fn add(&mut self, sample: Sample) {
         let count = &mut self.counts[sample.fault as usize];
@@ -61,8 +61,8 @@ impl Refusals {
         Fault::ALL.into_iter().zip(self.counts).filter(|&(_, n)| n > 0)
     }
 
-    /// At most [`MAX_SAMPLES`] refusals, in the order in which they occurred. The first of every fault is taken before the
-    /// second of any, so that a frequent fault does not hide a rare one.
+    /// At most [`MAX_SAMPLES`] refusals, in the order in which they occurred. The first of every fault is
+    /// taken before the second of any fault, so that a frequent fault does not hide a rare one.
     pub fn samples(&self) -> Vec<&Sample> {
         let mut met = [0; Fault::ALL.len()];
         let mut ranked: Vec<(u64, usize)> = Vec::with_capacity(self.samples.len());

@@ -1,4 +1,4 @@
-//! Vector instructions: which ones the processor has, and functions compiled for each of them.
+//! Vector instructions: the sets that the processor has, and functions compiled for each set.
 //!
 //! The same code is compiled three times. IEEE 754 arithmetic without fused multiply-adds gives the same bits at every
 //! width, so the choice affects only the time. Tests compare all widths.
@@ -6,7 +6,7 @@
 /// A set of vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What every processor of the target has: SSE2 on x86-64.
+    /// The instructions that every processor of the target has: SSE2 on x86-64.
     Portable,
     /// 256-bit vectors.
     Avx2,

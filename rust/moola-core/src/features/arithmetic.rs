@@ -1,13 +1,14 @@
 //! The two rules that hold in every formula: 0/0 is 0, and results are clipped to their range.
 
-/// `a/b` where 0/0 is 0; x/0 is ±infinity, which a clip then bounds. No branch, so that loops vectorise.
+/// `a/b`, where 0/0 is 0 and x/0 is ±infinity, which a clip then bounds. There is no branch, so loops
+/// vectorise.
 #[inline(always)]
 pub fn ratio(a: f64, b: f64) -> f64 {
     let quotient = a / b;
     if (a == 0.0) & (b == 0.0) { 0.0 } else { quotient }
 }
 
-/// `1/b`, for [`product`]. Prices are such that it neither overflows nor loses digits.
+/// `1/b`, for [`product`]. For accepted prices it neither overflows nor loses digits.
 #[inline(always)]
 pub fn reciprocal(b: f64) -> f64 {
     1.0 / b
@@ -20,7 +21,7 @@ pub fn product(a: f64, per_b: f64) -> f64 {
     if a == 0.0 { 0.0 } else { product }
 }
 
-/// `x` moved into [low, high]; for x that is not NaN.
+/// `x` clipped to [low, high]. `x` must not be NaN.
 #[inline(always)]
 pub fn clip(x: f64, low: f64, high: f64) -> f64 {
     let x = if x > low { x } else { low };

@@ -1,26 +1,27 @@
-//! Average true range: the plain mean of the last true ranges, oldest summed first. O(period) a bar, no drift.
+//! Average true range: the plain mean of the last true ranges, oldest summed first. O(period) per bar,
+//! without drift.
 //!
-//! Source: J. W. Wilder, *New Concepts in Technical Trading Systems* (1978), with a plain mean for Wilder's
-//! smoothing (TA-Lib's `SMA(TRANGE)`).
+//! Source: J. W. Wilder, *New Concepts in Technical Trading Systems* (1978), with a plain mean instead of
+//! Wilder's smoothing (TA-Lib's `SMA(TRANGE)`).
 
 use super::block::{BLOCK, Block, Column, GROUP};
 use super::state::{Reader, Writer};
 use super::window::Window;
 use crate::error::Error;
 
-/// The true range of a bar: its range, widened to the close before it.
+/// The true range of a bar: its range, widened to include the previous close.
 #[inline(always)]
 pub fn true_range(high: f64, low: f64, previous_close: f64) -> f64 {
     larger(larger(high - low, (high - previous_close).abs()), (low - previous_close).abs())
 }
 
-/// The larger of two numbers that are not NaN; unlike `f64::max` one instruction.
+/// The larger of two numbers that are not NaN. One instruction, unlike `f64::max`.
 #[inline(always)]
 fn larger(a: f64, b: f64) -> f64 {
     if a > b { a } else { b }
 }
 
-/// The mean, summed from the first value on.
+/// The mean, summed in order from the first value.
 #[inline(always)]
 fn mean(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |sum, x| sum + x) / values.len() as f64
@@ -39,7 +40,8 @@ impl Atr {
         Atr { ranges: Window::new(period), previous_close: None }
     }
 
-    /// Takes the next bar and returns the ATR with it: 0 at the first bar, which has no true range.
+    /// Takes the next bar and returns the ATR that includes it. The first bar has no true range; its ATR is
+    /// 0.
     #[inline(always)]
     pub fn push(&mut self, high: f64, low: f64, close: f64) -> f64 {
         match self.previous_close.replace(close) {
@@ -51,14 +53,14 @@ impl Atr {
         }
     }
 
-    /// True once the mean is over a whole period, so that [`Atr::push_block`] may be used.
+    /// True once the mean covers a whole period. Only then may [`Atr::push_block`] be used.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
         self.ranges.is_full()
     }
 
-    /// The same as pushing the bars one by one, vectorised over the bars: `scratch` holds the true ranges of the
-    /// last `period − 1` bars and of these, `out` gets the ATR at each.
+    /// Gives the same as pushing the bars one by one, but vectorised. `scratch` holds the true ranges of the
+    /// last `period − 1` bars and of this block. `out` gets the ATR at each bar.
     #[inline(always)]
     pub(super) fn push_block(&mut self, block: Block<'_>, scratch: &mut Vec<f64>, out: &mut Column) {
         let (period, Block { high, low, close, .. }) = (self.ranges.period(), block);
@@ -83,19 +85,19 @@ impl Atr {
         ranges[BLOCK - period.min(BLOCK)..].iter().for_each(|&x| self.ranges.push(x));
     }
 
-    /// The close of the bar before, where there is one.
+    /// The close of the previous bar, if there is one.
     #[inline(always)]
     pub fn previous_close(&self) -> Option<f64> {
         self.previous_close
     }
 
-    /// Writes the state.
+    /// Saves the state.
     pub fn save(&self, writer: &mut Writer) {
         writer.option(self.previous_close, Writer::f64);
         writer.f64s(self.ranges.as_slice());
     }
 
-    /// Goes on from written state.
+    /// Restores a saved state.
     pub fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
         self.previous_close = reader.option(Reader::f64)?;
         reader.f64s(self.ranges.period())?.into_iter().for_each(|x| self.ranges.push(x));

@@ -1,4 +1,4 @@
-//! The block path's unit of work: so many bars, as arrays whose length the compiler knows.
+//! The unit of work of the block path: a fixed number of bars, as arrays of constant length.
 
 use std::mem::MaybeUninit;
 
@@ -6,13 +6,13 @@ use crate::bar::Bar;
 use crate::bars::Bars;
 use crate::simd::{Level, Purpose, prefetch};
 
-/// Bars a block: few enough that all its columns stay in the first-level cache.
+/// Bars per block. They are few enough that all columns stay in the first-level cache.
 pub const BLOCK: usize = 256;
 
-/// A place for a value of a row. It may be uninitialised.
+/// Memory for one value of a row. It may be uninitialised.
 pub type Slot = MaybeUninit<f32>;
 
-/// One value a bar of the block.
+/// One value per bar of the block.
 pub type Column<T = f64> = [T; BLOCK];
 
 /// The columns of one block.
@@ -32,7 +32,7 @@ impl Block<'_> {
     }
 }
 
-/// Cuts bars, a whole number of blocks, into blocks, each with the rows of width `D` that it is to fill.
+/// Cuts a whole number of blocks of bars into blocks. Each comes with its output rows of width `D`.
 pub fn blocks<'a, const D: usize>(
     bars: Bars<'a>,
     out: &'a mut [Slot],
@@ -46,7 +46,7 @@ pub fn blocks<'a, const D: usize>(
         .zip(rows)
 }
 
-/// Bars of a block whose values stay in registers from their formulas to their rows.
+/// The number of bars processed together. Their values stay in registers from the formulas to the rows.
 pub const GROUP: usize = 8;
 
 /// Cuts the rows of a block into groups, each with the number of its first bar.
@@ -57,7 +57,7 @@ pub fn groups<const D: usize>(
     rows.as_chunks_mut::<GROUP>().0.iter_mut().enumerate().map(|(g, rows)| (g * GROUP, rows))
 }
 
-/// Writes columns as rows, by way of square tiles that fit into the registers of a level.
+/// Writes columns as rows, in square tiles that fit into the registers of a level.
 #[inline(always)]
 pub fn transpose<const D: usize, const N: usize>(
     level: Level,
@@ -81,7 +81,7 @@ pub fn transpose<const D: usize, const N: usize>(
     }
 }
 
-/// Writes columns from number `first` on as rows, as far as whole tiles go, and returns the first one left.
+/// Writes columns from number `first` on as rows, in whole tiles, and returns the first column that is left.
 #[inline(always)]
 fn transpose_tiles<const D: usize, const N: usize, const T: usize>(
     columns: &[[f32; N]; D],
@@ -101,7 +101,7 @@ fn transpose_tiles<const D: usize, const N: usize, const T: usize>(
     first + tiles.len() * T
 }
 
-/// Columns in, rows out. Compilers do not find the shuffles themselves.
+/// Turns columns into rows. Compilers do not find these shuffles themselves.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx")]
@@ -110,7 +110,8 @@ fn turned_8(columns: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
         __m256, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
     let c: [__m256; 8] = bytemuck::cast(*columns);
-    // Of both halves of the vectors at once: pairs, then fours of columns; at last the halves are put together.
+    // Both halves of the vectors are handled at once: first pairs of columns, then fours. Then the halves are
+    // joined.
     let fours = |c: &[__m256]| {
         let (low, high) = (
             [_mm256_unpacklo_ps(c[0], c[1]), _mm256_unpacklo_ps(c[2], c[3])],
@@ -136,7 +137,7 @@ fn turned_8(columns: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
     ])
 }
 
-/// Columns in, rows out, with what every x86-64 processor has.
+/// Turns columns into rows, with instructions that every x86-64 processor has.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn turned_4(columns: &[[f32; 4]; 4]) -> [[f32; 4]; 4] {
@@ -155,26 +156,26 @@ fn turned_4(columns: &[[f32; 4]; 4]) -> [[f32; 4]; 4] {
     })
 }
 
-/// Columns in, rows out.
+/// Turns columns into rows.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn turned_4(columns: &[[f32; 4]; 4]) -> [[f32; 4]; 4] {
     std::array::from_fn(|i| columns.map(|column| column[i]))
 }
 
-/// How many bars ahead columns are asked for: the engine checks so many bars before it computes on them, and the check is
-/// the first to read them.
+/// How many bars ahead columns are prefetched. The engine checks this many bars before it computes on them,
+/// and the check reads them first.
 const COLUMNS_AHEAD: usize = 4096;
 
-/// How many bars ahead rows are asked for.
+/// How many bars ahead rows are prefetched.
 const ROWS_AHEAD: usize = 512;
 
-/// Bars whose values in one column share a cache line.
+/// Bars per cache line of a column.
 const BARS_IN_LINE: usize = 64 / size_of::<f64>();
 
-/// Asks for memory that comes so many bars after bar `i` of the block and of its rows. One request a bar reaches every
-/// line of the rows, which are shorter than a line. Rows are not wanted in the first-level cache: there they would take
-/// the place of what the block is computed from.
+/// Prefetches the memory of bars after bar `i` of the block, and of their rows. A row is shorter than a cache
+/// line, so one request per bar reaches every line of the rows. Rows are kept out of the first-level cache,
+/// where they would displace the columns that the block is computed from.
 #[inline(always)]
 pub fn prefetch_ahead<const D: usize>(block: &Block<'_>, rows: &[[Slot; D]; BLOCK], i: usize) {
     prefetch(rows.as_ptr().wrapping_add(i + ROWS_AHEAD), Purpose::Later);

@@ -1,4 +1,4 @@
-//! What every feature set has: its features, its definition, and what it does with bars.
+//! The interface of a feature set: its features, its definition, and how it processes bars.
 
 use super::block::Slot;
 use super::parameters::Parameters;
@@ -11,7 +11,7 @@ use crate::simd::Level;
 /// A feature's name and the range of its values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Feature {
-    /// The name, as metadata and tables give it.
+    /// The name, as in metadata and tables.
     pub name: &'static str,
     /// Lowest and highest value, both attained; `None` where there is no bound.
     pub range: Option<(f64, f64)>,
@@ -29,9 +29,9 @@ impl Feature {
 
 /// The description of a feature set.
 pub(super) struct Definition {
-    /// The name under which users ask for it.
+    /// The name by which users select it.
     pub(super) name: &'static str,
-    /// How many features a row has. There is no largest width.
+    /// The number of features in a row. There is no maximum.
     pub(super) width: usize,
     /// The names of the parameters that its values depend on. The warm-up changes no value, only which rows are valid.
     pub(super) depends_on: &'static [&'static str],
@@ -41,23 +41,23 @@ pub(super) struct Definition {
     pub(super) start: fn(&Parameters) -> Box<dyn Features>,
 }
 
-/// What a feature set does with bars that have passed [`Bars::check`].
+/// How a feature set processes bars that have passed [`Bars::check`].
 pub(super) trait Features: Send + Sync {
-    /// The definition: takes the next bar, writes its row.
+    /// Takes the next bar and writes its row. This defines the set.
     fn push(&mut self, bar: &Bar, out: &mut [f32]);
 
     /// Whether enough bars have been seen for [`Features::push_blocks`].
     fn has_block_path(&self) -> bool;
 
-    /// The same as pushing the bars, a whole number of blocks, one by one.
+    /// Takes a whole number of blocks of bars. Gives the same as pushing the bars one by one.
     fn push_blocks(&mut self, level: Level, bars: Bars<'_>, out: &mut [Slot]);
 
-    /// Whether everything that the rows refer to exists by now.
+    /// Whether everything that the rows refer to exists yet.
     fn is_known(&self) -> bool;
 
-    /// Writes the state.
+    /// Saves the state.
     fn save(&self, writer: &mut Writer);
 
-    /// Continues from written state; called on a new object with the same parameters.
+    /// Restores a saved state. Called on a new object with the same parameters.
     fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error>;
 }

@@ -1,4 +1,4 @@
-//! Exponential moving average, `E₀ = x₀`, `Eᵢ = Eᵢ₋₁ + α(xᵢ − Eᵢ₋₁)`. O(1) a bar.
+//! Exponential moving average, `E₀ = x₀`, `Eᵢ = Eᵢ₋₁ + α(xᵢ − Eᵢ₋₁)`. O(1) per bar.
 
 use super::state::{Reader, Writer};
 use crate::error::Error;
@@ -7,7 +7,7 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ema {
     alpha: f64,
-    /// The average so far, where there is one.
+    /// The average so far; `None` before the first value.
     pub(super) value: Option<f64>,
 }
 
@@ -17,7 +17,7 @@ impl Ema {
         Ema { alpha: 2.0 / (f64::from(period) + 1.0), value: None }
     }
 
-    /// Takes the next value and returns the average with it.
+    /// Takes the next value and returns the average that includes it.
     #[inline(always)]
     pub fn push(&mut self, x: f64) -> f64 {
         let value = self.value.map_or(x, |e| self.after(e, x));
@@ -31,12 +31,12 @@ impl Ema {
         e + self.alpha * (x - e)
     }
 
-    /// Writes the state.
+    /// Saves the state.
     pub fn save(&self, writer: &mut Writer) {
         writer.option(self.value, Writer::f64);
     }
 
-    /// Goes on from written state.
+    /// Restores a saved state.
     pub fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
         self.value = reader.option(Reader::f64)?;
         Ok(())

@@ -1,4 +1,4 @@
-//! One segment's features from its first bar on: the state of a set, and which bars are valid.
+//! The features of one segment: the state of a feature set, and which bars are valid.
 
 use std::mem::MaybeUninit;
 
@@ -13,8 +13,8 @@ use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::simd::Level;
 
-/// Bars between two looks at the cancel flag, and between two checks of the input: the columns of so many bars fit
-/// into the second-level cache, so that checking them and then computing on them reads memory once.
+/// Bars between two checks of the cancel flag and of the input. The columns of this many bars fit into the
+/// second-level cache, so checking them and then computing on them reads memory once.
 const STEP: usize = 4 * 1024;
 
 /// The features of a growing segment.
@@ -77,7 +77,7 @@ impl Engine {
         self.bars += 1;
     }
 
-    /// Takes bars that [`Bars::check`] has passed; `out` gets as many rows.
+    /// Takes bars that have passed [`Bars::check`] and writes one row per bar to `out`.
     pub fn push_many(&mut self, bars: Bars<'_>, out: &mut [f32]) {
         self.push_many_new(bars, slots(out));
     }
@@ -102,12 +102,13 @@ impl Engine {
         }
     }
 
-    /// The bar of the segment (counted from 0) at which everything the rows speak of was first known.
+    /// The bar of the segment (counted from 0) at which everything that the rows refer to was first known.
     pub fn known_at(&self) -> Option<u64> {
         self.known_at
     }
 
-    /// The first valid bar of the segment, once that is settled: past the warm-up, and everything known.
+    /// The first valid bar of the segment: past the warm-up, with everything known. `None` while it is not
+    /// determined yet.
     pub fn first_valid(&self) -> Option<u64> {
         self.known_at.map(|bar| bar.max(self.parameters.warmup_bars.into()))
     }
@@ -133,7 +134,7 @@ impl Engine {
         let set = FeatureSet::ALL
             .into_iter()
             .find(|set| set.name().as_bytes() == name)
-            .ok_or(Error::State("it is of a feature set that this version does not have"))?;
+            .ok_or(Error::State("its feature set does not exist in this version of moola"))?;
         let mut engine = Engine::new(set, Parameters::load(reader)?)?;
         engine.bars = reader.u64()?;
         engine.known_at = reader.option(Reader::u64)?;
@@ -142,7 +143,7 @@ impl Engine {
     }
 }
 
-/// Numbers as places to write numbers to.
+/// Treats initialised numbers as slots.
 pub(super) fn slots(out: &mut [f32]) -> &mut [Slot] {
     // SAFETY: both types have the same layout, and the engine writes nothing but numbers to slots.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [Slot]) }
@@ -155,7 +156,7 @@ fn zeroed(out: &mut [Slot]) -> &mut [f32] {
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [f32]) }
 }
 
-/// Checks the bars of one segment and writes their rows. After an error the content of `out` means nothing.
+/// Checks the bars of one segment and writes their rows. After an error the content of `out` is unspecified.
 pub fn compute(engine: &mut Engine, bars: Bars<'_>, out: &mut [f32], cancel: &Cancel) -> Result<(), Error> {
     compute_new(engine, bars, slots(out), cancel)
 }

@@ -1,8 +1,8 @@
-//! The feature sets. Each is defined once, by how one bar changes its state (`Features::push`). The batch path
-//! (`Features::push_blocks`) does the same operations on vectors of bars and gives the same bits.
+//! The feature sets. Each is defined once, by how one bar changes its state (`Features::push`). The batch
+//! path (`Features::push_blocks`) does the same operations on vectors of bars and gives the same bits.
 //!
-//! A set's file also says what there is to know about it (`Definition`): its name, width, columns and the parameters
-//! it depends on. The binding, the command line and the metadata read them from here.
+//! The file of a set also holds its `Definition`: its name, width, columns and the parameters it depends on.
+//! The Python binding, the command line and the metadata read them from here.
 
 mod arithmetic;
 pub mod atr;

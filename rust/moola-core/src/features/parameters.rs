@@ -33,15 +33,15 @@ impl Default for Parameters {
     }
 }
 
-/// The longest period. Windows are summed afresh at every bar, so a long one costs time.
+/// The longest period. Windows are summed again at every bar, so a long one costs time.
 pub const MAX_PERIOD: u32 = 10_000;
 
 impl Parameters {
-    /// The names of the fields, in order: as configurations, metadata and the binding have them.
+    /// The names of the fields in order, as used by configurations, metadata and the binding.
     pub const NAMES: [&'static str; 6] =
         ["range_ema_period", "atr_period", "zigzag_k", "swing_time_scale", "zscore_period", "warmup_bars"];
 
-    /// Accepts the parameters, or says which one is out of its range.
+    /// Accepts the parameters, or refuses the first one that is out of its range.
     pub fn check(&self) -> Result<(), Error> {
         for (name, period) in [
             ("range_ema_period", self.range_ema_period),

@@ -38,21 +38,21 @@ fn features(parameters: &Parameters) -> Vec<Feature> {
     features
 }
 
-/// `√(period − 1)`, which no z-score over `period` values exceeds, as the largest float32 not above it: the
-/// rounding of the last bit must not leave the range.
+/// The bound of a z-score over `period` values, `√(period − 1)`, as the largest float32 not above it. So
+/// rounding to float32 cannot leave the range.
 fn zscore_bound(period: u32) -> f64 {
     let bound = f64::from(period - 1).sqrt();
     let rounded = bound as f32;
     f64::from(if f64::from(rounded) > bound { rounded.next_down() } else { rounded })
 }
 
-/// `ln(x/previous)`: the logarithm of a pure-Rust libm, the same bits on every machine.
+/// `ln(x/previous)`, computed by a pure-Rust libm, which gives the same bits on every machine.
 #[inline(always)]
 fn log_return(x: f64, previous: f64) -> f64 {
     libm::log(x / previous)
 }
 
-/// `(x − mean)/std`, 0 where the deviation is only rounding.
+/// `(x − mean)/std`, or 0 if the deviation is only rounding error.
 #[inline(always)]
 fn standardise(x: f64, mean: f64, variance: f64, bound: f64) -> f64 {
     let std = variance.sqrt();
@@ -60,7 +60,7 @@ fn standardise(x: f64, mean: f64, variance: f64, bound: f64) -> f64 {
     if std <= 1e-12 * x.abs() { 0.0 } else { z }
 }
 
-/// Everything but the z-scores.
+/// The body and the upper and lower wick of a candle, divided by its range.
 #[inline(always)]
 fn candle(bar: &Bar) -> [f64; 3] {
     let &Bar { open, high, low, close } = bar;
@@ -69,8 +69,8 @@ fn candle(bar: &Bar) -> [f64; 3] {
     [ratio(close - open, range), ratio(high - top, range), ratio(bottom - low, range)]
 }
 
-/// Running state: the bar before, and the last prices of each column. Mean and variance are taken afresh over the
-/// window at every bar, so that nothing drifts.
+/// Running state: the previous bar, and the last prices of each column. Mean and variance are computed again
+/// over the window at every bar, so that they do not drift.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RelativeTransform {
     previous: Option<Bar>,

@@ -1,5 +1,5 @@
-//! `relativity10` and `relativity12`: where a bar's prices stand within the bar, the recent range and the last
-//! swings. `relativity12` adds two products of the ten.
+//! `relativity10` and `relativity12`: the position of a bar's prices within the bar, the recent range and the
+//! last swings. `relativity12` adds two products of the ten features.
 
 use super::arithmetic::{clip, product, ratio, reciprocal};
 use super::atr::Atr;
@@ -50,8 +50,8 @@ const FEATURES: [Feature; 12] = [
     Feature::bounded("consol_proxy", 0.0, 3.0),
 ];
 
-/// What a row depends on besides its own bar. A swing that does not exist yet is written as this bar's close at
-/// this very bar, which makes its distance and its age exactly 0.
+/// What a row depends on besides its own bar. A swing that does not exist yet is set to this bar's close at
+/// this bar, so that its distance and its age are exactly 0.
 struct Context {
     range_ema: f64,
     atr: f64,
@@ -62,10 +62,11 @@ struct Context {
     leg: f64,
 }
 
-/// The formulas, once, for one bar and for vectors of them. `per_bar` is 1/`swing_time_scale`.
+/// The formulas, shared by the single-bar path and the vectorised path. `per_bar` is 1/`swing_time_scale`.
 ///
-/// Quotients with one divisor are products with its reciprocal: a division costs as much as eight products, and the
-/// difference, an ulp of a float64, is gone when the result is stored as float32.
+/// Quotients with a common divisor are computed as products with its reciprocal. A division costs as much as
+/// eight products. The difference is one ulp of a float64 and disappears when the result is stored as
+/// float32.
 #[inline(always)]
 fn row<const D: usize>(bar: &Bar, at: &Context, per_bar: f64) -> [f32; D] {
     let &Bar { open, high, low, close } = bar;
@@ -206,8 +207,8 @@ fn all_blocks<const D: usize>(set: &mut Relativity<D>, tiles: Level, bars: Bars<
     }
 }
 
-/// What each bar hands to the next: two chains of dependent operations, side by side. There is time between them to ask
-/// for the memory of bars to come.
+/// Computes what depends on the previous bar: two chains of dependent operations. They leave the processor
+/// time to prefetch the memory of later bars.
 #[inline(always)]
 fn sequential<const D: usize>(
     set: &mut Relativity<D>,
@@ -225,7 +226,7 @@ fn sequential<const D: usize>(
     set.range_ema.value = Some(average);
 }
 
-/// The part of the work that treats every bar alone.
+/// Computes what is independent for each bar.
 #[inline(always)]
 fn parallel<const D: usize>(
     set: &Relativity<D>,

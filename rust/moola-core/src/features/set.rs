@@ -1,4 +1,4 @@
-//! The list of the feature sets.
+//! The list of feature sets.
 
 use super::definition::{Definition, Feature, Features};
 use super::parameters::Parameters;
@@ -10,7 +10,7 @@ use crate::error::Error;
 pub enum FeatureSet {
     /// Ten features: candle, range and swings. The default.
     Relativity10,
-    /// The ten, and two products of them.
+    /// The ten features, and two products of them.
     Relativity12,
     /// Log returns, candle and z-scores.
     RelativeTransform11,
@@ -41,7 +41,7 @@ impl FeatureSet {
         }
     }
 
-    /// The name under which users ask for it.
+    /// The name by which users select it.
     pub fn name(self) -> &'static str {
         self.definition().name
     }
@@ -57,7 +57,7 @@ impl FeatureSet {
         })
     }
 
-    /// How many features a row has.
+    /// The number of features in a row.
     pub fn width(self) -> usize {
         self.definition().width
     }
@@ -77,7 +77,7 @@ impl FeatureSet {
     }
 }
 
-/// A set of 40 features: no width is written down outside the definitions.
+/// A set of 40 features. It tests that nothing outside the definitions assumes a width.
 #[cfg(test)]
 mod wide {
     use super::super::block::Slot;

@@ -1,4 +1,4 @@
-//! Stream state as bytes: little-endian fields in a fixed order, closed by a BLAKE3 hash.
+//! Stream state as bytes: little-endian fields in a fixed order, then their BLAKE3 hash.
 
 use crate::error::Error;
 
@@ -49,7 +49,7 @@ impl Writer {
             write(self, x);
         }
     }
-    /// Closes the state with its hash.
+    /// Appends the hash and returns the state.
     pub fn finish(mut self) -> Vec<u8> {
         let hash = blake3::hash(&self.0);
         self.bytes(hash.as_bytes());
@@ -57,11 +57,11 @@ impl Writer {
     }
 }
 
-/// Takes fields in the order in which they were written.
+/// Reads fields in the order in which they were written.
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Checks the hash and opens the fields before it.
+    /// Checks the hash and gives access to the fields before it.
     pub fn new(state: &'a [u8]) -> Result<Self, Error> {
         let (fields, hash) = state.split_last_chunk::<32>().ok_or(DAMAGED)?;
         if blake3::hash(fields) != *hash {
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
             _ => Err(DAMAGED),
         }
     }
-    /// Everything must have been read.
+    /// Fails if anything is left to read.
     pub fn finish(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(DAMAGED) }
     }

@@ -1,4 +1,4 @@
-//! Live features, bar by bar: an engine, the store's gap rule, and state that can be saved.
+//! Live features, bar by bar: an engine, the store's gap rule, and a state that can be saved.
 
 use super::engine::Engine;
 use super::parameters::Parameters;
@@ -15,18 +15,18 @@ use crate::refusals::{Refusals, Sample};
 /// Names the format; the digit is its version.
 const MAGIC: [u8; 12] = *b"moola-state1";
 
-/// Closed bars in, one row of features each; the same bits as over whole columns.
+/// Takes closed bars and gives one row of features for each, with the same bits as computing whole columns.
 pub struct Stream {
     engine: Engine,
     reset_on_gap: Option<i64>,
-    /// The latest time seen. A bar without a time leaves it as it is.
+    /// The latest time seen. A bar without a time does not change it.
     last_timestamp: Option<i64>,
     /// The last row that [`Stream::push_row`] returned.
     row: Vec<f32>,
 }
 
 impl Stream {
-    /// An empty stream. `reset_on_gap`: nanoseconds between two bars beyond which a new segment begins.
+    /// An empty stream. A gap of more than `reset_on_gap` nanoseconds between two bars begins a new segment.
     pub fn new(set: FeatureSet, parameters: Parameters, reset_on_gap: Option<i64>) -> Result<Self, Error> {
         if let Some(gap) = reset_on_gap.filter(|&gap| gap <= 0) {
             return Err(Error::Config {
@@ -62,7 +62,7 @@ impl Stream {
         self.engine.reset();
     }
 
-    /// Takes a closed bar and writes its row. On an error the stream is as it was.
+    /// Takes a closed bar and writes its row. An error leaves the stream unchanged.
     #[inline]
     pub fn push(&mut self, bar: &Bar, timestamp: Option<i64>, out: &mut [f32]) -> Result<(), Error> {
         let last = self.last_timestamp;
@@ -78,8 +78,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes a closed bar and returns its row, in memory that the next call uses again. On an error the stream is as it
-    /// was.
+    /// Takes a closed bar and returns its row, in memory that the next call reuses. An error leaves the
+    /// stream unchanged.
     #[inline]
     pub fn push_row(&mut self, bar: &Bar, timestamp: Option<i64>) -> Result<&[f32], Error> {
         let mut row = std::mem::take(&mut self.row);
@@ -88,7 +88,7 @@ impl Stream {
         outcome.map(|()| &self.row[..])
     }
 
-    /// Takes closed bars and writes their rows. On an error the stream is as it was.
+    /// Takes closed bars and writes their rows. An error leaves the stream unchanged.
     pub fn push_many(
         &mut self,
         bars: Bars<'_>,
@@ -148,7 +148,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Notes the time of the next bar and begins a new segment where the gap rule says so.
+    /// Records the time of the next bar, and begins a new segment if the gap rule requires it.
     #[inline]
     fn take_time(&mut self, timestamp: Option<i64>) -> Result<(), Error> {
         if let Some(gap) = self.reset_on_gap {
@@ -165,7 +165,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Every fault of bars that are about to be taken.
+    /// All faults of the given bars, before any of them is taken.
     fn refusals(&self, bars: Bars<'_>, timestamps: &[i64]) -> Refusals {
         let mut refusals = match bars.check() {
             Err(Error::Bars(refusals)) => refusals,

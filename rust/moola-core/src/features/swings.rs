@@ -1,4 +1,4 @@
-//! The zigzag and the ATR beneath the features, bar by bar: for checks and pictures.
+//! The zigzag and the ATR that the features use, bar by bar, for checks and pictures.
 
 use super::atr::Atr;
 use super::parameters::Parameters;

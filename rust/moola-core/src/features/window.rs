@@ -9,19 +9,19 @@ pub struct Window {
 }
 
 impl Window {
-    /// Room for `period` values, none yet.
+    /// An empty window with room for `period` values.
     pub fn new(period: u32) -> Self {
         let period = period as usize;
         Window { values: vec![0.0; 2 * period], next: 0, len: 0 }
     }
 
-    /// How many values it holds at most.
+    /// The most values that it holds.
     #[inline(always)]
     pub fn period(&self) -> usize {
         self.values.len() / 2
     }
 
-    /// Takes a value; the oldest leaves once the window is full.
+    /// Adds a value. Once the window is full, this drops the oldest value.
     #[inline(always)]
     pub fn push(&mut self, x: f64) {
         let period = self.period();
@@ -46,7 +46,7 @@ impl Window {
 }
 
 impl PartialEq for Window {
-    /// Two windows are equal when they hold the same values, wherever in the ring these lie.
+    /// Two windows are equal if they hold the same values, regardless of their positions in the ring.
     fn eq(&self, other: &Self) -> bool {
         self.period() == other.period() && self.as_slice() == other.as_slice()
     }

@@ -1,7 +1,7 @@
-//! A causal zigzag: swings that are known at the close of the bar that confirms them, never before.
+//! A causal zigzag: a swing is known at the close of the bar that confirms it, and not before.
 //!
-//! One pass, O(1) state. The rules are those of the feature specification, "Building blocks"; the two traps they
-//! avoid are a bar whose own range confirms its own extreme, and ties on the tick grid that rounding decides.
+//! One pass with O(1) state. The rules are in the feature specification, "Building blocks". They avoid two
+//! traps: a bar whose own range confirms its own extreme, and ties on the tick grid that rounding decides.
 
 use std::hint::select_unpredictable;
 
@@ -9,7 +9,7 @@ use super::block::{BLOCK, Block, Column};
 use super::state::{Reader, Writer};
 use crate::error::Error;
 
-/// A price and the bar at which it stood.
+/// A price and the bar of that price.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// The price.
@@ -18,20 +18,20 @@ pub struct Point {
     pub bar: u64,
 }
 
-/// Which way the current leg runs.
+/// The direction of the current leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
 pub enum Leg {
-    /// From a swing high down.
+    /// Down from a swing high.
     Down = -1,
     /// Before the first swing.
     None = 0,
-    /// From a swing low up.
+    /// Up from a swing low.
     Up = 1,
 }
 
-/// The least move that reaches a threshold: the tolerance settles exact ties, which rounding would otherwise
-/// decide. No move reaches a threshold of 0.
+/// The smallest move that counts as reaching `threshold`. The tolerance settles exact ties, which rounding
+/// would otherwise decide. No move reaches a threshold of 0.
 #[inline(always)]
 pub fn least_move(threshold: f64) -> f64 {
     if threshold > 0.0 { threshold - 1e-9 * threshold } else { f64::INFINITY }
@@ -52,7 +52,7 @@ pub(super) struct SwingColumns {
 }
 
 impl SwingColumns {
-    /// Nothing yet.
+    /// All zeros.
     pub fn new() -> Self {
         let zero = [0.0; BLOCK];
         SwingColumns { high: zero, high_bar: zero, low: zero, low_bar: zero, leg: zero }
@@ -66,7 +66,7 @@ impl SwingColumns {
     }
 }
 
-/// One bar of the columns: price and bar of either swing, and the leg.
+/// One row of the columns: price and bar of each swing, and the leg.
 struct Known {
     high: (f64, f64),
     low: (f64, f64),
@@ -82,9 +82,9 @@ pub struct Zigzag {
     pub swing_high: Option<Point>,
     /// The last confirmed swing low.
     pub swing_low: Option<Point>,
-    /// Up: the leg's highest high; down: its lowest low; before the first leg the running high.
+    /// Leg up: its highest high. Leg down: its lowest low. Before the first leg: the running high.
     pub extreme: Point,
-    /// The most adverse price since the extreme's bar; before the first leg the running low.
+    /// The most adverse price since the extreme's bar. Before the first leg: the running low.
     pub pullback: Point,
 }
 
@@ -95,19 +95,20 @@ impl Zigzag {
         Zigzag { leg: Leg::None, swing_high: None, swing_low: None, extreme: nowhere, pullback: nowhere }
     }
 
-    /// Takes bar `bar`; `turn` is the [`least_move`] that turns a leg here. True when this bar confirms a swing.
+    /// Takes bar `bar`. `turn` is the [`least_move`] that turns a leg here. True if this bar confirms a
+    /// swing.
     #[inline(always)]
     pub fn push(&mut self, bar: u64, high: f64, low: f64, close: f64, turn: f64) -> bool {
         match self.leg {
-            Leg::Up => self.go_on::<true>(bar, high, low, close, turn),
-            Leg::Down => self.go_on::<false>(bar, high, low, close, turn),
+            Leg::Up => self.extend::<true>(bar, high, low, close, turn),
+            Leg::Down => self.extend::<false>(bar, high, low, close, turn),
             Leg::None => self.start(bar, high, low, close, turn),
         }
     }
 
-    /// One more bar of a leg that runs up, or down, which is the mirror image. True when it turns the leg.
+    /// Adds a bar to a leg that runs up, or down (the mirror image). True if the bar turns the leg.
     #[inline(always)]
-    fn go_on<const UP: bool>(&mut self, bar: u64, high: f64, low: f64, close: f64, turn: f64) -> bool {
+    fn extend<const UP: bool>(&mut self, bar: u64, high: f64, low: f64, close: f64, turn: f64) -> bool {
         self.reach::<UP>(bar, high, low, close);
         let turns = self.retraced::<UP>(close) >= turn;
         if turns {
@@ -132,7 +133,7 @@ impl Zigzag {
         extreme.bar = select_unpredictable(further, bar, extreme.bar);
     }
 
-    /// How far the close has come back from the extreme.
+    /// How far the close has retraced from the extreme.
     #[inline(always)]
     fn retraced<const UP: bool>(&self, close: f64) -> f64 {
         if UP { self.extreme.price - close } else { close - self.extreme.price }
@@ -151,9 +152,9 @@ impl Zigzag {
         self.pullback = Point { price: close, bar };
     }
 
-    /// The same as pushing the bars one by one, once both swings exist: `turns` holds the move that turns a leg at
-    /// each bar, `swings` gets what is known at it. `also` is called at every bar, in order; the processor overlaps its
-    /// work with this loop's.
+    /// Gives the same as pushing the bars one by one. Both swings must exist. `turns` holds the move that
+    /// turns a leg at each bar. `swings` gets the swings known at each bar. `also` is called at every bar, in
+    /// order; the processor overlaps its work with this loop's.
     #[inline(always)]
     pub(super) fn push_block(
         &mut self,
@@ -175,8 +176,8 @@ impl Zigzag {
         *self = zigzag;
     }
 
-    /// Takes bars from `i` on until the leg has turned or the block ends, and returns the first one not taken.
-    /// Within a leg the last swings stay what they are.
+    /// Takes bars from `i` on until the leg has turned or the block ends, and returns the first bar not
+    /// taken. The last swings do not change within a leg.
     #[inline(always)]
     fn push_leg<const UP: bool>(
         &mut self,
@@ -202,7 +203,7 @@ impl Zigzag {
         i
     }
 
-    /// What is known now, once both swings exist.
+    /// The swings and the leg known now. Both swings must exist.
     #[inline(always)]
     fn known(&self) -> Known {
         let [high, low] = [self.swing_high, self.swing_low].map(|swing| swing.unwrap_or(self.extreme));
@@ -213,7 +214,7 @@ impl Zigzag {
         }
     }
 
-    /// Before the first leg: keeps the running high and low until the close leaves one of them.
+    /// Takes a bar before the first leg: keeps the running high and low until the close leaves one of them.
     #[cold]
     fn start(&mut self, bar: u64, high: f64, low: f64, close: f64, turn: f64) -> bool {
         let here = |price| Point { price, bar };
@@ -245,7 +246,7 @@ impl Zigzag {
         true
     }
 
-    /// Writes the state.
+    /// Saves the state.
     pub fn save(&self, writer: &mut Writer) {
         writer.i8(self.leg as i8);
         for point in [Some(self.extreme), Some(self.pullback), self.swing_high, self.swing_low] {
@@ -256,7 +257,7 @@ impl Zigzag {
         }
     }
 
-    /// Goes on from written state.
+    /// Restores a saved state.
     pub fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
         let damaged = || Error::State("it is damaged");
         self.leg = match reader.i8()? {

@@ -1,4 +1,4 @@
-//! Directories under a lock that ends with the process, and the temporary names they have.
+//! Locked directories and their temporary names. A lock ends with its process.
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -11,12 +11,12 @@ use rustix::io::Errno;
 use crate::cancel::Cancel;
 use crate::removal;
 
-/// How a temporary directory's name ends.
+/// The end of a temporary directory's name.
 pub(super) const SUFFIX: &str = ".moola-tmp";
 /// Random characters in a temporary directory's name.
 pub(super) const RANDOM: usize = 8;
 
-/// How directories are opened.
+/// The flags for opening directories.
 pub(super) const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -30,7 +30,7 @@ pub(super) struct Locked {
     directory: Lock,
 }
 
-/// Unlocks even where a forked child still has the descriptor, and never in the child.
+/// Unlocks when dropped, even if a forked child still has the descriptor. The child never unlocks.
 #[derive(Debug)]
 struct Lock {
     directory: OwnedFd,
@@ -56,7 +56,7 @@ impl Locked {
             }
             match Locked::take(parent, &name) {
                 Ok(Some(locked)) => return Ok(locked),
-                // Another builder took it for a leftover and removed it before it was locked.
+                // Another builder mistook it for a leftover and removed it before it was locked.
                 Ok(None) => continue,
                 Err(errno) => {
                     let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
@@ -66,7 +66,7 @@ impl Locked {
         }
     }
 
-    /// Locks the directory of this name. `None` if another process has locked it, or it is not there or no longer there.
+    /// Locks the directory of this name. `None` if another process has locked it, or if it does not exist.
     pub(super) fn take(parent: &OwnedFd, name: &OsStr) -> Result<Option<Locked>, Errno> {
         let directory = match rustix::fs::openat(parent, name, OPEN, Mode::empty()) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
@@ -80,7 +80,7 @@ impl Locked {
         Ok(locked.is_called(parent, name)?.then_some(locked))
     }
 
-    /// Whether `name` still means this directory.
+    /// Whether `name` still refers to this directory.
     pub(super) fn is_called(&self, parent: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
         removal::is_called(&self.directory.directory, parent, name)
     }
@@ -93,14 +93,15 @@ impl Locked {
         let _ = rustix::fs::flock(&self.directory.directory, FlockOperation::Unlock);
     }
 
-    /// Removes the directory with its content, unless its name means something else by now. The next build removes what
-    /// cannot be removed now.
+    /// Removes the directory with its content, unless its name now refers to something else. The next build
+    /// removes what could not be removed.
     pub(super) fn remove(&self, parent: &OwnedFd, cancel: &Cancel) {
         let _ = removal::remove(parent, &self.name, &self.directory.directory, cancel);
     }
 
-    /// Tries, on this empty directory, the renames that publishing will need: they are refused before the work, not
-    /// after it. The system looks at the names first, so only a rename that can succeed tells.
+    /// Tries the renames that publishing will need, on this empty directory. So an unsupported rename is
+    /// refused before the work and not after it. The system checks the names first, so the test must be a
+    /// rename that can succeed.
     pub(super) fn try_renames(
         &mut self,
         parent: &OwnedFd,
@@ -135,12 +136,13 @@ impl Locked {
 /// Random letters and digits.
 pub(super) fn random() -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghijkmnpqrstuvwx";
-    // The standard library's own source of random keys. A name that is taken is not used, so nothing depends on it.
+    // The standard library's source of random keys. Names that are taken are skipped, so nothing depends on
+    // it.
     let bits = RandomState::new().build_hasher().finish();
     (0..RANDOM).map(|i| DIGITS[(bits >> (5 * i)) as usize % DIGITS.len()] as char).collect()
 }
 
-/// A new name of an unfinished store.
+/// A new name for an unfinished store.
 pub(super) fn temporary_name(store: &OsStr) -> OsString {
     let mut name = OsString::from(".");
     name.push(store);
@@ -148,7 +150,7 @@ pub(super) fn temporary_name(store: &OsStr) -> OsString {
     name
 }
 
-/// Whether a name is one that [`temporary_name`] gives.
+/// Whether [`temporary_name`] can give this name.
 fn is_temporary_name(name: &[u8], store: &OsStr) -> bool {
     name.strip_prefix(b".")
         .and_then(|rest| rest.strip_prefix(store.as_bytes()))
@@ -157,7 +159,7 @@ fn is_temporary_name(name: &[u8], store: &OsStr) -> bool {
         .is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// Removes the temporary directories of builders that have ended. It skips what cannot be read or removed.
+/// Removes the temporary directories of builders that have ended. Skips those that cannot be read or removed.
 pub(super) fn clear_leftovers(parent: &OwnedFd, store: &OsStr, cancel: &Cancel) {
     let Ok(entries) = Dir::read_from(parent) else { return };
     for entry in entries.flatten() {

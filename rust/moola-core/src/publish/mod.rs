@@ -1,16 +1,16 @@
 //! Publishing a store: a reader sees a whole store or none, even if its builder is killed.
 //!
-//! A store is built in a temporary directory beside its place, `.NAME.XXXXXXXX.moola-tmp`, brought to disk, and moved
-//! to its name in one step. A new store takes a rename that replaces nothing; a store that replaces another takes an
-//! exchange of the two. `flock` locks the directories themselves. Such a lock ends with its process, and no lock file
-//! is ever left:
+//! A store is built in a temporary directory next to its final path, `.NAME.XXXXXXXX.moola-tmp`, flushed to
+//! disk, and given its name in one step. A new store gets its name by a rename that replaces nothing. A store
+//! that replaces another gets it by an exchange of the two directories. The directories themselves are locked
+//! with `flock`. A lock ends with its process, so no lock file is left behind:
 //!
-//! - A builder holds the lock of its temporary directory. A temporary directory that can be locked was left by a killed
-//!   builder and may be removed.
-//! - A process that replaces a store holds the lock of that store's directory, so that only one process replaces it.
+//! - A builder locks its temporary directory. If a temporary directory can be locked, its builder was killed,
+//!   and it may be removed.
+//! - A process that replaces a store locks that store's directory, so that only one process replaces it.
 //!
-//! Another process can remove a new directory before its maker has locked it. So a lock counts only after a check that
-//! the name still means the locked directory. Every removal makes the same check.
+//! Another process can remove a new directory before its maker has locked it. So a lock counts only after a
+//! check that the name still refers to the locked directory. Every removal makes the same check.
 
 mod locked;
 mod occupied;
@@ -39,13 +39,13 @@ const NAME_MAX: usize = 255;
 /// A store being built. Dropping this value removes it unless it is [published](Staging::publish).
 #[derive(Debug)]
 pub struct Staging {
-    /// Where the store goes.
+    /// The final path of the store.
     store: PathBuf,
     name: OsString,
     parent: OwnedFd,
     temporary: Locked,
     path: PathBuf,
-    /// The store that stands there, if it is to be replaced.
+    /// The existing store that is to be replaced, if any.
     replaced: Option<Locked>,
     parents: Parents,
     stage: Stage,
@@ -54,20 +54,21 @@ pub struct Staging {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stage {
     Building,
-    /// The store stands under its name.
+    /// The store has its name.
     Published,
     Discarded,
 }
 
 impl Staging {
-    /// Removes what killed builders of this name have left, checks that a store can be published at `store`, and makes
-    /// the temporary directory and missing parents. It waits until the space of what it removed is free, or until it is
-    /// cancelled.
+    /// Removes the leftovers of killed builders of this name, checks that a store can be published at
+    /// `store`, and makes the temporary directory and missing parents. It waits until the space of the
+    /// leftovers is free, or until it is cancelled.
     ///
     /// # Errors
-    /// [`Error::Publish`] when something stands there already, unless `overwrite` is set and it is a store; when
-    /// another builder is replacing it; when the file system cannot rename without replacing, or exchange.
-    /// [`Error::Config`] when the name cannot be a store's. [`Error::Io`] when the system refuses. [`Error::Cancelled`].
+    /// [`Error::Publish`] if something exists at `store`, unless `overwrite` is set and it is a store; if
+    /// another builder is replacing it; if the file system cannot rename without replacing, or cannot
+    /// exchange. [`Error::Config`] if a store cannot have this name. [`Error::Io`] if the system refuses.
+    /// [`Error::Cancelled`].
     pub fn begin(store: &Path, overwrite: bool, cancel: &Cancel) -> Result<Staging, Error> {
         let unusable = |problem: &str| Error::Config { name: "output", problem: problem.into() };
         let store = std::path::absolute(store)
@@ -75,14 +76,17 @@ impl Staging {
         let (Some(folder), Some(name)) = (store.parent(), store.file_name()) else {
             return Err(unusable(&format!("{} cannot be a store; name a new directory", store.display())));
         };
-        // 1 for each of the two dots.
+        // 2 for the two dots.
         let longest = NAME_MAX - 2 - RANDOM - SUFFIX.len();
         if name.len() > longest {
-            return Err(unusable(&format!("the name is {} bytes long; {longest} are the most", name.len())));
+            return Err(unusable(&format!(
+                "the name is {} bytes long; the maximum is {longest}",
+                name.len()
+            )));
         }
         if name.as_bytes().ends_with(SUFFIX.as_bytes()) {
             return Err(unusable(&format!(
-                "names that end in {SUFFIX} are those of unfinished stores; choose another"
+                "names that end in {SUFFIX} are reserved for unfinished stores; choose another"
             )));
         }
         let store = folder.join(name);
@@ -91,7 +95,7 @@ impl Staging {
             let outcome = Parents::make(folder)
                 .and_then(|parents| Staging::begin_in(folder, name, &store, overwrite, parents, cancel));
             attempts += 1;
-            // Another builder that failed may have removed an empty parent. Make it again.
+            // Another builder that failed may have removed an empty parent. Create it again.
             match outcome {
                 Err(Error::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && attempts < 100 => {}
@@ -115,7 +119,7 @@ impl Staging {
             advice,
         };
         let failed = |errno: Errno| Error::io(folder)(errno.into());
-        // Its parent may be a symbolic link.
+        // The parent may be a symbolic link.
         let parent =
             rustix::fs::open(folder, OPEN.difference(OFlags::NOFOLLOW), Mode::empty()).map_err(failed)?;
         clear_leftovers(&parent, name, cancel);
@@ -124,7 +128,7 @@ impl Staging {
         let replaced = match look(&parent, name).map_err(|errno| Error::io(store)(errno.into()))? {
             Found::Nothing => None,
             Found::Other(what) => {
-                let advice = "Choose another name, or move it away; only a moola store is ever replaced";
+                let advice = "Choose another name, or move it away; only a moola store can be replaced";
                 return Err(refuse(Refusal::Exists, what, advice));
             }
             Found::Store if !overwrite => {
@@ -136,7 +140,7 @@ impl Staging {
                     let problem = "another process is replacing this store".into();
                     refuse(Refusal::Conflict, problem, "Wait until it is done, or choose another name")
                 })?;
-                // Its files must be ours to remove, or the old store would stay behind.
+                // We must be allowed to remove its files, or the old store would stay behind.
                 rustix::fs::accessat(&parent, name, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
                     .map_err(|errno| Error::io(store)(errno.into()))?;
                 Some(old)
@@ -171,28 +175,28 @@ impl Staging {
         })
     }
 
-    /// The temporary directory, in which everything is written.
+    /// The temporary directory. Everything is written there.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the store will stand.
+    /// The final path of the store.
     pub fn store(&self) -> &Path {
         &self.store
     }
 
-    /// True once the store stands under its name.
+    /// True once the store has its name.
     pub fn is_published(&self) -> bool {
         self.stage == Stage::Published
     }
 
-    /// [Brings everything to disk](Staging::sync) and [gives it its name](Staging::commit).
+    /// [Flushes everything to disk](Staging::sync) and [gives the store its name](Staging::commit).
     pub fn publish(&mut self, cancel: &Cancel) -> Result<(), Error> {
         self.sync(cancel)?;
         self.commit()
     }
 
-    /// Brings everything to disk. That can take long, and can be cancelled.
+    /// Flushes everything to disk. This can take long, and can be cancelled.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Cancelled`].
@@ -200,15 +204,15 @@ impl Staging {
         sync_directory(&self.path, cancel)
     }
 
-    /// Gives the store its name, once [`sync`](Staging::sync) has brought it to disk, and clears up. This is too short
-    /// to be cancelled: a store that was replaced loses its name, and its space is free soon after. After an error
-    /// before the store has its name, this value still holds the temporary directory; drop it.
+    /// Gives the store its name and cleans up. Call [`sync`](Staging::sync) first. This takes too little time
+    /// to be cancellable: a replaced store loses its name at once, and its space is free soon after. After an
+    /// error before the store has its name, this value still holds the temporary directory; drop it.
     ///
     /// # Errors
-    /// [`Error::Publish`] when another builder came first; [`Error::Io`].
+    /// [`Error::Publish`] if another builder published first; [`Error::Io`].
     ///
     /// # Panics
-    /// When called a second time.
+    /// If called a second time.
     pub fn commit(&mut self) -> Result<(), Error> {
         assert_eq!(self.stage, Stage::Building, "a store is published once");
         self.take_place()?;
@@ -242,14 +246,14 @@ impl Staging {
             refusal: Refusal::Conflict,
             path: self.store.clone(),
             problem: "another process has put something there since this build started".into(),
-            advice: "Nothing of it was touched; look at it, then choose another name or build again",
+            advice: "It was left untouched; look at it, then choose another name or build again",
         };
         let (temporary, name) = (self.temporary.name.as_os_str(), self.name.as_os_str());
         if let Some(old) = &self.replaced {
             match rename(temporary, name, RenameFlags::EXCHANGE) {
                 Ok(()) if matches!(old.is_called(&self.parent, temporary), Ok(true)) => return Ok(()),
                 Ok(()) => {
-                    // Another process had put something in the old store's place. Give it its name back.
+                    // Another process had put something in the old store's place. Move it back.
                     return Err(match rename(temporary, name, RenameFlags::EXCHANGE) {
                         Ok(()) => conflict(),
                         Err(errno) => self.displaced(rename, errno),
@@ -266,8 +270,8 @@ impl Staging {
         }
     }
 
-    /// Another process's directory has the temporary name, and renaming it back failed. Gives it a name that no build
-    /// removes.
+    /// Handles a failed move back: another process's directory has the temporary name. Gives it a name that
+    /// no build removes.
     fn displaced(
         &self,
         mut rename: impl FnMut(&OsStr, &OsStr, RenameFlags) -> Result<(), Errno>,
@@ -285,17 +289,17 @@ impl Staging {
                 "another process put something there during this build; it is now at {place}, and could not be \
                  moved back ({why})"
             ),
-            advice: "Move it to where it belongs; what now has the name is the new store",
+            advice: "Move it to where it belongs; the new store now has the name",
         }
     }
 
-    /// Removes the temporary directory and the parents that were made for it, unless the store is published. It removes
-    /// all names first, then waits until the space is free or it is cancelled.
+    /// Removes the temporary directory and the parents that were made for it, unless the store is published.
+    /// It first removes all names, then waits until the space is free or it is cancelled.
     pub fn discard(&mut self, cancel: &Cancel) {
         // A forked child has a copy of this value, but does not own the directory.
         if self.stage == Stage::Building && self.temporary.is_ours() {
             self.stage = Stage::Discarded;
-            // The next build removes what cannot be removed now.
+            // The next build removes what could not be removed.
             self.temporary.remove(&self.parent, cancel);
             self.replaced = None;
             self.parents.remove();
@@ -315,9 +319,9 @@ mod tests {
 
     use super::*;
 
-    /// The second exchange fails, and so may the rename that would set the foreign directory aside.
+    /// The second exchange fails. In one case, so does the rename that would set the foreign directory aside.
     #[test]
-    fn what_cannot_be_given_back_is_kept() {
+    fn a_displaced_directory_that_cannot_be_moved_back_is_kept() {
         for aside_fails in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("store");
@@ -354,7 +358,7 @@ mod tests {
             assert_eq!(marks["ours"], path);
             assert!(problem.contains(marks["foreign"].to_str().unwrap()), "{problem}");
             if !aside_fails {
-                // Neither a later build nor its clearing up takes it away.
+                // A later build and its cleanup leave it in place.
                 build(true, "later").publish(&Cancel::new()).unwrap();
                 assert_eq!(fs::read_to_string(marks["foreign"].join("features.npy")).unwrap(), "foreign");
             }

@@ -1,4 +1,4 @@
-//! Looks at what already stands at a store's path. Only a moola store is ever replaced.
+//! Finds out what exists at a store's path. Only a moola store can be replaced.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,10 +9,10 @@ use rustix::io::Errno;
 
 use super::locked::OPEN;
 
-/// The start of `metadata.json` in which its first keys must be found.
+/// The first keys of `metadata.json` must lie within this many bytes.
 const RECOGNISED: usize = 4096;
 
-/// What stands under a store's name.
+/// What exists under a store's name.
 pub(super) enum Found {
     Nothing,
     Store,
@@ -20,7 +20,7 @@ pub(super) enum Found {
     Other(String),
 }
 
-/// Looks at what stands under `name`.
+/// Finds out what exists under `name`.
 pub(super) fn look(parent: &OwnedFd, name: &OsStr) -> Result<Found, Errno> {
     let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(Found::Nothing),
@@ -48,7 +48,7 @@ pub(super) fn look(parent: &OwnedFd, name: &OsStr) -> Result<Found, Errno> {
         {
             let name = String::from_utf8_lossy(name);
             return Ok(Found::Other(format!(
-                "there is a directory of this name with {name:?} in it, which is not a store's"
+                "there is a directory of this name with {name:?} in it, which is not a file of a store"
             )));
         }
     }
@@ -91,7 +91,8 @@ fn is_dropping(name: &[u8]) -> bool {
         || name.starts_with(b".nfs")
 }
 
-/// Whether the metadata begins as a store's does. Nothing more is checked: a damaged store may be replaced by a good one.
+/// Whether the metadata begins like a store's. Nothing more is checked, because a damaged store may be
+/// replaced by a good one.
 fn has_our_metadata(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
     use std::io::Read;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// Directories made so that the store has a place. They are removed again, if still empty, when no store is published.
+/// Parent directories made for a store. If no store is published, those that are still empty are removed
+/// again.
 #[derive(Debug)]
 pub(super) struct Parents {
     /// Outermost first.
     made: Vec<Made>,
 }
 
-/// A directory, and which one it was when it was made.
+/// A directory that was made, with its device and inode.
 #[derive(Debug)]
 struct Made {
     path: PathBuf,
@@ -27,7 +28,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 impl Parents {
-    /// Makes those that are missing above and including `folder`.
+    /// Makes `folder` and its missing parents.
     pub(super) fn make(folder: &Path) -> Result<Parents, Error> {
         let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
         let mut parents = Parents { made: Vec::new() };
@@ -37,7 +38,7 @@ impl Parents {
                     let identity = identity(path).map_err(Error::io(path))?;
                     parents.made.push(Made { path: path.into(), identity });
                 }
-                // Another builder was first.
+                // Another builder made it first.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io(path)(error)),
             }
@@ -45,7 +46,7 @@ impl Parents {
         Ok(parents)
     }
 
-    /// Keeps them, and brings their names to disk.
+    /// Keeps the directories, and flushes their names to disk.
     pub(super) fn keep(&mut self) -> Result<(), Error> {
         for Made { path, .. } in std::mem::take(&mut self.made) {
             let above = path.parent().expect("a directory that was made has one");
@@ -54,7 +55,7 @@ impl Parents {
         Ok(())
     }
 
-    /// Removes those that are still empty and still the ones that were made.
+    /// Removes the directories that are still empty and are still the ones that were made.
     pub(super) fn remove(&mut self) {
         for made in std::mem::take(&mut self.made).iter().rev() {
             if identity(&made.path).is_ok_and(|now| now == made.identity) {

@@ -1,4 +1,4 @@
-//! Bringing a store's files to disk before it gets its name.
+//! Flushes a store's files to disk before the store gets its name.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::flush_ahead;
 
-/// Brings a directory and the files in it to disk.
+/// Flushes a directory and its files to disk.
 pub(super) fn sync_directory(path: &Path, cancel: &Cancel) -> Result<(), Error> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::io(path))? {
@@ -16,7 +16,7 @@ pub(super) fn sync_directory(path: &Path, cancel: &Cancel) -> Result<(), Error> 
         let size = file.metadata().map_err(Error::io(&path))?.len();
         files.push((path, file, size));
     }
-    // Every write is started before any is waited for, and no wait is long, so that Ctrl-C is noticed.
+    // Every write is started before the first wait. Each wait is short, so that Ctrl-C is noticed.
     for (path, file, size) in &files {
         flush_ahead::in_chunks(*size, cancel, |bytes| {
             flush_ahead::start(file, bytes).map_err(Error::io(path))
