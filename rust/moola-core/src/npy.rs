@@ -1,7 +1,8 @@
-//! NumPy's `.npy` files: the one header that stores have, writing with large plain writes, checked reading.
+//! NumPy's `.npy` files: the fixed header of a store's arrays, large plain writes, and checked reads.
 //!
-//! Plain writes and reads, never a mapping: on a full disk a mapped write raises SIGBUS, where `write` returns an
-//! error; on a truncated file a mapped read does, where `pread` returns short.
+//! Files are written and read plainly, and never mapped. On a full disk a mapped write raises SIGBUS, but
+//! `write` returns an error. On a truncated file a mapped read raises SIGBUS, but `pread` returns fewer
+//! bytes.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -20,12 +21,12 @@ pub const HEADER: usize = 128;
 /// Appended values are gathered into writes of this many bytes.
 const BUFFER: usize = 1 << 20;
 
-/// What a store's arrays are made of. Bytes 0 and 1 are NumPy's `bool`.
+/// The element types of a store's arrays. Bytes 0 and 1 are NumPy's `bool`.
 pub trait Element: Pod {
     /// NumPy's name for the type.
     const DESCR: &'static str;
 
-    /// The place of the first value that the type allows but NumPy does not.
+    /// The index of the first value that the type allows but NumPy does not.
     fn unsound(_values: &[Self]) -> Option<usize> {
         None
     }
@@ -44,18 +45,20 @@ impl Element for u8 {
     const DESCR: &'static str = "|b1";
 
     fn unsound(values: &[u8]) -> Option<usize> {
-        // The maximum first: one vectorised pass, and the search only where something is wrong.
+        // The maximum takes one vectorised pass. The search runs only if something is wrong.
         if values.iter().copied().max().unwrap_or(0) <= 1 { None } else { values.iter().position(|&x| x > 1) }
     }
 }
 
-// The headers say little-endian, and values are written as they lie in memory.
+// The headers say little-endian, and values are written as they are in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "stores are little-endian");
 
-/// The header that `np.save` writes for a C-ordered array (format 1.0), to the byte: a store accepts no other.
+/// The header that `np.save` writes for a C-ordered array (format 1.0), byte for byte. A store accepts no
+/// other header.
 ///
 /// # Errors
-/// [`Error::Config`] when `shape` has more digits than fit. Every array of three dimensions that a file can hold fits.
+/// [`Error::Config`] if `shape` has more digits than fit. Every array of three dimensions that a file can
+/// hold fits.
 pub fn header(descr: &str, shape: &[u64]) -> Result<[u8; HEADER], Error> {
     let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
     let tuple = if let [one] = &sizes[..] { format!("({one},)") } else { format!("({})", sizes.join(", ")) };
@@ -79,7 +82,7 @@ pub struct NpyWriter<T> {
     buffer: Vec<u8>,
     /// Bytes in the file, header included.
     written: u64,
-    /// Up to where the kernel was asked to write back.
+    /// The offset up to which the kernel was told to write back.
     started: u64,
     element: PhantomData<T>,
 }
@@ -89,7 +92,7 @@ impl<T: Element> NpyWriter<T> {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let file = File::create_new(&path).map_err(Error::io(&path))?;
-        // Zeros for now: a file without its header is no array, and is refused as one.
+        // Zeros for now, so that an unfinished file is refused.
         let buffer = vec![0; HEADER];
         Ok(NpyWriter { path, file, buffer, written: 0, started: 0, element: PhantomData })
     }
@@ -120,15 +123,17 @@ impl<T: Element> NpyWriter<T> {
         }
     }
 
-    /// Writes the header for `shape` and returns the file's size. Publishing brings the data to disk later.
+    /// Writes the header for `shape` and returns the file's size. Publishing flushes the data to disk later.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when `shape` does not have as many values as were appended; [`Error::Io`].
+    /// [`Error::Damaged`] if `shape` does not have as many values as were appended; [`Error::Io`].
     pub fn finish(mut self, shape: &[u64]) -> Result<u64, Error> {
         let wanted = shape.iter().try_fold(1_u64, |product, &n| product.checked_mul(n));
         if wanted != Some(self.len()) {
-            let problem =
-                format!("{} values were written, which do not fill an array of shape {shape:?}", self.len());
+            let problem = format!(
+                "{} values were written, but an array of shape {shape:?} has another number",
+                self.len()
+            );
             return Err(Error::Damaged { path: self.path, problem });
         }
         self.flush()?;
@@ -147,7 +152,8 @@ impl<T: Element> NpyWriter<T> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(Error::io(&self.path))?;
         self.written += bytes.len() as u64;
-        // The first page stays behind: the header comes into it last, and a page is written out only once.
+        // The first page is left out: the header is written into it last, and each page should be written out
+        // only once.
         if self.started == 0 {
             self.started = flush_ahead::PAGE;
         }
@@ -176,7 +182,7 @@ impl<T: Element> NpyPlaces<T> {
         Ok(NpyPlaces { path, file, element: PhantomData })
     }
 
-    /// Writes the values from number `first` on, and has the kernel begin to bring them to disk.
+    /// Writes the values from index `first` on, and tells the kernel to start writing them to disk.
     pub fn write(&self, first: u64, values: &[T]) -> Result<(), Error> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let offset = HEADER as u64 + first * size_of::<T>() as u64;
@@ -187,7 +193,7 @@ impl<T: Element> NpyPlaces<T> {
     }
 }
 
-/// Reads an array of known shape piece by piece, refusing a file that is anything else.
+/// Reads an array of known shape piece by piece. Refuses any other file.
 #[derive(Debug)]
 pub struct NpyReader<T> {
     path: PathBuf,
@@ -232,14 +238,14 @@ impl<T: Element> NpyReader<T> {
         Ok(reader)
     }
 
-    /// Fills `out` with the values from number `first` on.
+    /// Fills `out` with the values from index `first` on.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when the array has no such values, or they are not of its type; [`Error::Io`].
+    /// [`Error::Damaged`] if the array has no such values, or they are not of its type; [`Error::Io`].
     pub fn read(&self, first: u64, out: &mut [T]) -> Result<(), Error> {
         if first.checked_add(out.len() as u64).is_none_or(|end| end > self.len) {
             let (n, all) = (out.len(), self.len);
-            return Err(self.damaged(format!("has {all} values; {n} from number {first} on were asked for")));
+            return Err(self.damaged(format!("has {all} values; cannot read {n} from index {first}")));
         }
         self.read_bytes(bytemuck::cast_slice_mut(out), HEADER as u64 + first * size_of::<T>() as u64)?;
         match T::unsound(out) {
@@ -288,7 +294,7 @@ mod tests {
 
     #[test]
     fn headers_are_numpys() {
-        // What numpy 2.4 saves.
+        // As saved by numpy 2.4.
         let saved: &[u8] =
             b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 10), }";
         let header = super::header("<f4", &[3, 10]).unwrap();
@@ -302,9 +308,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_values_are_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        // Pieces smaller than, equal to and larger than the buffer, in every order that matters.
+        // Pieces smaller than, equal to and larger than the buffer, in all relevant orders.
         for (case, pieces) in [
             vec![],
             vec![1, 2, 3],
@@ -342,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_an_error_and_no_panic() {
+    fn a_wrong_number_of_values_is_an_error_and_no_panic() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.npy");
         let mut writer = NpyWriter::<f32>::create(&path).unwrap();
@@ -358,7 +364,9 @@ mod tests {
         writer.finish(&[2]).unwrap();
         let reader = NpyReader::<f32>::open(&path, &[2]).unwrap();
         for first in [1, 2, u64::MAX] {
-            assert!(damage(reader.read(first, &mut [0.0; 2])).contains("has 2 values; 2 from"));
+            assert!(
+                damage(reader.read(first, &mut [0.0; 2])).contains("has 2 values; cannot read 2 from index")
+            );
         }
     }
 

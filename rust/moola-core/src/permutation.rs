@@ -1,9 +1,9 @@
-//! Shuffling by arithmetic: the number at any place of a permutation, without a list.
+//! Shuffling by arithmetic: gives the number at any position of a permutation, without storing a list.
 //!
-//! A permutation of `0 … count − 1` is a Feistel network over the fewest bits that hold `count` numbers. A number that
-//! leaves the range goes through the network again until it lands below `count` (cycle walking: Black and Rogaway,
-//! *Ciphers with Arbitrary Finite Domains*, 2002), which takes fewer than two turns on average. Memory does not grow with
-//! `count`, and a shuffled epoch can start at any place.
+//! A permutation of `0 … count − 1` is a Feistel network over the fewest bits that hold `count` numbers. A
+//! number that leaves the range goes through the network again until it is below `count` (cycle walking:
+//! Black and Rogaway, *Ciphers with Arbitrary Finite Domains*, 2002). This takes fewer than two turns on
+//! average. Memory does not grow with `count`, and a shuffled epoch can start at any position.
 
 use crate::keys::{fold, mix};
 use crate::simd::{Level, at_level};
@@ -17,7 +17,7 @@ pub fn key(words: &[u64]) -> u64 {
     words.iter().copied().fold(0x7065_726d_7574_6174, fold)
 }
 
-/// How a number is cut into two halves.
+/// The split of a number into two halves.
 #[derive(Clone, Copy)]
 struct Halves {
     low: u32,
@@ -26,7 +26,7 @@ struct Halves {
 }
 
 at_level! {
-    /// Takes each number once through the network.
+    /// Passes each number through the network once.
     fn turn(numbers: &mut [u64], halves: Halves, key: u64) = turn_body;
 }
 
@@ -37,7 +37,7 @@ fn turn_body(numbers: &mut [u64], halves: Halves, key: u64) {
         let (mut a, mut b) = (*number & low_mask, *number >> low);
         for round in 0..ROUNDS {
             let round_key = key.wrapping_add(round << 32);
-            // The upper bits of a product are mixed best.
+            // The upper bits of a product are the best mixed.
             if round % 2 == 0 {
                 b ^= (mix(round_key ^ a) >> 32) & high_mask;
             } else {
@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn every_place_and_every_neighbour_is_equally_likely() {
-        // Over many keys, each number stands equally often at each place and follows each other number equally often.
+        // Over many keys, each number stands equally often at each position and follows each other number
+        // equally often.
         const N: usize = 11;
         let mut places = vec![0_u64; N * N];
         let mut pairs = vec![0_u64; N * N];

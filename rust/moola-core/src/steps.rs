@@ -1,8 +1,10 @@
-//! The steps of a symbol: the times between its consecutive bars. The commonest of them is its bar interval.
+//! The steps of a symbol: the times between its consecutive bars. The commonest step is the symbol's bar
+//! interval.
 //!
-//! Nearly all steps of ordinary bars are the same, and a count for each distinct step is small. Bars at irregular times
-//! may have as many distinct steps as bars. So [`Tally`] counts while bars come in, within a budget that all symbols
-//! share, and [`recount`] counts the steps of a symbol that did not fit again, from its times in the file. Both are exact.
+//! Nearly all steps of ordinary bars are the same, so a count for each distinct step is small. Bars at
+//! irregular times may have as many distinct steps as bars. So [`Tally`] counts while bars come in, within a
+//! budget that all symbols share. If a symbol's steps do not fit, [`recount`] counts them again from its
+//! times in the file. Both are exact.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -14,9 +16,9 @@ use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::npy::NpyReader;
 
-/// Distinct steps that each symbol may count, whatever the others do.
+/// Distinct steps that each symbol may always count.
 pub const OWN: usize = 16;
-/// Distinct steps that all symbols together may count beyond those.
+/// Distinct steps that all symbols together may count in addition.
 pub const SHARED: usize = 1 << 16;
 /// Distinct steps that are counted in one pass over the file.
 pub const PASS: usize = 1 << 19;
@@ -26,8 +28,8 @@ const CHUNK: u64 = 1 << 16;
 /// How often each step occurs.
 type Counts = HashMap<i64, u64, BuildHasherDefault<StepHasher>>;
 
-/// Several times as fast as the standard library's hasher, which no input could make slow. Here bars made on purpose
-/// could make counting slow, and no more.
+/// Several times as fast as the standard library's hasher. The standard hasher resists crafted input. Here
+/// crafted bars can make counting slow, but do no other harm.
 #[derive(Debug, Default)]
 struct StepHasher(u64);
 
@@ -41,7 +43,8 @@ impl Hasher for StepHasher {
     }
 
     fn write_u64(&mut self, step: u64) {
-        // Both halves of the product: steps are multiples of a minute, whose lowest bits are all the same.
+        // Use both halves of the product: steps are multiples of a minute, so their lowest bits are all the
+        // same.
         let product = u128::from(step) * u128::from(SPREAD);
         self.0 = product as u64 ^ (product >> 64) as u64;
     }
@@ -54,7 +57,7 @@ impl Hasher for StepHasher {
 /// 2⁶⁴ divided by the golden ratio: products with it are spread evenly.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// What is known about the steps of a symbol.
+/// A summary of a symbol's steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
     /// The commonest step, the smallest on ties; 0 for fewer than two bars.
@@ -77,7 +80,7 @@ impl Steps {
         steps
     }
 
-    /// Adds what is not the commonest step.
+    /// Adds a step that occurs `count` times. The commonest step must be set.
     fn add(&mut self, step: i64, count: u64) {
         self.longer += if step > self.commonest { count } else { 0 };
         self.shorter += if step < self.commonest { count } else { 0 };
@@ -90,13 +93,13 @@ fn commonest(counts: &Counts) -> Option<(i64, u64)> {
     counts.iter().map(|(&step, &count)| (step, count)).max_by_key(|&(step, count)| (count, Reverse(step)))
 }
 
-/// The step from one time to a later one, as far as an int64 of nanoseconds can count.
+/// The step from one time to a later one, in nanoseconds, limited to the range of int64.
 #[inline]
 pub fn step(before: i64, time: i64) -> i64 {
     time.saturating_sub(before)
 }
 
-/// How often each step of a symbol has occurred, while its bars come in.
+/// Counts each step of a symbol while its bars come in.
 #[derive(Debug, Default)]
 pub struct Tally {
     counts: Counts,
@@ -106,7 +109,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts a step. `room` is what is left of [`SHARED`].
+    /// Counts a step. `room` is the unused part of [`SHARED`].
     #[inline]
     pub fn add(&mut self, step: i64, room: &mut usize) {
         if step != self.current {
@@ -133,7 +136,7 @@ impl Tally {
         }
     }
 
-    /// The steps, or `None` where they did not fit and must be [counted again](recount).
+    /// The steps, or `None` if they did not fit and must be [counted again](recount).
     pub fn finish(mut self, room: &mut usize) -> Option<Steps> {
         self.flush(room);
         (!self.overflowed).then(|| Steps::of(&self.counts))
@@ -155,9 +158,9 @@ pub fn of_symbols(path: &Path, rows: u64, firsts: &[u64], cancel: &Cancel) -> Re
     firsts.iter().zip(ends).map(|(&first, end)| recount(&times, first..end, cancel)).collect()
 }
 
-/// The steps between the times of a range of rows, which ascend. At most [`PASS`] distinct steps are held at once: where
-/// there are more, each pass over the rows counts the steps of one part of all hashes. Time grows with the number of
-/// passes, about the number of distinct steps divided by [`PASS`].
+/// The steps between the times of a range of rows, which ascend. At most [`PASS`] distinct steps are held at
+/// once. If there are more, each pass over the rows counts the steps in one part of the range of hashes. Time
+/// grows with the number of passes, about the number of distinct steps divided by [`PASS`].
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Damaged`] or [`Error::Cancelled`].
@@ -185,7 +188,7 @@ fn recount_within(
             counts.len() <= most
         })?;
         if read < total {
-            // The sooner it had to stop, the more parts there must be; but later rows may have few new steps.
+            // An early stop means that more parts are needed, but later rows may have few new steps.
             parts.extend(part.split(if read < total / 4 { 2 } else { 1 }));
             continue;
         }
@@ -225,8 +228,8 @@ impl Part {
     }
 }
 
-/// Calls `take` with every run of one step and its length, until it returns false. Returns how many rows it has read, all
-/// of them unless it was stopped.
+/// Calls `take` with every run of one step and its length, until it returns false. Returns the number of rows
+/// read: all, unless it was stopped.
 fn each_run(
     times: &NpyReader<i64>,
     rows: Range<u64>,
@@ -266,7 +269,7 @@ mod tests {
     use super::*;
     use crate::npy::NpyWriter;
 
-    /// By sorting all steps.
+    /// The same, by counting each step among all steps.
     fn plainly(steps: &[i64]) -> Steps {
         let count = |step: i64| steps.iter().filter(|&&s| s == step).count();
         let commonest = steps.iter().copied().max_by_key(|&s| (count(s), -s)).unwrap_or(0);
@@ -280,7 +283,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_little_is_held_the_steps_are_the_same(
+        fn steps_do_not_depend_on_the_memory_limit(
             steps in prop::collection::vec(prop_oneof![1..6_i64, Just(60_000_000_000), 1..400_i64], 0..400),
             most in 1..50_usize,
             before in 0..3_usize,
@@ -328,6 +331,6 @@ mod tests {
             }
             assert!(tallies.iter().map(Tally::held).sum::<usize>() <= 5 * OWN + 100);
         }
-        assert_eq!(room, 100, "a symbol that does not fit gives its room back");
+        assert_eq!(room, 100, "a symbol that does not fit returns its room");
     }
 }

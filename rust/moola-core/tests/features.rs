@@ -1,6 +1,6 @@
-//! The promises of the feature sets, as properties: causal, the same bits in batch, stream and restart and at every
-//! vector width, scale invariant, bounded, and with swings that are real. The oracle at the end is the specification
-//! read literally, with no state shared between bars.
+//! The properties that the feature sets promise: they are causal, have the same bits in batch, stream and
+//! restart and at every vector width, are scale invariant and bounded, and their swings are real. The oracle
+//! at the end follows the specification literally, with no state shared between bars.
 
 use moola_core::features::atr::Atr;
 use moola_core::features::swings::{Swings, swings};
@@ -48,8 +48,8 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Bars on a tick grid, as markets make them: steps of a few ticks, flat stretches, gaps between bars. The grid is
-/// no finer than 1e-6 of the price, for which scale invariance is promised.
+/// Bars on a tick grid, like those of markets: steps of a few ticks, flat stretches, gaps between bars. The
+/// grid is no finer than 1e-6 of the price; scale invariance is promised up to there.
 fn on_a_grid() -> impl Strategy<Value = Columns> {
     let step = (-6_i64..=6, 0_i64..4, 0_i64..4, 0..10_u8, -4_i64..=4);
     (prop::collection::vec(step, 2..1500), prop::sample::select(vec![0.25, 0.01, 1e-5, 1.0, 0.05])).prop_map(
@@ -76,7 +76,7 @@ fn on_a_grid() -> impl Strategy<Value = Columns> {
     )
 }
 
-/// Any bars that validation passes, however wild.
+/// Any bars that validation accepts, extreme ones included.
 fn anything_sound() -> impl Strategy<Value = Columns> {
     let price = prop_oneof![1.2e-38..3.4e38_f64, 1.0..2.0_f64, Just(1.2e-38), Just(3.4e38), 1e-30..1e30_f64];
     let bar = (price.clone(), price, 0.0..=1.0_f64, 0.0..=1.0_f64, prop::bool::weighted(0.2)).prop_map(
@@ -153,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn a_row_does_not_depend_on_what_follows(
+    fn a_row_does_not_depend_on_later_bars(
         set in any_set(), p in any_parameters(), columns in any_bars(), future in any_bars(), cut in 0.0..1.0_f64,
     ) {
         let n = (columns.bars().len() as f64 * cut) as usize;
@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn scale_changes_nothing(set in any_set(), columns in on_a_grid(), exponent in -6.0..6.0_f64) {
+    fn features_do_not_depend_on_scale(set in any_set(), columns in on_a_grid(), exponent in -6.0..6.0_f64) {
         let p = Parameters::default();
         let (here, there) = (run(set, p, &columns), run(set, p, &columns.scaled(10.0_f64.powf(exponent))));
         for (i, (a, b)) in here.iter().zip(&there).enumerate() {
@@ -204,7 +204,7 @@ proptest! {
             if !zigzag.push(i as u64, high, low, close, turn) {
                 continue;
             }
-            // After the bar that confirmed the swing before (from the first bar on, where there is none).
+            // From the bar that confirmed the previous swing on, or from the first bar if there is none.
             let since = previous.map_or(0, |bar: usize| bar + 1)..=i;
             if zigzag.leg == Leg::Down {
                 let swing = zigzag.swing_high.unwrap();
@@ -220,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn swings_are_those_of_the_specification_read_literally(columns in any_bars(), p in any_parameters()) {
+    fn swings_equal_the_literal_specification(columns in any_bars(), p in any_parameters()) {
         let found = swings(columns.bars(), &p, &Cancel::new()).unwrap();
         prop_assert_eq!(found, literal_swings(columns.bars(), &p));
     }
@@ -241,12 +241,13 @@ proptest! {
     }
 }
 
-/// The zigzag as the specification tells it: at every bar the leg's extreme and pullback are searched for afresh among
-/// the bars since the leg began, instead of being carried along.
+/// The zigzag as the specification describes it. At every bar it searches for the leg's extreme and pullback
+/// among the bars since the leg began, instead of carrying them along.
 fn literal_swings(bars: Bars<'_>, p: &Parameters) -> Swings {
     struct LegState {
         up: bool,
-        /// Price and bar at which the leg's extreme starts, and the bar whose close the pullback starts at.
+        /// The price and bar where the leg's extreme starts, and the bar with the close where the pullback
+        /// starts.
         extreme: (f64, usize),
         since: usize,
     }
@@ -322,7 +323,7 @@ fn literal_swings(bars: Bars<'_>, p: &Parameters) -> Swings {
 }
 
 #[test]
-fn what_a_set_is_said_to_depend_on_is_what_it_depends_on() {
+fn a_set_depends_on_exactly_its_declared_parameters() {
     let (mut columns, mut close) = (Columns::default(), 100.0_f64);
     for i in 0..600_i32 {
         let next = close + f64::from((i * 7919) % 13 - 6) * 0.25;
@@ -354,7 +355,7 @@ fn what_a_set_is_said_to_depend_on_is_what_it_depends_on() {
 }
 
 #[test]
-fn a_bar_without_a_time_does_not_make_the_stream_forget_the_last_time() {
+fn a_bar_without_a_time_keeps_the_last_time() {
     let bar = Bar { open: 2.0, high: 3.0, low: 1.0, close: 2.5 };
     let columns = [bar.open, bar.high, bar.low, bar.close];
     let [o, h, l, c] = columns.each_ref().map(std::slice::from_ref);
@@ -384,7 +385,7 @@ fn a_bar_without_a_time_does_not_make_the_stream_forget_the_last_time() {
 }
 
 #[test]
-fn a_bar_later_is_refused_and_leaves_the_stream_as_it_was() {
+fn a_refused_bar_leaves_the_stream_unchanged() {
     let mut stream = Stream::new(FeatureSet::Relativity10, Parameters::default(), None).unwrap();
     let bar = Bar { open: 2.0, high: 3.0, low: 1.0, close: 2.5 };
     let mut row = [0.0; 10];
@@ -417,7 +418,7 @@ fn a_gap_begins_a_segment_in_single_pushes_and_in_pieces() {
         close = next.max(50.0);
     }
     let columns = {
-        // Closes were bounded for the next open only: keep bars that are sound.
+        // Only the next open was bounded, not the close: keep the sound bars.
         let mut sound = Columns::default();
         (0..3000).map(|i| columns.bars().bar(i)).filter(Bar::is_sound).for_each(|bar| sound.push(bar));
         sound

@@ -1,4 +1,4 @@
-//! What ingest writes, against the same done with plain vectors.
+//! The output of ingest, compared with the same result from plain vectors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn ingest(folder: &Path, options: Options, batches: &[Vec<Row>], order: &[u32]) 
     ingest.finish(order, &cancel)
 }
 
-/// Times, opens and kept values, as they stand in the files.
+/// Times, opens and kept values, as read from the files.
 fn files(folder: &Path, rows: u64) -> (Vec<i64>, Vec<f64>, Vec<f32>) {
     let mut times = vec![0; rows as usize];
     NpyReader::open(folder.join("timestamps.npy"), &[rows]).unwrap().read(0, &mut times).unwrap();
@@ -142,7 +142,7 @@ fn faults(outcome: Result<Summary, Error>) -> Vec<(&'static str, u64)> {
 }
 
 #[test]
-fn order_and_repeats_are_judged_symbol_by_symbol() {
+fn order_and_repeats_are_checked_per_symbol() {
     let rows = [(0, 60, 5.0, 0, 1.0), (1, 30, 5.0, 0, 1.0), (0, 120, 5.0, 0, 1.0), (1, 60, 5.0, 0, 1.0)];
     assert_eq!(one(Options::default(), &rows).unwrap().quality.bars, 4);
     let mut bad = rows.to_vec();
@@ -174,14 +174,14 @@ fn bad_values_are_refused_or_dropped_and_counted() {
     assert_eq!(faults(one(Options::default(), &rows)), [("not_finite", 1), ("extra_not_finite", 2)]);
     let summary = one(Options { drop_bad_bars: true, ..Options::default() }, &rows).unwrap();
     assert_eq!((summary.quality.bars, summary.quality.dropped_bad_bars), (2, 3));
-    // A price that is none is never dropped silently, nor is a bar without a time.
+    // A price out of range is never dropped silently, and neither is a bar without a time.
     let rows = [good, (0, 120, -5.0, 0, 1.0), (0, i64::MIN, 5.0, 0, 1.0)];
     let outcome = one(Options { drop_bad_bars: true, ..Options::default() }, &rows);
     assert_eq!(faults(outcome), [("out_of_range", 1), ("no_timestamp", 1)]);
 }
 
 #[test]
-fn samples_say_where() {
+fn samples_name_the_file_and_the_row() {
     let folder = tempfile::tempdir().unwrap();
     let mut ingest =
         Ingest::new(folder.path(), Options { extra: vec!["volume".into()], ..Options::default() }).unwrap();
@@ -193,7 +193,7 @@ fn samples_say_where() {
 }
 
 #[test]
-fn what_is_worth_a_look_is_counted() {
+fn unusual_bars_are_counted() {
     let rows = [
         (0, 60, 5.0, 0, 1.0),
         (0, 120, 8.0, 0, 1.0),

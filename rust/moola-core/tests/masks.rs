@@ -1,4 +1,4 @@
-//! Masks against their definition, and how often positions and arrangements are masked.
+//! Masks compared with their definition, and the frequencies of masked positions and arrangements.
 
 use moola_core::keys::{GOLDEN, mix, symbol_hash};
 use moola_core::simd::Level;
@@ -16,7 +16,7 @@ struct Drawn {
     masks: Vec<Vec<u8>>,
 }
 
-/// Draws the masks of the windows `chosen`, which lie `stride` bars apart in a store with these valid bars.
+/// Draws the masks of the windows `chosen`. They lie `stride` bars apart in a store with these valid bars.
 fn drawn(
     level: Level,
     masking: &Masking,
@@ -82,7 +82,7 @@ fn expected(key: u64, ratio: f64, strategy: Strategy, valid: &[u8]) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn masks_are_as_defined_at_every_level(
+    fn masks_equal_their_definition_at_every_level(
         seed: u64,
         epoch: u64,
         ratio in prop_oneof![Just(0.0), Just(1.0), Just(0.15), 0.0..=1.0],
@@ -96,8 +96,8 @@ proptest! {
     ) {
         let strategy = size.map_or(Strategy::Random, Strategy::Patch);
         let masking = Masking { seed, epoch, ratio, strategy };
-        // The window under test stands between two others and comes after full ones. Neither its neighbours nor what
-        // earlier windows leave in memory may change its mask.
+        // The window under test stands between two others and comes after full ones. Its mask must depend
+        // neither on its neighbours nor on what earlier windows leave in memory.
         let full = vec![1; valid.len()];
         let beside: Vec<u8> = valid.iter().rev().copied().collect();
         let windows = [beside, valid.clone(), full];

@@ -1,4 +1,4 @@
-//! Publishing a store: a reader sees a whole store or none, and nothing foreign is ever removed.
+//! Publishing a store: a reader sees a whole store or none, and nothing foreign is removed.
 
 use std::fs;
 use std::io;
@@ -40,7 +40,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_store_appears_whole_and_alone() {
+fn a_store_appears_whole_and_without_leftovers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let mut staging = Staging::begin(&path, false, &Cancel::new()).unwrap();
@@ -101,7 +101,8 @@ fn only_a_store_is_replaced_and_only_on_request() {
     }
 }
 
-/// A store may hold what operating systems leave in directories. Nothing else foreign, and no directory of such a name.
+/// A store may contain files that operating systems leave in directories. It may contain nothing else
+/// foreign, and no directory of such a name.
 #[test]
 fn a_store_with_files_of_operating_systems_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +131,7 @@ fn a_store_with_files_of_operating_systems_is_replaced() {
 }
 
 #[test]
-fn of_two_builders_the_first_to_publish_wins() {
+fn the_first_of_two_builders_to_publish_wins() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     for overwrite in [false, true] {
@@ -146,7 +147,7 @@ fn of_two_builders_the_first_to_publish_wins() {
 }
 
 #[test]
-fn only_one_replaces_a_store() {
+fn only_one_builder_replaces_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     build(&path, false, "old").unwrap();
@@ -162,7 +163,7 @@ fn only_one_replaces_a_store() {
 }
 
 #[test]
-fn what_took_the_old_stores_place_is_given_back() {
+fn a_directory_that_took_the_old_stores_place_is_moved_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     build(&path, false, "old").unwrap();
@@ -175,7 +176,7 @@ fn what_took_the_old_stores_place_is_given_back() {
     assert_eq!((mark(&path).as_str(), mark(&folder.path().join("away")).as_str()), ("foreign", "old"));
     assert_eq!(names(folder.path()), ["away", "store"]);
 
-    // Where nothing took its place, the new store may.
+    // If nothing took the old store's place, the new store takes it.
     let mut staging = Staging::begin(&path, true, &Cancel::new()).unwrap();
     write(staging.path(), "new");
     fs::remove_dir_all(&path).unwrap();
@@ -199,7 +200,7 @@ fn leftovers_are_cleared_and_live_builders_are_not() {
     let outside = folder.path().join("outside");
     fs::write(&outside, "mine").unwrap();
     std::os::unix::fs::symlink(&outside, leftover.join("link")).unwrap();
-    // A file of such a name is not ours.
+    // A file of such a name does not belong to us.
     fs::write(folder.path().join(".store.file0000.moola-tmp"), "").unwrap();
 
     build(&path, false, "one").unwrap();
@@ -214,7 +215,7 @@ fn leftovers_are_cleared_and_live_builders_are_not() {
 }
 
 #[test]
-fn parents_are_made_and_taken_away_again() {
+fn parents_are_made_and_removed_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/store");
     drop(Staging::begin(&path, false, &Cancel::new()).unwrap());
@@ -262,7 +263,7 @@ fn a_cancelled_build_leaves_nothing() {
 }
 
 #[test]
-fn what_has_taken_the_temporary_name_is_not_removed() {
+fn a_directory_that_took_the_temporary_name_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let staging = Staging::begin(&path, false, &Cancel::new()).unwrap();
@@ -276,7 +277,7 @@ fn what_has_taken_the_temporary_name_is_not_removed() {
 }
 
 #[test]
-fn a_parent_that_another_has_made_anew_is_not_removed() {
+fn a_parent_that_another_process_made_again_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let staging = Staging::begin(&folder.path().join("a/store"), false, &Cancel::new()).unwrap();
     fs::rename(folder.path().join("a"), folder.path().join("b")).unwrap();

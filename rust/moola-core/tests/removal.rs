@@ -1,4 +1,5 @@
-//! Removing large files: the names go at once, the space soon, without another process, and nothing that is not ours.
+//! Removing large files: names are removed at once and the space is free soon, without another process.
+//! Foreign files are kept.
 #![cfg(target_os = "linux")]
 
 use std::ffi::OsStr;
@@ -26,7 +27,7 @@ fn remove(directory: &Path, cancel: &Cancel) -> io::Result<()> {
     removal::remove(parent, directory.file_name().unwrap(), File::open(directory)?, cancel)
 }
 
-/// Which processes have a file that was in this directory open.
+/// The processes that have a file open that was in this directory.
 fn holders(directory: &Path) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let holds = |process: &fs::DirEntry| {
@@ -48,7 +49,7 @@ fn has_had_children() -> bool {
 }
 
 #[test]
-fn who_waits_finds_the_space_free_and_no_process_was_started() {
+fn a_removal_waits_for_the_space_and_starts_no_process() {
     let folder = tempfile::tempdir().unwrap();
     let directory = filled(folder.path());
     remove(&directory, &Cancel::new()).unwrap();
@@ -58,20 +59,20 @@ fn who_waits_finds_the_space_free_and_no_process_was_started() {
 }
 
 #[test]
-fn who_does_not_wait_finds_no_name_and_the_space_free_soon() {
+fn a_cancelled_removal_removes_the_name_at_once_and_frees_the_space_soon() {
     let folder = tempfile::tempdir().unwrap();
     let directory = filled(folder.path());
     remove(&directory, &Cancel::raised()).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     let patience = Instant::now();
     while !holders(&directory).is_empty() {
-        assert!(patience.elapsed() < Duration::from_secs(20), "some thread never closes the files");
+        assert!(patience.elapsed() < Duration::from_secs(20), "the thread never closes the files");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn another_directory_of_the_name_is_left_alone() {
+fn another_directory_of_the_name_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("directory");
     fs::create_dir(&directory).unwrap();
@@ -100,7 +101,7 @@ fn links_are_removed_and_not_followed() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_an_error() {
+fn a_missing_directory_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let ours = File::open(folder.path()).unwrap();
     let outcome = removal::remove(&ours, OsStr::new("none"), &ours, &Cancel::new());

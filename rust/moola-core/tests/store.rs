@@ -156,7 +156,7 @@ fn a_changed_value_is_found_and_named() {
 }
 
 #[test]
-fn windows_stream_to_the_same_bits() {
+fn a_stream_recomputes_windows_to_the_same_bits() {
     let (length, width) = (105, 12);
     // First and last windows of segments, windows that overlap, and one beyond the first piece.
     let offsets = [(4, 0), (4, 1), (4, 60), (4, 69_800), (7, 0), (7, 66_000)];

@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn an_expansion_and_what_it_follows_lie_in_a_window_of_one_session(seed: u64) {
+    fn an_expansion_and_its_context_lie_in_a_window_of_one_session(seed: u64) {
         let (bars, expansions) = run(seed, 0, true, 60_000);
         prop_assert!((8..=36).contains(&expansions.len()), "{} in 60,000 bars", expansions.len());
         let row = |time| bars.binary_search_by_key(&time, |b| b.timestamp).expect("the time of a bar");
@@ -213,7 +213,7 @@ fn some_bars_have_no_range() {
 }
 
 #[test]
-fn the_price_stays_where_a_tick_is_a_tick() {
+fn the_price_stays_near_its_level() {
     for symbol in 0..4 {
         let closes = SampleMarket::new(5, symbol, false).take(4 * YEAR).map(|b| b.bar.close);
         let (low, high) = closes.fold((f64::MAX, 0.0f64), |(low, high), c| (low.min(c), high.max(c)));
@@ -222,7 +222,7 @@ fn the_price_stays_where_a_tick_is_a_tick() {
 }
 
 #[test]
-fn expansions_are_surges_after_what_their_class_says() {
+fn expansions_are_surges_after_the_context_of_their_class() {
     let (bars, expansions) = run(17, 0, true, 2 * YEAR);
     let row = |time| bars.binary_search_by_key(&time, |b| b.timestamp).unwrap();
     let move_of = |from: usize, to: usize| bars[to].bar.close - bars[from].bar.open;

@@ -1,4 +1,4 @@
-//! Times in every notation: what is read, what is refused, and that nothing panics.
+//! Times in every notation: which are read, which are refused, and that no text panics.
 
 use chrono::{DateTime, Utc};
 use moola_core::time::{
@@ -35,7 +35,7 @@ fn fit(texts: &[&str]) -> Fit {
 }
 
 #[test]
-fn iso_with_every_way_to_write_the_offset() {
+fn iso_is_read_with_every_form_of_offset() {
     let moment = utc("2023-03-01T09:30:00Z");
     for text in [
         "2023-03-01T09:30:00Z",
@@ -112,7 +112,7 @@ fn times_without_offset_are_counted() {
 }
 
 #[test]
-fn nothing_is_null() {
+fn empty_texts_and_null_words_are_null() {
     assert_eq!(read(&["", "  ", "NaT", "null"], &Notation::Iso, None), [NULL; 4]);
     let (offsets, data) = column(&["2023-03-01T09:30:00Z"; 2]);
     let texts = Texts::new(&offsets, &data, Some(&[true, false])).unwrap();
@@ -153,7 +153,7 @@ fn slashed_dates_in_each_order() {
 }
 
 #[test]
-fn the_orders_that_fit() {
+fn the_fitting_orders_are_found() {
     assert_eq!(fit(&["5/5/2019", "1/2/2019"]), Fit { misfits: [None, None, Some(0)], differs: Some(1) });
     assert_eq!(fit(&["1/2/2019", "1/13/2019"]), Fit { misfits: [None, Some(1), Some(0)], differs: Some(0) });
     assert_eq!(fit(&["13/1/2019", "x", "1/13/2019"]).misfits, [Some(0), Some(2), Some(0)]);

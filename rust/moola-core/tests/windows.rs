@@ -1,4 +1,5 @@
-//! Windows and batches: where windows lie, that a batch holds slices of its stores, and that what does not fit is refused.
+//! Windows and batches: the places of windows, that a batch holds slices of its stores, and that arrays that
+//! do not fit are refused.
 
 use moola_core::Error;
 use moola_core::keys::symbol_hash;

@@ -1,8 +1,8 @@
-//! Memory for batches, which is used again once no array shows any part of it.
+//! Memory for batches. It is reused once no array refers to any part of it.
 //!
-//! Nothing here relies on the GIL. The list of free memory is behind a mutex that is only tried, never waited for: where
-//! another thread has it, or had it when this process was forked, new memory is made, or memory is given back to the
-//! system.
+//! Nothing here relies on the GIL. A mutex guards the list of free memory, and it is only tried, never waited
+//! for. If another thread holds it, or held it when this process was forked, new memory is allocated, or
+//! memory is returned to the system.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,10 +16,10 @@ use pyo3::prelude::*;
 pub type BatchArrays<'py> =
     (Bound<'py, PyArray3<f32>>, Bound<'py, PyArray2<bool>>, Bound<'py, PyArray2<bool>>);
 
-/// How many batches' memory is kept.
+/// The most batches whose memory is kept.
 const KEPT: usize = 64;
 
-/// Memory that is free.
+/// Free memory.
 #[derive(Clone, Default)]
 pub struct BatchPool(Arc<Mutex<Vec<Vec<f32>>>>);
 
@@ -46,7 +46,7 @@ impl BatchPool {
     }
 }
 
-/// The memory of one batch. It returns to the pool when the last array that shows any of it is gone.
+/// The memory of one batch. It returns to the pool when the last array that refers to it is gone.
 #[pyclass(frozen)]
 pub struct BatchMemory {
     memory: Vec<f32>,
@@ -55,24 +55,24 @@ pub struct BatchMemory {
 }
 
 impl BatchMemory {
-    /// For the engine to fill.
+    /// The batch that the engine fills.
     pub fn as_batch(&mut self) -> Batch<'_> {
         let [size, length, width] = self.shape;
         let (x, flags) = self.memory.split_at_mut(size * length * width);
-        // SAFETY: any bytes are floats and any floats are bytes, which are aligned everywhere.
+        // SAFETY: floats can be read and written as any bytes, and bytes need no alignment.
         let (_, flags, _) = unsafe { flags.align_to_mut::<u8>() };
         let (mask, valid) = flags[..2 * size * length].split_at_mut(size * length);
         Batch { x, mask, valid }
     }
 
-    /// For Python, once it is filled.
+    /// The filled batch as arrays for Python.
     pub fn into_arrays(mut self, py: Python<'_>) -> PyResult<BatchArrays<'_>> {
         let [size, length, width] = self.shape;
         let Batch { x, mask, valid } = self.as_batch();
         let (x, mask, valid) = (x.as_mut_ptr(), mask.as_mut_ptr().cast(), valid.as_mut_ptr().cast());
         let owner = Bound::new(py, self)?.into_any();
-        // SAFETY: the memory does not move while its owner lives. Each array holds on to the owner, and nobody else reads
-        // or writes the memory. The engine writes 0 and 1 for bool.
+        // SAFETY: the memory does not move while its owner lives. Each array keeps the owner alive, and no
+        // other code reads or writes the memory. The engine writes only 0 and 1 for bool.
         unsafe {
             let flags = |values| ArrayView2::from_shape_ptr((size, length), values);
             let x = ArrayView3::from_shape_ptr((size, length, width), x);

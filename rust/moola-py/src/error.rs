@@ -1,4 +1,4 @@
-//! The one place where the engine's errors become Python's: the classes of `moola.errors`.
+//! Converts the engine's errors to Python exceptions, the classes of `moola.errors`. This happens only here.
 //!
 //! Without a GIL: there is no state.
 
@@ -60,7 +60,7 @@ fn build(py: Python<'_>, error: Error) -> PyResult<PyErr> {
     }
 }
 
-/// What the engine knows of a refused bar, as the fields of `moola.errors.Problem`.
+/// The facts about a refused bar, as the fields of `moola.errors.Problem`.
 pub fn facts<'py>(py: Python<'py>, sample: &Sample) -> PyResult<Bound<'py, PyDict>> {
     let facts = PyDict::new(py);
     facts.set_item("kind", sample.fault.name())?;

@@ -1,7 +1,7 @@
 //! Features and swings over whole columns, and the live stream.
 //!
-//! Without a GIL: a stream that one thread pushes to refuses another thread's call with a `RuntimeError`. There is no other
-//! state.
+//! Without a GIL: while one thread pushes to a stream, a call from another thread raises a `RuntimeError`.
+//! There is no other state.
 
 use std::mem::MaybeUninit;
 
@@ -14,7 +14,7 @@ use pyo3::types::PyBytes;
 use crate::error::to_py;
 use crate::worker;
 
-/// The fields of `moola.FeatureConfig`, in order; `None` stands for the defaults.
+/// The fields of `moola.FeatureConfig`, in order; `None` means the defaults.
 pub type ParameterTuple = (u32, u32, f64, f64, u32, u32);
 
 type SwingArrays<'py> = (
@@ -49,7 +49,8 @@ pub fn feature_sets() -> Vec<&'static str> {
     FeatureSet::ALL.map(FeatureSet::name).to_vec()
 }
 
-/// Name, lowest and highest value of every feature of a set; no bound is (None, None).
+/// The name and the lowest and highest value of every feature of a set. A feature without bounds has (None,
+/// None).
 #[pyfunction]
 #[pyo3(signature = (feature_set, parameters=None))]
 pub fn describe_features(
@@ -63,7 +64,7 @@ pub fn describe_features(
     Ok(features.into_iter().map(|f| (f.name, f.range.map(|r| r.0), f.range.map(|r| r.1))).collect())
 }
 
-/// The names of the parameters, in the order of every tuple of them.
+/// The names of the parameters, in the order of a tuple of parameters.
 #[pyfunction]
 pub fn parameter_names() -> Vec<&'static str> {
     Parameters::NAMES.to_vec()
@@ -133,8 +134,8 @@ pub fn compute_swings<'py>(
     ))
 }
 
-/// A new array and its uninitialised memory: zeroing it before the rows are computed would cost up to a sixth of the
-/// whole time. After an error the array must be dropped.
+/// A new array and its uninitialised memory. Zeroing it first would cost up to a sixth of the whole time.
+/// After an error the array must be dropped.
 fn new_rows<'py>(
     py: Python<'py>,
     rows: usize,
@@ -142,8 +143,8 @@ fn new_rows<'py>(
 ) -> (Bound<'py, PyArray2<f32>>, &'py mut [MaybeUninit<f32>]) {
     // SAFETY: no value is read as a number before it is written.
     let array = unsafe { PyArray2::<f32>::new(py, [rows, width], false) };
-    // SAFETY: the memory is that of a new C-ordered array, which nobody else has. The callers use it while they hold the
-    // array, and hand the array out after their last use of it.
+    // SAFETY: the memory belongs to a new C-ordered array, which no other code can access. The callers use it
+    // while they hold the array, and hand out the array after their last use of it.
     let memory = unsafe { std::slice::from_raw_parts_mut(array.data().cast(), rows * width) };
     (array, memory)
 }
@@ -159,7 +160,7 @@ fn bars<'a>(
         .map_err(|e| to_py(py, e))
 }
 
-/// The engine's half of `moola.FeatureStream`.
+/// The engine's part of `moola.FeatureStream`.
 #[pyclass(subclass, module = "moola._core")]
 pub struct FeatureStream(Stream);
 
@@ -255,7 +256,7 @@ impl FeatureStream {
         PyBytes::new(py, &self.0.state())
     }
 
-    /// Replaces the stream's state by a saved one.
+    /// Replaces the stream's state with a saved state.
     fn restore(&mut self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
         self.0 = Stream::from_state(state).map_err(|e| to_py(py, e))?;
         Ok(())

@@ -1,8 +1,10 @@
-//! `moola._core`: the engine as Python sees it. It is thin: it converts, releases the GIL and maps errors.
+//! `moola._core`: the Python binding of the engine. It only converts values, releases the GIL and maps
+//! errors.
 //!
-//! No module here relies on the GIL for its own state, and each says why. What callers must see to is the same with and
-//! without it: while the engine reads or fills an array that they have passed, no other thread may write to it. The wheel
-//! is built for the stable ABI of Python 3.11, which free-threaded Python does not load; there it must be built from source.
+//! No module here relies on the GIL for its own state; each explains why. Callers have the same duty with and
+//! without the GIL: while the engine reads or fills an array that they have passed, no other thread may write
+//! to it. The wheel is built for the stable ABI of Python 3.11. Free-threaded Python does not load that ABI;
+//! build from source there.
 
 mod arrays;
 mod batch_memory;

@@ -13,7 +13,7 @@ pub fn permutation_key(words: Vec<u64>) -> u64 {
     permutation::key(&words)
 }
 
-/// For each place, the number there in the permutation of 0 to count − 1 with this key.
+/// The number at each position of the permutation of 0 to count − 1 with this key.
 #[pyfunction]
 pub fn permute<'py>(
     py: Python<'py>,

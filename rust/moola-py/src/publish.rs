@@ -1,6 +1,6 @@
-//! The context manager under which a store is built.
+//! The context manager that builds a store.
 //!
-//! Without a GIL: a call while another thread is in the object is refused with a `RuntimeError`.
+//! Without a GIL: a call while another thread uses the object raises a `RuntimeError`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,11 @@ use pyo3::prelude::*;
 
 use crate::{error, worker};
 
-/// A temporary directory that becomes a store when the `with` block ends well, and is removed when it does not.
+/// A temporary directory. It becomes a store if the `with` block ends without an error, and is removed
+/// otherwise.
 ///
-/// All of it is here, and not in Python, because Ctrl-C may arrive between any two lines of Python: the directory is
-/// removed by whatever ends this object's life.
+/// This is Rust and not Python because Ctrl-C may arrive between any two lines of Python. Here the end of
+/// this object's life always removes the directory.
 #[pyclass(module = "moola._core")]
 pub struct Staging {
     inner: publish::Staging,
@@ -28,13 +29,13 @@ impl Staging {
         Ok(Staging { inner })
     }
 
-    /// The temporary directory, in which everything is written.
+    /// The temporary directory. Everything is written there.
     #[getter]
     fn path(&self) -> &Path {
         self.inner.path()
     }
 
-    /// Where the store will stand.
+    /// The final path of the store.
     #[getter]
     fn store(&self) -> &Path {
         self.inner.store()
@@ -61,7 +62,7 @@ impl Staging {
                 Err(error) => error,
             },
         };
-        // A user who presses Ctrl-C, before or during this call, should not wait until gigabytes are freed.
+        // A user who presses Ctrl-C before or during this call should not wait until gigabytes are freed.
         if error.is_instance_of::<PyKeyboardInterrupt>(py) {
             py.detach(|| inner.discard(&Cancel::raised()));
         } else {
@@ -71,7 +72,7 @@ impl Staging {
             })?;
         }
         if !inner.is_published() {
-            // An OSError about one of the files becomes one about the store, which says what to do.
+            // An OSError about one of the files becomes an error about the store, with advice.
             let explain = py.import("moola.files.publishing")?.getattr("explain")?;
             let explained = explain.call1((error.value(py), inner.path(), inner.store()))?;
             if !explained.is(error.value(py)) {
@@ -87,7 +88,7 @@ impl Staging {
 
 fn publish(py: Python<'_>, staging: &mut publish::Staging) -> PyResult<()> {
     worker::run(py, |cancel| staging.sync(cancel))?;
-    // The last moment at which Ctrl-C still finds a build to stop.
+    // The last point at which Ctrl-C can stop the build.
     py.check_signals()?;
     py.detach(|| staging.commit()).map_err(|error| error::to_py(py, error))
 }

@@ -1,6 +1,7 @@
-//! Turns batches of bars into the files of a store, and verifies such files.
+//! Writes batches of bars as the files of a store, and verifies such files.
 //!
-//! Without a GIL: a call while another thread is in an `Ingest` is refused with a `RuntimeError`. There is no other state.
+//! Without a GIL: a call while another thread uses an `Ingest` raises a `RuntimeError`. There is no other
+//! state.
 
 use std::path::PathBuf;
 
@@ -79,12 +80,13 @@ impl Ingest {
             [Some(batch.timestamps.len()), batch.rows.map(<[_]>::len), batch.symbols.map(<[_]>::len)];
         let others = batch.contracts.map(<[_]>::len).into_iter().chain(batch.extra.iter().map(|x| x.len()));
         if lengths.into_iter().flatten().chain(others).any(|n| n != bars.len()) {
-            return Err(PyValueError::new_err("the columns of a batch must have one length"));
+            return Err(PyValueError::new_err("the columns of a batch must have the same length"));
         }
         py.detach(|| inner.push(&batch)).map_err(|e| to_py(py, e))
     }
 
-    /// Kind to count, and of the first refusals the file, the symbol, and the facts for a `Problem` (rows from 0).
+    /// The count of each kind of refusal, and the first refusals as (file, symbol, facts for a `Problem`).
+    /// Rows count from 0.
     fn refusals<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>)> {
         let counts = PyDict::new(py);
         let samples = PyList::empty(py);
@@ -99,7 +101,7 @@ impl Ingest {
         Ok((counts, samples))
     }
 
-    /// Brings the rows that `sort` held back into order, so that they are judged too.
+    /// Sorts and checks the rows that `sort` held back.
     fn settle(&mut self, py: Python<'_>, order: Vec<u32>) -> PyResult<()> {
         let inner = self.inner.as_mut().ok_or_else(|| PyValueError::new_err(FINISHED))?;
         worker::run(py, |cancel| inner.settle(&order, cancel))
@@ -163,7 +165,8 @@ fn plan(
     Ok(Plan { folder, rows, segments, set, parameters: self::parameters(parameters), threads })
 }
 
-/// Computes and writes the features of the bars in `folder`: per bar, or every window of `length` bars that counts.
+/// Computes and writes the features of the bars in `folder`: per bar, or for every window of `length` bars in
+/// one segment that ends at a valid bar.
 #[pyfunction]
 #[pyo3(signature = (folder, segments, feature_set, parameters, threads, length=None))]
 pub fn write_features(
@@ -183,7 +186,8 @@ pub fn write_features(
     Ok((first_valid, files(written)))
 }
 
-/// Recomputes all features and compares them to the bit. `windows`: length and number of windows, in the dense layout.
+/// Recomputes all features and compares them bit for bit. `windows`: length and number of windows, in the
+/// dense layout.
 #[pyfunction]
 #[pyo3(signature = (folder, segments, feature_set, parameters, threads, windows=None))]
 pub fn verify_features<'py>(
@@ -210,15 +214,16 @@ pub fn verify_features<'py>(
     Ok(result)
 }
 
-/// How many rows differ, and of the first: row, column, what is stored, what comes out.
+/// The number of rows that differ, and the first difference: row, column, stored value, recomputed value.
 type Differences = (u64, Option<(u64, u64, f64, f64)>);
 
 fn differences((count, first): (u64, Option<Difference>)) -> Differences {
     (count, first.map(|d| (d.row, d.column, d.stored, d.computed)))
 }
 
-/// Recomputes windows bar by bar and compares them to the bit. `samples`, ascending: number of the segment, first row,
-/// and where that row stands in the file. `windows`: length and number of windows, in the dense layout.
+/// Recomputes windows bar by bar and compares them bit for bit. `samples`, ascending: number of the segment,
+/// first row, and the position of that row in the file. `windows`: length and number of windows, in the dense
+/// layout.
 #[pyfunction]
 #[pyo3(signature = (folder, segments, feature_set, parameters, samples, length, windows=None))]
 #[expect(clippy::too_many_arguments, reason = "a plan and what to verify of it")]
@@ -237,7 +242,7 @@ pub fn verify_streamed(
         let (first, rows) =
             *plan.segments.get(segment).ok_or_else(|| PyValueError::new_err("no such segment"))?;
         if start < first || length == 0 || start + length > first + rows {
-            return Err(PyValueError::new_err("a window leaves its segment"));
+            return Err(PyValueError::new_err("a window reaches beyond its segment"));
         }
     }
     let samples: Vec<Sample> =
@@ -264,8 +269,8 @@ pub fn count_steps(
     }
 }
 
-/// The place and value of the first float32 of the array in a file that lies outside its column's range, or is not
-/// finite.
+/// The index and value of the first float32 in a file's array that is not finite or lies outside its column's
+/// range.
 #[pyfunction]
 pub fn first_outlier(
     py: Python<'_>,

@@ -1,6 +1,6 @@
-//! The sample market, handed over as columns.
+//! The sample market, as columns.
 //!
-//! Without a GIL: a call while another thread is in the object is refused with a `RuntimeError`.
+//! Without a GIL: a call while another thread uses the object raises a `RuntimeError`.
 
 use moola_core::synth::{MAX_BARS, SampleMarket};
 use numpy::{IntoPyArray, PyArray1};
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::worker;
 
-/// Bars between two looks at whether to stop: a few milliseconds.
+/// Bars between two checks for cancellation. They take a few milliseconds.
 const STRETCH: usize = 1 << 14;
 
 /// `(timestamp, open, high, low, close, volume)`.
@@ -21,7 +21,7 @@ type Columns<'py> = (
     Bound<'py, PyArray1<i64>>,
 );
 
-/// The bars of one symbol of the sample market, from its first on.
+/// The bars of one symbol of the sample market, from the first bar on.
 #[pyclass(module = "moola._core")]
 pub struct SampleBars {
     market: SampleMarket,

@@ -26,7 +26,8 @@ fn zone(py: Python<'_>, name: &str) -> PyResult<Tz> {
     })
 }
 
-/// UTC nanoseconds or a `TIME_*` reason for every text, and how many of them have no offset of their own.
+/// UTC nanoseconds or a `TIME_*` reason for every text, and the number of times without an offset of their
+/// own.
 #[pyfunction]
 #[pyo3(signature = (offsets, data, null, notation, tz))]
 pub fn parse_times<'py>(
@@ -50,7 +51,7 @@ pub fn parse_times<'py>(
     Ok((times.into_pyarray(py), locals))
 }
 
-/// The whole number that every text is, or a `TIME_*` reason.
+/// Every text as a whole number, or a `TIME_*` reason.
 #[pyfunction]
 pub fn parse_epochs<'py>(
     py: Python<'py>,
@@ -62,8 +63,9 @@ pub fn parse_epochs<'py>(
     Ok(py.detach(|| time::parse_epochs(texts)).into_pyarray(py))
 }
 
-/// For month, day and year first the index of the first text that is a date in another order only; and the index of
-/// the first text that is two different dates.
+/// For each order (month, day or year first), the index of the first text that is a date only in another
+/// order. Also the index of the first text that means different dates with the month first and with the day
+/// first.
 #[pyfunction]
 pub fn fit_dates<'py>(
     py: Python<'py>,
@@ -76,7 +78,7 @@ pub fn fit_dates<'py>(
     Ok((fit.misfits, fit.differs))
 }
 
-/// UTC nanoseconds, or a `TIME_*` reason, for nanoseconds of local time.
+/// Converts nanoseconds of local time to UTC nanoseconds, or a `TIME_*` reason.
 #[pyfunction]
 pub fn localize<'py>(py: Python<'py>, local: Longs<'py>, tz: &str) -> PyResult<Bound<'py, PyArray1<i64>>> {
     let zone = zone(py, tz)?;
@@ -84,20 +86,20 @@ pub fn localize<'py>(py: Python<'py>, local: Longs<'py>, tz: &str) -> PyResult<B
     Ok(py.detach(|| time::localize(local, zone)).into_pyarray(py))
 }
 
-/// The first instant at which clocks of a zone show a local time, given in seconds; None beyond what int64 nanoseconds
-/// can count.
+/// The first instant at which clocks of a zone show a local time, given in seconds. None if it does not fit
+/// in int64 nanoseconds.
 #[pyfunction]
 pub fn first_instant(py: Python<'_>, local: i64, tz: &str) -> PyResult<Option<i64>> {
     Ok(time::first_instant(local, zone(py, tz)?))
 }
 
-/// `"iso"`, `"slashed"`, `"epoch"`, or None for a text that is a time in none of these notations.
+/// The notation of a text: `"iso"`, `"slashed"`, `"epoch"`, or None if it fits none of them.
 #[pyfunction]
 pub fn time_notation(text: &str) -> Option<&'static str> {
     time::notation(text)
 }
 
-/// Whether times of this `strptime` pattern carry their offset; ConfigError where it is not a pattern.
+/// Whether times of this `strptime` pattern include their offset. ConfigError if it is not a pattern.
 #[pyfunction]
 pub fn time_format_has_offset(py: Python<'_>, time_format: &str) -> PyResult<bool> {
     let pattern = Pattern::new(time_format).map_err(|e| error::to_py(py, e))?;

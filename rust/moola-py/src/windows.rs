@@ -1,6 +1,6 @@
-//! Windows of one or more stores: batches into arrays that the caller made, or into memory that is used again.
+//! Windows of one or more stores. Batches go into arrays of the caller, or into reused memory.
 //!
-//! Nothing here relies on the GIL: windows are frozen, and read only memory that nobody can write.
+//! Nothing here relies on the GIL: windows are frozen, and read only memory that cannot be written.
 
 use std::any::Any;
 
@@ -23,8 +23,8 @@ pub fn symbol_hash(name: &str) -> u64 {
     keys::symbol_hash(name)
 }
 
-/// Features, which bars are valid (as bytes), timestamps, kept columns, which of them are served, and whether windows are
-/// stored one by one.
+/// Features, valid bars (as bytes), timestamps, kept columns, the kept columns that are served, and whether
+/// windows are stored one by one.
 type StoreTuple<'py> = (
     PyReadonlyArray<'py, f32, numpy::IxDyn>,
     PyReadonlyArray<'py, u8, numpy::IxDyn>,
@@ -52,17 +52,17 @@ type PlaceArrays<'py> = (
     Bound<'py, PyArray1<i64>>,
 );
 
-/// All windows of a split. It keeps the memory that it reads alive.
+/// All windows of a split. This object keeps the memory that it reads alive.
 #[pyclass(frozen, module = "moola._core")]
 pub struct Windows {
-    // Borrows from `owners`, and so is dropped first.
+    // Borrows from `owners`, so it is dropped first.
     inner: windows::Windows<'static>,
     #[expect(dead_code, reason = "keeps the memory that `inner` reads")]
     owners: Owners,
     pool: BatchPool,
 }
 
-/// What keeps slices of arrays valid: the arrays that nobody can write to, and copies of the others.
+/// The owners of the memory behind the slices: arrays that cannot be written, and copies of other arrays.
 #[derive(Default)]
 struct Owners {
     arrays: Vec<Py<PyAny>>,
@@ -70,9 +70,9 @@ struct Owners {
 }
 
 impl Owners {
-    /// The values of an array, which other threads will read without the GIL. So they must never change. The
-    /// array's flag says that it is read-only now, but Python can switch the flag back on where the array, or one that it
-    /// is a view of, owns its memory. Only memory that Python itself cannot write is read in place; what is in
+    /// The values of an array. Other threads will read them without the GIL, so they must never change. The
+    /// array's flag says that it is read-only now. But Python can switch the flag back if the array, or one
+    /// that it is a view of, owns its memory. So memory that Python itself cannot write is read in place, and
     /// other memory is copied.
     ///
     /// # Safety
@@ -89,7 +89,8 @@ impl Owners {
         let slice = array.as_slice()?;
         if is_never_written(array.as_any())? {
             self.arrays.push(array.as_any().clone().unbind());
-            // SAFETY: a contiguous array's memory does not move while the array lives, which the caller sees to.
+            // SAFETY: a contiguous array's memory does not move while the array lives, and the caller keeps
+            // it alive.
             return Ok(unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) });
         }
         let copy: Box<[T]> = slice.into();
@@ -100,8 +101,8 @@ impl Owners {
     }
 }
 
-/// Whether an array shows memory that Python can never write: that of a `bytes`, or of a file mapped for reading. Another
-/// program can still write to the file; that no program does is a rule for stores.
+/// Whether an array refers to memory that Python can never write: that of a `bytes`, or of a file mapped for
+/// reading. Another program can still write to the file; a store requires that none does.
 fn is_never_written(array: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = array.py();
     let (ndarray, map) = (py.import("numpy")?.getattr("ndarray")?, py.import("mmap")?.getattr("mmap")?);
@@ -132,7 +133,8 @@ impl Windows {
     ) -> PyResult<Self> {
         let (mut owners, mut slices, mut columns) = (Owners::default(), Vec::new(), Vec::new());
         for (features, valid, timestamps, extra, served, dense) in &stores {
-            // SAFETY: the owners live as long as the windows made of these slices, which nobody else gets to see.
+            // SAFETY: the owners live as long as the windows made of these slices, which no other code can
+            // access.
             let (features, valid, timestamps) =
                 unsafe { (owners.values(features)?, owners.values(valid)?, owners.values(timestamps)?) };
             let (extra, extra_width) = match extra {
@@ -147,7 +149,7 @@ impl Windows {
         let (counts, rows, places) = (counts.as_slice()?, rows.as_slice()?, places.as_slice()?);
         let (stores, symbols) = (stores.as_slice()?, symbols.as_slice()?);
         if [rows.len(), places.len(), stores.len(), symbols.len()] != [counts.len(); 4] {
-            return Err(PyValueError::new_err("the columns of pieces must have one length"));
+            return Err(PyValueError::new_err("the columns of pieces must have the same length"));
         }
         let pieces = (0..counts.len())
             .map(|i| Piece {
@@ -167,7 +169,7 @@ impl Windows {
         self.inner.count() as usize
     }
 
-    /// Store, first row, place in the features and last bar's time of each window.
+    /// The store, first row, place in the features and last bar's time of each window.
     fn locate<'py>(
         &self,
         py: Python<'py>,
@@ -231,8 +233,9 @@ impl Windows {
         py.detach(|| self.inner.fill(&numbers, batches, &masking)).map_err(|e| to_py(py, e))
     }
 
-    /// These windows in batches of this size, each as arrays (x, mask, valid); the last batch has the rest. Fresh memory
-    /// costs a page fault for every 4 KiB, about as much time as filling it. So memory that no array shows is used again.
+    /// These windows in batches of this size, each as arrays (x, mask, valid); the last batch may be smaller.
+    /// New memory costs a page fault for every 4 KiB, about as much time as filling it. So memory is reused
+    /// once no array refers to it.
     #[expect(clippy::too_many_arguments, reason = "what a batch depends on, all of it")]
     fn batches<'py>(
         &self,

@@ -1,4 +1,4 @@
-//! Long work runs on a thread of its own, while the calling thread releases the GIL and watches for Ctrl-C.
+//! Runs long work on its own thread, while the calling thread releases the GIL and watches for Ctrl-C.
 //!
 //! Without a GIL: there is no state beyond the call.
 
@@ -10,10 +10,10 @@ use pyo3::prelude::*;
 
 use crate::error;
 
-/// How often the caller looks for signals; well below the half second that Ctrl-C may take.
+/// How often the caller checks for signals: well below the half second that Ctrl-C may take.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The engine finishes this many bars before a person could press Ctrl-C.
+/// The engine finishes this many bars before a user could press Ctrl-C.
 const SMALL: usize = 50_000;
 
 /// [`run`] for work that grows with the number of bars. Work of a few milliseconds runs on the calling thread.
@@ -28,8 +28,8 @@ pub fn run_over<T: Send>(
     run(py, work)
 }
 
-/// Runs `work` on another thread and returns what it returns. A signal handler that raises (Ctrl-C) cancels the
-/// work, waits for it to notice, and its exception is what the caller gets.
+/// Runs `work` on another thread and returns its result. If a signal handler raises (Ctrl-C), this cancels
+/// the work, waits until it stops, and raises the handler's exception.
 pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Cancel) -> Result<T, Error> + Send) -> PyResult<T> {
     let cancel = Cancel::new();
     let outcome = py.detach(|| {

@@ -40,7 +40,7 @@ impl Atr {
         Atr { ranges: Window::new(period), previous_close: None }
     }
 
-    /// Takes the next bar and returns the ATR that includes it. The first bar has no true range; its ATR is
+    /// Takes the next bar and returns the ATR that includes it. The first bar has no true range and an ATR of
     /// 0.
     #[inline(always)]
     pub fn push(&mut self, high: f64, low: f64, close: f64) -> f64 {

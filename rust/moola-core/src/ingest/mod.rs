@@ -27,14 +27,14 @@ pub use summary::{Quality, Segment, Summary};
 /// Rows that are sorted or rewritten at a time.
 const CHUNK: usize = 1 << 18;
 
-/// How rows are judged and cut into segments.
+/// How rows are checked and cut into segments.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Drop and count bars with a NaN or infinite price or kept value.
     pub drop_bad_bars: bool,
     /// Drop and count exact repeats of the previous bar.
     pub dedup_identical: bool,
-    /// Sort the rows, which are all held in memory.
+    /// Sort the rows. All of them are held in memory.
     pub sort: bool,
     /// A step longer than this many nanoseconds ends a segment.
     pub reset_on_gap: Option<i64>,
@@ -44,10 +44,10 @@ pub struct Options {
     pub extra: Vec<String>,
 }
 
-/// Rows of one file of a source, in its order.
+/// Rows of one file of a source, in the file's order.
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
-    /// The file's number.
+    /// The number of the file.
     pub file: u32,
     /// The row of the first bar in its file, counted from 0.
     pub first_row: u64,
@@ -65,7 +65,7 @@ pub struct Batch<'a> {
     pub contracts: Option<&'a [i32]>,
 }
 
-/// One row, for sorting and judging.
+/// One row, for sorting and checking.
 #[derive(Clone, Copy)]
 struct Row {
     file: u32,
@@ -95,22 +95,22 @@ pub struct Ingest {
     bars: NpyWriter<f64>,
     timestamps: NpyWriter<i64>,
     extra: Option<NpyWriter<f32>>,
-    /// The symbol of every row in the order of arrival. The file exists once a second symbol has come.
+    /// The symbol of every row in the order of arrival. The file exists once a second symbol has arrived.
     codes: Option<NpyWriter<i64>>,
     symbols: Vec<Option<Symbol>>,
     /// The symbols in the order of their first rows.
     arrived: Vec<u32>,
     /// The symbol of the last row.
     current: Option<u32>,
-    /// A symbol came again after another.
+    /// A symbol has returned after another symbol's rows.
     interleaved: bool,
     held: Vec<Row>,
     held_extra: Vec<f32>,
     refusals: Refusals,
     quality: Quality,
-    /// Distinct steps that the symbols may still count.
+    /// How many more distinct steps the symbols may count.
     room: usize,
-    /// Scratch for one batch.
+    /// Buffers for one batch.
     rows: Buffers,
 }
 
@@ -285,7 +285,7 @@ impl Ingest {
                 file.append(extra)?;
             }
             if self.codes.is_none() && self.arrived.len() > 1 {
-                // All rows before this batch are of the first symbol.
+                // All rows before this batch belong to the first symbol.
                 let mut file = NpyWriter::create(self.folder.join("codes.npy"))?;
                 let first = i64::from(self.arrived[0]);
                 let mut left = before as usize;
@@ -307,8 +307,8 @@ impl Ingest {
         Ok(())
     }
 
-    /// Completes the files once [`Ingest::settle`] has been called; `order` lists the symbols' numbers in the order in
-    /// which the store has them.
+    /// Completes the files. Call [`Ingest::settle`] first. `order` lists the symbols' numbers in the order of
+    /// the store.
     pub fn finish(mut self, order: &[u32], cancel: &Cancel) -> Result<Summary, Error> {
         if !self.refusals.is_empty() {
             return Err(Error::Bars(self.refusals));
@@ -380,7 +380,8 @@ impl Ingest {
         Ok(Summary { segments, quality })
     }
 
-    /// Takes the rows that were held for sorting: by symbol, then by time, then in the order of arrival.
+    /// Checks and writes the rows that were held for sorting: by symbol, then by time, then in the order of
+    /// arrival.
     pub fn settle(&mut self, order: &[u32], cancel: &Cancel) -> Result<(), Error> {
         let mut rank = vec![u32::MAX; order.iter().max().map_or(0, |&most| most as usize + 1)];
         for (place, &symbol) in order.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Passes over the files of an ingest that already has all its rows: grouping them by symbol, and shifting times.
+//! Passes over the files of a complete ingest: grouping rows by symbol, and shifting times.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The result of an ingest: the segments of the store, and counts of what was noticed about its bars.
+//! The result of an ingest: the segments of the store, and quality counts of its bars.
 
 /// A run of bars of one symbol, in rows of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Segment {
     pub bar_interval: i64,
 }
 
-/// Counts of what was noticed about the bars.
+/// Quality counts of the bars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quality {
     /// Bars in the store.
@@ -38,7 +38,7 @@ pub struct Quality {
     pub dropped_duplicates: u64,
     /// Segments begun by a gap.
     pub segments_from_gaps: u64,
-    /// Segments begun by another contract.
+    /// Segments begun by a change of contract.
     pub segments_from_contracts: u64,
 }
 

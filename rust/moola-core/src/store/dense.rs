@@ -1,4 +1,4 @@
-//! The dense layout: which windows it stores, and how they are cut from the rows of a pass.
+//! The dense layout: the windows that it stores, and how they are cut from the rows of a pass.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ pub(super) fn dense_names(width: usize) -> [String; 3] {
     [format!("features_{width}d.npy"), "valid_mask.npy".to_owned(), "window_starts.npy".to_owned()]
 }
 
-/// The windows of `length` rows that a store has: each lies in one segment and ends at a valid bar. Returned in order, as
-/// ranges of their first rows.
+/// The windows of `length` rows of a store. Each lies in one segment and ends at a valid bar. Returned in
+/// order, as ranges of their first rows.
 pub fn windows(segments: &[(u64, u64)], first_valid: &[Option<u64>], length: u64) -> Vec<Range<u64>> {
     segments
         .iter()

@@ -1,4 +1,5 @@
-//! The files of a store that follow from its bars: features and masks, per bar or per window, written and verified.
+//! The files of a store that are computed from its bars: features and masks, per bar or per window. They are
+//! written and verified here.
 
 mod dense;
 mod pass;

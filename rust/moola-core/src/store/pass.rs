@@ -1,7 +1,7 @@
 //! A pass over a store's bars that computes every row.
 //!
-//! A pass goes over the rows once, in pieces that fit into the cache. Where there are several segments, several lanes
-//! work at the same time. Two threads never share a segment.
+//! A pass goes over the rows once, in pieces that fit into the cache. If there are several segments, several
+//! lanes work in parallel. Two threads never share a segment.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use crate::npy::NpyReader;
 /// Rows of one piece.
 pub(super) const PIECE: usize = 1 << 16;
 
-/// One piece of a store's rows, as a pass hands it on. The receiver may take the buffers.
+/// One piece of a store's rows, passed to the receiver. The receiver may take the buffers.
 pub(super) struct Piece<'a> {
     /// The first row.
     pub(super) first: u64,
@@ -51,11 +51,11 @@ fn stretches(segments: &[(u64, u64)]) -> Vec<Stretch> {
     all
 }
 
-/// One of several places at which a pass works at the same time.
+/// One of several positions at which a pass works in parallel.
 struct Lane {
     stretch: Stretch,
     engine: Engine,
-    /// The rows computed last.
+    /// The most recently computed rows.
     rows: Range<u64>,
     bars: Vec<f64>,
     columns: [Vec<f64>; 4],
@@ -167,7 +167,7 @@ pub(super) fn each_piece(
         }
     };
     if parallel {
-        // The scope joins the pool's threads before this returns, so that a later fork meets no living thread.
+        // The scope joins the pool's threads before this returns, so that no thread is alive at a later fork.
         rayon::ThreadPoolBuilder::new()
             .num_threads(plan.threads)
             .build_scoped(|thread| thread.run(), |pool| pass(Some(pool)))

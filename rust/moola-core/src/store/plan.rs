@@ -8,7 +8,7 @@ use crate::npy::{Element, HEADER};
 /// Everything that determines the rows of a store.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The folder of the store, finished or in the making.
+    /// The folder of the store, finished or being built.
     pub folder: PathBuf,
     /// Number of bars in all segments.
     pub rows: u64,

@@ -1,4 +1,4 @@
-//! Verifying a store: its rows are computed again and compared to the bit.
+//! Verifies a store: recomputes its rows and compares them bit for bit.
 
 use super::dense::{Recent, dense_names, windows, windows_ending_in};
 use super::pass::{PIECE, each_piece, lanes_in_use};
@@ -19,9 +19,9 @@ pub struct Difference {
     pub row: u64,
     /// The column in the row, or the place in the window in the dense layout.
     pub column: u64,
-    /// What the file holds.
+    /// The value in the file.
     pub stored: f64,
-    /// What the engine computes.
+    /// The value that the engine computes.
     pub computed: f64,
 }
 
@@ -40,7 +40,7 @@ pub struct Recomputed {
     pub starts: (u64, Option<Difference>),
 }
 
-/// Compares two runs of values by their bits, counts a difference and keeps the first.
+/// Compares two runs of values bit for bit, counts a difference and keeps the first.
 fn compare<T: Element + Into<f64> + Copy>(
     found: &mut (u64, Option<Difference>),
     row: u64,
@@ -60,7 +60,7 @@ fn compare<T: Element + Into<f64> + Copy>(
     }
 }
 
-/// Recomputes every row from `bars.npy` and compares it, to the bit, with `features.npy` and `valid.npy`.
+/// Recomputes every row from `bars.npy` and compares it bit for bit with `features.npy` and `valid.npy`.
 pub fn verify_rows(plan: &Plan, cancel: &Cancel) -> Result<Recomputed, Error> {
     let width = plan.set.width();
     let features = NpyReader::<f32>::open(plan.folder.join("features.npy"), &[plan.rows, width as u64])?;
@@ -90,7 +90,8 @@ pub fn verify_rows(plan: &Plan, cancel: &Cancel) -> Result<Recomputed, Error> {
     Ok(found)
 }
 
-/// Recomputes the dense layout of `count` windows of `length` rows and compares it, to the bit, with its three files.
+/// Recomputes the dense layout of `count` windows of `length` rows and compares it bit for bit with its three
+/// files.
 pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> Result<Recomputed, Error> {
     let width = plan.set.width();
     let first_valid = each_piece(plan, lanes_in_use(plan), cancel, |_| Ok(()))?;
@@ -145,7 +146,7 @@ pub fn verify_windows(plan: &Plan, length: u64, count: u64, cancel: &Cancel) -> 
     Ok(found)
 }
 
-/// A window to be recomputed by a stream.
+/// A window that a stream recomputes.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// The number of the window's segment.
@@ -156,11 +157,11 @@ pub struct Sample {
     pub place: u64,
 }
 
-/// Recomputes windows of `length` rows with a stream and compares them, to the bit, with the stored features. The stream
-/// takes the bars of the windows' segments one by one, and is saved and restored on the way. Returns how many windows
-/// differ, and the first difference: the bar's row and the feature.
+/// Recomputes windows of `length` rows with a stream and compares them bit for bit with the stored features.
+/// The stream takes the bars of the windows' segments one by one, and is saved and restored on the way.
+/// Returns the number of windows that differ, and the first difference: the bar's row and the feature.
 ///
-/// `windows`: length and number of the stored windows, in the dense layout. The samples must ascend.
+/// `windows`: the length and number of the stored windows, in the dense layout. The samples must ascend.
 pub fn verify_streamed(
     plan: &Plan,
     windows: Option<(u64, u64)>,

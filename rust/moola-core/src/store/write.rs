@@ -1,4 +1,5 @@
-//! Writing a store's features and masks, per bar or per window. Writing and hashing run beside the computation.
+//! Writes a store's features and masks, per bar or per window. Writing and hashing run in parallel with the
+//! computation.
 
 use std::marker::PhantomData;
 use std::path::Path;
@@ -14,14 +15,15 @@ use crate::error::Error;
 use crate::hash::hash_file;
 use crate::npy::{Element, NpyPlaces, header};
 
-/// Writes an array on its own thread and hashes it: on the way if the values come in order, else at the end.
+/// Writes an array on its own thread and hashes it: while writing if the values come in order, else at the
+/// end.
 struct Sink<'scope, T> {
     full: mpsc::SyncSender<(u64, Vec<T>)>,
     used: mpsc::Receiver<Vec<T>>,
     writer: ScopedJoinHandle<'scope, Result<Written, Error>>,
 }
 
-/// Buffers on their way from the computation to a sink.
+/// The most buffers queued between the computation and a sink.
 const UNDER_WAY: usize = 3;
 
 impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
@@ -48,7 +50,7 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
                     hasher.update(bytemuck::cast_slice(&values));
                 }
                 written += values.len() as u64;
-                // The computation may have ended, and then needs no more buffers.
+                // The computation may have ended and need no more buffers.
                 let _ = give_back.send(values);
             }
             if written != total {
@@ -61,9 +63,9 @@ impl<'scope, T: Element + Send + 'scope> Sink<'scope, T> {
         Ok(Sink { full, used, writer })
     }
 
-    /// Takes the values that begin at index `first`, and leaves a buffer for the next ones. The buffer may still hold old
-    /// values: the caller overwrites them all, so clearing it would waste time. Fails if the writer has failed;
-    /// [`Sink::finish`] then says why.
+    /// Takes the values that begin at index `first`, and leaves a buffer for the next ones. The buffer may
+    /// still hold old values: the caller overwrites them all, so clearing it would waste time. Fails if the
+    /// writer has failed; [`Sink::finish`] then returns the cause.
     fn take(&self, first: u64, values: &mut Vec<T>) -> Result<(), Error> {
         let used = self.used.try_recv().unwrap_or_default();
         self.full.send((first, std::mem::replace(values, used))).map_err(|_| Error::Cancelled)
@@ -99,7 +101,7 @@ fn settle<T>(
     }
 }
 
-/// The record of `bars.npy` after a pass. `hasher` has seen the whole file if the pass was in order.
+/// The record of `bars.npy` after a pass. If the pass was in order, `hasher` has hashed the whole file.
 fn bars_written(plan: &Plan, hasher: Option<blake3::Hasher>, cancel: &Cancel) -> Result<Written, Error> {
     let hash = match hasher {
         Some(hasher) => hasher.finalize(),
@@ -180,7 +182,7 @@ pub fn write_windows(
     cancel: &Cancel,
 ) -> Result<(Vec<Option<u64>>, Vec<Written>), Error> {
     let width = plan.set.width();
-    // The headers hold the number of windows, which follows from the features: a first pass counts.
+    // The headers hold the number of windows, which depends on the features. So a first pass counts them.
     let first_valid = each_piece(plan, lanes_in_use(plan), cancel, |_| Ok(()))?;
     let windows = windows(&plan.segments, &first_valid, length);
     let count = windows.iter().map(|range| range.end - range.start).sum::<u64>();
@@ -192,7 +194,8 @@ pub fn write_windows(
         let mut starts = Appender::<i64>::start(scope, &plan.folder, &starts_name, &shape[..1], cancel)?;
         let mut hasher = bars_hasher(plan.rows)?;
         let (mut rows, mut valid) = (Recent::new(width, length, 0), Recent::new(1, length, 0));
-        // One lane: writing takes longer than computing, and values that come in order are hashed on the way.
+        // One lane: writing takes longer than computing, and values that come in order are hashed while
+        // writing.
         let outcome = each_piece(plan, 1, cancel, |piece| {
             hasher.update(bytemuck::cast_slice(piece.bars));
             rows.add(piece.features);

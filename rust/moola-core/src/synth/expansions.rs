@@ -1,4 +1,4 @@
-//! Planted expansions: what they follow, where they lie, and how the price moves in them.
+//! Planted expansions: their contexts, their places, and the price moves in them.
 
 use super::draws::Draws;
 use super::moods::Mood;
@@ -12,7 +12,7 @@ const PLANTED: f64 = 0.5;
 /// each session is a segment of its own.
 pub const LEAD: usize = 105;
 
-/// What a planted expansion follows.
+/// What precedes a planted expansion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Context {
     /// A narrow range without direction.
@@ -34,7 +34,7 @@ impl Context {
 /// A planted expansion. All times are times of bars, in UTC nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expansion {
-    /// What the expansion follows.
+    /// What precedes the expansion.
     pub context: Context,
     /// The last bar of a window of [`WINDOW`] bars that lies in one session and holds context and expansion.
     pub window_end: i64,
@@ -44,7 +44,7 @@ pub struct Expansion {
     pub end: i64,
 }
 
-/// An expansion to come. Bars are counted from the start of the session.
+/// A planned expansion. Bars are counted from the start of the session.
 pub(super) struct Plan {
     pub(super) context: Context,
     /// The moods from bar `from` on: the context, the expansion, and a pause that ends it.

@@ -1,4 +1,5 @@
-//! The sample market: one-minute bars like those of an index future, to try everything without a data vendor.
+//! The sample market: one-minute bars like those of an index future, for trying everything without a data
+//! vendor.
 //!
 //! It has the properties that features depend on: prices on a tick grid, a session with a daily break and weekends,
 //! volatility that clusters and follows the time of day, trends and consolidations, bars without a range, a few missing

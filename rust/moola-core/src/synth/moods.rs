@@ -17,7 +17,7 @@ pub(super) struct Mood {
 }
 
 impl Mood {
-    /// Neither trend nor consolidation. It lasts no bar.
+    /// Neither a trend nor a consolidation, for no bars.
     pub(super) const fn still() -> Self {
         Mood { bars_left: 0, drift: 0.0, noise: 1.0, pull: 0.0, centre: 0.0, volume: 1.0 }
     }

@@ -1,4 +1,4 @@
-//! One trading day: when it opens, and which of its minutes have a bar.
+//! One trading day: its opening time, and the minutes that have a bar.
 
 use chrono::{Datelike, NaiveDate, Weekday};
 

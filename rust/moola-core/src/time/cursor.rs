@@ -22,7 +22,7 @@ impl Cursor<'_> {
         count
     }
 
-    /// A number of `min` to `max` digits. Takes as many as there are.
+    /// A number of `min` to `max` digits. Takes as many digits as there are.
     pub(super) fn number(&mut self, min: usize, max: usize) -> Option<u32> {
         let count = self.0.iter().take(max).take_while(|byte| byte.is_ascii_digit()).count();
         if count < min {
@@ -94,7 +94,7 @@ impl Cursor<'_> {
     }
 }
 
-/// The hour of 24 for an hour of 12. `half` is 0 for AM and 1 for PM: 12 AM is 0, 12 PM is 12.
+/// Converts an hour of a 12-hour clock to 24 hours. `half` is 0 for AM and 1 for PM: 12 AM is 0, 12 PM is 12.
 pub(super) fn on_24_hours(hour: u32, half: usize) -> Option<u32> {
     (1..=12).contains(&hour).then_some(hour % 12 + 12 * half as u32)
 }

@@ -1,26 +1,26 @@
-//! From the clock on the wall to UTC, and the reasons why a time cannot be given.
+//! Conversion of local time to UTC, and the codes for times that cannot be converted.
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::{GapInfo, Tz};
 
 /// The value is missing.
 pub const NULL: i64 = i64::MIN;
-/// The text is not a time in the notation.
+/// The text is not a time in this notation.
 pub const UNREADABLE: i64 = NULL + 1;
 /// A local time that occurred twice, because the clocks went back.
 pub const AMBIGUOUS: i64 = NULL + 2;
 /// A local time that never occurred, because the clocks went forward.
 pub const NONEXISTENT: i64 = NULL + 3;
-/// A time without offset, and no zone is known.
+/// A time without an offset, and the zone is unknown.
 pub const LOCAL: i64 = NULL + 4;
 
-/// A time as it is written: the clock on the wall, and its offset in seconds ahead of UTC if the text gives one.
+/// A time as written: the local time, and its offset in seconds ahead of UTC if the text gives one.
 pub(super) struct Moment {
     pub(super) wall: NaiveDateTime,
     pub(super) offset: Option<i32>,
 }
 
-/// Turns local times (nanoseconds on the clock on the wall since 1970-01-01T00:00) into UTC nanoseconds.
+/// Converts local times (nanoseconds of local time since 1970-01-01T00:00) to UTC nanoseconds.
 pub fn localize(local: &[i64], zone: Tz) -> Vec<i64> {
     let resolve = |&wall: &i64| match wall {
         NULL..=LOCAL => wall,
@@ -32,7 +32,7 @@ pub fn localize(local: &[i64], zone: Tz) -> Vec<i64> {
 pub(super) fn localize_one(wall: NaiveDateTime, zone: Tz) -> i64 {
     match zone.offset_from_local_datetime(&wall) {
         MappedLocalTime::Single(offset) => to_utc(wall, offset.fix().local_minus_utc()),
-        // The zone changed only its name, so both readings are the same time.
+        // The zone changed only its name, so both readings are the same instant.
         MappedLocalTime::Ambiguous(a, b) if a.fix() == b.fix() => to_utc(wall, a.fix().local_minus_utc()),
         MappedLocalTime::Ambiguous(..) => AMBIGUOUS,
         MappedLocalTime::None => NONEXISTENT,
@@ -42,15 +42,15 @@ pub(super) fn localize_one(wall: NaiveDateTime, zone: Tz) -> i64 {
 pub(super) fn to_utc(wall: NaiveDateTime, offset: i32) -> i64 {
     wall.checked_sub_signed(TimeDelta::seconds(offset.into()))
         .and_then(|utc| utc.and_utc().timestamp_nanos_opt())
-        // A time at the very start of the range would look like one of the reasons above.
+        // A time at the very start of the range would look like one of the codes above.
         .filter(|&ns| ns > LOCAL)
         .unwrap_or(UNREADABLE)
 }
 
-/// The first instant at which the clock on the wall shows this time, in UTC nanoseconds. `local` is in seconds since
-/// 1970-01-01T00:00 on that clock. Of a time that comes twice it is the first. A time that the clocks skip is read with
-/// the offset from before the change, so that a skipped midnight is the instant of the change. `None` beyond what
-/// nanoseconds can count. The zones' rules reach to the year 2099.
+/// The first instant at which local clocks show this time, in UTC nanoseconds. `local` is in seconds since
+/// 1970-01-01T00:00 local time. If clocks show the time twice, the first instant is returned. A time that
+/// clocks skip is read with the offset before the change, so that a skipped midnight is the instant of the
+/// change. `None` if the result does not fit in int64 nanoseconds. The zones' rules reach to the year 2099.
 pub fn first_instant(local: i64, zone: Tz) -> Option<i64> {
     let wall = DateTime::from_timestamp(local, 0)?.naive_utc();
     let offset = match zone.offset_from_local_datetime(&wall) {

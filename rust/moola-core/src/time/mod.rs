@@ -1,8 +1,9 @@
-//! Times as files write them, read strictly: UTC nanoseconds come out, or the reason why there are none.
+//! Reads the times in files strictly. The result is UTC nanoseconds, or a code for the reason why there are
+//! none.
 //!
-//! Strict means: February has no 31st, nothing may follow the time, and a local time that the clocks showed twice or
-//! never is not guessed. The calendar and the zones are chrono's. The zone rules are compiled in, so that the same file
-//! means the same times on every machine.
+//! Strict means that February has no 31st, nothing may follow the time, and a local time that the clocks
+//! showed twice or never is not guessed. The calendar and the zones are chrono's. The zone rules are compiled
+//! in, so that a file means the same times on every machine.
 
 mod column;
 mod cursor;

@@ -1,4 +1,4 @@
-//! Reading a whole column of times, and telling which notation a text has.
+//! Reads a whole column of times, and recognises the notation of a text.
 
 use chrono_tz::Tz;
 
@@ -20,9 +20,9 @@ pub enum Notation {
     Pattern(Pattern),
 }
 
-/// Reads every text as UTC nanoseconds, or as the reason why it is none: [`NULL`], [`UNREADABLE`],
-/// [`AMBIGUOUS`](super::AMBIGUOUS), [`NONEXISTENT`](super::NONEXISTENT) or [`LOCAL`]. Also counts the times without
-/// offset, which are local times of `zone`.
+/// Reads every text as UTC nanoseconds, or as the reason why it is not a time: [`NULL`], [`UNREADABLE`],
+/// [`AMBIGUOUS`](super::AMBIGUOUS), [`NONEXISTENT`](super::NONEXISTENT) or [`LOCAL`]. Also counts the times
+/// without an offset, which are local times of `zone`.
 pub fn parse(texts: Texts<'_>, notation: &Notation, zone: Option<Tz>) -> (Vec<i64>, usize) {
     let mut locals = 0;
     let mut resolve = |text| {

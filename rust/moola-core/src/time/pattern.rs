@@ -1,4 +1,4 @@
-//! Times by a `strptime` pattern.
+//! Times in a `strptime` pattern.
 
 use chrono::{Datelike, NaiveDate};
 
@@ -48,15 +48,15 @@ enum Token {
     ZoneName,
 }
 
-/// A compiled `strptime` pattern, with the meaning that Python gives it. Of the names of zones, only those of UTC are
-/// read. Numbers may lack leading zeros; `%Y` has four digits; `%f` has up to nine.
+/// A compiled `strptime` pattern, with the same meaning as in Python. The only zone names it reads are those
+/// of UTC. Numbers may lack leading zeros; `%Y` has four digits; `%f` has up to nine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     tokens: Vec<Token>,
 }
 
 impl Pattern {
-    /// Compiles a pattern. It must name a whole date; without a time of day it means midnight.
+    /// Compiles a pattern. It must give a whole date. Without a time of day it means midnight.
     pub fn new(format: &str) -> Result<Self, Error> {
         let mut pattern = Pattern { tokens: Vec::new() };
         pattern.compile(format).and_then(|()| pattern.check()).map_err(|problem| Error::Config {
@@ -150,7 +150,7 @@ impl Pattern {
         }
         match (self.has(&[Token::Hour12]), self.has(&[Token::Half])) {
             (true, false) => Err("has %I (hours to 12) without %p (AM or PM); %H is hours to 24".into()),
-            (false, true) => Err("has %p (AM or PM) without %I (hours to 12); %H goes without %p".into()),
+            (false, true) => Err("has %p (AM or PM) without %I (hours to 12); %H takes no %p".into()),
             _ => Ok(()),
         }
     }

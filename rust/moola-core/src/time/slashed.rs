@@ -1,4 +1,4 @@
-//! Dates with slashes, and which order of their numbers fits a column.
+//! Dates with slashes, and the orders of their numbers that fit a column.
 
 use chrono::{NaiveDate, NaiveTime};
 
@@ -22,7 +22,7 @@ impl Order {
     pub const ALL: [Order; 3] = [Order::MonthFirst, Order::DayFirst, Order::YearFirst];
 }
 
-/// A date of three numbers whose order is not known yet, and its time of day.
+/// A date of three numbers in an unknown order, and its time of day.
 #[derive(Clone, Copy)]
 pub(super) struct SlashedDate {
     numbers: [u32; 3],
@@ -84,7 +84,7 @@ pub struct Fit {
     pub differs: Option<usize>,
 }
 
-/// Finds which orders fit a column of slashed dates. Texts that are no date in any order are ignored.
+/// Finds which orders fit a column of slashed dates. Texts that are not a date in any order are ignored.
 pub fn fit_dates(texts: Texts<'_>) -> Fit {
     let mut fit = Fit::default();
     for (i, text) in texts.iter().enumerate() {

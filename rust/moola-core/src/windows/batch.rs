@@ -1,4 +1,4 @@
-//! Batches of windows: gathered from the stores, with their masks.
+//! Batches of windows, gathered from the stores, with their masks.
 
 use super::masks::{Masking, Scratch, Strategy, TOGETHER, draw};
 use super::split::{Place, Windows};
@@ -18,8 +18,8 @@ pub struct Batch<'a> {
 }
 
 impl Windows<'_> {
-    /// Fills batches with the windows of these numbers, in order, on the calling thread. One batch is too little work to
-    /// split: to use several processors, fill several batches from several threads.
+    /// Fills batches with these windows, in order, on the calling thread. One batch is too little work to
+    /// split. To use several processors, fill several batches from several threads.
     pub fn fill(&self, windows: &[u64], batches: Vec<Batch<'_>>, masking: &Masking) -> Result<(), Error> {
         if let Strategy::Patch(0) = masking.strategy {
             return Err(Error::Windows("a patch must have at least one position"));
@@ -46,7 +46,7 @@ impl Windows<'_> {
             return Err(Error::Windows(SIZES));
         }
         if windows.is_empty() {
-            // A split without windows may have any length, and memory for that length may not exist.
+            // A split without windows may have any length; memory for that length may not exist.
             return Ok(());
         }
         let mut scratch = Scratch::new(self.length);
@@ -99,9 +99,9 @@ impl Windows<'_> {
         }
     }
 
-    /// Prefetches a window's memory while there is other work to do. Windows lie at random places, so each would begin
-    /// with a wait for its address and its data. Every cache line is fetched, but not into the first-level cache, which
-    /// has no room for the windows to come.
+    /// Prefetches a window's memory while there is other work to do. Windows lie at random places, so each
+    /// would begin with a wait for its address and its data. Every cache line is fetched. The first-level
+    /// cache has no room for later windows, so it is left out.
     #[inline(always)]
     fn prefetch(&self, place: &Place) {
         const LINE: usize = 64;
@@ -119,4 +119,4 @@ impl Windows<'_> {
 /// How many windows ahead memory is prefetched.
 const AHEAD: usize = 8;
 
-const SIZES: &str = "the batches do not have room for exactly these windows";
+const SIZES: &str = "the batches do not have the size of these windows";

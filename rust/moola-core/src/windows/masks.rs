@@ -1,24 +1,26 @@
 //! The masks of a masked autoencoder, drawn by integer arithmetic.
 //!
-//! A mask is a pure function of (seed, epoch, window). A window is (symbol, time of its last bar, K). The batch that
-//! serves it, the order, the number of workers and the device play no part. [`crate::keys`] defines `G`, `mix` and
-//! `fold`.
+//! A mask is a pure function of (seed, epoch, window). A window is (symbol, time of its last bar, K). The
+//! mask does not depend on the batch, the order, the number of workers or the device. [`crate::keys`] defines
+//! `G`, `mix` and `fold`.
 //!
-//! The key of a window is `fold(fold(fold(fold(fold(G, seed), epoch), symbol), K), time)`: `symbol` is the 64-bit FNV-1a
-//! hash of its name's UTF-8 bytes, `time` is the last bar's timestamp in nanoseconds. Since `mix` is a bijection and `G`
-//! is odd, two windows that differ only in their time never share a key. Item `j` of a window has the hash
-//! `mix(key + G·(j + 1))`. For the same reason no two items of a window have the same hash, so the n items with the
-//! smallest hashes are always well defined.
+//! The key of a window is `fold(fold(fold(fold(fold(G, seed), epoch), symbol), K), time)`. `symbol` is the
+//! 64-bit FNV-1a hash of its name's UTF-8 bytes. `time` is the last bar's timestamp in nanoseconds. Since
+//! `mix` is a bijection and `G` is odd, two windows that differ only in their time never share a key. Item
+//! `j` of a window has the hash `mix(key + G·(j + 1))`. For the same reason no two items of a window have the
+//! same hash, so the n items with the smallest hashes are always well defined.
 //!
-//! Of `v` valid positions, `m = floor(ratio · v)` are masked, in float64 as Python computes `math.floor(ratio * v)`.
+//! With `v` valid positions, `m = floor(ratio · v)` of them are masked. `m` is computed in float64, as Python
+//! computes `math.floor(ratio * v)`.
 //!
 //! - **random**: the items are the window's positions, counted from 0. The `m` valid positions with the smallest hashes
 //!   are masked.
-//! - **patch**: `m` positions make `r = ceil(m / patch_size)` runs. The valid positions, in order of time, are a
-//!   sequence of `v − m + r` items: `r` runs, and `v − m` single positions that stay visible (stars and bars). The runs
-//!   are the `r` items with the smallest hashes. A run covers `patch_size` consecutive valid positions. The run with the
-//!   largest hash among them covers what is left of `m`. So every arrangement of the runs is equally likely; runs never
-//!   overlap, and two may touch. Patches of 1 equal `random` where all positions are valid.
+//! - **patch**: `m` positions make `r = ceil(m / patch_size)` runs. The valid positions, in order of time,
+//!   are a sequence of `v − m + r` items: `r` runs, and `v − m` single positions that stay visible (stars and
+//!   bars). The runs are the `r` items with the smallest hashes. A run covers `patch_size` consecutive valid
+//!   positions, except the run with the largest hash, which covers the rest of `m`. So every arrangement of
+//!   the runs is equally likely. Runs never overlap, but two may touch. Patches of 1 equal `random` if all
+//!   positions are valid.
 
 use crate::keys::{GOLDEN, fold, mix};
 use crate::simd::at_level;
@@ -26,7 +28,7 @@ use crate::simd::at_level;
 /// How masked positions are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// Each position by itself.
+    /// Single positions.
     Random,
     /// In runs of this many positions.
     Patch(usize),
@@ -68,12 +70,12 @@ at_level! {
     pub(super) fn draw(keys: &[u64], masking: &Masking, valid: &[u8], scratch: &mut Scratch, out: &mut [u8]) = draw_body;
 }
 
-/// How many windows' masks are drawn side by side. While one of them waits for memory, the others have work.
+/// How many windows' masks are drawn together. While one of them waits for memory, the others have work.
 pub(super) const TOGETHER: usize = 4;
 
 /// Memory for drawing masks of one length.
 pub(super) struct Scratch {
-    /// `G·(j + 1)` for every item. A table is quicker than a 64-bit product.
+    /// `G·(j + 1)` for every item. A table is faster than a 64-bit product.
     steps: Vec<u64>,
     /// Each window's item hashes, padded with the largest number to a whole number of vectors.
     hashes: Vec<u64>,
@@ -83,7 +85,7 @@ impl Scratch {
     /// Memory for windows of `length` positions.
     pub(super) fn new(length: usize) -> Self {
         let steps = (1..=length as u64).map(|j| GOLDEN.wrapping_mul(j)).collect();
-        // One turn of the counting loop takes four of the widest vectors.
+        // One iteration of the counting loop takes four of the widest vectors.
         Scratch { steps, hashes: vec![u64::MAX; TOGETHER * length.next_multiple_of(32)] }
     }
 }
@@ -105,7 +107,7 @@ fn draw_body(keys: &[u64], masking: &Masking, valid: &[u8], scratch: &mut Scratc
         match masking.strategy {
             Strategy::Random => {
                 for ((hash, &step), &v) in hashes.iter_mut().zip(&*steps).zip(valid) {
-                    // No threshold lies above the largest number, so invalid positions stay unmasked.
+                    // No threshold is above the largest number, so invalid positions stay unmasked.
                     *hash = if v != 0 { mix(key.wrapping_add(step)) } else { u64::MAX };
                 }
                 searches[i] = Search::new(masked, count);
@@ -175,12 +177,12 @@ struct Search {
 }
 
 impl Search {
-    /// A search to be made. It needs `0 < rank < count`, different hashes, and padding with the largest number.
+    /// A new search. It needs `0 < rank < count`, different hashes, and padding with the largest number.
     fn new(rank: usize, count: usize) -> Self {
         Search { rank, low: 0, below_low: 0, high: u64::MAX, below_high: count }
     }
 
-    /// A search that is over: no hash lies below 0.
+    /// A finished search: no hash lies below 0.
     fn over() -> Self {
         Search { rank: 0, low: 0, below_low: 0, high: 0, below_high: 0 }
     }
@@ -188,8 +190,8 @@ impl Search {
 
 /// Finishes every search; each has its own `padded` hashes.
 ///
-/// Hashes are uniform, so the rank predicts the value well, and each pass over the few vectors of hashes improves the
-/// guess. It takes three to five passes. Sorting or selecting would branch at every step.
+/// Hashes are uniform, so the rank predicts the value well, and each pass over the few vectors of hashes
+/// improves the guess. This takes three to five passes. Sorting or selecting would branch at every step.
 #[inline(always)]
 fn find_thresholds(hashes: &[u64], padded: usize, searches: &mut [Search]) {
     let mut passes = 0;
@@ -198,7 +200,8 @@ fn find_thresholds(hashes: &[u64], padded: usize, searches: &mut [Search]) {
         for (Search { rank, low, below_low, high, below_high }, hashes) in
             searches.iter_mut().zip(hashes.chunks_exact(padded))
         {
-            // Bisection bounds the passes by the number of bits, even for hashes that are far from uniform.
+            // Later passes bisect. This bounds the passes by the number of bits, even for hashes that are far
+            // from uniform.
             let share = match passes {
                 0..8 => ((*rank - *below_low) as f64 + 0.5) / ((*below_high - *below_low) as f64 + 1.0),
                 _ => 0.5,
@@ -227,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn thresholds_are_found_however_hashes_lie(
+        fn thresholds_are_found_for_any_hashes(
             hashes in proptest::collection::hash_set(
                 prop_oneof![0_u64..40, (u64::MAX - 40)..=u64::MAX, any::<u64>()], 2..60),
             rank: proptest::sample::Index,

@@ -1,4 +1,4 @@
-//! The windows of a split, numbered from 0: where each one lies.
+//! The windows of a split, numbered from 0, and the place of each one.
 
 use super::masks::{Masking, Strategy};
 use crate::error::Error;
@@ -36,7 +36,7 @@ pub struct Piece {
     pub symbol: u64,
 }
 
-/// Where a window lies.
+/// The place of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The store's number.
@@ -68,19 +68,20 @@ pub struct Windows<'a> {
     pub(super) stores: Vec<Store<'a>>,
     pub(super) extra: Vec<Vec<usize>>,
     pieces: Vec<Piece>,
-    /// The number of each piece's first window.
+    /// The number of the first window of each piece.
     firsts: Vec<u64>,
     pub(super) count: u64,
     pub(super) length: usize,
     stride: u64,
     pub(super) width: usize,
-    /// D and the kept columns.
+    /// D plus the number of kept columns.
     pub(super) row_width: usize,
     pub(super) level: Level,
 }
 
 impl<'a> Windows<'a> {
-    /// The windows of these pieces. Refuses pieces that leave their store's arrays, and arrays of the wrong length.
+    /// The windows of these pieces. Refuses pieces that reach beyond their store's arrays, and arrays of the
+    /// wrong length.
     pub fn new(stores: Vec<Store<'a>>, pieces: Vec<Piece>, shape: Shape<'_>) -> Result<Self, Error> {
         let Shape { length, stride, width, extra } = shape;
         let fits = |ok: bool, problem| if ok { Ok(()) } else { Err(Error::Windows(problem)) };
@@ -141,7 +142,7 @@ impl<'a> Windows<'a> {
         self.row_width
     }
 
-    /// Where a window lies; `None` if there is no such window.
+    /// The place of a window; `None` if there is no such window.
     pub fn place(&self, window: u64) -> Option<Place> {
         if window >= self.count {
             return None;
