@@ -1,7 +1,7 @@
 """The ATR of `compute_swings` against TA-Lib's SMA of TRANGE: equal to 1e-9, and the time of each.
 
-TA-Lib computes the ATR alone and keeps a running sum; `compute_swings` sums every window afresh, and finds the swings
-and the legs as well, so that the times are figures and no contest.
+The times are shown but not compared: TA-Lib computes only the ATR, with a running sum. `compute_swings` sums every
+window from scratch, and also finds the swings and the legs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ PERIOD = 10
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """The claim, and both times."""
+    """The claim and both times."""
     open, high, low, close = sample_columns()
 
     def reference() -> np.ndarray:
         return talib.SMA(talib.TRANGE(high, low, close), PERIOD)
 
     expected, atr = reference(), moola.compute_swings(open, high, low, close).atr
-    # TA-Lib has no value before the first whole window, of which bar 0 is no part.
+    # TA-Lib has no value before the first whole window. Bar 0 does not belong to that window.
     difference = np.abs(expected[PERIOD:] - atr[PERIOD:]).max()
     if not np.isfinite(expected[PERIOD:]).all():
-        raise SystemExit("TA-Lib gives no value where it should: nothing is compared")
+        raise SystemExit("TA-Lib gives NaN after its first whole window, so nothing can be compared")
     rounds = interleaved(
         {"compute_swings": lambda: moola.compute_swings(open, high, low, close), "TA-Lib": reference},
         rounds=9,

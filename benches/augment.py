@@ -1,19 +1,19 @@
-"""Windows augmented when they are served, against reading windows that were warped beforehand.
+"""Windows that are augmented when they are served, against reading windows that were warped earlier.
 
-Both sides end with 256 windows on the device, K = 105, D = 10. Ours gathers them from a store of bars, which is in the
-page cache as it is small, and warps them there, with spans and valid bars, each with a draw of its own:
+Both sides end with 256 windows on the device, K = 105, D = 10. moola gathers windows from a store of bars, which is
+small and therefore in the page cache. It warps them on the device, with spans and valid bars, each with its own draw:
 
-- **time warp**: every window is warped; **all**: `Augmentation` as it is by default.
+- **time warp**: every window is warped.
+- **all**: `Augmentation` with its defaults.
 
-Windows that were warped beforehand are rows of a dense store. Five copies of five years' windows take 38 GB for the
-draws of one epoch, so they come from the disk, and 5 GB a year more of them for each further epoch. Which values they
-hold makes no difference to reading them, so a plain dense store stands for them.
+Windows that were warped earlier are rows of a dense store. Five copies of five years' windows take 38 GB for the draws
+of one epoch, so they come from the disk. Each further epoch needs 5 GB more per year. The values of the rows do not
+affect the time to read them, so this benchmark reads a plain dense store.
 
-- **disk**: random rows of a memory map of which nothing is in the page cache, with read-ahead turned off, which is
-  faster here.
-- **page cache**: as `FastWindowedDataset` serves them, the fastest way we know of, where all of them fit in memory: the
-  case of few labelled windows, and of draws that never change. No claim: copying 4 KB is less work than any warp.
-- **per sample**: in the page cache, by one row a sample and torch's collation, as the pipeline that came before did.
+- **disk**: random rows of a memory map. Nothing of it is in the page cache, and read-ahead is off, which is faster here.
+- **page cache**: served by `FastWindowedDataset`, the fastest way we know, if all rows fit in memory. This is the case
+  for few labelled windows, and for draws that never change. There is no claim: copying 4 KB is less work than any warp.
+- **per sample**: from the page cache, one row per sample with torch's collation, as in the older pipeline.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class PerSample(Dataset):
-    """One window a sample, from the dense array."""
+    """One window per sample, from the dense array."""
 
     def __init__(self, store: moola.FeatureStore) -> None:
         self.x, self.valid = store.features, store.valid
@@ -52,14 +52,14 @@ class PerSample(Dataset):
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """All sides, in turns."""
+    """All sides, in alternating order."""
     paths = {}
     for layout in ("bars", "windows"):
         path = paths[layout] = WORK / f"served-{layout}-{BARS}"
         if not path.exists():
             if free_bytes() < 3 * BARS * K * 40:
                 raise SystemExit(
-                    f"the dense array takes {BARS * K * 40 / 1e9:.1f} GB; make room for thrice that"
+                    f"the dense array takes {BARS * K * 40 / 1e9:.1f} GB; make room for three times that"
                 )
             moola.build_features(sample_bars(BARS), path, stamp="open", layout=layout, window_length=K)
     warps = warping(paths["bars"])
@@ -95,7 +95,7 @@ def synchronize() -> None:
 
 
 def warping(path: Path) -> dict[str, Callable[[], None]]:
-    """Our sides."""
+    """The sides that warp."""
     dataset = moola.FastWindowedDataset(path)
     augmentation = Augmentation(feature_scale(dataset), feature_ranges(dataset)).to(DEVICE)
     spans = torch.tensor([[40, 60]]).repeat(BATCH, 1).to(DEVICE)
@@ -117,7 +117,7 @@ def warping(path: Path) -> dict[str, Callable[[], None]]:
 
 
 def from_memory(warps: dict[str, Callable[[], None]], path: Path) -> Rounds:
-    """Against a dense store in the page cache, in both ways of serving it."""
+    """Compares warping with a dense store in the page cache, served in both ways."""
     rng = np.random.default_rng(1)
     dataset = moola.FastWindowedDataset(path)
     samples = PerSample(dataset.stores[0])
@@ -139,7 +139,7 @@ def from_memory(warps: dict[str, Callable[[], None]], path: Path) -> Rounds:
 
 
 def from_disk(warps: dict[str, Callable[[], None]], path: Path) -> Rounds:
-    """Against a dense array of which nothing is in the page cache. Nobody else may have it mapped."""
+    """Compares warping with a dense array that is not in the page cache. No other process may have it mapped."""
     rng = np.random.default_rng(2)
     with moola.FeatureStore.open(path) as store:
         shape, size = store.features.shape, store.features.nbytes

@@ -1,4 +1,4 @@
-"""What the benchmarks share: both sides in one run, interleaved; the sample bars; the machine; the result."""
+"""Code that all benchmarks share: interleaved timing of both sides, sample bars, facts of the machine, results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 WORK = ROOT / "target" / "bench"
-"""Sample bars and stores: on the disk that the tree is on, and out of version control."""
+"""The directory of sample bars and stores: on the same disk as the source tree, and not under version control."""
 
 BARS = 1_818_450
 """Five years of one-minute bars."""
@@ -39,22 +39,22 @@ class Figure:
     unit: Literal["x", "ns/bar", "ms", "s", "MB", "MB/s", "1"]
     better: Literal["lower", "higher"]
     claim: str = ""
-    """The claim it decides, in words; empty for a figure that decides nothing."""
+    """The claim that this figure decides, in words. Empty if it decides none."""
     bound: float | None = None
-    """The claim's bound on `value`: at least, where higher is better, else at most."""
+    """The claim's bound on `value`: a minimum if higher is better, otherwise a maximum."""
     spread: tuple[float, float] | None = None
-    """The middle half of the rounds."""
+    """The quartiles over the rounds: the range of the middle half."""
     detail: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool | None:
-        """Whether the claim holds; None where there is none."""
+        """Whether the claim holds. None if there is no claim."""
         if self.bound is None:
             return None
         return self.value >= self.bound if self.better == "higher" else self.value <= self.bound
 
     def line(self) -> str:
-        """The figure for people."""
+        """The figure as a line of text."""
         spread = f"  ({show(self.spread[0])} to {show(self.spread[1])})" if self.spread else ""
         verdict = ""
         if self.bound is not None:
@@ -72,7 +72,7 @@ def show(x: float) -> str:
 
 
 class Rounds(NamedTuple):
-    """Seconds that each side took, round by round: numbers of one round were taken side by side."""
+    """The seconds that each side took in each round. All sides of one round were timed right after each other."""
 
     seconds: dict[str, list[float]]
 
@@ -81,7 +81,7 @@ class Rounds(NamedTuple):
         return statistics.median(self.seconds[side])
 
     def ratios(self, side: str, to: str) -> list[float]:
-        """`side` in units of `to`, round by round, so that what disturbs both cancels."""
+        """`side` in units of `to` for each round, so that a disturbance of both cancels out."""
         return [a / b for a, b in zip(self.seconds[side], self.seconds[to], strict=True)]
 
 
@@ -91,10 +91,10 @@ def interleaved(
     warm_up: int = 2,
     between: Callable[[], object] | None = None,
 ) -> Rounds:
-    """Times all sides once a round, in alternating order, after `warm_up` rounds that do not count.
+    """Times all sides once per round, in alternating order, after `warm_up` rounds that do not count.
 
-    What a side returns is dropped after the clock has stopped: giving memory back is not measured. A side that times
-    itself returns a `Usage`. `between` runs before each side, unmeasured.
+    The result of a side is dropped after the clock has stopped, so freeing its memory is not measured. A side that
+    times itself returns a `Usage`. `between` runs before each side and is not measured.
     """
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(-warm_up, rounds):
@@ -112,7 +112,7 @@ def interleaved(
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The middle half."""
+    """The lower and the upper quartile."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return low, high
 
@@ -120,7 +120,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 def ratio(
     rounds: Rounds, side: str, to: str, name: str, better: Literal["lower", "higher"], **claim: object
 ) -> Figure:
-    """How many times `side` takes what `to` takes: the median over the rounds."""
+    """The time of `side` in units of the time of `to`: the median over the rounds."""
     values = rounds.ratios(side, to)
     detail = {f"{s} s": round(rounds.median(s), 6) for s in (side, to)}
     return Figure(
@@ -136,7 +136,7 @@ def each(
     unit: Literal["ns/bar", "ms"] = "ns/bar",
     **claim: object,
 ) -> Figure:
-    """The median time of a side for each of `count` bars, or calls."""
+    """The median time of a side, divided by `count` bars or calls."""
     scale = {"ns/bar": 1e9, "ms": 1e3}[unit] / count
     values = [s * scale for s in rounds.seconds[side]]
     return Figure(name, statistics.median(values), unit, "lower", spread=quartiles(values), **claim)  # type: ignore[arg-type]
@@ -146,14 +146,14 @@ def each(
 
 
 class Usage(NamedTuple):
-    """What a finished process took."""
+    """The time and peak memory of a finished process."""
 
     seconds: float
     peak_bytes: int
 
 
-# The kernel counts into a process's peak what its parent held when it was forked, so the parent is a small
-# interpreter that imports nothing it does not need.
+# The kernel includes the memory of the parent at the fork in a process's peak. So the parent is a small
+# interpreter with as few imports as possible.
 _LAUNCHER = """
 import os, sys, time
 null = os.open(os.devnull, os.O_RDWR)
@@ -165,7 +165,9 @@ print(time.perf_counter() - started, usage.ru_maxrss * 1024, os.waitstatus_to_ex
 
 
 def run_process(*command: object) -> Usage:
-    """Runs a command to its end, its standard output thrown away. Raises when it fails."""
+    """Runs a command to its end and discards its standard output.
+
+    Raises `RuntimeError` if it fails."""
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, command)]
     done = subprocess.run(launcher, capture_output=True, text=True, check=True)
     seconds, peak, code = done.stdout.split()
@@ -174,11 +176,11 @@ def run_process(*command: object) -> Usage:
     return Usage(float(seconds), int(peak))
 
 
-# ---- what is measured on --------------------------------------------------------------------------------------------
+# ---- data and machine -----------------------------------------------------------------------------------------------
 
 
 def sample_bars(bars: int = BARS, symbols: int | None = None, suffix: str = ".parquet") -> Path:
-    """A file of the sample market, made where it does not exist yet; `run.py` begins with none."""
+    """A file of the sample market. It is made if it does not exist; `run.py` starts without any."""
     path = WORK / f"bars-{bars}{f'x{symbols}' if symbols else ''}{suffix}"
     if not path.exists():
         import moola
@@ -201,13 +203,13 @@ def sample_columns(bars: int = BARS):  # type: ignore[no-untyped-def]
 
 
 def free_bytes() -> int:
-    """Room on the disk that stores are written to."""
+    """Free bytes on the disk that stores are written to."""
     WORK.mkdir(parents=True, exist_ok=True)
     return shutil.disk_usage(WORK).free
 
 
 def machine() -> dict[str, object]:
-    """What the figures hold for: processor, cores, kernel, versions; and the load when they were taken."""
+    """The machine of the figures: processor, cores, kernel and versions; and its load at this moment."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     facts = dict(re.findall(r"^([^\t:]+?)\s*:\s*(.*)$", info.split("\n\n")[0], re.MULTILINE))
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=False).stdout.strip()
@@ -224,22 +226,25 @@ def machine() -> dict[str, object]:
 
 
 def machine_key(facts: Mapping[str, object]) -> str:
-    """The part of the machine that results of different days are compared within, fit for a file name."""
+    """A name of the machine for file names. Results are compared only if this name is the same."""
     words = f"{facts['cpu']} {facts['cpu_id']} {facts['cores']} cores {facts['memory_gb']} gb"
     return re.sub(r"[^a-z0-9]+", "-", words.lower().replace("(r)", "").replace("(tm)", "")).strip("-")
 
 
-# ---- a script's main ------------------------------------------------------------------------------------------------
+# ---- the main function ----------------------------------------------------------------------------------------------
 
 
 def main(measure: Callable[[argparse.Namespace], list[Figure]], *, full: str = "") -> None:
-    """Runs one benchmark as a script: prints its figures, and writes them where `--json` says.
+    """Runs one benchmark as a script: prints its figures, and writes them to the file of `--json`.
 
-    `full` is the help of `--full`, for a benchmark that has a longer form. Exit code 1 when a claim does not hold.
+    `full` is the help text of `--full`, for a benchmark that has a longer form. The exit code is 1 if a claim does not
+    hold.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--full", action="store_true", help=full or "the same: this one has no longer form")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument(
+        "--full", action="store_true", help=full or "has no effect: this benchmark has no longer form"
+    )
     options = parser.parse_args()
     figures = measure(options)
     for figure in figures:
@@ -250,7 +255,7 @@ def main(measure: Callable[[argparse.Namespace], list[Figure]], *, full: str = "
 
 
 def write(path: Path, figures: Sequence[Figure]) -> None:
-    """Writes figures with date and machine."""
+    """Writes the figures with date and machine."""
     record = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),

@@ -1,7 +1,8 @@
-"""The whole `moola build-features` process: Parquet in, store on disk and fsynced; its time and its peak memory.
+"""Time and peak memory of the whole `moola build-features` process, from Parquet to a store on disk with fsync.
 
-Against `plain_script.py`, ten lines that read the same Parquet with pyarrow and write and fsync as many bytes, and
-compute nothing. Both are whole processes, from exec to exit, each beginning with nothing left to write back.
+It is compared with `plain_script.py`: ten lines that read the same Parquet with pyarrow, compute nothing, and write and
+fsync as many bytes. Both are whole processes, from exec to exit. Each starts after all earlier writes have reached the
+disk.
 """
 
 from __future__ import annotations

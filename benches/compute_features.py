@@ -1,9 +1,12 @@
 """`compute_features`, relativity10, one thread: against numba, and against the memory it must read and write.
 
-Numba: the same definitions in one compiled pass (`numba_relativity.py`), output equal to 1e-6, both into an array used
-again: the pages of a fresh one are the kernel's work, cost both sides the same, and stand beside. Memory: the sum of each
-input column, and an output filled with a constant; both sides into fresh arrays, as the function does by default.
-Below the two claims stands where the time goes, and what no implementation of one series can go below.
+- **numba**: the same definitions in one compiled pass (`numba_relativity.py`), with output equal to 1e-6. Both sides
+  write into a reused array. In a fresh array the kernel has to provide the pages, which costs both sides the same;
+  those times are shown as well.
+- **memory**: the sum of each input column, and an output filled with a constant. Both sides write into fresh arrays,
+  as the function does by default.
+
+The figures below the two claims show where the time goes, and a lower limit for any implementation of one series.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import moola
 
 @njit(error_model="numpy")
 def _ema(high, low, out, alpha):  # type: ignore[no-untyped-def]
-    """The one chain of operations that the definition does not let anyone shorten: three a bar, one after another."""
+    """The exponential mean of the ranges. By its definition it needs three dependent operations per bar."""
     average = high[0] - low[0]
     for i in range(len(high)):
         average += alpha * ((high[i] - low[i]) - average)
@@ -30,7 +33,7 @@ def _ema(high, low, out, alpha):  # type: ignore[no-untyped-def]
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """Both claims, and the parts."""
+    """Both claims, and the parts of the time."""
     bars = sample_columns()
     n = len(bars[0])
     reused, chain = np.zeros((n, 10), np.float32), np.zeros(n)
@@ -43,7 +46,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
 
     difference = np.abs(numba() - moola.compute_features(*bars)).max()
     if not difference <= 1e-6:
-        raise SystemExit(f"numba and moola differ by {difference}: compare nothing")
+        raise SystemExit(f"numba and moola differ by {difference}, so their times cannot be compared")
     rounds = interleaved(
         {
             "moola": lambda: moola.compute_features(*bars),

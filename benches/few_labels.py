@@ -1,13 +1,13 @@
-"""What 174 labels are worth: every claim about learning from few of them, by one command.
+"""What 174 labels are worth: measures every claim about learning from few labels.
 
     python benches/few_labels.py [--quick] [--jobs 2]
 
-On a sample market with planted expansions, 174 labelled windows of two classes are learned from in five folds, with five
-seeds, each of which also deals other folds. Encoders are pre-trained on bars before all labelled windows. What is
-written into `benches/results/few-labels.…` is the table, the numbers behind it, and pictures. Settings of the networks
-were chosen on the market of seed 17; the table is of another, on which nothing was chosen.
+The data are 174 labelled windows of two classes, from a sample market with planted expansions. Models are trained in
+five folds with five seeds; each seed also gives other folds. Encoders are pre-trained on bars before all labelled
+windows. The table, its numbers and pictures are written to `benches/results/few-labels.…`. The settings of the networks
+were chosen on the market of seed 17. The table is of another market, on which nothing was chosen.
 
-`--quick` goes the same way with sizes that mean nothing, to see that it goes.
+`--quick` runs the same steps with very small sizes, to check that the script works. Its results mean nothing.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ from moola.validation.records import relabelled, truth_of, with_members
 from moola.validation.stacks import STACK
 
 MARKET_SEED = 2028
-"""Of the market and the labels."""
+"""Seed of the market and the labels."""
 SHUFFLE_SEED = 7_000
-"""Of the first model's first shuffle; the next model has the next, the next shuffle one 1,000 further."""
+"""Seed of the first model's first shuffle. Each further model adds 1, each further shuffle adds 1,000."""
 SEED = 0
-"""Of folds, models and resamples."""
+"""Seed of folds, models and resamples."""
 
 Splits = Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything there is."""
+    """The sizes of a run."""
 
     bars: int = 1_000_000
     pretrain_epochs: int = 5
@@ -73,11 +73,11 @@ class Sizes:
     folds: int = 5
     seeds: int = 5
     inner_folds: int = 3
-    """Of the stack."""
+    """Inner folds of the stack."""
     epochs: int = 16
-    """Of fine-tuning, each of which serves every window five times."""
+    """Epochs of fine-tuning. Each serves every window five times."""
     rounds: int = 3
-    """Of the race of folds."""
+    """Rounds of the race of folds."""
 
 
 QUICK = Sizes(
@@ -94,14 +94,14 @@ RACED_FOLDS = 6
 
 
 class Table:
-    """The rows, as they come: what was found is kept, whatever stops the rest."""
+    """The rows of the table. They are written after each new row, so an aborted run keeps its results."""
 
     def __init__(self, kept: Path) -> None:
         self.kept = kept
         self.rows: list[dict[str, Any]] = []
 
     def add(self, claim: str, bound: str, measured: str, holds: bool | None, **numbers: Any) -> None:
-        """A row; `holds` is None where nothing is claimed."""
+        """Adds a row. `holds` is None if the row makes no claim."""
         self.rows.append(
             {"claim": claim, "at least": bound, "measured": measured, "holds": holds, "numbers": numbers}
         )
@@ -116,7 +116,7 @@ class Table:
         (self.kept / "numbers.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def markdown(self) -> str:
-        """The rows for people."""
+        """The rows as a Markdown table."""
         lines = ["| claim | at least | measured | |", "|---|---|---|---|"]
         for row in self.rows:
             verdict = {None: "", True: "holds", False: "**does not hold**"}[row["holds"]]
@@ -126,7 +126,7 @@ class Table:
 
 @contextmanager
 def timed(what: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Says what is being done, and keeps what it took."""
+    """Prints what is being done, and records its seconds."""
     print(f"\n{what} …", flush=True)
     start = time.perf_counter()
     yield
@@ -134,11 +134,11 @@ def timed(what: str, seconds: dict[str, float]) -> Iterator[None]:
     print(f"{what}: {seconds[what]:.0f} s", flush=True)
 
 
-# ---- what there is to learn from ------------------------------------------------------------------------------------
+# ---- data and encoders ----------------------------------------------------------------------------------------------
 
 
 def market(sizes: Sizes, work: Path) -> tuple[moola.FeatureStore, LabelledWindows]:
-    """A store, and as many labelled windows as there are labels, all of them after what encoders see."""
+    """A store, and as many labelled windows as needed, all of them after the bars of pre-training."""
     made = moola.make_bars(
         work / "bars.parquet", sizes.bars, seed=MARKET_SEED, expansions=work / "labels.parquet"
     )
@@ -147,12 +147,12 @@ def market(sizes: Sizes, work: Path) -> tuple[moola.FeatureStore, LabelledWindow
     assert windows.splits is not None
     after = np.flatnonzero(windows.splits == 2)
     if len(after) < max(sizes.labels):
-        raise SystemExit(f"{len(after)} windows lie after what encoders see; make more bars")
+        raise SystemExit(f"only {len(after)} windows lie after the bars of pre-training; make more bars")
     return store, windows.take(after[: max(sizes.labels)])
 
 
 def encoders(sizes: Sizes, store: moola.FeatureStore, work: Path) -> dict[str, str]:
-    """Pre-trained runs by the model's name."""
+    """Paths of pre-trained runs, by name of the model."""
     runs = {}
     for model in ("jade_compact", "jade"):
         said = pretrain(
@@ -170,14 +170,14 @@ def encoders(sizes: Sizes, store: moola.FeatureStore, work: Path) -> dict[str, s
 
 
 def network(kind: str, encoder: str | None, sizes: Sizes, **given: Any) -> Any:
-    """Jade, as it is fine-tuned here."""
+    """A Jade member with the settings of this benchmark."""
     settings = {"epochs": sizes.epochs, "freeze": "none", "lr": 1e-3, "batch_size": 32} | given
     settings.setdefault("settings", ("model.architecture.span_head=true",))
     return make_member(kind, encoder=encoder, seed=SEED, **settings)
 
 
 def fewer(splits: Splits, truth: Truth, labels: int) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """The same folds, each trained on the share of its windows that leaves so many labels; classes keep their shares."""
+    """The same folds with fewer training windows, in proportion to `labels`. Classes keep their shares."""
     share = labels / len(truth)
     found = []
     for repeat, folds in enumerate(splits):
@@ -195,7 +195,7 @@ def fewer(splits: Splits, truth: Truth, labels: int) -> list[list[tuple[np.ndarr
 
 
 def against_baselines(table: Table, validation: CrossValidation, resamples: Resamples) -> None:
-    """Fine-tuned jade_compact beside what is trivial."""
+    """Compares fine-tuned jade_compact with the best trivial baseline."""
     model = "jade_compact"
     said = validation.predictions(model)
     baselines = baselines_of(validation, seed=SEED)
@@ -218,14 +218,14 @@ def against_baselines(table: Table, validation: CrossValidation, resamples: Resa
 
 
 def title(metric: str) -> str:
-    """As people read it."""
+    """The metric's name in the table."""
     return {"macro_f1": "macro-F1", "span_hits": "span hits within ±3 bars"}[metric]
 
 
 def compared(
     table: Table, what: str, validation: CrossValidation, model: str, other: str, resamples: Resamples
 ) -> dict[str, Difference]:
-    """One row a metric, whatever it shows."""
+    """Compares two models: one row per metric, without a bound."""
     pair = validation.predictions(model), validation.predictions(other)
     scores = [resamples.bootstrap(said) for said in pair]
     differences = resamples.differences(*pair, (model, other))
@@ -236,7 +236,7 @@ def compared(
         verdict = "" if difference.shown else "; no difference shown"
         table.add(
             f"{what}, {title(metric)}",
-            "whatever it shows",
+            "no bound",
             f"{scores[0][metric]} against {scores[1][metric]}: difference {difference.interval}{verdict}",
             None,
             scores=[asdict(one[metric]) for one in scores],
@@ -254,16 +254,15 @@ def shuffled(
     sizes: Sizes,
     jobs: int,
 ) -> None:
-    """Every model and the stack on labels that whole groups have exchanged, several times over.
+    """Scores every model and the stack on shuffled labels: whole groups exchange their labels, several times.
 
-    Chance must be inside the interval of the mean over these shuffles. The shuffles are what is drawn, so they say how far
-    luck goes: Student's t over them, at a level that makes all models' intervals hold together in 95 % of cases. An
-    interval that draws windows anew for one shuffle knows nothing of other training sets, and is too narrow for this
-    (`benches/shuffled_coverage.py`).
+    Chance must be inside the interval of the mean over these shuffles. The interval is Student's t over the shuffles, at
+    a level at which all models' intervals hold together in 95 % of cases. An interval from resampling the windows of one
+    shuffle does not include the variation of training sets, and is too narrow for this (`benches/shuffled_coverage.py`).
     """
     names = [*members, STACK]
     level = 1 - (1 - LEVEL) / len(names)
-    shuffled_interval = 1 / len(truth_of(windows).classes)
+    chance = 1 / len(truth_of(windows).classes)
     seeds = {
         name: [SHUFFLE_SEED + 1_000 * repeat + number for repeat in range(sizes.seeds)]
         for number, name in enumerate(names)
@@ -281,11 +280,11 @@ def shuffled(
         scores = list(islice(found, sizes.seeds))
         interval = over_repeats(scores, level=level)
         table.add(
-            f"labels shuffled {sizes.seeds} times, {name}: chance ({shuffled_interval:g}) inside the {level:.2%} interval of the "
+            f"labels shuffled {sizes.seeds} times, {name}: chance ({chance:g}) inside the {level:.2%} interval of the "
             "mean balanced accuracy",
             "inside",
             f"{interval}, of {', '.join(f'{one:.3f}' for one in scores)}",
-            interval.low <= shuffled_interval <= interval.high,
+            interval.low <= chance <= interval.high,
             interval=asdict(interval),
             scores=scores,
             seeds=seeds[name],
@@ -300,7 +299,7 @@ def score_of_shuffled(
     store: moola.FeatureStore,
     sizes: Sizes,
 ) -> float:
-    """The balanced accuracy of a model, or of the stack of several, on labels shuffled once."""
+    """The balanced accuracy of a model, or of the stack of several models, on labels shuffled once."""
     truth, said = said_of_shuffled(windows, members, shuffle_seed, fold_seed, store, sizes)
     return METRICS["balanced_accuracy"](truth, said)
 
@@ -313,7 +312,7 @@ def said_of_shuffled(
     store: moola.FeatureStore,
     sizes: Sizes,
 ) -> tuple[Truth, Predictions]:
-    """Labels that whole groups have exchanged, and what a model, or the stack of several, says of them out of fold."""
+    """The labels after whole groups exchanged them, and out-of-fold predictions of a model or of the stack of several."""
     truth = truth_of(windows)
     order = permute_groups(truth.groups, np.random.default_rng(shuffle_seed))
     labels = relabelled(windows, truth.relabelled(order))
@@ -337,12 +336,12 @@ def said_of_shuffled(
 
 
 def planted_leaks(table: Table, windows: LabelledWindows, store: moola.FeatureStore) -> None:
-    """Three leaks, each with the check that catches it, and the same thing without the leak, which passes."""
+    """Plants leaks. For each, its check must fail with the leak and pass without it."""
     truth = truth_of(windows)
     folds = purged_folds(windows, 3, seed=SEED, store=store)
     train, test = folds[0]
 
-    # Each window once more, ten bars later, as a group of its own.
+    # Each window a second time, ten bars later, in its own group.
     starts = np.concatenate([windows.starts, windows.starts + 10])
     ends = starts + windows.window_length - 1
     x = np.stack([store.window(int(start), windows.window_length) for start in starts])
@@ -405,7 +404,7 @@ def planted_leaks(table: Table, windows: LabelledWindows, store: moola.FeatureSt
 
 
 def race(table: Table, windows: LabelledWindows, store: moola.FeatureStore, sizes: Sizes, jobs: int) -> None:
-    """Six folds, one after the other and side by side; each fit has one thread."""
+    """Times six folds one after the other, and in parallel. Each fit has one thread."""
     folds = purged_folds(windows, RACED_FOLDS, seed=SEED, store=store)
     members = {"jade_compact": network("jade_compact", None, sizes, epochs=max(1, sizes.epochs // 2))}
 
@@ -414,7 +413,7 @@ def race(table: Table, windows: LabelledWindows, store: moola.FeatureStore, size
         cross_validate(windows, members, splits=[folds], n_jobs=jobs)
         return time.perf_counter() - start
 
-    # Processes live on from one round to the next, as they do from one member to the next.
+    # Worker processes stay alive between rounds, as they do between members.
     once(jobs)
     rounds = [(once(1), once(jobs)) for _ in range(sizes.rounds)]
     ratios = [alone / together for alone, together in rounds]
@@ -430,11 +429,11 @@ def race(table: Table, windows: LabelledWindows, store: moola.FeatureStore, size
 # ---- pictures -------------------------------------------------------------------------------------------------------
 
 Curve = dict[int, tuple[dict[str, Interval], dict[str, Interval], dict[str, Difference]]]
-"""By number of labels: the scores pre-trained, from scratch, and their differences."""
+"""For each number of labels: scores pre-trained, scores from scratch, and their differences."""
 
 
 def learning_curve(curve: Curve) -> Figure:
-    """Pre-trained against scratch over the number of labels: the scores, and the paired difference."""
+    """Pre-trained against from scratch over the number of labels: scores and paired differences."""
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
     labels = list(curve)
@@ -450,7 +449,7 @@ def learning_curve(curve: Curve) -> Figure:
         below.set_xticks(labels)
         above.legend(frameon=False)
     axes[0, 0].set_ylabel("score, 95 % interval")
-    axes[1, 0].set_ylabel("pre-trained less from scratch")
+    axes[1, 0].set_ylabel("pre-trained minus from scratch")
     return figure
 
 
@@ -475,11 +474,11 @@ def _bars(axes: Any, x: Sequence[float], intervals: Sequence[Interval], name: st
     axes.errorbar(x, value, yerr=errors, marker=marker, capsize=3, label=name)
 
 
-# ---- all of it ------------------------------------------------------------------------------------------------------
+# ---- the run --------------------------------------------------------------------------------------------------------
 
 
 def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
-    """Everything; whether all claims hold."""
+    """Measures everything. Returns whether all claims hold."""
     kept.mkdir(parents=True)
     table, seconds = Table(kept), dict[str, float]()
     work = WORK / "few-labels"
@@ -562,7 +561,7 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
         scored = {name: resamples.bootstrap(found.predictions(name))["macro_f1"] for name in found.members}
         table.add(
             f"stack of {len(stacked)} kinds, networks without augmentation, one seed, macro-F1",
-            "whatever it shows",
+            "no bound",
             "; ".join(f"{name} {one}" for name, one in scored.items()),
             None,
             **{name: asdict(one) for name, one in scored.items()},
@@ -591,7 +590,7 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
         f"{windows.window_length} bars, {windows.feature_set} ({counts}; {truth.n_groups} groups, {int(seen.sum())} "
         f"windows seen in pre-training); {sizes.folds} folds, {sizes.seeds} seeds, {sizes.epochs} epochs of fine-tuning; "
         f"encoders of {sizes.pretrain_epochs} epochs on the first 45 % of the bars. Fewer labels train on fewer windows "
-        "of the same folds, and are tested on all."
+        "of the same folds, and are tested on all windows."
     )
     table.write(head, machine=facts, sizes=asdict(sizes), seconds=seconds)
     missed = [row["claim"] for row in table.rows if row["holds"] is False]
@@ -602,12 +601,14 @@ def run(sizes: Sizes, jobs: int, kept: Path) -> bool:
 
 
 def main() -> int:
-    """As a script."""
+    """Runs the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="sizes that mean nothing")
-    parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
+    parser.add_argument(
+        "--quick", action="store_true", help="very small sizes, to check that the script works"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="number of fits in parallel")
     options = parser.parse_args()
     started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     kept = (WORK if options.quick else RESULTS) / f"few-labels.{machine_key(machine())}.{started}"

@@ -1,12 +1,13 @@
-"""Labelled windows as moola keeps them, against the object arrays that pandas makes of nested columns.
+"""Labelled windows as moola stores them, against the object arrays that pandas makes of nested columns.
 
-The file is the old pipeline's: a row a window, `features` an array of 105 arrays of open, high, low and close; 174 windows,
-and 10,000. The old side reads it whenever it trains: `pandas.read_parquet`, which gives objects, and stacks them, for a
-model wants an array. moola imports it once, which checks every bar, computes the features and looks for overlaps, and
-from then on loads what it wrote. Both are measured: what is loaded each time decides, what the import takes is shown.
+The file is that of the older pipeline: one row per window, with a column `features` of 105 arrays of open, high, low and
+close. There is a file of 174 windows and one of 10,000. The older pipeline reads it before each training:
+`pandas.read_parquet` gives objects, which are stacked, because a model needs an array. moola imports the file once: it
+checks every bar, computes the features, looks for overlaps and writes its own file. From then on it loads that file.
+The claims compare the loading. The time of the import is also shown.
 
-- **Time**: in one process, interleaved, the files in the page cache.
-- **Memory**: each side in a fresh process: how much more memory of its own it has, holding the result; and its peak.
+- **Time**: in one process, interleaved, with the files in the page cache.
+- **Memory**: in a fresh process for each side: the additional memory while it holds the result, and at its peak.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FEW, MANY = 174, 10_000
 
 
 def old_file(windows: int) -> Path:
-    """Labelled windows of a random walk on a tick grid, in the old layout, written by pandas."""
+    """Labelled windows of a random walk on a tick grid, written by pandas in the older layout."""
     import numpy as np
     import pandas as pd
 
@@ -58,13 +59,13 @@ READ = {
     "import": "from moola.labels import read_raw_windows\nresult = read_raw_windows(sys.argv[1] + '.parquet')",
 }
 
-# The libraries are there, and have read something small, before memory is looked at.
+# Memory is measured after the libraries were imported and have read a small file.
 MEMORY = """
 import gc, sys, threading, time
 import numpy as np
 
 def own():
-    # Anonymous memory: what is mapped from files is the page cache's.
+    # Anonymous memory. Mapped files do not count: they belong to the page cache.
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
 
@@ -96,7 +97,7 @@ print(own() - before, max(peak, own()) - before)
 
 
 def memory(side: str, small: Path, many: Path) -> tuple[int, int]:
-    """Bytes held, and at the peak, over what the process had before."""
+    """Additional bytes of the process, while it holds the result and at the peak."""
     paths = [str(path.with_suffix("")) for path in (small, many)]
     command = [sys.executable, "-c", MEMORY.format(code=READ[side]), *paths]
     held, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -104,7 +105,7 @@ def memory(side: str, small: Path, many: Path) -> tuple[int, int]:
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """Both sizes; memory at the larger, where the libraries' own does not hide it."""
+    """Times for both sizes, and memory for the larger: at the smaller, the libraries' own memory hides it."""
     import numpy as np
     import pandas as pd
 

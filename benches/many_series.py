@@ -1,12 +1,12 @@
-"""Many series: two threads against one, over 64 series with the length of five years between them.
+"""Many series: two threads against one, over 64 series that have five years of bars in total.
 
-The threads are Python's, since `compute_features` lets go of the GIL: each takes the next series when it is done with
-one. They write into arrays that are used again, so that the pages of fresh ones, which are the kernel's work, do not
-count; fresh arrays stand beside. Another figure: the engine's own threads, with the reading, writing and hashing of a
-store around them.
+The threads are Python's, because `compute_features` releases the GIL. Each thread takes the next series when it has
+finished one. They write into reused arrays, so the kernel's work for the pages of fresh arrays does not count; times for
+fresh arrays are shown as well. Another figure measures the engine's own threads, which also read, write and hash a
+store.
 
-Each thread has a core of its own, and the one thread is timed on either core in turn: its speed is the mean of both.
-On a shared machine one core may be half as fast again as the other for a while, and "one thread" would mean either.
+Each thread has its own core. The single thread is timed on both cores in turn, and its speed is the mean of both. On a
+shared machine, one core may be half as fast again as the other for a while, and "one thread" could mean either.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIDES = ("one thread", "one thread on the other core", "two threads")
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """The claim, and both sides."""
+    """The claim and both sides."""
     columns = sample_columns()
     cuts = np.linspace(0, len(columns[0]), SERIES + 1).astype(int)
     series = [[column[a:b] for column in columns] for a, b in pairwise(cuts)]
@@ -44,7 +44,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     def over(
         pool: ThreadPoolExecutor, threads: int, outs: list[np.ndarray] | list[None]
     ) -> Callable[[], None]:
-        # An iterator that the threads share: the GIL sees to it that each series is taken once.
+        # The threads share an iterator. The GIL makes sure that each series is taken once.
         return lambda: list(pool.map(work_off, [iter(list(zip(series, outs, strict=True)))] * threads))
 
     first, second = sorted(os.sched_getaffinity(0))[:2]
@@ -72,7 +72,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
 
 
 def _pool(*cores: int) -> ThreadPoolExecutor:
-    """A pool with one thread on each of these cores, all of them started."""
+    """A pool with one started thread on each of these cores."""
     left = iter(cores)
     pool = ThreadPoolExecutor(len(cores), initializer=lambda: os.sched_setaffinity(0, {next(left)}))
     together = Barrier(len(cores))
@@ -81,14 +81,14 @@ def _pool(*cores: int) -> ThreadPoolExecutor:
 
 
 def _gain(rounds: Rounds, suffix: str, name: str, **claim: object) -> Figure:
-    """Speed of the two threads in units of the one thread's, the mean of its speeds on both cores."""
+    """The speed of two threads, divided by the mean speed of one thread on both cores."""
     seconds = (rounds.seconds[f"{side}{suffix}"] for side in SIDES)
     gains = [2 / two / (1 / one + 1 / other) for one, other, two in zip(*seconds, strict=True)]
     return Figure(name, statistics.median(gains), "x", "higher", spread=quartiles(gains), **claim)  # type: ignore[arg-type]
 
 
 def _store_pass(columns: list[np.ndarray], cuts: np.ndarray) -> list[Figure]:
-    """The pass of `build_features` over a panel's bars, on one and on two threads."""
+    """The pass of `build_features` over a panel's bars, with one thread and with two."""
     from moola import _core
 
     folder = WORK / "many_series"

@@ -1,9 +1,9 @@
-"""`relativity10` as one would write it with numba: one pass, the same state machine, the same formulas.
+"""`relativity10` written with numba: one pass, the same state machine, the same formulas.
 
-The yardstick of `compute_features.py`. Compiled without fastmath (the values must agree) and with
-`error_model="numpy"` (no division raises), arithmetic in float64, rows stored as float32. The state lives in
-scalars, so that LLVM keeps it in registers; the last true ranges lie in a ring that is written twice, so that
-they are summed oldest first without a modulo.
+`compute_features.py` compares moola with it. It is compiled without fastmath, because the values must agree, and with
+`error_model="numpy"`, so that no division raises. It computes in float64 and stores rows as float32. Its state is in
+scalars, so that LLVM keeps it in registers. The last true ranges are in a ring that is written twice, so that they
+are summed from the oldest on without a modulo.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def relativity10(
     range_ema = 0.0
     previous_close = 0.0
     leg = 0
-    # Up: the highest high; down: the lowest low; before the first leg the running high. `pullback` is the most
-    # adverse price since, before the first leg the running low.
+    # `extreme` is the highest high of an up leg, the lowest low of a down leg, and the running high before the first
+    # leg. `pullback` is the most adverse price since then, and the running low before the first leg.
     extreme = extreme_bar = pullback = pullback_bar = 0.0
     swing_high = swing_high_bar = swing_low = swing_low_bar = 0.0
     has_high = has_low = False

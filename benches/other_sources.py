@@ -1,4 +1,4 @@
-"""Builds from CSV and from a panel of eight symbols, 1.8 million bars each: figures, no claim."""
+"""Times of builds from CSV and from a panel of eight symbols, with 1.8 million bars each. There is no claim."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SYMBOLS = 8
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """Seconds of each whole process."""
+    """The seconds of each whole process."""
     sources = {
         "CSV": sample_bars(suffix=".csv"),
         f"Parquet, {SYMBOLS} symbols": sample_bars(BARS // SYMBOLS, SYMBOLS),

@@ -1,4 +1,4 @@
-"""The yardstick of `build_process.py`: reads the bars, and writes and fsyncs as many bytes as the store has."""
+"""The script that `build_process.py` compares with: reads bars, and writes and fsyncs as many bytes as a store has."""
 
 import os
 import sys

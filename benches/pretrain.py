@@ -1,8 +1,10 @@
-"""Pre-training on the CPU, jade_compact, batch 256: what the loop adds to a step, and what it is faster than.
+"""Pre-training on the CPU, jade_compact, batch 256: the cost of the loop around a step, and a comparison of speed.
 
-Bare: the same model's forward, backward and optimiser step, on a batch that is in place. The plain way: nn.LSTM with its
-own dropout, and a DataLoader with two workers over the dense array, one `rng.choice` a window. All in one process, a few
-steps of each in turn; ranks and start-up in processes of their own.
+- **in place**: forward pass, backward pass and optimizer step of the same model, on a batch that is already in memory.
+- **plain**: nn.LSTM with its own dropout, and a DataLoader with two workers over the dense array, which calls
+  `rng.choice` once per window.
+
+All sides run in one process, a few steps of each in turn. Ranks and start-up are measured in separate processes.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ MODEL = "jade_compact"
 
 
 def store(layout: str = "bars") -> Path:
-    """A store of the sample market, built where it is not there yet."""
+    """A store of the sample market. It is built if it does not exist."""
     bars = BARS if layout == "bars" else DENSE_BARS
     path = WORK / f"pretrain-{layout}-{bars}"
     if not path.exists():
@@ -59,7 +61,7 @@ def store(layout: str = "bars") -> Path:
 
 
 class Plain(nn.Module):
-    """The model as one would write it down."""
+    """The model in its simplest form."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -78,7 +80,7 @@ class Plain(nn.Module):
 
 
 class PerSample(Dataset):  # type: ignore[type-arg]
-    """A row of the dense array, and a mask, a window."""
+    """For each window, a row of the dense array and a mask."""
 
     def __init__(self, path: Path) -> None:
         opened = moola.FeatureStore.open(path)
@@ -99,7 +101,7 @@ class PerSample(Dataset):  # type: ignore[type-arg]
 def stepping(
     model: nn.Module, loss_of: Callable[[tuple[torch.Tensor, ...]], torch.Tensor], batches: Iterator[object]
 ) -> Callable[[], None]:
-    """A few steps of training, bare."""
+    """A few steps of training, without a loop around them."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     def turn() -> None:
@@ -113,7 +115,7 @@ def stepping(
 
 
 def inside(path: Path, run: Path) -> Callable[[], Usage]:
-    """Steps inside `pretrain`, by the times at which it reports them; the first, which starts everything, left out."""
+    """Times steps inside `pretrain` by its reports. The first step is left out, because it starts everything."""
 
     def turn() -> Usage:
         shutil.rmtree(run, ignore_errors=True)
@@ -143,7 +145,7 @@ def inside(path: Path, run: Path) -> Callable[[], Usage]:
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """The claims, and what was tried for the defaults."""
+    """The claims, and the speeds behind the defaults."""
     path, dense = store(), store("windows")
     placement = place("cpu", "auto")
     loaders = moola.data.fast_windowed_loader.create_fast_dataloaders(path, BATCH, seed=0)
@@ -220,7 +222,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
 
 
 def _ranks(path: Path) -> list[Figure]:
-    """Two ranks of one thread each, against one rank of two threads."""
+    """Compares two ranks of one thread each with one rank of two threads."""
     run = WORK / "pretrain-ranks"
 
     def speed(ranks: int) -> float:
@@ -285,7 +287,7 @@ def stop_after_first(run):
         os._exit(0)
     return called
 class Finder:
-    # Without importing anything before `moola pretrain` would.
+    # Imports nothing earlier than `moola pretrain` does.
     def find_spec(self, name, path, target=None):
         if name == "moola.training.pretraining":
             sys.meta_path.remove(self)
@@ -303,7 +305,7 @@ main()
 
 
 def _start(path: Path) -> Figure:
-    """From the start of the process to the end of its first step."""
+    """The time from the start of the process to the end of its first step."""
     run = WORK / "pretrain-start"
 
     def moola_start() -> Usage:

@@ -1,9 +1,9 @@
-"""Pre-training of jade on a GPU: an epoch over 1.5 million windows, and a step against its floor.
+"""Pre-training of jade on a GPU: the time of an epoch over 1.5 million windows, and of a step against its floor.
 
-For batches of 256, 1024 and 4096, in fp32, TF32 and bf16: the time of a
-step inside `pretrain`, the windows a second, and an epoch of 1.5 million windows at stride 1. The floor of a step is what
-its multiplications take at the rate that a large product of matrices reaches in that precision, or what its weights,
-activations and gradients take at the rate of a copy, whichever is longer. Where there is no GPU, nothing is measured.
+Batches are 256, 1024 and 4096, in fp32, TF32 and bf16. For each: the time of a step inside `pretrain`, and the time of
+an epoch of 1.5 million windows at stride 1. The floor of a step is the longer of two times: its multiplications at the
+rate of a large matrix product in that precision, and moving its weights, activations and gradients at the rate of a
+copy. Without a GPU nothing is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEVICE = torch.device("cuda")
 
 
 def seconds_of(work: object, rounds: int = 10) -> float:
-    """The mean time of a call, on the device."""
+    """The mean time of a call on the device, in seconds."""
     for _ in range(3):
         work()  # type: ignore[operator]
     torch.cuda.synchronize()
@@ -38,9 +38,9 @@ def seconds_of(work: object, rounds: int = 10) -> float:
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """Every combination, each in a run of its own."""
+    """Measures every combination in its own run."""
     if not torch.cuda.is_available():
-        print("there is no GPU here: nothing is measured")
+        print("there is no GPU, so nothing is measured")
         return []
     path = WORK / "served-bars"
     if not path.exists():
@@ -56,7 +56,8 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     figures = []
     architecture = load_config("jade").model.architecture
     h = architecture.hidden_size
-    # Forward, and twice as much backward: two directions, four gates, input and state.
+    # Operations per bar: the forward pass, and twice as many in the backward pass. Two directions, four gates, input and
+    # state.
     per_bar = 3 * 2 * 2 * 4 * h * ((width + h) + (2 * h + h))
     for batch, precision in product((256, 1024, 4096), ("fp32", "TF32", "bf16")):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "TF32"

@@ -1,10 +1,10 @@
-"""Every benchmark, one after another; compared with the last results kept for this machine, then kept beside them.
+"""Runs every benchmark, compares the results with the last ones of this machine, and keeps them.
 
     python benches/run.py [--full] [--strict] [--only NAME …] [--discard]
 
-Each script runs in a process of its own. Slowdowns of more than 15 % are listed: on a machine that does other things
-besides, they mean little, and its load is kept with the figures. With `--strict` a slowdown or a claim that does not
-hold makes the exit code 1. `--full` adds the longer form of those scripts that have one.
+Each script runs in its own process. Slowdowns of more than 15 % are listed. They mean little on a busy machine, so the
+load is recorded with the figures. With `--strict` the exit code is 1 if there is a slowdown or a claim does not hold.
+With `--full` scripts that have a longer form run it.
 """
 
 from __future__ import annotations
@@ -43,28 +43,33 @@ SLOWER = 1.15
 
 
 def run() -> int:
-    """Runs them and returns the exit code."""
+    """Runs the benchmarks and returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--full", action="store_true", help="the longer form of those that have one")
+    parser.add_argument("--full", action="store_true", help="run the longer form of scripts that have one")
     parser.add_argument(
-        "--strict", action="store_true", help="exit code 1 on a slowdown or a claim that does not hold"
+        "--strict", action="store_true", help="exit with 1 on a slowdown, or if a claim does not hold"
     )
     parser.add_argument(
-        "--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, metavar="NAME", help="run these alone"
+        "--only",
+        nargs="+",
+        choices=SCRIPTS,
+        default=SCRIPTS,
+        metavar="NAME",
+        help="run only these, and keep no result",
     )
     parser.add_argument("--discard", action="store_true", help="keep no result")
     options = parser.parse_args()
 
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    # What was there before is the kernel's to clear away, before anything is timed.
+    # Let the kernel finish removing old files before anything is timed.
     os.sync()
     facts, started = machine(), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     print(f"{facts['cpu']}, {facts['cores']} cores, load {facts['load_average']}")
     if float(str(facts["load_average"])) > 0.5:
-        print("This machine is busy: take figures to keep when it is quiet.")
+        print("This machine is busy. Measure again when it is quiet before you keep figures.")
     figures, failed = _measure(options.only, options.full)
     shutil.rmtree(WORK, ignore_errors=True)
 
@@ -74,7 +79,7 @@ def run() -> int:
         print(line)
     missed = [figure["name"].strip() for figure in figures if figure["holds"] is False]
     claims = sum(figure["holds"] is not None for figure in figures)
-    print(f"\n{claims - len(missed)} of {claims} claims hold{': not ' if missed else ''}{'; '.join(missed)}")
+    print(f"\n{claims - len(missed)} of {claims} claims hold{'. Not: ' if missed else ''}{'; '.join(missed)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
@@ -88,7 +93,7 @@ def run() -> int:
 
 
 def _measure(scripts: list[str], full: bool) -> tuple[list[dict[str, Any]], list[str]]:
-    """The figures of all scripts, and the scripts that broke."""
+    """The figures of all scripts, and the names of those that failed."""
     figures, failed = [], []
     for script in scripts:
         print(f"\n{script}", flush=True)
@@ -111,13 +116,13 @@ def _measure(scripts: list[str], full: bool) -> tuple[list[dict[str, Any]], list
 
 
 def last_result(key: str) -> dict[str, Any] | None:
-    """The latest result kept for a machine."""
+    """The latest kept result of a machine. None if there is none."""
     kept = sorted(RESULTS.glob(f"{key}.*.json"))
     return {"file": kept[-1].name} | json.loads(kept[-1].read_text()) if kept else None
 
 
 def compare(figures: list[dict[str, Any]], previous: dict[str, Any]) -> list[str]:
-    """A line for each figure that is worse by more than 15 % than in an earlier result."""
+    """A line for each figure that is more than 15 % worse than in an earlier result."""
     before = {(figure["script"], figure["name"]): figure for figure in previous["figures"]}
     lines = []
     for figure in figures:

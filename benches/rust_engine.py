@@ -1,6 +1,6 @@
-"""The engine without Python: `rust/moola-core/benches/features.rs`, run by criterion and read from what it leaves.
+"""The engine without Python: runs `rust/moola-core/benches/features.rs` with criterion, and reads criterion's results.
 
-One bar at a time through `Stream::push`, and whole columns at every vector width that this processor has.
+It measures one bar at a time through `Stream::push`, and whole columns for every vector width of this processor.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Batches on a GPU: how long until one is ready there, against the time its bytes take at memory bandwidth.
+"""Batches on a GPU: the time until a batch is ready, against the time that its bytes take at memory bandwidth.
 
-- **Ready**: batches of `create_fast_dataloaders(device="cuda")`, whose features live on the device, one after the other
-  until the last is there. The bytes are those that a batch reads and writes.
-- **Bandwidth**: a copy of 1 GiB within the device, which reads and writes as much.
-- **Streamed**: the same batches from the CPU through pinned memory, as where features do not fit.
-- **Step**: one training step of `jade` in pre-training, batch 256, with the loader and with one batch again and again.
+- **Ready**: consecutive batches of `create_fast_dataloaders(device="cuda")`, with the features on the device. The bytes
+  of a batch are those that it reads and writes.
+- **Bandwidth**: a copy of 1 GiB within the device, which reads 1 GiB and writes 1 GiB.
+- **Streamed**: the same batches from the CPU through pinned memory, as for features that do not fit on the device.
+- **Step**: one training step of `jade` in pre-training, batch 256, with the loader and with the same batch repeatedly.
 
-Where there is no GPU, nothing is measured.
+Without a GPU nothing is measured.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ DEVICE = torch.device("cuda")
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """All sides, in turns."""
+    """All sides, in alternating order."""
     if not torch.cuda.is_available():
-        print("there is no GPU here: nothing is measured")
+        print("there is no GPU, so nothing is measured")
         return []
     path = WORK / "served-bars"
     if not path.exists():
@@ -85,7 +85,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
             "step with one batch": train(repeat((x, mask, valid))),
         }
     )
-    # A batch is written once, and the same bytes are read from the features; the mask has no source.
+    # A batch is written once, and its features and valid bars are also read. The mask is only written.
     moved = 2 * (x.nbytes + valid.nbytes) + mask.nbytes
     bandwidth = 20 * source.nbytes / rounds.median("copy")
     ready = [1e6 * seconds / BATCHES for seconds in rounds.seconds["resident"]]

@@ -1,11 +1,11 @@
-"""What serving costs beside time: memory over a long epoch, opening, and waiting during training.
+"""Other costs of serving: memory over a long epoch, opening, and waiting during training.
 
-- **Memory**: how much more of its own memory a process has, page cache aside, after an epoch of 50 million windows:
-  those of the sample market, forty times over.
-- **Opening**: from a store's path to its first batch, after `import torch`, in fresh processes.
-- **Waiting**: the part of a training step that `DeviceWindowLoader` on the CPU makes it wait, and how much longer the
-  whole step takes than with one batch again and again, since the loader's threads work beside it. The step is
-  that of `jade_compact` in pre-training, batch 256, float32.
+- **Memory**: the growth of a process's own memory, without the page cache, over an epoch of 50 million windows. These
+  are the windows of the sample market, forty times.
+- **Opening**: the time from a store's path to its first batch, after `import torch`, in fresh processes.
+- **Waiting**: the share of a training step that waits for `DeviceWindowLoader` on the CPU. Also the time of the whole
+  step against a step with the same batch repeatedly, because the loader's threads run at the same time. The step is that
+  of `jade_compact` in pre-training, batch 256, float32.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from moola.data.fast_windowed_loader import create_fast_dataloaders
 
 def own():
-    # Anonymous memory: what is mapped from files is the page cache's.
+    # Anonymous memory. Mapped files do not count: they belong to the page cache.
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
 
@@ -86,13 +86,13 @@ print(json.dumps([shares, ratios]))
 
 def run(code: str, *arguments: object) -> str:
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    # With compiled modules beside the sources, as pip leaves them.
+    # Allow compiled modules beside the sources, as after an install with pip.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """All of one store."""
+    """All figures, over one store."""
     import moola
 
     path = WORK / "served-bars"

@@ -1,14 +1,15 @@
-"""The train loader of `create_fast_dataloaders`, shuffled and with masks, against what else serves windows.
+"""The train loader of `create_fast_dataloaders`, shuffled and with masks, against other ways to serve windows.
 
-- **Per sample**: a dataset over the dense array, a memory map of 7.6 GB: one row and one `rng.choice` a sample, default
-  collate. The array is made first, so that as much of it as fits stands in the page cache.
-- **NumPy**: one index into `sliding_window_view` a batch, no masks. The view is of the flat array, so that a window is
-  one run of bytes to copy: the fastest form we know of.
-- **memcpy**: the bytes of a batch's X, copied in pieces of 4 KiB from random places of the features, one thread.
-- **Ours, plainly**: `DataLoader(dataset, batch_size=256, shuffle=True)` with torch's own collation, no workers.
+- **per sample**: a dataset over the dense array, a memory map of 7.6 GB, with one row and one `rng.choice` per sample and
+  the default collate. The array is written first, so that as much of it as possible is in the page cache.
+- **NumPy**: one index into `sliding_window_view` per batch, without masks. The view is of the flat array, so that a window
+  is one run of bytes to copy. This is the fastest form we know.
+- **memcpy**: as many bytes as a batch's X, copied in pieces of 4 KiB from random places of the features, by one thread.
+- **plain DataLoader**: `DataLoader(dataset, batch_size=256, shuffle=True)` over moola's dataset, with torch's own
+  collation and no workers.
 
-K = 105, D = 10, batch 256. One side's turn is so many batches, and times are compared by the batch. The loader's turn
-is long, for it begins with up to 24 batches that were made ahead.
+K = 105, D = 10, batch 256. A turn of a side is a fixed number of batches, and the times per batch are compared. The
+loader's turn is long, because it starts with up to 24 batches that were made ahead.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ K, BATCH = 105, 256
 
 
 class PerSample(Dataset):
-    """What the pipeline that came before did."""
+    """One window per sample, as in the older pipeline."""
 
     def __init__(self, store: moola.FeatureStore) -> None:
         self.x, self.valid = store.features, store.valid
@@ -49,7 +50,7 @@ class PerSample(Dataset):
 
 
 def turn(batches: Iterator[object], count: int) -> Callable[[], None]:
-    """Takes so many batches, and drops each when it has the next, as a training step does."""
+    """Takes `count` batches, and drops each when it has the next, as a training step does."""
 
     def take() -> None:
         for _ in islice(batches, count):
@@ -59,7 +60,7 @@ def turn(batches: Iterator[object], count: int) -> Callable[[], None]:
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """All sides, in turns."""
+    """All sides, in alternating order."""
     stores = {}
     for layout in ("bars", "windows"):
         path = WORK / f"served-{layout}"
@@ -69,7 +70,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
                 raise SystemExit(f"the dense array takes {needed / 1e9:.1f} GB: make room in {WORK}")
             moola.build_features(sample_bars(), path, stamp="open", layout=layout, window_length=K)
         stores[layout] = moola.FeatureStore.open(path)
-    # Gigabytes on their way to the disk are the build's affair.
+    # Wait until the builds are on the disk, so that writing them back is not measured.
     os.sync()
     store = stores["bars"]
     features = np.asarray(store.features)

@@ -1,10 +1,10 @@
-"""How often chance lies inside intervals on shuffled labels: of one shuffle, windows drawn anew; of five, Student's t.
+"""How often intervals on shuffled labels contain chance: resampled windows of one shuffle, and Student's t over five.
 
     python benches/shuffled_coverage.py [--shuffles 1000] [--stack] [--jobs 2]
 
-On the windows of `few_labels.py`, at its level (99.29 %, for seven models), pooled logistic regression, or with
-`--stack` the stack of the three cheap kinds. Shuffled labels have nothing to be learned, so chance is the truth, and as
-many intervals should miss it as their level says. Seeds are other than those of `few_labels.py`.
+The windows and the level (99.29 %, for seven models) are those of `few_labels.py`. The model is pooled logistic
+regression, or with `--stack` the stack of the three cheap kinds. Shuffled labels contain nothing to learn, so the true
+score is chance, and the level says how many intervals should miss it. The seeds differ from those of `few_labels.py`.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ FIRST_SEED = 100_000
 def scored(
     windows: LabelledWindows, kinds: tuple[str, ...], number: int, sizes: Sizes, store: moola.FeatureStore
 ) -> Interval:
-    """Balanced accuracy on labels shuffled once, with the interval that draws windows anew."""
+    """Balanced accuracy on labels shuffled once, with the interval from resampled windows."""
     members = {kind: make_member(kind) for kind in kinds}
     truth, said = said_of_shuffled(windows, members, FIRST_SEED + number, number, store, sizes)
     level = 1 - (1 - LEVEL) / MODELS
     return Resamples(truth, seed=SEED, level=level).bootstrap(said)["balanced_accuracy"]
 
 
-def missed(intervals: list[Interval], shuffled_interval: float) -> str:
-    """How many leave chance out, and how many should."""
-    count = sum(not one.low <= shuffled_interval <= one.high for one in intervals)
+def missed(intervals: list[Interval], chance: float) -> str:
+    """How many intervals miss chance, and how many should, in words."""
+    count = sum(not one.low <= chance <= one.high for one in intervals)
     expected = len(intervals) * (1 - LEVEL) / MODELS
     width = np.mean([one.high - one.low for one in intervals])
     return f"{count} of {len(intervals)} miss chance, {expected:.1f} should; mean width {width:.3f}"
 
 
 def main() -> None:
-    """As a script."""
+    """Runs the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shuffles", type=int, default=1_000, help="a multiple of 5")
-    parser.add_argument("--stack", action="store_true", help="the stack of cheap kinds")
-    parser.add_argument("--jobs", type=int, default=2, help="shuffles at a time")
+    parser.add_argument("--stack", action="store_true", help="measure the stack of the cheap kinds")
+    parser.add_argument("--jobs", type=int, default=2, help="number of shuffles in parallel")
     options = parser.parse_args()
     sizes = Sizes()
     kinds = ("regression", "boosted_trees", "rocket") if options.stack else ("regression",)
@@ -69,13 +69,13 @@ def main() -> None:
     values = np.array([one.value for one in intervals])
     level = 1 - (1 - LEVEL) / MODELS
     fives = [over_repeats(list(five), level=level) for five in values.reshape(-1, 5)]
-    shuffled_interval = 1 / len(windows.classes)
+    chance = 1 / len(windows.classes)
     print(
         f"{' + '.join(kinds)}, {len(values)} shuffles: mean {values.mean():.4f} ± "
-        f"{values.std() / len(values) ** 0.5:.4f}, deviation {values.std():.4f}"
+        f"{values.std() / len(values) ** 0.5:.4f}, standard deviation {values.std():.4f}"
     )
-    print(f"one shuffle, windows drawn anew: {missed(intervals, shuffled_interval)}")
-    print(f"five shuffles, Student's t:      {missed(fives, shuffled_interval)}")
+    print(f"one shuffle, resampled windows: {missed(intervals, chance)}")
+    print(f"five shuffles, Student's t:     {missed(fives, chance)}")
 
 
 if __name__ == "__main__":

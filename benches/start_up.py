@@ -1,7 +1,7 @@
-"""`import moola` in a fresh interpreter, less the interpreter itself; and `FeatureStore.open`.
+"""The time of `import moola` in a fresh interpreter, minus that of the interpreter; and of `FeatureStore.open`.
 
-Opening is timed in one process, store after store, and once more as the first thing that a fresh process does with
-moola, where the modules it needs are imported too.
+Opening is timed repeatedly in one process. It is also timed as the first call of moola in a fresh process, where it
+includes the imports that it needs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`FeatureStream.push` from Python: one bar, one row. Beside it what the loop and the row's array cost by themselves.
+"""The time of `FeatureStream.push` from Python for one bar, which returns one row.
 
-What it takes in Rust is measured by `rust_engine.py`.
+Also the time of the loop itself, and of making an array for each row. `rust_engine.py` measures the call in Rust.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BARS = 100_000
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    """The claim, and what of it is Python's."""
+    """The claim, and the share of Python in it."""
     bars = list(zip(*(column[:BARS].tolist() for column in sample_columns()), strict=True))
 
     def push() -> None:

@@ -1,7 +1,8 @@
-"""`--layout windows`: bytes a second of the whole process, against writing as many bytes with plain large writes.
+"""`--layout windows`: bytes per second of the whole process, against writing as many bytes with plain large writes.
 
-1.8 million bars, 7.9 GB a side, one at a time on the disk. All sides are whole processes and fsync what they write; the
-writers read nothing and compute nothing. The one that writes past the page cache decides nothing: it is the disk's limit.
+1.8 million bars give 7.9 GB per side; only one side's files are on the disk at a time. All sides are whole processes that
+fsync their files. The writers read nothing and compute nothing. The writer that goes past the page cache decides no
+claim: it shows the limit of the disk.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ with open(sys.argv[1], "wb", buffering=0) as file:
     os.fsync(file.fileno())
 """
 
-# Whole blocks from aligned memory: what it writes is at most a block longer.
+# Writes whole blocks from aligned memory, so the file is up to one block longer.
 _DIRECT_WRITER = """
 import mmap, os, sys
 size, block = int(sys.argv[2]), mmap.mmap(-1, 8 << 20)
@@ -53,7 +54,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     expected = (BARS - 104) * 105 * (10 * 4 + 1)
     if free_bytes() < 1.2 * expected:
         raise SystemExit(
-            f"{expected / 1e9:.1f} GB are to be written, {free_bytes() / 1e9:.1f} GB are free: make room in {WORK}"
+            f"{expected / 1e9:.1f} GB have to be written, and {free_bytes() / 1e9:.1f} GB are free; make room in {WORK}"
         )
     data = sample_bars()
     store, plain = WORK / "windows_layout.store", WORK / "windows_layout.bin"
