@@ -1,5 +1,5 @@
-# `make demo` and `make test` need Python ≥ 3.11 and Rust, nothing else: they make their own environment in .venv.
-# Another interpreter: `make test PYTHON=python3.13`. Processes for pytest: `make test JOBS=8`.
+# `make demo` and `make test` need only Python ≥ 3.11 and Rust: they make their own environment in .venv.
+# To use another interpreter: `make test PYTHON=python3.13`. To set the processes of pytest: `make test JOBS=8`.
 
 SHELL := bash
 
@@ -9,7 +9,7 @@ DEMO_BARS ?= 1818450
 
 VENV := .venv
 BIN  := $(VENV)/bin
-# Always by the environment's interpreter: pyo3's build script would otherwise take whichever `python` comes first.
+# Builds always use the environment's interpreter. Otherwise pyo3's build script takes the first `python` on the path.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
@@ -21,21 +21,21 @@ CARGO_TEST   := cargo test --locked --quiet -p moola-core
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo       sample bars, features, verification, batches, pre-training: the main job, with what each took'
+	@echo 'make demo       the main job: sample bars, features, verification, batches, pre-training; and the time of each'
 	@echo 'make test       every Rust and Python test, and the lints'
 	@echo 'make test-long  the tests that take minutes'
-	@echo 'make coverage   which lines of moola-core and of python/moola the tests run'
-	@echo 'make build      .venv with moola in it, built in release mode'
+	@echo 'make coverage   the lines of moola-core and of python/moola that the tests run'
+	@echo 'make build      makes .venv and installs moola there, built in release mode'
 	@echo 'make bench      every benchmark, compared with the last results of this machine'
-	@echo 'make lint       the lints alone; `make fmt` formats'
-	@echo 'make clean      removes .venv, target and everything else that was made here'
+	@echo 'make lint       only the lints; `make fmt` formats the code'
+	@echo 'make clean      removes .venv, target and everything else that make has made'
 
 # ---- the environment ------------------------------------------------------------------------------------------------
 
-# Each stamp says what .venv holds already, so that a second run of anything starts at once.
+# Each stamp records what .venv already contains, so that a second run starts at once.
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo 'moola needs Python 3.11 or newer; say which with `make PYTHON=…`' >&2; exit 1; }
+		|| { echo 'moola needs Python 3.11 or newer; choose one with `make PYTHON=…`' >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo 'moola needs Rust to build; see https://rustup.rs' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@# Dependency groups came with pip 25.1.
@@ -74,8 +74,8 @@ demo: $(VENV)/.moola
 	printf '\n$$ python -m moola.data.fast_windowed_loader --feature-dir demo/store --batch-size 256\n'; \
 	time $(BIN)/python -m moola.data.fast_windowed_loader --feature-dir demo/store --batch-size 256; \
 	step pretrain --feature-dir demo/store --model jade_compact --epochs 2 --batch-size 64 --output demo/run
-	@printf '\nThe store is in demo/store, the run in demo/run: look at demo/run/reconstructions.png and loss.png.\n'
-	@printf 'README.md goes on from here.\n'
+	@printf '\nThe store is in demo/store and the run in demo/run. Look at reconstructions.png and loss.png in demo/run.\n'
+	@printf 'README.md continues from here.\n'
 
 # ---- tests and lints ------------------------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ coverage: coverage-rust coverage-python
 $(LLVM_COV_TOOL):
 	cargo install --quiet --locked --root target/tools --version '^0.9' cargo-llvm-cov
 
-# llvm-cov and llvm-profdata must be of rustc's own LLVM. Where rustup has none, say where they are:
+# llvm-cov and llvm-profdata must belong to rustc's own LLVM. If rustup does not have them, give their paths:
 # `make coverage-rust LLVM_COV=/usr/bin/llvm-cov-22 LLVM_PROFDATA=/usr/bin/llvm-profdata-22`.
 coverage-rust: $(LLVM_COV_TOOL)
 	@test -n '$(LLVM_COV)' || rustup --quiet component add llvm-tools

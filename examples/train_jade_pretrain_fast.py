@@ -1,4 +1,4 @@
-"""Pre-train Jade: `python train_jade_pretrain_fast.py --feature-dir STORE --stride 52 --epochs 50`."""
+"""Pre-trains Jade: `python train_jade_pretrain_fast.py --feature-dir STORE --stride 52 --epochs 50`."""
 
 import argparse
 

@@ -1,8 +1,8 @@
-"""Makes a directory of files as the moola that runs this saves them, and of what it reads from them.
+"""Makes a directory of files that this version of moola saves, and of the results of reading them.
 
     python tests/data/compat/make.py
 
-writes `tests/data/compat/VERSION`. README.md in this directory says when.
+It writes `tests/data/compat/VERSION`. README.md in this directory says when to run it.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from moola.sweep import read_space
 from moola.training import pretrain
 
 HERE = Path(__file__).resolve().parent
-# Runs record where they are. Nothing there tells of the machine that made them.
+# Runs record their paths. This one reveals nothing about the machine that made them.
 SCRATCH = Path("/tmp/moola-compat")
 MINUTE = 60 * 10**9
 PRICES = ("open", "high", "low", "close")
 SETS = ("relativity10", "relativity12", "relative_transform11", "ohlc4")
 VARIES = "varies"
-"""Stands for a number that two runs of one command do not share, such as a time."""
+"""Replaces a value that differs between two runs of the same command, such as a time."""
 
 calls: dict[str, dict[str, Any]] = {}
 
 
 def moola_json(*arguments: str) -> Any:
-    """What a command prints with --json."""
+    """The JSON that a command prints with --json."""
     command = [sys.executable, "-m", "moola", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
-    # A gate that fails exits with 1, and prints as much.
+    # A failed gate exits with 1, but prints its JSON too.
     printed = json.loads(done.stdout) if done.stdout else {"error": done.stderr}
     if "error" in printed:
         raise SystemExit(f"moola {' '.join(arguments)}\n{printed}")
@@ -60,7 +60,7 @@ def moola_json(*arguments: str) -> Any:
 
 
 def stable(first: Any, second: Any) -> Any:
-    """What two outputs share: numbers that differ are marked."""
+    """The first output, with values that differ in the second replaced by `VARIES`."""
     if isinstance(first, dict):
         return {key: stable(value, second[key]) for key, value in first.items()}
     if isinstance(first, list) and len(first) == len(second):
@@ -69,7 +69,7 @@ def stable(first: Any, second: Any) -> Any:
 
 
 def call(name: str, *arguments: str, copy: str | None = None) -> None:
-    """Records what a command prints, and its arguments; `copy` is a directory that it changes."""
+    """Records the arguments and the output of a command. `copy` is a directory that the command changes."""
     said = []
     for _ in range(2):
         if copy:
@@ -86,7 +86,7 @@ def write_json(path: str, value: Any) -> None:
 
 
 def digest(array: Any) -> str:
-    """SHA-256 of an array's type, shape and bytes."""
+    """The SHA-256 of an array's type, shape and bytes."""
     array = np.ascontiguousarray(array)
     return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
 
@@ -95,7 +95,7 @@ def digest(array: Any) -> str:
 
 
 def sample(bars: int, seed: int, every: int = 1) -> pa.Table:
-    """Bars of the sample market, or of every so many of them one."""
+    """Bars of the sample market, or every n-th of them."""
     moola.make_bars("sample.parquet", bars * every, seed=seed)
     table = pq.read_table("sample.parquet")
     Path("sample.parquet").unlink()
@@ -111,12 +111,12 @@ def make_bars() -> None:
     for folder in ("bars/panel/symbol=ES", "bars/panel/symbol=NQ"):
         os.makedirs(folder)
     pq.write_table(sample(500, 3), "bars/one.parquet")
-    # Stamped with the time at which bars close.
+    # Stamped with the closing times of the bars.
     pq.write_table(shifted(sample(1900, 4), MINUTE), "bars/market.parquet", compression="zstd")
     pq.write_table(sample(300, 5), "bars/panel/symbol=ES/part.parquet")
     pq.write_table(sample(260, 6), "bars/panel/symbol=NQ/part.parquet")
     closes = shifted(sample(400, 7), MINUTE)
-    # A night, where a segment ends.
+    # A night, at which a segment ends.
     closes = pa.concat_tables([closes.slice(0, 240), shifted(closes.slice(240), 600 * MINUTE)])
     with pa.ipc.new_file("bars/closes.arrow", closes.schema) as writer:
         writer.write_table(closes)
@@ -331,7 +331,7 @@ def make_stores() -> None:
 
 
 def make_streams() -> None:
-    """A state after some bars, and the rows of the bars after them."""
+    """The state after some bars, and the rows of the following bars."""
     os.makedirs("streams")
     with pa.memory_map("bars/closes.arrow") as source:
         bars = pa.ipc.open_file(source).read_all()
@@ -348,7 +348,7 @@ def make_streams() -> None:
                     Path(f"streams/{name}-{kind}.state").write_bytes(stream.state())
                 rows.append(stream.push(*prices, bar) if gaps else stream.push(*prices))
                 valid.append(stream.valid)
-            # Those before the state was saved are checked too: the stream is made anew.
+            # The rows before the saved state are checked too, by a new stream.
             np.savez_compressed(f"streams/{name}-{kind}.npz", rows=np.array(rows), valid=np.array(valid))
     write_json("streams/made.json", {"saved_after": 200, "gaps": {"config": config, "reset_on_gap": "4h"}})
 
@@ -378,7 +378,7 @@ def read_frame() -> Any:
 
 
 def served(loader: Any, state: dict[str, Any] | None = None, batches: int = 3) -> dict[str, Any]:
-    """Where a loader stands after its second batch, and digests of what it serves then."""
+    """The state of a loader after its second batch, and digests of the batches that follow."""
     if state is None:
         batch = iter(loader)
         next(batch, None), next(batch, None)
@@ -430,7 +430,7 @@ def make_loaders() -> None:
 
 
 def label_rows(store: moola.FeatureStore, every: int) -> list[dict[str, Any]]:
-    """A label every so many bars: whether the window's last bars rise, and where."""
+    """Labels at regular distances: whether the window's last bars rise, and where."""
     rows = []
     for segment in store.segments:
         for end in range(segment.first_row + 45, segment.last_row, every):
@@ -500,7 +500,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
 
 
 def fields(windows: LabelledWindows) -> dict[str, Any]:
-    """Digests of the arrays, and everything else as it is."""
+    """Digests of the arrays, and all other fields unchanged."""
     names = ["X", "valid_mask", "y", "spans", "weight", "symbols", "starts", "ends", "times"]
     names += ["first_times", "groups", "splits"]
     arrays = {name: getattr(windows, name) for name in names}
@@ -540,7 +540,7 @@ def make_labels() -> None:
         printed = moola_json(*arguments, f"labels/{name}.safetensors")
         again = moola_json(*arguments, f"labels/{name}.safetensors")
         imports[name] = {"arguments": arguments, "printed": stable(printed, again)}
-    # Spans are counted from a window's first bar, and so differ with its length.
+    # Spans count from a window's first bar, so they depend on its length.
     longer, shorter = (
         replace(windows, spans=np.full_like(windows.spans, -1))
         for windows in (LabelledWindows.load(f"labels/{name}.safetensors") for name in ("by_row", "by_bar"))
@@ -630,7 +630,7 @@ RUNS: dict[str, tuple[str, ...]] = {
 
 
 class _StopError(Exception):
-    """Ends a training, as a killed process would."""
+    """Ends a training, as if its process were killed."""
 
 
 def make_runs() -> None:
@@ -758,7 +758,7 @@ def make_validation() -> None:
     def make(name: str, *arguments: str) -> None:
         arguments = (*arguments, "--output", f"validation/{name}")
         printed = moola_json(*arguments)
-        # Of the others evaluations are kept, which say the same.
+        # For the others, the evaluations are kept, which contain the same facts.
         made[name] = {"arguments": list(arguments), "printed": printed if name == "mean" else None}
 
     encoder = ("--encoder", "jade=runs/pretrained", "--feature-dir", "stores/market")
