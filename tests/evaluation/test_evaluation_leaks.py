@@ -406,7 +406,7 @@ def test_the_probe_takes_one_feature_and_short_windows(rng):
     X = rng.normal(size=(6, 3))
     assert MemorisingProbe().fit(X[:3], [0, 1, 0]).recognises(X).tolist() == [True] * 3 + [False] * 3
     with pytest.raises(
-        ConfigError, match=re.escape("y: is [0] alone; a probe has nothing to tell apart, give two")
+        ConfigError, match=re.escape("y: has only [0]; give at least two classes for the probe")
     ):
         MemorisingProbe().fit(X, [0] * 6)
 
@@ -444,7 +444,7 @@ def test_pooling_equals_its_definition(seed, n, length, width):
         (
             np.zeros((2, 2)),
             np.array([[True, True], [False, False]]),
-            "valid_mask: leaves window 1 no bar; leave that",
+            "valid_mask: leaves window 1 without a bar; leave that",
         ),
         (
             np.array([[0, np.inf]]),
@@ -465,7 +465,7 @@ def test_majority_class_and_mean_span_are_predicted():
     assert majority.predict_proba(X[:1]).tolist() == [[0.4, 0.6]]
     # The means are 0.5 and 1.25; halves go up.
     assert MeanSpan().fit(X, y, spans).predict_spans(X[:2]).tolist() == [[1, 1]] * 2
-    message = "spans: has no span to learn from; give first and last bar of at least one window"
+    message = "spans: contains no span; give the first and last bar of at least one window"
     for estimator in (MeanSpan(), StratifiedGuess()):
         with pytest.raises(ConfigError, match=message):
             estimator.fit(X, y, [[-1, -1]] * 5).predict_spans(X)

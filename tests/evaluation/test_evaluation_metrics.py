@@ -189,9 +189,9 @@ def test_chance_calibration_error_comes_from_labels_drawn_from_the_probabilities
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Truth([]), "y: has the shape (0,); give one label a window, [n], and at least one"),
+        (lambda: Truth([]), "y: has the shape (0,); give one label per window, [n], and at least one"),
         (lambda: Truth([0.5, 1.0]), "y: is of type float64; give labels as whole numbers or strings"),
-        (lambda: Truth(np.array([1, "a"], object)), "y: mixes kinds of labels"),
+        (lambda: Truth(np.array([1, "a"], object)), "y: mixes types of labels"),
         (
             lambda: Truth([0, 2], classes=[0, 1]),
             "y: has the label 2, which is not among classes; add it there",
@@ -199,7 +199,7 @@ def test_chance_calibration_error_comes_from_labels_drawn_from_the_probabilities
         (lambda: Truth([0], classes=[0, 0]), "classes: are [0, 0]; give each label once"),
         (
             lambda: Truth([0], spans=[0, 3]),
-            "spans: has the shape (2,); give first and last bar a window, [1, 2]",
+            "spans: has the shape (2,); give first and last bar per window, [1, 2]",
         ),
         (lambda: Truth([0], spans=[[0.0, 3.0]]), "spans: is of type float64; give whole bar numbers"),
         (
@@ -209,21 +209,21 @@ def test_chance_calibration_error_comes_from_labels_drawn_from_the_probabilities
         (lambda: Truth([0], spans=[[-1, 4]]), "spans: has -1 to 4 for window 0"),
         (
             lambda: Truth([0, 1], groups=[0]),
-            "groups: has the shape (1,) for 2 windows; give one value a window",
+            "groups: has the shape (1,) for 2 windows; give one value per window",
         ),
-        (lambda: Truth([0, 1], groups=[[0], [1]]), "groups: has the shape (2, 1); give one name a window"),
+        (lambda: Truth([0, 1], groups=[[0], [1]]), "groups: has the shape (2, 1); give one name per window"),
         (
             lambda: Truth([0, 1], groups=np.array([0, "a"], object)),
-            "groups: cannot be compared with each other; give one name a window",
+            "groups: cannot be compared with each other; give one name per window",
         ),
         (
             lambda: Truth([0, 1], seen=[0, 1]),
-            "seen: is int64 of shape (2,); give True or False a window, [n]",
+            "seen: is int64 of shape (2,); give True or False per window, [n]",
         ),
-        (lambda: Predictions(), "probabilities: are missing, and spans too; give at least one of them"),
+        (lambda: Predictions(), "probabilities: and spans are both missing; give at least one of them"),
         (
             lambda: Predictions([0.5]),
-            "probabilities: has the shape (1,); give one a window and class, [n, C]",
+            "probabilities: has the shape (1,); give one per window and class, [n, C]",
         ),
         (
             lambda: Predictions([[1, 0], [2.5, -1.5]]),
@@ -245,7 +245,7 @@ def test_chance_calibration_error_comes_from_labels_drawn_from_the_probabilities
         (lambda: TemperatureScaling(0), "temperature: 0 is not above 0; give 1 to change nothing"),
         (
             lambda: TemperatureScaling().fit([1.0], [0]),
-            "logits: has the shape (1,); give one a window and class",
+            "logits: has the shape (1,); give one per window and class",
         ),
         (
             lambda: TemperatureScaling().fit([[1.0, np.inf]], [0]),
@@ -257,7 +257,7 @@ def test_chance_calibration_error_comes_from_labels_drawn_from_the_probabilities
         ),
         (
             lambda: calibration_error_if_calibrated(Predictions(spans=[[0, 1]]), seed=0),
-            "probabilities: are missing; only a model of classes can be calibrated",
+            "probabilities: are missing; only a model that predicts classes can be calibrated",
         ),
     ],
 )

@@ -88,7 +88,15 @@ def test_every_baseline_is_compared_with_the_model(evaluation):
 
 
 def test_the_table_of_scores_is_complete(evaluation):
-    assert evaluation.columns == ["", "jade_compact", "unseen", "seen", "chance", "p", *evaluation.baselines]
+    assert evaluation.columns == [
+        "",
+        "jade_compact",
+        "unseen",
+        "seen",
+        "permuted",
+        "p",
+        *evaluation.baselines,
+    ]
     rows = {row[0]: row[1:] for row in evaluation.rows()}
     assert all(len(row) == len(evaluation.columns) - 1 for row in rows.values())
     assert re.fullmatch(r"0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\)", rows["macro-F1"][0])
@@ -105,7 +113,8 @@ def test_the_evaluation_is_summarised_in_sentences(evaluation):
     said = evaluation.sentences()
     assert (
         said[0]
-        == "30 of 120 windows have bars that the encoder was pre-trained on; seen and unseen are scored apart"
+        == "30 of 120 windows have bars that the encoder was pre-trained on; seen and unseen windows are scored "
+        "separately"
     )
     assert re.fullmatch(
         r"calibration error: 0\.0\d\d \(0\.0\d\d to 0\.\d{3}\) if every probability were right", said[1]
@@ -182,9 +191,7 @@ def test_calibration_of_a_fold_does_not_use_its_labels(market):
     after = cross_fitted(logits, np.where(mine, 1 - truth.y, truth.y), model.folds)
     assert np.array_equal(before[mine], after[mine])
     assert not np.allclose(before[~mine], after[~mine])
-    with pytest.raises(
-        ConfigError, match="folds: is one, so there is no other to calibrate it by; give 2 or"
-    ):
+    with pytest.raises(ConfigError, match="folds: is only one, so no other fold can calibrate it; give 2 or"):
         cross_fitted(logits, truth.y, np.zeros(N, np.int64))
 
 
@@ -270,11 +277,11 @@ def test_few_groups_and_few_label_orders_give_notes():
     permutation = permutation_test(lambda labels: scores(labels, said), truth, seed=0, permutations=10)
     evaluation = evaluate(truth, said, model="m", baselines={}, permutation=permutation, seed=0)
     assert evaluation.notes == [
-        "3 groups are too few to describe others well: the intervals may be too narrow",
-        "3 of 7 windows have bars that the encoder was pre-trained on; seen and unseen are scored apart",
+        "3 groups are few: the intervals may be too narrow",
+        "3 of 7 windows have bars that the encoder was pre-trained on; seen and unseen windows are scored separately",
         "whole groups can exchange their labels in 2 orders only: no p-value can be below 0.50",
-        "43% of the windows are in groups of a size of their own, and kept their labels in every shuffle: chance looks "
-        "better than it is",
+        "43% of the windows are in groups of a unique size, and kept their labels in every shuffle: the scores on "
+        "shuffled labels look better than they are",
     ]
     # The seen windows are one group: a score, and no interval.
     assert str(evaluation.apart["seen"].scores["macro_f1"]) == "1.000"
@@ -447,14 +454,14 @@ def test_pictures_of_nothing_are_refused(market):
     _, truth, _, _, model = market
     of_spans, of_classes = Predictions(spans=model.spans), Predictions(model.probabilities)
     for draw, message in [
-        (lambda: reliability_diagram(truth, of_spans), "probabilities: are missing; only a model of classes"),
+        (lambda: reliability_diagram(truth, of_spans), "probabilities: are missing; only a model that"),
         (
             lambda: confusion_matrix(truth, of_spans),
-            "probabilities: are missing; a confusion matrix is of a model",
+            "probabilities: are missing; a confusion matrix needs a model",
         ),
         (
             lambda: spans_against_truth(truth, of_classes, K),
-            "spans: are missing; give those of the labels and those",
+            "spans: are missing; give both true and predicted",
         ),
         (
             lambda: permutation_histogram(PermutationTest("span_iou", float("nan"), (float("nan"),), 1.0)),

@@ -38,7 +38,7 @@ def test_the_commands_work(
         shown.out,
     )
     assert "metrics.jsonl, confusion.png, reliability.png, spans.png\n" in shown.out
-    assert re.search(r"tiny +.*chance +p +.*majority class +stratified", shown.out)
+    assert re.search(r"tiny +.*permuted +p +.*majority class +stratified", shown.out)
     for metric in METRICS.values():
         assert re.search(rf"\n{re.escape(metric.title)} +[–\d]", shown.out)
     assert "out of fold: macro-F1" in shown.out

@@ -76,7 +76,7 @@ def test_windows_seen_in_pre_training_are_marked(
         "unseen",
         "seen",
         fill(HEADS_ALONE, 18),
-        "chance",
+        "permuted",
         "p",
         *BASELINES,
         name,

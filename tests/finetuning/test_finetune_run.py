@@ -58,7 +58,7 @@ def test_a_run_holds_its_model_and_its_measurements(
     # A fifth, of whole stretches of time.
     assert 0.7 * len(labels) < result["trained_on"] < 0.9 * len(labels)
     assert list(result["evaluation"]["baselines"]) == list(BASELINES)
-    assert result["table"][0] == ["", "tiny", fill(HEADS_ALONE, 18), "chance", "p", *BASELINES]
+    assert result["table"][0] == ["", "tiny", fill(HEADS_ALONE, 18), "permuted", "p", *BASELINES]
     assert [row[0] for row in result["table"][1:]] == [metric.title for metric in METRICS.values()]
 
     epochs, folds = read_metrics(run, "epoch"), read_metrics(run, "fold")

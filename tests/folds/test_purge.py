@@ -106,6 +106,6 @@ def test_validation_of_single_windows_has_the_requested_share(share: float) -> N
 def test_an_impossible_validation_share_is_refused() -> None:
     y = np.array([0, 0, 1, 1])
     with pytest.raises(
-        SplitError, match="cannot be parted into training and 20% validation: training would lack"
+        SplitError, match="cannot be split into training and 20% validation: training would lack"
     ):
         part_by_share(y, np.array([0, 0, 1, 1]), 0.2, 0)

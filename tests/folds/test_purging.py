@@ -103,7 +103,7 @@ def test_an_embargo_counts_from_the_last_bar_of_the_labels():
         (
             PurgedKFold(np.arange(10), np.arange(10) + 20, n_splits=2),
             r"split 1 of 2 has nothing to train on: every window outside its test set \(bar 0 to bar 24\) is purged, "
-            r"or falls to the embargo of 0 bars\. Give more windows, shorter",
+            r"or lies in the embargo of 0 bars\. Give more windows, shorter",
         ),
         (
             PurgedKFold(np.arange(10), np.arange(10), n_splits=2, embargo=5),

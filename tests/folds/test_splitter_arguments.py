@@ -71,9 +71,7 @@ def test_scikit_learn_accepts_the_splitters(kind):
         grouped = cross_val_score(model, x, y, groups=groups, cv=splitter)
         assert len(grouped) == splitter.get_n_splits(groups=groups) == 15
     else:
-        with pytest.raises(
-            ConfigError, match=f"groups: {kind.__name__} makes no use of them; leave them out"
-        ):
+        with pytest.raises(ConfigError, match=f"groups: are not used by {kind.__name__}; leave them out"):
             splitter.split(groups=y)
         with pytest.raises(ValueError, match="partition"):
             cross_val_predict(model, x, y, cv=splitter)
@@ -84,7 +82,7 @@ def test_samples_of_another_length_are_refused(kind):
     splitter = kind(STARTS, ENDS)
     for x in (np.zeros((199, 2)), [0] * 199):
         with pytest.raises(
-            ConfigError, match="X: has 199 samples, but this splitter knows 200 windows; make another"
+            ConfigError, match="X: has 199 samples, but this splitter has 200 windows; make another"
         ):
             splitter.split(x)
     assert lists(splitter.split([0] * 200)) == lists(splitter.split())
@@ -116,7 +114,7 @@ def test_splitters_do_not_keep_the_callers_arrays():
     ("arguments", "message"),
     [
         ({"starts": []}, r"starts: is empty; give at least one window"),
-        ({"starts": [[0, 1]]}, r"starts: has 2 dimensions; give one value a window"),
+        ({"starts": [[0, 1]]}, r"starts: has 2 dimensions; give one value per window"),
         ({"starts": [0.0, 5.0, 10.0]}, r"starts: is of type float64; give bar numbers, as integers"),
         (
             {"starts": TIMES[:3]},
@@ -154,11 +152,11 @@ def test_splitters_do_not_keep_the_callers_arrays():
         ),
         (
             {"times": TIMES[::-1]},
-            r"times: do not ascend from bar 0 to the next; sort the bars, or say with symbols",
+            r"times: do not ascend from bar 0 to the next; sort the bars, or give the symbol",
         ),
         (
             {"times": TIMES[::-1], "symbols": ["A", "A", "B"]},
-            r"times: do not ascend from bar 0 to the next, both of A; sort its bars, or call each of several",
+            r"times: do not ascend from bar 0 to the next, both of A; sort its bars, or give each of several",
         ),
         (
             {"times": TIMES, "symbols": ["A", "B", "A"]},
@@ -171,7 +169,7 @@ def test_splitters_do_not_keep_the_callers_arrays():
         ({"times": TIMES, "symbols": ["A", "B"]}, r"symbols: has 2 values for 3 windows"),
         (
             {"times": TIMES, "symbols": np.array(["A", 1, None], object)},
-            r"symbols: cannot be compared with each other; give one string a window",
+            r"symbols: cannot be compared with each other; give one string per window",
         ),
     ],
 )

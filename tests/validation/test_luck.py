@@ -85,9 +85,9 @@ def test_no_model_beats_chance_if_no_shuffle_can_be_trained() -> None:
     said = Predictions(np.eye(2)[TRUTH.y])
     found = evaluate(TRUTH, said, model="m", baselines={}, permutation={"macro_f1": permutation}, seed=0)
     assert found.notes == [
-        "3 of 3 shuffles could not be trained on, and count as good as the model, so that p may be too great: y: has "
-        "one class, 0; give two. Fewer folds, or more windows of the rarest class in groups of their own, leave fewer "
-        "of them"
+        "3 of 3 shuffles could not be trained on, and count as good as the model, so p may be too large: y: has one "
+        "class, 0; give two. Use fewer folds, or label more windows of the rarest class in groups of their own, to "
+        "have fewer such shuffles"
     ]
     assert found.rows()[0][2:] == ["–", "1.000"]
     # Older records have no count.
@@ -175,7 +175,7 @@ def test_a_stack_without_its_store_is_refused_before_shuffling() -> None:
     given = {"permutations": 1, "report": told.append}
     with pytest.raises(
         ConfigError,
-        match=r"store: is missing; windows of 2 symbols can only be compared in time, so give the store that was lab",
+        match=r"store: is missing; windows of 2 symbols can only be compared in time, so give the labelled store",
     ):
         permutation_tests(found, ["trees", "stack"], TREES, **given)
     assert not told

@@ -130,14 +130,14 @@ def test_windows_of_several_symbols_at_one_time_are_one_group(market: Path, tmp_
             {"embargo": 100},
             SplitError,
             "fold 1 of 5 has no window of class 'none' to train on: windows that share bars stay together, and those "
-            "near what is tested are purged. Give more windows of this class from other days, fewer folds, or a "
+            "near test windows are purged. Give more windows of this class from other days, fewer folds, or a "
             "smaller embargo",
         ),
         (
             lambda: make_windows(of_store=False),
             {"embargo": 1},
             ConfigError,
-            "embargo: needs the places of windows, and these were cut beforehand; give 0",
+            "embargo: needs the places of windows, which pre-cut windows lack; give 0",
         ),
         (
             lambda: make_windows(of_store=False),
@@ -149,7 +149,7 @@ def test_windows_of_several_symbols_at_one_time_are_one_group(market: Path, tmp_
             lambda: make_windows(symbols=np.array(["A", "B"] * 20)),
             {},
             ConfigError,
-            "store: is missing; windows of 2 symbols can only be compared in time, so give the store that was labelled",
+            "store: is missing; windows of 2 symbols can only be compared in time, so give the labelled store",
         ),
     ],
 )

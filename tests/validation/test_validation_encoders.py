@@ -104,7 +104,10 @@ def test_commands_start_from_an_encoder(name: str, market: Path, encoder: Path, 
     who = "chosen" if name == "sweep" else "jade_compact"
     assert f"{who} from scratch" in found["differences"]
     assert set(found["apart"]) == {"seen", "unseen"}
-    assert "windows have bars that the encoder was pre-trained on; seen and unseen are scored" in ran.stdout
+    assert (
+        "windows have bars that the encoder was pre-trained on; seen and unseen windows are scored"
+        in ran.stdout
+    )
 
 
 # Which encoder goes to which member

@@ -51,7 +51,7 @@ def test_a_cheap_model_and_a_network_have_permutation_tests(found: CrossValidati
     assert cheap.note in own.sentences()
     # The number that p belongs to is the one next to it.
     assert cheap.permutation["macro_f1"].value == pytest.approx(own.scores["macro_f1"].value)
-    assert own.columns[:5] == ["", "regression", "over 2 repeats", "chance", "p"]
+    assert own.columns[:5] == ["", "regression", "over 2 repeats", "permuted", "p"]
 
     dear = permutation_test_of(found, "jade_compact", estimators, permutations=2)
     assert re.fullmatch(

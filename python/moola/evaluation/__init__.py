@@ -1,6 +1,6 @@
-"""Honest scores: with intervals, beside trivial baselines and a permutation test.
+"""Scores with confidence intervals, trivial baselines and a permutation test.
 
-Everything here works on plain arrays: labels, probabilities, spans. It knows no model and needs no torch.
+Everything here works on plain arrays: labels, probabilities, spans. It depends on no model and needs no torch.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ POOLED = ("mean", "std", "min", "max", "last")
 
 
 def pool_features(X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
-    """Windows as rows of numbers: `[n, K, D]` to `[n, 5·D]`.
+    """Pools each window into one row: `[n, K, D]` to `[n, 5·D]`.
 
     Args:
         X: `[n, K, D]`, or `[n, K]` of one feature. Values at invalid bars are ignored.
@@ -68,7 +68,7 @@ def pool_features(X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
     count = valid.sum(axis=1)[:, None]
     if not count.all():
         raise ConfigError(
-            "valid_mask", f"leaves window {int(np.argmin(count))} no bar; leave that window out"
+            "valid_mask", f"leaves window {int(np.argmin(count))} without a bar; leave that window out"
         )
     inside = valid[:, :, None]
     zeroed = np.where(inside, x, 0.0)
@@ -77,7 +77,7 @@ def pool_features(X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
         raise ConfigError(
             "X",
             f"is {zeroed[window, bar, feature]} at bar {bar} of window {window}, feature {feature}; give finite "
-            "values, or hide the bar by valid_mask",
+            "values, or hide the bar with valid_mask",
         )
     mean = zeroed.sum(axis=1) / count
     spread = np.where(inside, x - mean[:, None], 0.0)
@@ -111,9 +111,7 @@ def _true_spans(spans: ArrayLike | None) -> Numbers:
     given = np.empty((0, 2), np.int64) if spans is None else np.asarray(spans, dtype=np.int64)
     there: Numbers = given[given[:, 0] != NO_SPAN]
     if not len(there):
-        raise ConfigError(
-            "spans", "has no span to learn from; give first and last bar of at least one window"
-        )
+        raise ConfigError("spans", "contains no span; give the first and last bar of at least one window")
     return there
 
 
@@ -212,7 +210,7 @@ class PooledLogisticRegression(WindowClassifier):
         valid_mask: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> PooledLogisticRegression:
-        """Fits pooled windows. If all labels are one class, it has probability 1. Spans are not used."""
+        """Fits pooled windows. If all labels are one class, it gets probability 1. Spans are ignored."""
         pooled = pool_features(X, valid_mask)
         if len(np.unique(np.asarray(y))) > 1:
             regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1_000)
@@ -246,7 +244,7 @@ def baseline_predictions(
     valid_mask: ArrayLike | None = None,
     n_jobs: int | None = None,
 ) -> dict[str, list[Predictions]]:
-    """The out-of-fold predictions of each baseline, by its name in reports. They belong beside every model.
+    """The out-of-fold predictions of each baseline, by its name in reports. Compare every model with them.
 
     The mean span is included if the windows have spans. Guesses are drawn 20 times, from `seed` on. Arguments and
     errors are those of :func:`moola.evaluation.fold_predictions.out_of_fold`.

@@ -1,4 +1,4 @@
-"""Calibrated probabilities: temperature scaling, and how large a calibration error few windows show anyway."""
+"""Calibrated probabilities: temperature scaling, and the calibration error that few windows show in any case."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = [
     "reliability_curve",
 ]
 
-# Stands for a probability of 0, so that its logarithm is finite.
+# Replaces a probability of 0, so that its logarithm is finite.
 _LEAST = np.finfo(np.float64).tiny
-# Beyond these the probabilities are equal, or one class has them all.
+# Beyond these temperatures, one class has all the probability, or all classes have the same.
 _COLDEST, _HOTTEST = 0.05, 100.0
 
 
@@ -51,7 +51,7 @@ class TemperatureScaling:
         if not temperature > 0:
             raise ConfigError("temperature", f"{temperature!r} is not above 0; give 1 to change nothing")
         self.temperature = float(temperature)
-        """What logits are divided by: above 1 it makes a model less sure."""
+        """The divisor of the logits; above 1 it lowers the confidence."""
 
     def fit(self, logits: ArrayLike, y: ArrayLike) -> TemperatureScaling:
         """Finds the temperature with the least log loss, between 0.05 and 100.
@@ -103,7 +103,7 @@ def cross_fitted(logits: ArrayLike, y: ArrayLike, folds: ArrayLike) -> Floats:
     scores, labels, fold = _logits(logits), np.asarray(y), np.asarray(folds)
     names = np.unique(fold)
     if len(names) < 2:
-        raise ConfigError("folds", "is one, so there is no other to calibrate it by; give 2 or more")
+        raise ConfigError("folds", "is only one, so no other fold can calibrate it; give 2 or more")
     calibrated = np.empty_like(scores)
     for name in names:
         mine = fold == name
@@ -123,11 +123,11 @@ class ReliabilityCurve:
     """The numbers of a reliability diagram: accuracy by confidence. All arrays are `[bins]`."""
 
     count: Numbers
-    """How many windows are in the bin."""
+    """The number of windows in the bin."""
     confidence: Floats
     """The mean of their highest probabilities; NaN in an empty bin."""
     accuracy: Floats
-    """The share of them whose most probable class was the right one; NaN in an empty bin."""
+    """The share of them whose most probable class is correct; NaN in an empty bin."""
 
 
 def reliability_curve(truth: Truth, predictions: Predictions) -> ReliabilityCurve:
@@ -181,14 +181,16 @@ def calibration_error_if_calibrated(predictions: Predictions, *, seed: int, draw
 
 def _probabilities_of(predictions: Predictions) -> Floats:
     if predictions.probabilities is None:
-        raise ConfigError("probabilities", "are missing; only a model of classes can be calibrated")
+        raise ConfigError(
+            "probabilities", "are missing; only a model that predicts classes can be calibrated"
+        )
     return predictions.probabilities
 
 
 def _logits(given: ArrayLike) -> Floats:
     logits = np.asarray(given, dtype=np.float64)
     if logits.ndim != 2 or not logits.shape[1]:
-        raise ConfigError("logits", f"has the shape {logits.shape}; give one a window and class, [n, C]")
+        raise ConfigError("logits", f"has the shape {logits.shape}; give one per window and class, [n, C]")
     if not np.isfinite(logits).all():
         i = int(np.argmin(np.isfinite(logits).all(axis=1)))
         raise ConfigError("logits", f"of window {i} are {logits[i].tolist()}; give finite numbers")

@@ -24,7 +24,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> NDArray[Any]:
         """The most probable class of each window: `[n]`."""
-        # First: it refuses a model that is not fitted.
+        # Evaluated first, because it refuses a model that is not fitted.
         codes = self._evidence(X, valid_mask).argmax(axis=1)
         probable: NDArray[Any] = self.classes_[codes]
         return probable

@@ -50,7 +50,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _head(figure: Figure, title: str, text: str) -> None:
-    """Writes the model's name, and below it what the picture shows."""
+    """Writes the model's name, and below it the description of the picture."""
     figure.suptitle(f"{title}\n{text}" if title else text, fontsize=10)
 
 
@@ -92,9 +92,11 @@ def reliability_diagram(truth: Truth, predictions: Predictions, *, title: str = 
 
 
 def confusion_matrix(truth: Truth, predictions: Predictions, *, title: str = "") -> Figure:
-    """How many windows of each true class were predicted as each class; shades are shares of the true class."""
+    """The number of windows of each true class predicted as each class; shades are shares of the true class."""
     if predictions.probabilities is None:
-        raise ConfigError("probabilities", "are missing; a confusion matrix is of a model of classes")
+        raise ConfigError(
+            "probabilities", "are missing; a confusion matrix needs a model that predicts classes"
+        )
     predictions.check_against(truth)
     classes = len(truth.classes)
     matrix = np.zeros((classes, classes), np.int64)
@@ -131,7 +133,7 @@ def spans_against_truth(
     """
     predictions.check_against(truth)
     if truth.spans is None or predictions.spans is None:
-        raise ConfigError("spans", "are missing; give those of the labels and those predicted")
+        raise ConfigError("spans", "are missing; give both true and predicted spans")
     both = (truth.spans[:, 0] >= 0) & (predictions.spans[:, 0] >= 0)
     figure = Figure(figsize=(8.4, 5.2), layout="constrained")
     found = scores(truth, predictions)
@@ -188,10 +190,10 @@ def permutation_histogram(permutation: PermutationTest, *, title: str = "") -> F
         )
     figure, axes = _figure(6, 3.8)
     low, high = permutation.shuffled_interval
-    # If all shuffles score alike, as span hits may, the bar and the band stay narrow but visible.
+    # If all shuffles have the same score, as span hits may, the bar and the band stay narrow but visible.
     least = 0.02 * max(1.0 if metric.greatest == 1 else 0.0, np.ptp([*shuffled, permutation.value]), 1e-3)
     pad = max(0.0, (least - (high - low)) / 2)
-    axes.axvspan(low - pad, high + pad, color=_FAINT, alpha=0.6, linewidth=0, label="chance, 95 %")
+    axes.axvspan(low - pad, high + pad, color=_FAINT, alpha=0.6, linewidth=0, label="shuffled, 95 %")
     edges = np.histogram_bin_edges(shuffled, bins="auto")
     if np.ptp(shuffled) < least:
         middle, half = (shuffled.min() + shuffled.max()) / 2, max(float(np.ptp(shuffled)), least / 2) / 2

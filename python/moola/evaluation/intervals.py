@@ -74,7 +74,7 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return self.interval.low > 0 or self.interval.high < 0
 
     @property
@@ -115,7 +115,7 @@ def bootstrap(
         predictions: The predictions of these windows. With several repeats of a cross-validation, the score is the
             mean over the repeats, and all repeats share the resamples.
         seed: Seed of the resamples; the same seed draws the same groups for every model.
-        resamples: How many.
+        resamples: Number of resamples.
 
     Returns:
         An interval for each metric, by its name; NaN if the metric has no windows to score. Resamples without such
@@ -195,7 +195,7 @@ class Resamples:
         self._seed = seed
         self._level = level
         self.count = resamples
-        """How many there are."""
+        """The number of resamples."""
         # By metric and identity of the predictions. These are kept, so that no other object can get their identity.
         self._drawn: dict[tuple[str, tuple[int, ...]], tuple[Sequence[Predictions], float, Floats]] = {}
         self._has_class = truth.groups_with_classes
@@ -228,7 +228,7 @@ class Resamples:
             other_value, other_draws = self._scored(metric, others)
             value, draws = value - other_value, draws - other_draws
         found = _interval(metric, value, draws, self._truth.n_groups, self._level)
-        # A score is not below 0, a difference may be.
+        # A score cannot be negative, but a difference can.
         return found if others is not None or np.isnan(found.low) else replace(found, low=max(found.low, 0.0))
 
     def _scored(self, metric: Metric, repeats: Sequence[Predictions]) -> tuple[float, Floats]:
@@ -250,7 +250,7 @@ class Resamples:
         )
 
     def _group_sums(self, statistics: Floats) -> Floats:
-        """`[groups, S]`, of statistics `[n, S]`."""
+        """`[groups, S]`: the sums of statistics `[n, S]` by group."""
         sums = np.zeros((self._truth.n_groups, statistics.shape[1]))
         np.add.at(sums, self._truth.groups, statistics)
         return sums
@@ -268,7 +268,7 @@ class Resamples:
                     break
                 counts[lacking] = _draw(rng, len(lacking), groups)
             else:
-                # Many classes of one group each hardly ever come together by chance.
+                # A random draw rarely has every class if many classes have only one group.
                 lacking = np.flatnonzero(self._lack_a_class(counts))
                 counts[lacking] = self._with_every_class(rng, len(lacking))
             yield counts

@@ -1,4 +1,4 @@
-"""Checks that catch leaks: what a model knows of the windows that it is scored on.
+"""Checks that catch leaks: information about the windows that a model is scored on.
 
 Three checks catch different leaks. *Provenance*: everything fitted carries the windows it was fitted on, and refuses
 to be scored on them. *A probe*: a model that only remembers windows replaces the real one, and must not recognise a
@@ -61,11 +61,11 @@ class FittedOn:
                 "windows", f"is {given.dtype} of shape {given.shape}; give their numbers, from 0"
             )
         self.windows: Numbers = np.unique(given.astype(np.int64))
-        """Sorted, each once."""
+        """Their numbers, sorted, each once."""
         self.windows.flags.writeable = False
 
     def __len__(self) -> int:
-        """How many windows it was fitted on."""
+        """The number of windows that it was fitted on."""
         return len(self.windows)
 
     def __or__(self, other: FittedOn) -> FittedOn:
@@ -126,7 +126,8 @@ def assert_out_of_fold(
             whole stack is tested on.
         windows: `[n]`, the number of each window, if not all are predicted; 0 to n − 1 by default.
 
-    Raises `LeakError`, which says which fold's model knew which windows, and `ConfigError` for a fold without a model.
+    Raises `LeakError`, which names the fold and the windows that its model knew, and `ConfigError` for a fold without
+    a model.
     """
     fold = np.asarray(folds)
     number = np.arange(len(fold)) if windows is None else np.asarray(windows)
@@ -168,7 +169,8 @@ class MemorisingProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, number = np.unique(np.asarray(y), return_inverse=True)
         if len(self.classes_) < 2:
             raise ConfigError(
-                "y", f"is {self.classes_.tolist()} alone; a probe has nothing to tell apart, give two classes"
+                "y",
+                f"has only {self.classes_.tolist()}; give at least two classes for the probe to distinguish",
             )
         self._labels = {
             run: label
@@ -183,7 +185,7 @@ class MemorisingProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([bool(self._remembered(window)) for window in self._runs(X, valid_mask)])
 
     def predict_proba(self, X: ArrayLike, valid_mask: ArrayLike | None = None) -> Floats:
-        """`[n, C]`."""
+        """`[n, C]`: 1 for the most frequent remembered label; equal for windows that it does not recognise."""
         check_is_fitted(self)
         windows = self._runs(X, valid_mask)
         probabilities = np.full((len(windows), len(self.classes_)), 1 / len(self.classes_))

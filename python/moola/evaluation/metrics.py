@@ -51,7 +51,7 @@ class Metric:
     biased: bool
     """Whether it is biased upwards on few windows."""
     statistics: Callable[[Truth, Predictions], Floats]
-    """What each window adds: `[n, S]`."""
+    """The terms that each window adds to the sums: `[n, S]`."""
     score: Callable[[Floats], Floats]
     """The score of sums over windows: `[..., S]` to `[...]`, NaN if no window counts."""
 
@@ -61,13 +61,13 @@ class Metric:
         return 1.0 if self.name in _SHARES else math.inf
 
     def applies(self, truth: Truth, predictions: Predictions) -> bool:
-        """Whether labels and predictions have what this metric scores."""
+        """Whether this metric can be computed: spans on both sides, or probabilities."""
         if self.of_spans:
             return truth.spans is not None and predictions.spans is not None
         return predictions.probabilities is not None
 
     def better(self, difference: float) -> bool:
-        """Whether this difference from another model's score makes a model the better one."""
+        """Whether a difference from another model's score is in favour of the model."""
         return difference > 0 if self.greater_is_better else difference < 0
 
     def __call__(self, truth: Truth, predictions: Predictions) -> float:
@@ -131,7 +131,7 @@ def _log_losses(truth: Truth, predictions: Predictions) -> Floats:
     """Minus the logarithm of the true class's probability, and a 1 for the count: `[n, 2]`."""
     assert predictions.probabilities is not None
     given = predictions.probabilities[np.arange(len(truth)), truth.y]
-    # A true class of probability 0 costs 36, not infinity: one window must not decide alone.
+    # A true class of probability 0 costs 36, not infinity, so that a single window cannot decide the score.
     least = np.finfo(np.float64).eps
     return np.stack([-np.log(np.clip(given, least, 1 - least)), np.ones(len(truth))], axis=1)
 
@@ -146,7 +146,7 @@ def calibration_bins(confidence: Floats, bins: int = CALIBRATION_BINS) -> Number
 
 
 def _calibration_gaps(truth: Truth, predictions: Predictions) -> Floats:
-    """What the window adds to the gap of its bin, and a 1 for the count: `[n, bins + 1]`."""
+    """The term that each window adds to the gap of its bin, and a 1 for the count: `[n, bins + 1]`."""
     assert predictions.probabilities is not None
     confidence = predictions.probabilities.max(axis=1)
     gaps = np.zeros((len(truth), CALIBRATION_BINS + 1))
@@ -259,7 +259,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 - `balanced_accuracy`: the mean over classes of the share of their windows that is predicted right. Classes without
   windows are left out. Source: K. H. Brodersen et al., "The balanced accuracy and its posterior distribution",
   ICPR 2010.
-- `log_loss`: the mean of −ln of the true class's probability, in nats; probabilities below 2.2e-16 count as that.
+- `log_loss`: the mean of −ln of the true class's probability, in nats; probabilities below 2.2e-16 are raised to it.
 - `calibration_error`: the expected calibration error Σ_b n_b/n · |accuracy_b − confidence_b| over 15 bins of equal
   width of the highest probability. Sources: M. P. Naeini, G. F. Cooper and M. Hauskrecht, "Obtaining well
   calibrated probabilities using Bayesian binning", AAAI 2015; C. Guo et al., "On calibration of modern neural
@@ -270,8 +270,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 - `center_error`, `length_error`: over the windows with a true and a predicted span, the mean distance of (s + e)/2, and
   the mean difference of lengths, in bars. Read them beside the hits: they do not count missed spans.
 
-No span metric counts a predicted span where there is none. A class for windows without an expansion reveals such
-models.
+No span metric penalises a predicted span in a window without one. The scores of a class for windows without an
+expansion reveal models that predict such spans.
 """
 
 

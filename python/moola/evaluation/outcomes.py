@@ -31,11 +31,11 @@ class Truth:
         classes: `[C]`, all labels, in the order of the columns of probabilities; by default the labels in `y`,
             sorted.
         spans: `[n, 2]`, the first and last bar of each window's span, counted in the window; −1 and −1 for none.
-        groups: `[n]`, which windows belong together, because they share bars or a day. Groups are resampled
-            and shuffled whole. By default each window is its own group.
+        groups: `[n]`, the group of each window. Windows of a group belong together, because they share bars or a day.
+            Groups are resampled and shuffled whole. By default each window is its own group.
         seen: `[n]` bool, whether bars of a window were seen in pre-training. By default no window was.
 
-    Raises `ConfigError`, naming the argument.
+    Raises `ConfigError`, which names the argument.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Truth:
         labels = np.asarray(y)
         if labels.ndim != 1 or not len(labels):
             raise ConfigError(
-                "y", f"has the shape {labels.shape}; give one label a window, [n], and at least one"
+                "y", f"has the shape {labels.shape}; give one label per window, [n], and at least one"
             )
         if labels.dtype.kind not in "biuUSO":
             raise ConfigError("y", f"is of type {labels.dtype}; give labels as whole numbers or strings")
@@ -58,19 +58,19 @@ class Truth:
         """`[C]`, the labels, and `[n]` int64, the number of each window's label among them."""
         n = len(self.y)
         self.spans = None if spans is None else _spans("spans", spans, n)
-        """`[n, 2]` int64, or None where windows have no spans."""
+        """`[n, 2]` int64; None if windows have no spans."""
         self.groups = np.arange(n) if groups is None else _group_numbers(groups, n)
         """`[n]` int64: the group of each window, counted from 0."""
         self.seen = np.zeros(n, np.bool_) if seen is None else _flags("seen", seen, n)
         """`[n]` bool: whether bars of the window were seen in pre-training."""
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """The number of windows."""
         return len(self.y)
 
     @property
     def n_groups(self) -> int:
-        """How many groups there are."""
+        """The number of groups."""
         return int(self.groups.max()) + 1
 
     @property
@@ -108,7 +108,7 @@ class Predictions:
         spans: `[n, 2]`, the first and last bar of the span, −1 and −1 for none; None for a model without spans.
         folds: `[n]`, the fold whose model predicted the window. Comparisons use it to check that they are paired.
 
-    Raises `ConfigError`, naming the argument.
+    Raises `ConfigError`, which names the argument.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Predictions:
         """`[n, C]` float64."""
         given = spans if probabilities is None else self.probabilities
         if given is None:
-            raise ConfigError("probabilities", "are missing, and spans too; give at least one of them")
+            raise ConfigError("probabilities", "and spans are both missing; give at least one of them")
         n = len(np.asarray(given))
         self.spans = None if spans is None else _spans("predicted spans", spans, n)
         """`[n, 2]` int64."""
@@ -131,7 +131,7 @@ class Predictions:
         self._n = n
 
     def __len__(self) -> int:
-        """How many windows were predicted."""
+        """The number of windows predicted."""
         return self._n
 
     def take(self, windows: ArrayLike) -> Predictions:
@@ -162,7 +162,7 @@ def _codes(labels: NDArray[Any], classes: ArrayLike | None) -> tuple[NDArray[Any
     try:
         found, number = np.unique(labels, return_inverse=True)
     except TypeError:
-        raise ConfigError("y", "mixes kinds of labels; give numbers alone, or strings alone") from None
+        raise ConfigError("y", "mixes types of labels; give only numbers or only strings") from None
     if classes is None:
         return found, number.astype(np.int64)
     names = np.asarray(classes)
@@ -177,7 +177,7 @@ def _codes(labels: NDArray[Any], classes: ArrayLike | None) -> tuple[NDArray[Any
 
 def _length(name: str, array: NDArray[Any], n: int) -> None:
     if array.shape[:1] != (n,):
-        raise ConfigError(name, f"has the shape {array.shape} for {n:,} windows; give one value a window")
+        raise ConfigError(name, f"has the shape {array.shape} for {n:,} windows; give one value per window")
 
 
 def _whole_numbers(name: str, given: ArrayLike, n: int) -> Numbers:
@@ -192,14 +192,16 @@ def _flags(name: str, given: ArrayLike, n: int) -> Flags:
     array = np.asarray(given)
     _length(name, array, n)
     if array.dtype != np.bool_ or array.ndim != 1:
-        raise ConfigError(name, f"is {array.dtype} of shape {array.shape}; give True or False a window, [n]")
+        raise ConfigError(
+            name, f"is {array.dtype} of shape {array.shape}; give True or False per window, [n]"
+        )
     return array
 
 
 def _spans(name: str, given: ArrayLike, n: int) -> Numbers:
     array = np.asarray(given)
     if array.shape != (n, 2):
-        raise ConfigError(name, f"has the shape {array.shape}; give first and last bar a window, [{n}, 2]")
+        raise ConfigError(name, f"has the shape {array.shape}; give first and last bar per window, [{n}, 2]")
     if array.dtype.kind not in "iu":
         raise ConfigError(name, f"is of type {array.dtype}; give whole bar numbers, and −1 for no span")
     spans = array.astype(np.int64)
@@ -218,18 +220,18 @@ def _group_numbers(given: ArrayLike, n: int) -> Numbers:
     array = np.asarray(given)
     _length("groups", array, n)
     if array.ndim != 1:
-        raise ConfigError("groups", f"has the shape {array.shape}; give one name a window, [n]")
+        raise ConfigError("groups", f"has the shape {array.shape}; give one name per window, [n]")
     try:
         return np.unique(array, return_inverse=True)[1].astype(np.int64)
     except TypeError:
-        raise ConfigError("groups", "cannot be compared with each other; give one name a window") from None
+        raise ConfigError("groups", "cannot be compared with each other; give one name per window") from None
 
 
 def _probabilities(given: ArrayLike) -> Floats:
     array = np.asarray(given, dtype=np.float64)
     if array.ndim != 2 or not array.shape[1]:
         raise ConfigError(
-            "probabilities", f"has the shape {array.shape}; give one a window and class, [n, C]"
+            "probabilities", f"has the shape {array.shape}; give one per window and class, [n, C]"
         )
     # Comparisons with NaN are false, so this refuses them too.
     fine = ((array >= 0) & (array <= 1 + _SUM_TOLERANCE)).all(axis=1)

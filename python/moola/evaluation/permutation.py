@@ -50,17 +50,17 @@ class PermutationTest:
     movable: float
     """The share of the windows whose group could exchange its labels with another."""
     of: str = ""
-    """What was scored, on true and on shuffled labels, if that is not the reported model:
+    """The model that was scored, on true and on shuffled labels, if it is not the reported one:
     `with heads alone on frozen embeddings`."""
     unfitted: int = 0
-    """How many shuffles could not be trained on. Folds are stratified for the true labels, so shuffled labels may leave
-    a fold without a class. Such shuffles count as good as the model."""
+    """The number of shuffles that could not be trained on. Folds are stratified for the true labels, so shuffled labels
+    may leave a fold without a class. Such shuffles count as at least as good as the model."""
     why: str = ""
-    """Why the first of these could not be trained on."""
+    """The reason that the first of these could not be trained on."""
 
     @classmethod
     def from_record(cls, metric: str, record: Mapping[str, Any]) -> Self:
-        """Reads what :meth:`record` gave. None stands for NaN."""
+        """Reads a :meth:`record`. None means NaN."""
         value, *shuffled = (
             float("nan") if score is None else float(score) for score in (record["value"], *record["scores"])
         )
@@ -82,7 +82,7 @@ class PermutationTest:
 
     @property
     def as_good(self) -> int:
-        """How many of the shuffles scored as well as the model, or better."""
+        """The number of shuffles that scored as well as the model, or better."""
         shuffled = np.array(self.scores)
         # A shuffle without a score counts against the model.
         worse = shuffled < self.value if METRICS[self.metric].greater_is_better else shuffled > self.value
@@ -92,9 +92,9 @@ class PermutationTest:
     def p_value(self) -> float:
         """(1 + shuffles as good as the model) / (1 + shuffles).
 
-        The true labels are one of the possible orders, hence the ones: p is then not too small for any number of
-        shuffles. Source: B. Phipson and G. K. Smyth, "Permutation p-values should
-        never be zero", Statistical Applications in Genetics and Molecular Biology 9 (2010), art. 39.
+        The true labels are one of the possible orders, so both counts include them: p is then not too small, whatever
+        the number of shuffles. Source: B. Phipson and G. K. Smyth, "Permutation p-values should never be zero",
+        Statistical Applications in Genetics and Molecular Biology 9 (2010), art. 39.
         """
         return (1 + self.as_good) / (1 + len(self.scores))
 
@@ -131,7 +131,7 @@ class Shuffled(Generic[T]):
     movable: float
     """See :attr:`PermutationTest.movable`."""
     why: str
-    """Why the first of those could not be trained on; empty if all could."""
+    """The reason that the first of those could not be trained on; empty if all could."""
 
     def tests(
         self, scores: Callable[[T], Mapping[str, float]], *, of: str = ""
@@ -194,7 +194,7 @@ def permutation_test(
             only on its argument.
         truth: The windows. A span moves with its label.
         seed: Seed of the shuffles. Shuffle k does not depend on `permutations` or `n_jobs`.
-        permutations: How many shuffles; each costs one run of the procedure.
+        permutations: Number of shuffles; each costs one run of the procedure.
         n_jobs: As in joblib. With more than one process, `score` must be picklable.
 
     Returns:

@@ -1,4 +1,4 @@
-"""An evaluation: a model's scores with intervals, beside baselines and permutation tests."""
+"""An evaluation: a model's scores with intervals, comparisons with baselines, and permutation tests."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from moola.files.renamed import renamed_attribute, renamed_keywords
 __all__ = ["Apart", "Evaluation", "evaluate"]
 
 Scores = dict[str, Interval]
-"""By the metric's name."""
+"""Scores with their intervals, by the metric's name."""
 
-# What fields are called in `evaluation.json`, where names stay.
+# The names of fields in `evaluation.json`, which do not change.
 _KEYS = {
     "permutation": "null",
     "permutation_note": "null_note",
@@ -45,26 +45,26 @@ class Apart:
     windows: int
     groups: int
     scores: Scores
-    """With intervals of NaN where the windows are of one group."""
+    """The bounds are NaN if all these windows are in one group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How good a model is. `rows` and `sentences` are for people, `record` is for JSON."""
+    """The evaluation of a model. `rows` and `sentences` are for people, `record` is for JSON."""
 
     model: str
     windows: int
     groups: int
     classes: dict[str, int]
-    """How many windows each class has."""
+    """The number of windows of each class."""
     repeats: int
     scores: Scores
-    """With intervals over groups. With several repeats, each score is the mean over the repeats."""
+    """The scores, with intervals over groups. With several repeats, each score is the mean over the repeats."""
     over_repeats: Scores
     """The same means, with intervals over repeats. The bounds are NaN if there is one repeat."""
     baselines: dict[str, Scores]
     differences: dict[str, dict[str, Difference]]
-    """The model's scores less each baseline's, paired by windows and folds."""
+    """The model's scores minus each baseline's, paired by windows and folds."""
     permutation: dict[str, PermutationTest]
     """By metric, the permutation test of the model, or of the model that stands in for it; empty if none was run."""
     apart: dict[str, Apart]
@@ -72,11 +72,11 @@ class Evaluation:
     calibration_error_if_calibrated: Interval | None
     """The calibration error that correct probabilities would show; None for a model without probabilities."""
     calibrated: Scores = field(default_factory=dict)
-    """Log loss and calibration error of calibrated probabilities; empty where there are none."""
+    """Log loss and calibration error of calibrated probabilities; empty if there are none."""
     notes: list[str] = field(default_factory=list)
-    """What a reader should know before the numbers."""
+    """Warnings and facts to read before the numbers."""
     permutation_note: str = ""
-    """What was shuffled, how often and at what cost; or why there was no shuffle."""
+    """The tested model, the number of shuffles and their cost; or why there was no permutation test."""
 
     null = renamed_attribute("null", "permutation")
     null_note = renamed_attribute("null_note", "permutation_note")
@@ -86,9 +86,9 @@ class Evaluation:
 
     @property
     def columns(self) -> list[str]:
-        """The heads of the columns of `rows`."""
+        """The column headers of `rows`."""
         permutation = (
-            [*([textwrap.fill(self._permuted_model, 18)] if self._permuted_model else []), "chance", "p"]
+            [*([textwrap.fill(self._permuted_model, 18)] if self._permuted_model else []), "permuted", "p"]
             if self.permutation
             else []
         )
@@ -114,12 +114,12 @@ class Evaluation:
         return rows
 
     def sentences(self) -> list[str]:
-        """What the numbers say: notes, then each comparison, then each permutation test."""
+        """The evaluation in sentences: notes, then each comparison, then each permutation test."""
         compared = [str(difference) for name in self.differences for difference in self._compared(name)]
         return [*self._before(), *compared, *self._permutation_lines()]
 
     def summary(self, baselines: Iterable[str] | None = None) -> list[str]:
-        """The same in fewer lines: one for each of these baselines, or for all unless they are given."""
+        """The same in fewer lines: one for each of these baselines, by default for all."""
         names = self.differences if baselines is None else baselines
         compared = [_in_a_line(name, found) for name in names if (found := self._compared(name))]
         return [*self._before(), *compared, *self._permutation_lines()]
@@ -130,7 +130,7 @@ class Evaluation:
         return [difference for difference in differences if not math.isnan(difference.interval.value)]
 
     def _before(self) -> list[str]:
-        """What a reader should know before the comparisons."""
+        """The lines before the comparisons: notes and calibration."""
         lines = [*self.notes]
         if self.calibration_error_if_calibrated is not None:
             lines.append(
@@ -156,7 +156,7 @@ class Evaluation:
         return next((permutation.of for permutation in self.permutation.values()), "")
 
     def record(self) -> dict[str, Any]:
-        """The evaluation as JSON. NaN becomes null."""
+        """As plain values, for JSON. NaN and infinity become None."""
         permutation = {name: found.record() for name, found in self.permutation.items()}
         differences = {
             baseline: {
@@ -195,7 +195,8 @@ def evaluate(
         calibrated: The model's predictions with the probabilities that
             :func:`moola.evaluation.calibration.cross_fitted` made of them.
         seed: Seed of the resamples.
-        resamples: How many; or :class:`Resamples` that several models of the same truth share, which saves time.
+        resamples: The number of resamples; or :class:`Resamples` to share between models of the same truth, which
+            saves time.
 
     Raises `ConfigError` if predictions do not fit the windows, if folds differ, if all windows are in one group, and if
     probabilities are scored on windows of one class: every model that names this class would be perfect.
@@ -236,13 +237,13 @@ def evaluate(
 
 
 def _within(metric: Metric, found: Interval) -> Interval:
-    """The interval, cut to possible scores: with two repeats it may be wider than these."""
+    """The interval, cut to the range of possible scores, which it may exceed with few repeats."""
     if math.isnan(found.low):
         return found
     return replace(found, low=max(found.low, 0.0), high=min(found.high, metric.greatest))
 
 
-# Dividing logits by one number changes no other score.
+# Temperature scaling changes no other score.
 _OF_CALIBRATION = ("log_loss", "calibration_error")
 
 
@@ -294,15 +295,13 @@ _FEW_GROUPS = 10
 def _notes(truth: Truth, permutation: Mapping[str, PermutationTest]) -> list[str]:
     notes = []
     if truth.n_groups < _FEW_GROUPS:
-        notes.append(
-            f"{truth.n_groups} groups are too few to describe others well: the intervals may be too narrow"
-        )
+        notes.append(f"{truth.n_groups} groups are few: the intervals may be too narrow")
     else:
         notes += _rare_classes(truth)
     if seen := int(truth.seen.sum()):
         notes.append(
             f"{seen:,} of {len(truth):,} windows have bars that the encoder was pre-trained on; seen and "
-            "unseen are scored apart"
+            "unseen windows are scored separately"
         )
     if permutation and (possible := orders(truth)) * (1 - LEVEL) < 1:
         notes.append(
@@ -313,14 +312,14 @@ def _notes(truth: Truth, permutation: Mapping[str, PermutationTest]) -> list[str
     if unfitted is not None:
         notes.append(
             f"{unfitted.unfitted} of {len(unfitted.scores)} shuffles could not be trained on, and count as good as the "
-            f"model, so that p may be too great: {unfitted.why.rstrip('.')}. Fewer folds, or more windows of the "
-            "rarest class in groups of their own, leave fewer of them"
+            f"model, so p may be too large: {unfitted.why.rstrip('.')}. Use fewer folds, or label more windows of the "
+            "rarest class in groups of their own, to have fewer such shuffles"
         )
     movable = min((found.movable for found in permutation.values()), default=1.0)
     if movable < 1:
         notes.append(
-            f"{1 - movable:.0%} of the windows are in groups of a size of their own, and kept their labels in every "
-            "shuffle: chance looks better than it is"
+            f"{1 - movable:.0%} of the windows are in groups of a unique size, and kept their labels in every "
+            "shuffle: the scores on shuffled labels look better than they are"
         )
     return notes
 

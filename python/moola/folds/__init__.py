@@ -1,4 +1,4 @@
-"""Folds of windows: splitters, the dealing of labelled windows to folds, and the one purge."""
+"""Folds of windows: splitters, the dealing of labelled windows to folds, and the purge that all of them use."""
 
 from __future__ import annotations
 

@@ -31,18 +31,18 @@ class Blocks(NamedTuple):
     """Windows in blocks, by the time at which they start."""
 
     number: Numbers
-    """`[n]`, the block of each window."""
+    """`[n]`: the block of each window."""
     first: Numbers
-    """`[blocks]`, when the block's first bar is."""
+    """`[blocks]`: bar number or time of the block's first bar."""
     last: Numbers
-    """`[blocks]`, when the last bar of its windows and of their labels is."""
+    """`[blocks]`: bar number or time of the last bar of its windows and their labels."""
 
 
 class Splitter:
-    """What all splitters know of their windows.
+    """The windows of a splitter: their bars, times, blocks, purge and embargo.
 
-    Everything is compared on one axis: bar numbers, or times where there are any. To a window its embargo is
-    a number of bars of its own symbol by which it reaches further than it does.
+    Windows are compared on one axis: times if they are given, otherwise bar numbers. The embargo counts bars of the
+    window's own symbol: a training window is treated as if it began that many bars earlier.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Splitter:
             if symbols is not None:
                 raise ConfigError(
                     "times",
-                    "is missing; give the time of each bar with symbols, such as store.timestamps, for bars of "
+                    "is missing; give the time of each bar with symbols, such as store.timestamps, because bars of "
                     "different symbols can only be compared in time",
                 )
             self._times, self._ranges = None, None
@@ -72,7 +72,7 @@ class Splitter:
         self._embargoed = self._when(self._windows.starts - self.embargo)
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """The number of windows."""
         return len(self._windows.starts)
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class Splitter:
         return f"<{type(self).__name__} of {len(self):,} windows, {settings}>"
 
     def _when(self, rows: Numbers) -> Numbers:
-        """Where these bars, one a window, lie on the axis. Beyond the window's symbol: before or after all."""
+        """`[n]`: the axis values of one bar per window; `BEFORE_ALL` or `AFTER_ALL` outside the window's symbol."""
         if self._times is None or self._ranges is None:
             return rows
         first, last = self._ranges
@@ -93,7 +93,10 @@ class Splitter:
         return f"bar {value}" if self._times is None else format_time(value)
 
     def _blocks(self, name: str, sizes: Sequence[int]) -> Blocks:
-        """Blocks of about these sizes. Windows that start together stay together."""
+        """Blocks of about these sizes. Windows that start together stay together.
+
+        Raises `ConfigError`, which names `name`, if windows start at fewer different bars than there are blocks.
+        """
         order = np.argsort(self._from, kind="stable")
         sorted_from = self._from[order]
         possible = np.flatnonzero(sorted_from[1:] > sorted_from[:-1]) + 1
@@ -111,7 +114,7 @@ class Splitter:
                 nearest and wanted - possible[nearest - 1] <= possible[nearest] - wanted
             ):
                 nearest -= 1
-            # Each block has at least one window, and so have those that follow.
+            # Leaves at least one window for this block and for each that follows.
             chosen = min(max(nearest, chosen + 1), len(possible) - (len(sizes) - 1 - i))
             cuts.append(int(possible[chosen]))
         number = np.empty(len(self), dtype=np.int64)
@@ -119,7 +122,7 @@ class Splitter:
         return Blocks(number, sorted_from[cuts], np.maximum.reduceat(self._to[order], cuts))
 
     def _reaches(self, blocks: Blocks, block: int) -> Flags:
-        """`[n]`: which windows share bars with a window of the block, or begin within the embargo after one."""
+        """`[n]`: whether a window shares bars with a window of the block, or begins within the embargo after one."""
         every = np.arange(len(self))
         return purged(self._from, self._to, every, every[blocks.number == block], embargoed=self._embargoed)
 
@@ -130,20 +133,20 @@ class Splitter:
         if n != len(self):
             raise ConfigError(
                 "X",
-                f"has {n:,} samples, but this splitter knows {len(self):,} windows; make another from the "
+                f"has {n:,} samples, but this splitter has {len(self):,} windows; make another from the "
                 "starts and ends of these samples",
             )
 
     def _no_groups(self, groups: object) -> None:
         if groups is not None:
             raise ConfigError(
-                "groups", f"{type(self).__name__} makes no use of them; leave them out, or use PurgedKFold"
+                "groups", f"are not used by {type(self).__name__}; leave them out, or use PurgedKFold"
             )
 
     def _nothing_left(self, split: int, splits: int, blocks: Blocks, tested: Sequence[int]) -> SplitError:
         spans = [f"{self._axis(int(blocks.first[b]))} to {self._axis(int(blocks.last[b]))}" for b in tested]
         return SplitError(
             f"split {split + 1} of {splits} has nothing to train on: every window outside its test set "
-            f"({' and '.join(spans)}) is purged, or falls to the embargo of {self.embargo} bars",
+            f"({' and '.join(spans)}) is purged, or lies in the embargo of {self.embargo} bars",
             "Give more windows, shorter windows or labels, a smaller embargo, or another number of folds",
         )

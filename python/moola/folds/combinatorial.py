@@ -20,34 +20,33 @@ __all__ = ["CombinatorialPurgedKFold"]
 
 
 class CombinatorialPurgedKFold(Splitter):
-    """Combinatorial purged cross-validation: many histories from one, each out of sample from end to end.
+    """Combinatorial purged cross-validation: several complete out-of-sample paths through one history.
 
-    A walk forward or a K-fold gives one path of out-of-sample predictions, and one score, which can be
-    high by chance. Here
-    `n_folds` blocks are tested `n_test_folds` at a time, in every combination; each block is so tested by several
-    models, and their predictions join into `n_paths` complete paths. Their scores are a distribution: whether a
-    strategy is good, or only its best path, can be read from it.
+    Walk-forward and K-fold splits give one path of out-of-sample predictions and one score, which can be high by
+    chance. Here `n_folds` blocks are tested `n_test_folds` at a time, in every combination. Each block is tested by
+    several models, and their predictions are joined into `n_paths` complete paths. The distribution of the paths'
+    scores shows whether a strategy is good, or only its best path.
 
-    Test blocks need not be neighbours. Purging and embargo hold at the edges of every one of them, and windows between
-    two test blocks are trained on where they reach neither.
+    Test blocks need not be neighbours. Each is purged and embargoed at its edges. Windows between two test blocks are
+    trained on if they share bars with neither.
 
     Args:
         starts: `[n]`, the first bar of each window, in any order.
         ends: `[n]`, the last bar of each window, inclusive.
-        n_folds: N, the blocks, of about equal size by the windows' starts; 62 at most.
-        n_test_folds: k, how many of them a split tests.
-        embargo: Bars after each test block, labels included, in which no training window begins.
+        n_folds: N, the number of blocks, of about equal size by the windows' starts; 62 at most.
+        n_test_folds: k, the number of blocks that a split tests.
+        embargo: Number of bars after each test block, labels included, in which no training window begins.
         label_ends: `[n]`, the last bar that each window's label depends on.
         times: `[bars]`, the time of each bar: UTC nanoseconds such as `store.timestamps`, or datetime64.
         symbols: `[n]`, the symbol of each window, for bars of several symbols.
 
-    Several symbols are treated as by `PurgedKFold`: purged by time, across symbols.
+    Several symbols are treated as in `PurgedKFold`: purged by time, across symbols.
 
-    There are C(N, k) splits and C(N, k)·k/N = C(N−1, k−1) paths. Since windows are tested more than once,
+    There are C(N, k) splits and C(N, k)·k/N = C(N−1, k−1) paths. Windows are tested more than once, so
     `cross_val_predict` refuses this splitter: fit the splits, and give their predictions to `join_paths`.
 
-    Raises `ConfigError` for windows that make no sense; `split` raises `SplitError`, before the first split,
-    when purging leaves a split nothing to train on.
+    Raises `ConfigError` for invalid windows and arguments; `split` raises `SplitError`, before the first split,
+    if purging leaves a split nothing to train on.
 
     >>> starts = np.arange(0, 200, 5)
     >>> splitter = CombinatorialPurgedKFold(starts, starts + 9, n_folds=6, n_test_folds=2)
@@ -89,14 +88,14 @@ class CombinatorialPurgedKFold(Splitter):
                 f"{n_test_folds} of {n_folds} folds leave none to train on; give {self.n_folds - 1} or fewer",
             )
         self._tested = self._blocks("n_folds", even_blocks(len(self), self.n_folds))
-        # A bit for each block that the window must not be trained with: a combination is then one comparison.
+        # Bit b is set if the window must not be trained on when block b is tested. One comparison checks a combination.
         self._barred = np.zeros(len(self), np.int64)
         for block in range(self.n_folds):
             self._barred |= self._reaches(self._tested, block).astype(np.int64) << block
 
     @property
     def n_paths(self) -> int:
-        """How many paths there are: C(N−1, k−1), as often as each block is tested."""
+        """The number of paths: C(N−1, k−1), which is how often each block is tested."""
         return math.comb(self.n_folds - 1, self.n_test_folds - 1)
 
     @property
@@ -111,7 +110,7 @@ class CombinatorialPurgedKFold(Splitter):
 
     @property
     def paths(self) -> Numbers:
-        """`[n_paths, N]`: the split from which a path has its predictions for a block.
+        """`[n_paths, N]`: the split that gives a path's predictions for a block.
 
         Path p takes each block from the p-th of the splits that test it.
         """
@@ -128,7 +127,7 @@ class CombinatorialPurgedKFold(Splitter):
         Returns:
             `[n_paths, n, …]`: each window's prediction on each path, in the order of `starts`.
 
-        Raises `ConfigError` when there are not as many predictions as splits, or as windows in one.
+        Raises `ConfigError` if there is not one array per split, or not one row per window that a split tests.
         """
         arrays = [np.asarray(array) for array in predictions]
         tests = self.test_folds
@@ -136,7 +135,7 @@ class CombinatorialPurgedKFold(Splitter):
             raise ConfigError(
                 "predictions", f"are of {len(arrays)} splits; give those of all {len(tests)}, in their order"
             )
-        # Shapes beyond the first axis agree, or NumPy says so where they are written.
+        # The other arrays must have the same further axes; this is checked below.
         joined = np.empty((self.n_paths, len(self), *arrays[0].shape[1:]), np.result_type(*arrays))
         path = np.zeros(self.n_folds, np.int64)
         for split, (array, blocks) in enumerate(zip(arrays, tests, strict=True)):
@@ -153,18 +152,18 @@ class CombinatorialPurgedKFold(Splitter):
         return joined
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """How many splits there are: C(N, k)."""
+        """The number of splits: C(N, k)."""
         return math.comb(self.n_folds, self.n_test_folds)
 
     def split(self, X: object = None, y: object = None, groups: object = None) -> Iterator[TrainTest]:
-        """Gives (train, test), indices of windows, ascending; the splits in the order of `test_folds`.
+        """Yields (train, test), ascending indices of windows; the splits are in the order of `test_folds`.
 
-        `X` only has its length checked; `y` is for scikit-learn. Raises `SplitError` where nothing is left to
-        train on, and `ConfigError` for an `X` of another length, or any `groups`.
+        Only the length of `X` is checked; `y` is ignored. Raises `SplitError` if a split has nothing to train on, and
+        `ConfigError` for an `X` of another length, or any `groups`.
         """
         self._check_length(X)
         self._no_groups(groups)
-        # Windows are many, but the blocks that bar them are few different sets.
+        # There are many windows, but few different sets of blocks that bar them.
         different = np.unique(self._barred)
         for split, blocks in enumerate(self._combinations()):
             if (different & _bits(blocks)).all():

@@ -1,4 +1,4 @@
-"""Folds of labelled windows: stratified, grouped, purged, and as many times over as one likes."""
+"""Folds of labelled windows: stratified, grouped, purged and repeatable."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ def purged_folds(
     embargo: int = 0,
     store: StorePath | None = None,
 ) -> list[TrainTest]:
-    """Folds that test each window once, on models that have seen none of its bars.
+    """Folds that test each window once, with a model that has seen none of its bars.
 
     :class:`moola.folds.StratifiedPurgedKFold` deals them: groups stay whole, every fold has about its share of each
     class, and training drops the windows that share a bar with a test window or begin within the embargo after one.
     Cross-validation, fine-tuning, stacks and sweeps all take their folds from here.
 
     Args:
-        windows: Labelled windows. For models that are given longer windows of the same samples too, what
-            :func:`moola.labels.together` makes of all.
-        folds: 2 or more.
+        windows: Labelled windows. If some models are given longer windows of the same samples, pass the result of
+            :func:`moola.labels.together`.
+        folds: Number of folds, 2 or more.
         seed: Determines the folds.
-        repeat: Another number gives other folds of the same seed; from 0 on.
-        embargo: Bars after each test window in which no training window begins.
-        store: The store that was labelled. With it, windows are compared in time, across symbols: markets move
-            together. It is needed where there are several symbols.
+        repeat: Number of the repeat, from 0; each gives other folds with the same seed.
+        embargo: Number of bars after each test window in which no training window begins.
+        store: The labelled store. With it, windows are compared in time, across symbols, because markets move
+            together. It is required for several symbols.
 
     Returns:
-        (train, test), numbers of windows, ascending. Windows that were cut beforehand have no known
-        times; their groups alone keep them apart.
+        (train, test) of each fold, ascending numbers of windows. The places of pre-cut windows are unknown; only their
+        groups keep them apart.
 
-    Raises `LabelError` for classes with fewer windows than folds, `SplitError` where groups or purging leave a fold
-    without a class, `StaleStoreError` and `ConfigError` for a store that is missing or another.
+    Raises `LabelError` for classes with fewer windows than folds, `SplitError` if groups or purging leave a fold
+    without a class, and `StaleStoreError` or `ConfigError` for a missing or another store.
     """
     check_folds(windows.y, windows.classes, folds)
     embargo = whole_number("embargo", embargo, 0)
@@ -88,8 +88,8 @@ def purged_folds(
                 else "no window"
             )
             raise SplitError(
-                f"fold {fold + 1} of {folds} has {what}: windows that share bars stay together, and those near what is "
-                "tested are purged",
+                f"fold {fold + 1} of {folds} has {what}: windows that share bars stay together, and those near test "
+                "windows are purged",
                 "Give more windows of this class from other days, fewer folds, or a smaller embargo",
             )
         found.append((kept.astype(np.int64), test.astype(np.int64)))
@@ -98,20 +98,21 @@ def purged_folds(
 
 
 def check_comparable(windows: LabelledWindows, store: StorePath | None) -> None:
-    """Checks that :func:`purged_folds` could tell which of these windows lie near each other, with this store or none.
+    """Checks that :func:`purged_folds` can compare these windows, with this store or with None.
 
-    Raises what it raises for a store that is missing, or another.
+    Raises the errors of :func:`purged_folds` for a missing or another store.
     """
     _splitter(windows, 2, 0, 0, 0, store)
 
 
 def check_purged(windows: LabelledWindows, splits: Iterable[TrainTest], store: StorePath | None) -> None:
-    """Raises `SharedBarsError` where a fold trains on bars that it tests, of the longest windows that any model has.
+    """Raises `SharedBarsError` if a fold trains on bars that it tests. The longest windows of any model count.
 
     Args:
-        windows: Labelled windows; of those that were cut beforehand only their groups can be compared, not their bars.
+        windows: Labelled windows. Pre-cut windows are not checked here: their bars are unknown, and only their groups
+            can be compared.
         splits: (train, test) of each fold.
-        store: The store that was labelled. With it, bars of different symbols at one time count as shared.
+        store: The labelled store. With it, bars of different symbols at the same time count as shared.
     """
     if not windows.store_id:
         return
@@ -121,7 +122,10 @@ def check_purged(windows: LabelledWindows, splits: Iterable[TrainTest], store: S
 
 
 def open_labelled_store(windows: LabelledWindows, store: StorePath) -> FeatureStore:
-    """The store that these windows were labelled in. Raises `StaleStoreError` when it is another."""
+    """The store that these windows were labelled in.
+
+    Raises `StaleStoreError` for a path to another store, and `ConfigError` for another open store.
+    """
     if isinstance(store, FeatureStore):
         if store.id != windows.store_id:
             raise ConfigError(
@@ -134,10 +138,10 @@ def open_labelled_store(windows: LabelledWindows, store: StorePath) -> FeatureSt
 def _splitter(
     windows: LabelledWindows, folds: int, seed: int, repeat: int, embargo: int, store: StorePath | None
 ) -> StratifiedPurgedKFold | None:
-    """The splitter of these windows; None for windows that were cut beforehand, whose places are unknown."""
+    """The splitter of these windows; None for pre-cut windows, because their places are unknown."""
     if not windows.store_id:
         if embargo:
-            raise ConfigError("embargo", "needs the places of windows, and these were cut beforehand; give 0")
+            raise ConfigError("embargo", "needs the places of windows, which pre-cut windows lack; give 0")
         if store is not None:
             raise ConfigError("store", "cannot be combined with pre-cut windows; leave it out")
         return None
@@ -147,8 +151,7 @@ def _splitter(
         if (several := len(np.unique(windows.symbols))) > 1:
             raise ConfigError(
                 "store",
-                f"is missing; windows of {several} symbols can only be compared in time, so give the store that was "
-                "labelled",
+                f"is missing; windows of {several} symbols can only be compared in time, so give the labelled store",
             )
     else:
         opened = open_labelled_store(windows, store)
@@ -166,7 +169,7 @@ def _splitter(
 
 
 def _runs_of(store: FeatureStore, rows: Numbers) -> Numbers:
-    """`[n]`, the number of the run of bars that each row lies in: bars of one symbol, over which time ascends."""
+    """`[n]`: the number of the run that each row lies in. A run is bars of one symbol with ascending times."""
     firsts = [
         segment.first_row
         for number, segment in enumerate(store.segments)

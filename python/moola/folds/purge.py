@@ -1,4 +1,4 @@
-"""The one purge: which training windows share bars with test windows, or begin within the embargo after them."""
+"""The purge: which training windows share bars with test windows, or begin within the embargo after them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ def purged(
     `end[test] >= embargoed[train]`.
 
     Args:
-        begin: `[n]`, where each window begins, as bar numbers or times.
-        end: `[n]`, where each window ends, inclusive, with the bars that its label depends on.
+        begin: `[n]`, the bar number or time at which each window begins.
+        end: `[n]`, the bar number or time at which each window ends, inclusive, with the bars that its label depends
+            on.
         train: Numbers of training windows.
         test: Numbers of test windows.
-        embargoed: `[n]`, `begin` less the embargo; `begin` itself if not given.
+        embargoed: `[n]`, `begin` minus the embargo; `begin` if not given.
 
     Returns:
-        `[len(train)]`.
+        `[len(train)]`: True for each training window to drop.
 
     Source: M. López de Prado, *Advances in Financial Machine Learning*, Wiley 2018, section 7.4 (purging and embargo).
     """
     if not len(test):
         return np.zeros(len(train), bool)
     reach = begin if embargoed is None else embargoed
-    # Among the test windows that begin no later than a training window ends, does any end after it begins?
+    # Of the test windows that begin before a training window ends, the latest end decides whether any reaches it.
     by_begin = test[np.argsort(begin[test], kind="stable")]
     latest_end = np.maximum.accumulate(end[by_begin])
     earlier = np.searchsorted(begin[by_begin], end[train], side="right")

@@ -17,44 +17,44 @@ __all__ = ["PurgedKFold"]
 
 
 class PurgedKFold(Splitter):
-    """K-fold cross-validation for windows that overlap: each window is tested once, on a model that saw none of
+    """K-fold cross-validation for windows that overlap: each window is tested once, with a model that saw none of
     its bars.
 
-    It uses all of a small data set, as K-fold does, where plain K-fold lies: with windows of 105 bars, or labels that
-    look ahead, neighbours share most of what they know, and shuffling puts the answers into training. Training
-    windows come from before and after the test block, so scores tell how much there is to learn, not what would
-    have been earned; for that see `WalkForward`.
+    Like K-fold, it tests all of a small data set. Plain K-fold scores are too high here: with windows of 105 bars, or
+    labels that look ahead, neighbours share most of their bars, and shuffling puts test bars into training. Training
+    windows come from before and after the test block, so scores show how much there is to learn, not what would have
+    been earned; for that see `WalkForward`.
 
     The windows are cut into `n_splits` blocks of about equal size, by their starts; windows that start together stay
-    together. A split tests one block. It trains on the windows that share no bar with any of the block's (of a
-    window and its label, on either side), and do not begin within `embargo` bars after the block's last.
+    together. A split tests one block. It trains on the windows that share no bar with the block's windows (bars of a
+    window and of its label count, on both sides), and do not begin within `embargo` bars after the block's last.
 
     Args:
         starts: `[n]`, the first bar of each window, in any order.
         ends: `[n]`, the last bar of each window, inclusive.
-        n_splits: Blocks in time.
-        embargo: Bars after each test block, labels included, in which no training window begins.
+        n_splits: Number of blocks in time.
+        embargo: Number of bars after each test block, labels included, in which no training window begins.
         label_ends: `[n]`, the last bar that each window's label depends on.
         times: `[bars]`, the time of each bar: UTC nanoseconds such as `store.timestamps`, or datetime64.
         symbols: `[n]`, the symbol of each window, for bars of several symbols.
-        groups: `[n]`, what else must not be on both sides, such as the symbols once more: also held out, group by
-            group. `split` takes them too, as scikit-learn hands them on.
-        n_group_folds: Folds of groups, balanced by their windows; one a group, but `n_splits` at most, unless
-            given.
+        groups: `[n]`, groups that must not be on both sides either, such as the symbols. They are held out fold by
+            fold. `split` takes them too, because scikit-learn passes them on.
+        n_group_folds: Number of folds of groups, balanced by their windows; by default one per group, at most
+            `n_splits`.
 
-    With several symbols, windows are purged by time, across symbols: markets move together, and the bars of
-    one tell of the same minutes of another. The embargo counts the bars of each window's own symbol; the first bars
-    known of a symbol count as following every test block before them. The bars of a symbol stand together and
-    ascend in time, as in a store. A bar is a point in time here; where symbols have bars of different lengths, give
-    labels one of the longest more.
+    With several symbols, windows are purged by time, across symbols: markets move together, so one symbol's bars
+    reveal the same minutes of another. The embargo counts bars of each window's own symbol; the first known bars of a
+    symbol count as following every test block before them. The bars of a symbol must be contiguous and ascend in time,
+    as in a store. A bar is treated as a point in time; if symbols have bars of different lengths, extend `label_ends`
+    by one bar of the longest.
 
     With groups, a split tests the windows of one fold of groups in one block, and trains on the other groups outside
-    the block: neither the symbol nor the time has been seen, and each window is still tested once. These are
-    `n_splits · n_group_folds` splits, less those without windows. (To hold out symbols alone would leave
-    nothing after purging by time; not to purge would let common moves leak.)
+    the block: neither the group nor the time has been seen, and each window is still tested once. There are
+    `n_splits · n_group_folds` splits, minus those without windows. (Holding out only symbols would leave nothing to
+    train on after purging by time; without purging, common moves would leak.)
 
-    Raises `ConfigError` for windows that make no sense; `split` raises `SplitError`, before the first split,
-    when purging leaves a split nothing to train on.
+    Raises `ConfigError` for invalid windows and arguments; `split` raises `SplitError`, before the first split,
+    if purging leaves a split nothing to train on.
 
     >>> starts = np.arange(0, 60, 5)
     >>> splitter = PurgedKFold(starts, starts + 9, n_splits=3, embargo=5)
@@ -92,17 +92,17 @@ class PurgedKFold(Splitter):
         self._held = None if groups is None else self._group_folds(groups)
 
     def get_n_splits(self, X: object = None, y: object = None, groups: ArrayLike | None = None) -> int:
-        """How many splits there are: `n_splits`, and with groups those of their folds that have windows."""
+        """The number of splits: `n_splits`, or with groups the number of (block, group fold) pairs with windows."""
         return len(self._cells(self._folds(groups)))
 
     def split(
         self, X: object = None, y: object = None, groups: ArrayLike | None = None
     ) -> Iterator[TrainTest]:
-        """Gives (train, test), indices of windows, ascending; the splits in the order of time.
+        """Yields (train, test), ascending indices of windows; the splits are in the order of time.
 
-        `X` only has its length checked; `y` is for scikit-learn; `groups`, `[n]`, take the place of the
-        constructor's. Raises `SplitError` where nothing is left to train on, and `ConfigError` for an `X` of
-        another length, or a single group.
+        Only the length of `X` is checked; `y` is ignored; `groups`, `[n]`, replace those of the constructor. Raises
+        `SplitError` if a split has nothing to train on, and `ConfigError` for an `X` of another length, or too few
+        groups.
         """
         self._check_length(X)
         folds = self._folds(groups)
@@ -124,7 +124,7 @@ class PurgedKFold(Splitter):
         return train
 
     def _folds(self, groups: ArrayLike | None) -> Numbers:
-        """`[n]`: which fold of groups each window is in; 0 for all where there are no groups."""
+        """`[n]`: the fold of groups of each window; 0 for all windows without groups."""
         if groups is not None:
             return self._group_folds(groups)
         return np.zeros(len(self), np.int64) if self._held is None else self._held
@@ -136,7 +136,7 @@ class PurgedKFold(Splitter):
             )
         except TypeError:
             raise ConfigError(
-                "groups", "cannot be compared with each other; give one name a window"
+                "groups", "cannot be compared with each other; give one name per window"
             ) from None
         wanted = self.n_group_folds or max(2, min(self.n_splits, len(names)))
         if len(names) < wanted:
@@ -145,7 +145,7 @@ class PurgedKFold(Splitter):
                 f"has {len(names)}, too few for {wanted} folds of them; give more groups, a smaller "
                 "n_group_folds, or none",
             )
-        # The largest first, each into the fold that has least: as scikit-learn's GroupKFold does.
+        # Largest first, each into the fold with the fewest windows, as in scikit-learn's GroupKFold.
         load = np.zeros(wanted, np.int64)
         fold = np.empty(len(names), np.int64)
         for group in np.argsort(-sizes, kind="stable"):
@@ -154,7 +154,7 @@ class PurgedKFold(Splitter):
         return fold[number]
 
     def _cells(self, folds: Numbers) -> list[tuple[int, int]]:
-        """The (block, fold of groups) in which there are windows, in this order."""
+        """The pairs (block, fold of groups) that have windows, in ascending order."""
         width = int(folds.max()) + 1
         taken = np.unique(self._tested.number * width + folds)
         return [divmod(int(cell), width) for cell in taken]

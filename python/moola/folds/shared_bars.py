@@ -21,22 +21,21 @@ def assert_no_shared_bars(
     label_ends: ArrayLike | None = None,
     times: ArrayLike | None = None,
 ) -> None:
-    """Raises unless no window of train shares a bar with any window of test.
+    """Raises if a window of train shares a bar with a window of test.
 
-    For splits from any source. It knows nothing of folds or embargoes: it compares windows.
+    It checks splits from any source. It compares windows only, and ignores embargoes.
 
     Args:
         starts: `[n]`, the first bar of each window.
         ends: `[n]`, the last bar of each window, inclusive.
         train: Indices of windows, or a mask `[n]`.
-        test: The same.
-        label_ends: `[n]`, the last bar that each window's label depends on. Bars from a window's first to its
-            label's last are then its own.
-        times: `[bars]`, the time of each bar. Windows then share a bar also where they share a time, whatever
-            their symbols.
+        test: Indices of windows, or a mask `[n]`.
+        label_ends: `[n]`, the last bar that each window's label depends on. All bars from a window's first to its
+            label's last then count.
+        times: `[bars]`, the time of each bar. Windows that overlap in time then share bars, whatever their symbols.
 
-    Raises `SharedBarsError`, which names a pair of windows and what they share and says how many training windows
-    are affected; `ConfigError` for windows or indices that make no sense.
+    Raises `SharedBarsError`, which names a pair of windows, the bars or times that they share and the number of
+    training windows affected; `ConfigError` for invalid windows or indices.
 
     >>> assert_no_shared_bars([0, 5, 10], [9, 14, 19], train=[0], test=[2])
     >>> assert_no_shared_bars([0, 5, 10], [9, 14, 19], train=[0, 1], test=[2])

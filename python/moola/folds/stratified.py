@@ -19,23 +19,23 @@ __all__ = ["StratifiedPurgedKFold", "deal_groups"]
 
 
 class StratifiedPurgedKFold(Splitter):
-    """K-fold splits of labelled windows: groups stay whole, folds have equal shares of the classes, training is purged.
+    """K-fold splits of labelled windows: groups stay whole, classes have about equal shares, training is purged.
 
     A split drops the training windows that share a bar with a test window, or begin within `embargo` bars after one.
-    Contiguous blocks in time, as in :class:`moola.folds.PurgedKFold`, can be neither stratified nor repeated.
+    The contiguous blocks in time of :class:`moola.folds.PurgedKFold` can be neither stratified nor repeated.
 
     Args:
         starts: `[n]`, the first bar of each window.
         ends: `[n]`, the last bar of each window, inclusive.
-        n_splits: Folds.
+        n_splits: Number of folds.
         seed: Determines the folds.
-        repeat: Another number gives other folds of the same seed.
-        embargo: Bars after each test window in which no training window begins.
+        repeat: Number of the repeat; each gives other folds with the same seed.
+        embargo: Number of bars after each test window in which no training window begins.
         label_ends: `[n]`, the last bar that each window's label depends on.
         times: `[bars]`, the time of each bar. Windows are then compared in time, across symbols.
         symbols: `[n]`, the symbol of each window, for bars of several symbols.
 
-    Raises `ConfigError` for windows that make no sense.
+    Raises `ConfigError` for invalid windows and arguments.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class StratifiedPurgedKFold(Splitter):
         self.repeat = whole_number("repeat", repeat, 0)
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """`n_splits`."""
+        """The number of splits: `n_splits`."""
         return self.n_splits
 
     def split(
         self, X: object = None, y: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> Iterator[TrainTest]:
-        """Gives (train, test), numbers of windows, ascending.
+        """Yields (train, test), ascending numbers of windows.
 
-        `X` only has its length checked. `y`, `[n]`, holds the classes. `groups`, `[n]`, are whole on one side; each
-        window is its own group if not given.
+        Only the length of `X` is checked. `y`, `[n]`, are the classes. `groups`, `[n]`, are never split between the
+        sides; by default each window is its own group. Raises `ConfigError` if `y` is missing or a length differs.
         """
         self._check_length(X)
         if y is None:
@@ -81,13 +81,13 @@ class StratifiedPurgedKFold(Splitter):
 def deal_groups(
     y: ArrayLike, groups: ArrayLike, folds: int, *, seed: int, repeat: int = 0
 ) -> list[TrainTest]:
-    """Deals whole groups to folds of about equal shares of each class; nothing is purged.
+    """Deals whole groups to folds with about equal shares of each class, without purging.
 
-    Returns (train, test) of each fold, numbers of windows, ascending.
+    Returns (train, test) of each fold, ascending numbers of windows.
     """
     state = int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
     with warnings.catch_warnings():
-        # It warns of a class in fewer groups than folds. Callers check what matters of this.
+        # scikit-learn warns of a class with few windows. Callers check the folds themselves.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         return list(splitter.split(np.empty(len(np.asarray(y))), y, groups))

@@ -1,4 +1,4 @@
-"""Parts labelled windows into training and validation by a share, whole groups at a time."""
+"""Splits labelled windows into training and validation by a share, whole groups at a time."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from moola.settings.arrays import Numbers
 
 __all__ = ["part_by_share"]
 
-# Orders of the groups that are tried; the one that matches the classes best is taken.
+# Number of random orders of the groups to try. The order with the best class shares is used.
 _ORDERS = 64
 
 
 def part_by_share(y: Numbers, groups: Numbers, share: float, seed: int) -> tuple[Numbers, Numbers]:
-    """Parts windows so that validation has the share asked for, to one group.
+    """Splits windows so that validation has the given share, as closely as whole groups allow.
 
-    Groups are taken in a random order until validation is as close to `share` of all windows as whole groups allow. Of
-    64 such orders the one is taken whose classes are closest to their share.
+    Groups are taken in a random order until validation is as close to `share` of all windows as this order allows. 64
+    orders are tried, and the one whose classes are closest to their shares is used.
 
     Args:
         y: `[n]`, the class of each window.
         groups: `[n]`, the group of each window. No group is on both sides.
-        share: Between 0 and 1.
+        share: The share of validation windows, between 0 and 1.
         seed: Determines the orders.
 
     Returns:
-        (train, validation), numbers of windows, ascending. The number of validation windows differs from `share * n` by
-        at most half of the largest group.
+        (train, validation), ascending numbers of windows. The number of validation windows differs from `share * n` by
+        at most half of the largest group, unless `share * n` is below the first group's size.
 
     Raises `SplitError` if every order leaves training without a class, or one side without windows.
     """
@@ -52,7 +52,7 @@ def part_by_share(y: Numbers, groups: Numbers, share: float, seed: int) -> tuple
             best = (error, taken)
     if best is None:
         raise SplitError(
-            f"{len(y)} windows in {len(names)} groups cannot be parted into training and {share:.0%} validation: "
+            f"{len(y)} windows in {len(names)} groups cannot be split into training and {share:.0%} validation: "
             "training would lack a class, because windows that overlap stay together",
             "Label more windows, further apart, or give another --validation-share (validation_share=)",
         )

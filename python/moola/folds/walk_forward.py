@@ -15,33 +15,33 @@ __all__ = ["WalkForward"]
 
 
 class WalkForward(Splitter):
-    """Walk-forward analysis: train on the past, test on what comes next, move on.
+    """Walk-forward analysis: train on the past, test on the block that follows, move on.
 
-    It asks what would have happened had the model been trained again every so often and used until the next
-    time; no training window is later than any test window. That is how a model is used, so its scores are the
-    ones to report; but it tests one history only, and the first models see little of it.
+    It simulates a model that is retrained at intervals and used in between; no training window is later than any test
+    window. Models are used in this way, so these are the scores to report. But there is only one history, and the
+    first models are trained on little of it.
 
-    The windows are cut into an initial stretch and `n_splits` test blocks of one size, by their starts. Each
-    block is tested on a model trained on windows before it.
+    The windows are cut into an initial stretch and `n_splits` test blocks of equal size, by their starts. Each block is
+    tested with a model trained on windows before it.
 
     Args:
         starts: `[n]`, the first bar of each window, in any order.
         ends: `[n]`, the last bar of each window, inclusive.
-        n_splits: Test blocks.
-        train_size: None trains on everything before the test block (*expanding*). A number trains on the
-            last so many bars before it (*rolling*), for markets that forget.
-        embargo: Bars between the last bar of training, labels included, and the first of the test block.
+        n_splits: Number of test blocks.
+        train_size: None trains on everything before the test block (*expanding*). A number trains only on that many
+            bars before it (*rolling*), for markets that change.
+        embargo: Number of bars between the last bar of training, labels included, and the first of the test block.
         label_ends: `[n]`, the last bar that each window's label depends on.
         times: `[bars]`, the time of each bar: UTC nanoseconds such as `store.timestamps`, or datetime64.
         symbols: `[n]`, the symbol of each window, for bars of several symbols.
 
-    With several symbols, windows are compared in time, across symbols: markets move together, and
-    tomorrow's bars of one tell of tomorrow's bars of another. Rolling and embargo count the bars of each
-    window's own symbol. The bars of a symbol stand together and ascend in time, as in a store. A bar is a
-    point in time here; where symbols have bars of different lengths, give labels one of the longest more.
+    With several symbols, windows are compared in time, across symbols: markets move together, so tomorrow's bars of
+    one symbol reveal tomorrow's bars of another. `train_size` and `embargo` count bars of each window's own symbol. The
+    bars of a symbol must be contiguous and ascend in time, as in a store. A bar is treated as a point in time; if
+    symbols have bars of different lengths, extend `label_ends` by one bar of the longest.
 
-    Raises `ConfigError` for windows that make no sense; `split` raises `SplitError`, before the first split,
-    when purging leaves a split nothing to train on.
+    Raises `ConfigError` for invalid windows and arguments; `split` raises `SplitError`, before the first split,
+    if purging leaves a split nothing to train on.
 
     >>> starts = np.arange(0, 60, 5)
     >>> splitter = WalkForward(starts, starts + 9, n_splits=2, embargo=5)
@@ -78,14 +78,14 @@ class WalkForward(Splitter):
         self._tested = self._blocks("n_splits", [len(self) - size * self.n_splits] + [size] * self.n_splits)
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """How many splits there are: `n_splits`."""
+        """The number of splits: `n_splits`."""
         return self.n_splits
 
     def split(self, X: object = None, y: object = None, groups: object = None) -> Iterator[TrainTest]:
-        """Gives (train, test), indices of windows, ascending; the splits in the order of time.
+        """Yields (train, test), ascending indices of windows; the splits are in the order of time.
 
-        `X` only has its length checked; `y` is for scikit-learn. Raises `SplitError` where nothing is left to
-        train on, and `ConfigError` for an `X` of another length, or any `groups`.
+        Only the length of `X` is checked; `y` is ignored. Raises `SplitError` if a split has nothing to train on, and
+        `ConfigError` for an `X` of another length, or any `groups`.
         """
         self._check_length(X)
         self._no_groups(groups)

@@ -1,4 +1,4 @@
-"""Windows as splitters see them: first and last bars, times and symbols."""
+"""The arguments of splitters, checked: first and last bars of windows, times and symbols."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Flags: TypeAlias = NDArray[np.bool_]
 
 TrainTest: TypeAlias = tuple[NDArray[np.intp], NDArray[np.intp]]
 
-# Bars and embargoes stay below this, so that their sums fit 64 bits.
+# The limit of bar numbers and embargoes, so that their sums fit 64 bits.
 MOST = 1 << 60
 
 BEFORE_ALL, AFTER_ALL = np.iinfo(np.int64).min, np.iinfo(np.int64).max
@@ -40,7 +40,7 @@ BEFORE_ALL, AFTER_ALL = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 def per_window(name: str, given: ArrayLike, n: int | None) -> NDArray[Any]:
     array = np.asarray(given)
     if array.ndim != 1:
-        raise ConfigError(name, f"has {array.ndim} dimensions; give one value a window, [n]")
+        raise ConfigError(name, f"has {array.ndim} dimensions; give one value per window, [n]")
     if n is not None and len(array) != n:
         raise ConfigError(
             name, f"has {len(array):,} values for {n:,} windows; give one for each, in the order of starts"
@@ -56,18 +56,18 @@ def rows_of(name: str, given: ArrayLike, n: int | None) -> Numbers:
         raise ConfigError(
             name, f"is of type {array.dtype}; give bar numbers, as integers (times go into `times`)"
         )
-    # In Python's integers, for uint64 goes beyond int64.
+    # Python's integers, because uint64 exceeds int64.
     if max(abs(int(array.min())), abs(int(array.max()))) > MOST:
         raise ConfigError(name, "has numbers beyond 2**60; give bar numbers (times go into `times`)")
     return array.astype(np.int64)
 
 
 class WindowBars(NamedTuple):
-    """Windows with their labels, as spans of bars. All `[n]`, both ends inclusive."""
+    """The bars of windows and their labels, `[n]` each, both ends inclusive."""
 
     starts: Numbers
     ends: Numbers
-    """The window's last bar, or its label's where that is later."""
+    """The last bar of the window or of its label, whichever is later."""
 
 
 def windows_of(starts: ArrayLike, ends: ArrayLike, label_ends: ArrayLike | None) -> WindowBars:
@@ -77,7 +77,7 @@ def windows_of(starts: ArrayLike, ends: ArrayLike, label_ends: ArrayLike | None)
     if label_ends is not None:
         label = rows_of("label_ends", label_ends, len(first))
         _forward("label_ends", first, label)
-        # A label of a span inside the window ends before the window does.
+        # A label may end before its window, for instance the label of a span inside it.
         last = np.maximum(last, label)
     return WindowBars(first, last)
 
@@ -111,7 +111,7 @@ def times_of(times: ArrayLike, windows: WindowBars) -> Numbers:
 
 
 class SymbolRows(NamedTuple):
-    """For each window, the bars that are known to be of its symbol. Both ends inclusive."""
+    """For each window, the range of bars known to belong to its symbol: `[n]` each, both ends inclusive."""
 
     first: Numbers
     last: Numbers
@@ -119,20 +119,22 @@ class SymbolRows(NamedTuple):
 
 def ranges_of(windows: WindowBars, times: Numbers, symbols: ArrayLike | None) -> SymbolRows:
     n = len(windows.starts)
-    # The bars at which time goes back: they may only be a symbol's last.
+    # Bars after which time does not ascend. Only a symbol's last bar may be one.
     back = np.flatnonzero(times[1:] <= times[:-1])
     if symbols is None:
         if len(back):
             raise ConfigError(
                 "times",
-                f"do not ascend from bar {back[0]} to the next; sort the bars, or say with symbols, one a "
-                "window, which symbol each window is of",
+                f"do not ascend from bar {back[0]} to the next; sort the bars, or give the symbol of each window as "
+                "symbols",
             )
         return SymbolRows(np.zeros(n, np.int64), np.full(n, len(times) - 1))
     try:
         names, number = np.unique(per_window("symbols", symbols, n), return_inverse=True)
     except TypeError:
-        raise ConfigError("symbols", "cannot be compared with each other; give one string a window") from None
+        raise ConfigError(
+            "symbols", "cannot be compared with each other; give one string per window"
+        ) from None
     first = np.full(len(names), AFTER_ALL)
     last = np.full(len(names), BEFORE_ALL)
     np.minimum.at(first, number, windows.starts)
@@ -152,14 +154,14 @@ def ranges_of(windows: WindowBars, times: Numbers, symbols: ArrayLike | None) ->
         row, name = back[inside][0], names[order[holder[inside][0]]]
         raise ConfigError(
             "times",
-            f"do not ascend from bar {row} to the next, both of {name}; sort its bars, or call each of "
+            f"do not ascend from bar {row} to the next, both of {name}; sort its bars, or give each of "
             "several overlapping contracts a symbol of its own",
         )
     return SymbolRows(first[number], last[number])
 
 
 def even_blocks(n: int, parts: int) -> list[int]:
-    """Sizes that differ by one at most, the larger first: those of `KFold` and `numpy.array_split`."""
+    """Sizes that differ by at most one, larger ones first, as in `KFold` and `numpy.array_split`."""
     return [n // parts + (i < n % parts) for i in range(parts)]
 
 
