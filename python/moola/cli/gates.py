@@ -26,7 +26,7 @@ def gate(
         list[str] | None,
         typer.Option(
             metavar="RUN",
-            help="An earlier run. The check fails if RUN is worse. Repeat it for other seeds of that run.",
+            help="An earlier run. The check fails if RUN is worse beyond its 95 % interval. Repeat it for other seeds.",
         ),
     ] = None,
     model: Annotated[
