@@ -1,5 +1,6 @@
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, TypeAlias, final
@@ -79,8 +80,14 @@ class FeatureStream:
     def __new__(
         cls, feature_set: str, parameters: _Parameters | None = None, reset_on_gap: int | None = None
     ) -> Self: ...
+    def set_feed(self, stamped_at_close: bool, bar_interval: int | None, unit: str) -> None: ...
     def push(
-        self, open: float, high: float, low: float, close: float, timestamp: int | None = None
+        self,
+        open: float,
+        high: float,
+        low: float,
+        close: float,
+        timestamp: int | np.integer[Any] | datetime | np.datetime64 | None = None,
     ) -> NDArray[np.float32]: ...
     def push_many(
         self,
@@ -89,6 +96,7 @@ class FeatureStream:
         low: _Float64,
         close: _Float64,
         timestamp: NDArray[np.int64] | None = None,
+        instants: bool = False,
     ) -> NDArray[np.float32]: ...
     @property
     def valid(self) -> bool: ...
@@ -100,6 +108,12 @@ class FeatureStream:
     def reset_on_gap(self) -> int | None: ...
     @property
     def last_timestamp(self) -> int | None: ...
+    @property
+    def stamp(self) -> Literal["open", "close"]: ...
+    @property
+    def bar_interval(self) -> int | None: ...
+    @property
+    def unit(self) -> Literal["s", "ms", "us", "ns"]: ...
     @property
     def bars(self) -> int: ...
     def reset(self) -> None: ...

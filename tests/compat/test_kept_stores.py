@@ -101,5 +101,7 @@ def test_a_stream_continues_after_a_store(name: str, kept: Path) -> None:
         expected = moola.compute_features(*columns, feature_set=store.feature_set, config=parameters)
         np.testing.assert_array_equal(expected[:-1], store.features[rows])
         bar = tuple(float(price) for price in store.bars[last.last_row])
-        pushed = stream.push(*bar, int(store.timestamps[last.last_row]) + last.bar_interval)
+        # A store of close stamps takes close stamps.
+        bars_later = {"open": 1, "close": 2}[stream.stamp]
+        pushed = stream.push(*bar, int(store.timestamps[last.last_row]) + bars_later * last.bar_interval)
         np.testing.assert_array_equal(pushed, expected[-1])

@@ -125,17 +125,23 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
 class BarError(MoolaError, ValueError):
     """Bars that were refused.
 
-    Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them).
+    Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them),
+    `advice_on_times` (what else to do about times that repeat or are out of order; empty where there is nothing).
     """
 
-    def __init__(self, counts: Mapping[str, int], problems: Sequence[Problem]) -> None:
+    def __init__(
+        self, counts: Mapping[str, int], problems: Sequence[Problem], advice_on_times: str = ""
+    ) -> None:
         self.counts = dict(counts)
         self.problems = list(problems)
+        self.advice_on_times = advice_on_times
 
         def advice(kind: str, shown: Sequence[Problem]) -> str:
             _, advice, option = KINDS[kind]
             # Arrays and streams have no options.
             has_options = option and not any(problem.file is None for problem in shown)
+            if advice_on_times and kind in ("duplicate_timestamp", "out_of_order"):
+                return f"{advice}; {advice_on_times}"
             return f"{advice}, {option}" if has_options else advice
 
         names = {kind: name for kind, (name, *_) in KINDS.items()}

@@ -110,7 +110,7 @@ class StateError(MoolaError, ValueError):
 
 
 class TimestampError(MoolaError, ValueError):
-    """A stream got no timestamp, and needs one."""
+    """A time that a stream cannot take: it is missing, has no zone, or cannot be in the stream's unit."""
 
 
 class InputError(AdvisedError, ValueError):

@@ -1,6 +1,7 @@
 //! The error type of the engine. Each variant holds its facts; the Python binding converts it to an
 //! exception.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -37,7 +38,7 @@ pub enum Error {
     State(&'static str),
     /// A timestamp is missing or cannot be used.
     #[error("{0}")]
-    Timestamp(&'static str),
+    Timestamp(Cow<'static, str>),
     /// The operating system refused to read or write a file.
     #[error("{}: {source}", path.display())]
     Io {

@@ -31,7 +31,7 @@ fn build(py: Python<'_>, error: Error) -> PyResult<PyErr> {
         }
         Error::Config { name, problem } => raise("ConfigError", vec![text(name.into())?, text(problem)?]),
         Error::State(problem) => raise("StateError", vec![text(format!("stream state refused: {problem}"))?]),
-        Error::Timestamp(problem) => raise("TimestampError", vec![text(problem.into())?]),
+        Error::Timestamp(problem) => raise("TimestampError", vec![text(problem.into_owned())?]),
         Error::Damaged { path, problem } => {
             let folder = path.parent().unwrap_or(&path).display().to_string();
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -58,6 +58,17 @@ fn build(py: Python<'_>, error: Error) -> PyResult<PyErr> {
         Error::NoWindow(..) => Ok(PyIndexError::new_err(error.to_string())),
         Error::Lengths { .. } | Error::Windows(_) => Ok(PyValueError::new_err(error.to_string())),
     }
+}
+
+/// As [`to_py`], with advice for bars that a stream refuses for their times.
+pub fn with_advice_on_times(py: Python<'_>, error: Error, advice: Option<&str>) -> PyErr {
+    let (Some(advice), Error::Bars(refusals)) = (advice, &error) else { return to_py(py, error) };
+    let built = (|| {
+        let (counts, problems) = refusals_to_py(py, refusals)?;
+        let class = py.import("moola.errors")?.getattr("BarError")?;
+        Ok(PyErr::from_value(class.call1((counts, problems, advice))?))
+    })();
+    built.unwrap_or_else(|error| error)
 }
 
 /// The facts about a refused bar, as the fields of `moola.errors.Problem`.

@@ -1,17 +1,20 @@
 //! Features and swings over whole columns, and the live stream.
 //!
-//! Without a GIL: while one thread pushes to a stream, a call from another thread raises a `RuntimeError`.
-//! There is no other state.
+//! Without a GIL: a stream has a lock, so that the calls of several threads come one after another. There is no other state.
 
 use std::mem::MaybeUninit;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use moola_core::features::{self, Engine, FeatureSet, Parameters, Stream};
+use moola_core::error::Error;
+use moola_core::features::{self, Engine, FeatureSet, Feed, Given, Parameters, Stream, Unit};
 use moola_core::{Bar, Bars};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use pyo3::Borrowed;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::sync::MutexExt;
+use pyo3::types::{PyBytes, PyInt};
 
-use crate::error::to_py;
+use crate::error::{to_py, with_advice_on_times};
 use crate::worker;
 
 /// The fields of `moola.FeatureConfig`, in order; `None` means the defaults.
@@ -160,9 +163,56 @@ fn bars<'a>(
         .map_err(|e| to_py(py, e))
 }
 
+/// The time of one bar: a whole number in the feed's unit, or what Python's `instant` reads as a date and time.
+struct Time(Given);
+
+impl<'py> FromPyObject<'_, 'py> for Time {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match given.extract::<i64>() {
+            Ok(number) => Ok(Time(Given::Number(number))),
+            Err(_) => other_time(given),
+        }
+    }
+}
+
+#[cold]
+fn other_time(given: Borrowed<'_, '_, PyAny>) -> PyResult<Time> {
+    let py = given.py();
+    if given.is_instance_of::<PyInt>() {
+        let number = given.str()?;
+        let problem = format!("timestamp {number} lies outside the years 1678 to 2261 in every unit");
+        return Err(to_py(py, Error::Timestamp(problem.into())));
+    }
+    let read = py.import("moola.features.feed_times")?.getattr("instant")?;
+    Ok(Time(Given::Instant(read.call1((given,))?.extract()?)))
+}
+
 /// The engine's part of `moola.FeatureStream`.
-#[pyclass(subclass, module = "moola._core")]
-pub struct FeatureStream(Stream);
+#[pyclass(frozen, subclass, module = "moola._core")]
+pub struct FeatureStream(Mutex<Stream>);
+
+impl FeatureStream {
+    /// Waits for another thread's call, without the GIL. A call that panicked left whole bars only.
+    #[inline]
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Stream> {
+        match self.0.try_lock() {
+            Ok(stream) => stream,
+            Err(_) => self.0.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// The Python error. Making it runs Python, so the lock must be free.
+    #[cold]
+    fn refused(&self, py: Python<'_>, error: Error) -> PyErr {
+        let advice = self.lock(py).feed().stamped_at_close().then_some(
+            "this stream takes each time as the close of its bar; if yours are the open, give stamp='open'",
+        );
+        with_advice_on_times(py, error, advice)
+    }
+}
 
 #[pymethods]
 impl FeatureStream {
@@ -177,32 +227,61 @@ impl FeatureStream {
         let set = self::feature_set(py, feature_set)?;
         let stream =
             Stream::new(set, self::parameters(parameters), reset_on_gap).map_err(|e| to_py(py, e))?;
-        Ok(FeatureStream(stream))
+        Ok(FeatureStream(Mutex::new(stream)))
+    }
+
+    /// Sets what the times of the next bars mean.
+    fn set_feed(
+        &self,
+        py: Python<'_>,
+        stamped_at_close: bool,
+        bar_interval: Option<i64>,
+        unit: &str,
+    ) -> PyResult<()> {
+        let feed = Unit::from_name(unit)
+            .and_then(|unit| Feed::new(stamped_at_close, bar_interval, unit))
+            .map_err(|e| to_py(py, e))?;
+        self.lock(py).set_feed(feed);
+        Ok(())
     }
 
     #[pyo3(signature = (open, high, low, close, timestamp=None))]
     fn push<'py>(
-        &mut self,
+        &self,
         py: Python<'py>,
         open: f64,
         high: f64,
         low: f64,
         close: f64,
-        timestamp: Option<i64>,
+        timestamp: Option<Time>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let row = self.0.push_row(&Bar { open, high, low, close }, timestamp).map_err(|e| to_py(py, e))?;
-        Ok(PyArray1::from_slice(py, row))
+        let mut stream = self.lock(py);
+        let time = match timestamp {
+            None => Ok(None),
+            Some(Time(given)) => stream.open_of(given).map(Some),
+        };
+        let row = time.and_then(|time| stream.push_row(&Bar { open, high, low, close }, time));
+        match row {
+            Ok(row) => Ok(PyArray1::from_slice(py, row)),
+            Err(error) => {
+                drop(stream);
+                Err(self.refused(py, error))
+            }
+        }
     }
 
-    #[pyo3(signature = (open, high, low, close, timestamp=None))]
+    /// `instants`: the times are UTC nanoseconds; the feed's unit does not apply.
+    #[pyo3(signature = (open, high, low, close, timestamp=None, instants=false))]
+    #[expect(clippy::too_many_arguments, reason = "four columns are four arguments")]
     fn push_many<'py>(
-        &mut self,
+        &self,
         py: Python<'py>,
         open: PyReadonlyArray1<'py, f64>,
         high: PyReadonlyArray1<'py, f64>,
         low: PyReadonlyArray1<'py, f64>,
         close: PyReadonlyArray1<'py, f64>,
         timestamp: Option<PyReadonlyArray1<'py, i64>>,
+        instants: bool,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let bars = bars(py, &open, &high, &low, &close)?;
         let timestamps = timestamp.as_ref().map(|t| t.as_slice()).transpose()?;
@@ -211,54 +290,81 @@ impl FeatureStream {
                 "timestamp must be as long as the four columns",
             ));
         }
-        let stream = &mut self.0;
-        let (out, rows) = new_rows(py, bars.len(), stream.engine().width());
-        py.detach(|| stream.push_many_new(bars, timestamps, rows)).map_err(|e| to_py(py, e))?;
+        let width = self.lock(py).engine().width();
+        let (out, rows) = new_rows(py, bars.len(), width);
+        // Locked after the GIL is released: a thread that waits for the lock never holds the GIL.
+        let outcome = py.detach(|| {
+            let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if stream.engine().width() != width {
+                return Err(Error::State("another thread restored another feature set meanwhile"));
+            }
+            let times = timestamps.map(|times| stream.opens_of(times, instants)).transpose()?;
+            stream.push_many_new(bars, times.as_deref(), rows)
+        });
+        outcome.map_err(|e| self.refused(py, e))?;
         Ok(out)
     }
 
     #[getter]
-    fn valid(&self) -> bool {
-        self.0.engine().is_valid()
+    fn valid(&self, py: Python<'_>) -> bool {
+        self.lock(py).engine().is_valid()
     }
 
     #[getter]
-    fn feature_set(&self) -> &'static str {
-        self.0.engine().set().name()
+    fn feature_set(&self, py: Python<'_>) -> &'static str {
+        self.lock(py).engine().set().name()
     }
 
     #[getter]
-    fn parameters(&self) -> ParameterTuple {
-        as_tuple(self.0.engine().parameters())
+    fn parameters(&self, py: Python<'_>) -> ParameterTuple {
+        as_tuple(self.lock(py).engine().parameters())
     }
 
     #[getter]
-    fn reset_on_gap(&self) -> Option<i64> {
-        self.0.reset_on_gap()
+    fn reset_on_gap(&self, py: Python<'_>) -> Option<i64> {
+        self.lock(py).reset_on_gap()
     }
 
     #[getter]
-    fn last_timestamp(&self) -> Option<i64> {
-        self.0.last_timestamp()
+    fn last_timestamp(&self, py: Python<'_>) -> Option<i64> {
+        self.lock(py).last_timestamp()
+    }
+
+    /// `open` or `close`.
+    #[getter]
+    fn stamp(&self, py: Python<'_>) -> &'static str {
+        if self.lock(py).feed().stamped_at_close() { "close" } else { "open" }
+    }
+
+    #[getter]
+    fn bar_interval(&self, py: Python<'_>) -> Option<i64> {
+        self.lock(py).feed().bar_interval()
+    }
+
+    #[getter]
+    fn unit(&self, py: Python<'_>) -> &'static str {
+        self.lock(py).feed().unit().name()
     }
 
     /// Bars in the current segment.
     #[getter]
-    fn bars(&self) -> u64 {
-        self.0.engine().bars()
+    fn bars(&self, py: Python<'_>) -> u64 {
+        self.lock(py).engine().bars()
     }
 
-    fn reset(&mut self) {
-        self.0.reset();
+    fn reset(&self, py: Python<'_>) {
+        self.lock(py).reset();
     }
 
     fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.state())
+        let state = self.lock(py).state();
+        PyBytes::new(py, &state)
     }
 
     /// Replaces the stream's state with a saved state.
-    fn restore(&mut self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
-        self.0 = Stream::from_state(state).map_err(|e| to_py(py, e))?;
+    fn restore(&self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
+        let restored = Stream::from_state(state).map_err(|e| to_py(py, e))?;
+        *self.lock(py) = restored;
         Ok(())
     }
 }

@@ -1,26 +1,30 @@
 //! Live features, bar by bar: an engine, the store's gap rule, and a state that can be saved.
 
-use super::engine::Engine;
-use super::parameters::Parameters;
-use super::set::FeatureSet;
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
-use super::engine::slots;
+use super::engine::{Engine, slots};
+use super::feed::{Feed, Given};
+use super::parameters::Parameters;
+use super::set::FeatureSet;
 use super::state::{Reader, Writer};
 use crate::bar::{Bar, Fault};
 use crate::bars::Bars;
 use crate::error::Error;
 use crate::refusals::{Refusals, Sample};
 
-/// Names the format; the digit is its version.
+/// Names the format; the digit is its version. Version 2 also says what the feed's times mean. A stream whose times are open
+/// times in nanoseconds, as all were in version 1, is still saved in version 1.
 const MAGIC: [u8; 12] = *b"moola-state1";
+const MAGIC_WITH_FEED: [u8; 12] = *b"moola-state2";
 
 /// Takes closed bars and gives one row of features for each, with the same bits as computing whole columns.
 pub struct Stream {
     engine: Engine,
     reset_on_gap: Option<i64>,
-    /// The latest time seen. A bar without a time does not change it.
+    /// The latest open time seen. A bar without a time does not change it.
     last_timestamp: Option<i64>,
+    feed: Feed,
     /// The last row that [`Stream::push_row`] returned.
     row: Vec<f32>,
 }
@@ -39,7 +43,40 @@ impl Stream {
 
     fn with(engine: Engine, reset_on_gap: Option<i64>, last_timestamp: Option<i64>) -> Self {
         let row = vec![0.0; engine.width()];
-        Stream { engine, reset_on_gap, last_timestamp, row }
+        Stream { engine, reset_on_gap, last_timestamp, feed: Feed::default(), row }
+    }
+
+    /// Sets what the feed's times mean: see [`Stream::open_of`].
+    pub fn set_feed(&mut self, feed: Feed) {
+        self.feed = feed;
+    }
+
+    /// What the feed's times mean.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// The open time of the next bar, from its time as the feed gives it. Refuses a time that cannot be in the feed's unit.
+    /// All other functions take open times.
+    #[inline]
+    pub fn open_of(&self, given: Given) -> Result<i64, Error> {
+        self.feed.open_of(given, self.last_timestamp)
+    }
+
+    /// The open times of the next bars: [`Stream::open_of`] of each.
+    pub fn opens_of<'a>(&self, given: &'a [i64], instants: bool) -> Result<Cow<'a, [i64]>, Error> {
+        let mut last = self.last_timestamp;
+        let mut opens = given.iter().map(|&time| {
+            let given = if instants { Given::Instant(time) } else { Given::Number(time) };
+            let open = self.feed.open_of(given, last)?;
+            last = last.max(Some(open));
+            Ok(open)
+        });
+        if self.feed.keeps_times() {
+            opens.try_for_each(|open| open.map(drop))?;
+            return Ok(Cow::Borrowed(given));
+        }
+        opens.collect::<Result<Vec<i64>, Error>>().map(Cow::Owned)
     }
 
     /// The segment so far.
@@ -47,7 +84,7 @@ impl Stream {
         &self.engine
     }
 
-    /// The latest time seen; `None` before the first bar that has a time. The next time must be later.
+    /// The latest open time seen; `None` before the first bar that has a time. The next time must be later.
     pub fn last_timestamp(&self) -> Option<i64> {
         self.last_timestamp
     }
@@ -154,7 +191,7 @@ impl Stream {
         if let Some(gap) = self.reset_on_gap {
             let Some(now) = timestamp else {
                 return Err(Error::Timestamp(
-                    "reset_on_gap needs the timestamp of every bar: pass timestamp=",
+                    "reset_on_gap needs the timestamp of every bar: pass timestamp=".into(),
                 ));
             };
             if self.last_timestamp.is_some_and(|last| now.abs_diff(last) > gap as u64) {
@@ -172,6 +209,8 @@ impl Stream {
             _ => Refusals::default(),
         };
         let mut last = self.last_timestamp;
+        // A report gives times as the feed does.
+        let shift = self.feed.shift();
         for (row, &timestamp) in timestamps.iter().enumerate() {
             let fault = match last {
                 Some(last) if timestamp == last => Some(Fault::Duplicate),
@@ -184,12 +223,12 @@ impl Stream {
                     fault,
                     file: 0,
                     row: row as u64,
-                    timestamp: Some(timestamp),
+                    timestamp: Some(timestamp.saturating_add(shift)),
                     column: "timestamp".to_owned(),
-                    value: timestamp as f64,
+                    value: timestamp.saturating_add(shift) as f64,
                     symbol: None,
                     bar: bars.bar(row),
-                    previous: last,
+                    previous: last.map(|last| last.saturating_add(shift)),
                 }),
             }
         }
@@ -199,7 +238,11 @@ impl Stream {
     /// The whole state.
     pub fn state(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.bytes(&MAGIC);
+        let plain = self.feed == Feed::default();
+        writer.bytes(if plain { &MAGIC } else { &MAGIC_WITH_FEED });
+        if !plain {
+            self.feed.save(&mut writer);
+        }
         writer.option(self.reset_on_gap, Writer::i64);
         writer.option(self.last_timestamp, Writer::i64);
         self.engine.save(&mut writer);
@@ -208,24 +251,29 @@ impl Stream {
 
     /// A stream that continues where the saved one stopped.
     pub fn from_state(state: &[u8]) -> Result<Self, Error> {
-        let (name, version) = MAGIC.split_at(MAGIC.len() - 1);
+        let (name, _) = MAGIC.split_at(MAGIC.len() - 1);
         if !state.starts_with(name) {
             return Err(Error::State(
                 "it is not the state of a moola stream; pass what FeatureStream.state() returned",
             ));
         }
-        if state[name.len()..].first() != version.first() {
+        if !state.starts_with(&MAGIC) && !state.starts_with(&MAGIC_WITH_FEED) {
             return Err(Error::State(
                 "it is from another version of moola; build the stream again from its bars",
             ));
         }
         let mut reader = Reader::new(state)?;
-        reader.bytes::<12>()?;
+        let feed = match reader.bytes::<12>()? {
+            MAGIC_WITH_FEED => Feed::load(&mut reader)?,
+            _ => Feed::default(),
+        };
         let reset_on_gap = reader.option(Reader::i64)?;
         let last_timestamp = reader.option(Reader::i64)?;
         let engine = Engine::load(&mut reader)?;
         reader.finish()?;
-        Ok(Stream::with(engine, reset_on_gap, last_timestamp))
+        let mut stream = Stream::with(engine, reset_on_gap, last_timestamp);
+        stream.set_feed(feed);
+        Ok(stream)
     }
 }
 
