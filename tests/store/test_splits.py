@@ -318,6 +318,23 @@ def test_bars_after_the_last_day_belong_to_no_split():
     assert [record["splits"][name]["ranges"] for name in NAMES] == [[[0, 288]], [[288, 480]], [[480, 576]]]
 
 
+@pytest.mark.parametrize("tz", ["UTC", "America/New_York", "Pacific/Auckland"])
+@pytest.mark.parametrize("hours", [1, 5, 23, 24])
+def test_test_ends_with_the_last_day_where_no_end_is_given(tz, hours):
+    times, segments = minutes(
+        datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 9, tzinfo=UTC) + timedelta(hours=hours)
+    )
+    first = {"train_end": "2024-01-03", "val_end": "2024-01-05", "tz": tz}
+    record, warnings = make_splits(times, segments, SplitOptions(**first), 10)
+    assert warnings == []
+    assert record["splits"]["test"]["ranges"][-1][1] == len(times), "every bar after val is test's"
+    last = datetime.fromtimestamp(int(times[-1]) / 1e9, ZoneInfo(tz)).date()
+    assert record["test_end"] == last.isoformat()
+    # The record says all that verifying needs.
+    again, _ = make_splits(times, segments, SplitOptions(**first, test_end=record["test_end"]), 10)
+    assert again == record
+
+
 def test_a_split_without_windows_is_reported():
     times, segments = minutes(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 4, tzinfo=UTC))
     options = SplitOptions(train_end="2024-01-02", val_end="2024-01-02", test_end="2024-02-01")

@@ -125,7 +125,13 @@ def build_features(
         str | None, typer.Option(metavar="YYYY-MM-DD", help="Last day of val.", rich_help_panel=SPLITS)
     ] = None,
     test_end: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM-DD", help="Last day of test.", rich_help_panel=SPLITS)
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD",
+            help="Last day of test.",
+            show_default="the last day of the bars",
+            rich_help_panel=SPLITS,
+        ),
     ] = None,
     split: Annotated[
         str | None,

@@ -12,6 +12,7 @@ from moola.errors.base import (
     MoolaError,
     StateError,
     TimestampError,
+    TooFewBarsError,
 )
 from moola.errors.labels import LabelError, LabelProblem, LeakError, SharedBarsError, SplitError
 from moola.errors.models import FeatureMismatchError, RunError, WeightsError
@@ -51,6 +52,7 @@ __all__ = [
     "StoreMissingError",
     "StoreWriteError",
     "TimestampError",
+    "TooFewBarsError",
     "WeightsError",
 ]
 

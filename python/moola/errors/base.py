@@ -20,6 +20,7 @@ __all__ = [
     "PathError",
     "StateError",
     "TimestampError",
+    "TooFewBarsError",
     "format_time",
 ]
 
@@ -123,6 +124,10 @@ class InputError(AdvisedError, ValueError):
         super().__init__(f"{source}: {problem}" if source else problem, advice)
         self.source = source
         self.problem = problem
+
+
+class TooFewBarsError(InputError):
+    """Bars that have no window: fewer than one window has, or none past the warm-up."""
 
 
 class InputMissingError(InputError, FileNotFoundError):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from moola.data.dataset import FastWindowedDataset
 from moola.data.stores import StorePath, open_stores
 from moola.devices.placement import place
-from moola.errors import ConfigError
+from moola.errors import ConfigError, TooFewBarsError
 from moola.errors.base import format_time
 from moola.files.messages import teller
 from moola.prediction.models import FinetunedModels, RunPath, paths_of
@@ -143,7 +143,7 @@ def predict(
         _check_output(Path(output), runs, bars or ())
     models = FinetunedModels.load(runs)
     features = models.features
-    stores = _stores(feature_dir, bars, models, reading, say)
+    stores = _stores(feature_dir, bars, models, split, reading, say)
     for store in stores:
         if output is not None:
             _check_output(Path(output), (), [store.path])
@@ -230,6 +230,7 @@ def _stores(
     feature_dir: StorePath | Sequence[StorePath] | None,
     data: list[Path] | None,
     models: FinetunedModels,
+    split: str | None,
     reading: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> list[FeatureStore]:
@@ -257,9 +258,20 @@ def _stores(
             "timestamps are taken as the open of each bar: the run does not record whether its timestamps are opens "
             "or closes; if your feed stamps the close, each row is a bar late: give --stamp close (stamp='close')"
         )
-    store = cached_store(data, **options, **{"stamp": "open"} | how)
+    if split in (None, "all"):
+        # Nothing is split: also a few bars then have windows.
+        options["split"] = [1.0, 0.0, 0.0]
+    try:
+        store = cached_store(data, **options, **{"stamp": "open"} | how)
+    except TooFewBarsError as error:
+        # This command has neither a window length nor splits.
+        needed = max(models.window_length, int(features.parameters["warmup_bars"]) + 1)
+        advice = f"Give more bars: the run needs at least {needed:,} of a symbol without a reset for its first window"
+        raise TooFewBarsError(error.problem, advice) from None
     for notice in store.notices:
-        say(notice)
+        # That val and test are empty is no news where nothing was to be split.
+        if "split" not in options or not notice.startswith(("val has no window", "test has no window")):
+            say(notice)
     return [store]
 
 

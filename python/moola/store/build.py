@@ -70,7 +70,8 @@ def build_features(
         layout: `bars` serves windows of any length. `windows` writes out every window of `window_length`, in W·K·D·4
             bytes, for programs that need that array.
         window_length: K, the default length of windows.
-        train_end, val_end, test_end: last days of the splits, inclusive; in `tz` where it is given, else UTC.
+        train_end, val_end, test_end: last days of the splits, inclusive; in `tz` where it is given, else UTC. If
+            `test_end` alone is not given, it is the last day of the bars.
         split: shares of train, val and test instead; 0.7, 0.15, 0.15 unless dates are given.
         embargo: bars of each symbol dropped after each boundary.
         reset_on_gap: a duration such as `'4h'`; a longer step between bars begins a new segment.

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from moola import _core
 from moola.bars.source import MAX_SAMPLES, BarSource
-from moola.errors import BarError, ConfigError, InputError, Problem
+from moola.errors import BarError, ConfigError, InputError, Problem, TooFewBarsError
 from moola.store.segments import Segment
 
 __all__ = ["IngestOptions", "Progress", "check_room_for_a_window", "ingest"]
@@ -134,7 +134,7 @@ def check_room_for_a_window(rows: Sequence[SegmentRows], window_length: int) -> 
     longest = max(row.rows for row in rows)
     if longest < window_length:
         many = f" in {len(rows):,} segments, the longest of {longest:,}," if len(rows) > 1 else ""
-        raise InputError(
+        raise TooFewBarsError(
             f"{sum(row.rows for row in rows):,} bars{many} are fewer than one window of {window_length} bars",
             "Give more bars, or a smaller --window-length (window_length=)",
         )

@@ -33,7 +33,7 @@ class SplitOptions:
     """The last day of train, inclusive."""
     val_end: date | str | None = None
     test_end: date | str | None = None
-    """The last day of test; bars after it belong to no split."""
+    """The last day of test; bars after it belong to no split. If not given, it is the last day of the bars."""
     tz: str = "UTC"
     """The zone in which days begin at midnight."""
     embargo: int = 0
@@ -49,11 +49,16 @@ class SplitOptions:
                     "split", f"cannot be combined with {given[0]}; give fractions or dates, not both"
                 )
             for name, day in days.items():
-                if day is None:
-                    raise ConfigError(name, "is missing; give train_end, val_end and test_end together")
-                object.__setattr__(self, name, _day(name, day))
+                if day is None and name != "test_end":
+                    raise ConfigError(
+                        name,
+                        "is missing; give train_end, val_end and test_end together, or leave out test_end alone: it "
+                        "is then the last day of the bars",
+                    )
+                if day is not None:
+                    object.__setattr__(self, name, _day(name, day))
             for earlier, later in (("train_end", "val_end"), ("val_end", "test_end")):
-                if getattr(self, later) < getattr(self, earlier):
+                if getattr(self, later) is not None and getattr(self, later) < getattr(self, earlier):
                     problem = f"{getattr(self, later)} lies before {earlier} {getattr(self, earlier)}"
                     raise ConfigError(later, f"{problem}; exchange them")
         elif self.fractions is not None:

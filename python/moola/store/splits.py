@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moola.errors import InputError
+from moola.errors import TooFewBarsError
 from moola.store.segments import Bounds, Rows, Segment, segment_bounds
 from moola.store.split_options import DEFAULT_FRACTIONS, NAMES, SplitOptions, midnight_after
 from moola.store.windows import count_in
@@ -53,12 +54,14 @@ def make_splits(
     share behind it. The embargo counts in the bars of each symbol, across its segments, after each boundary
     that has bars before it.
 
-    Raises `InputError` when no window remains in any split.
+    Raises `TooFewBarsError` when no window remains in any split.
     """
     bounds = segment_bounds(segments)
     runs = _runs(timestamps, segments, bounds)
     if options.train_end is not None:
         days = [getattr(options, f"{name}_end") for name in NAMES]
+        if days[-1] is None:
+            days[-1] = max(days[1], _day_of(int(timestamps[runs.end - 1].max()), options.tz))
         boundaries = [
             midnight_after(f"{name}_end", day, options.tz) for name, day in zip(NAMES, days, strict=True)
         ]
@@ -92,7 +95,7 @@ def make_splits(
                 "; no bar is past its segment's warm-up, which ends only after a swing up and a swing down"
             )
             advice = "Give more bars; if there are enough, check that their prices move"
-        raise InputError(problem, advice)
+        raise TooFewBarsError(problem, advice)
     for name, split in splits.items():
         if not split.windows:
             warnings.append(f"{name} has no window of {window_length} bars ({split.bars:,} bars)")
@@ -106,6 +109,13 @@ def make_splits(
         },
     }
     return Splits(record, warnings)
+
+
+def _day_of(time: int, tz: str) -> date:
+    """The day in `tz` on which a time, UTC nanoseconds, lies."""
+    utc = datetime.fromtimestamp(time // 10**9, UTC).date()
+    days = (utc + timedelta(days=apart) for apart in (-1, 0, 1))
+    return next(day for day in days if time < midnight_after("test_end", day, tz))
 
 
 class _Runs(NamedTuple):
