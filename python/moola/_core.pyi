@@ -132,6 +132,8 @@ class Ingest:
         sort: bool,
         reset_on_gap: int | None,
         stamped_at_close: bool,
+        bar_interval: int | None = None,
+        of_each_symbol: bool = False,
     ) -> Self: ...
     def push(
         self,
@@ -151,7 +153,7 @@ class Ingest:
     def settle(self, order: Sequence[int]) -> None: ...
     def finish(
         self, order: Sequence[int]
-    ) -> tuple[list[tuple[int, int, int, int, int, int]], dict[str, int]]: ...
+    ) -> tuple[list[tuple[int, int, int, int, int, int]], dict[str, int], dict[str, Any]]: ...
 
 def write_features(
     folder: str | os.PathLike[str],
@@ -179,8 +181,12 @@ def verify_streamed(
     windows: tuple[int, int] | None = None,
 ) -> tuple[int, tuple[int, int, float, float] | None]: ...
 def count_steps(
-    path: str | os.PathLike[str], rows: int, firsts: Sequence[int]
-) -> list[tuple[int, int, int, int]]: ...
+    path: str | os.PathLike[str],
+    rows: int,
+    firsts: Sequence[int],
+    bar_interval: int | None = None,
+    of_each_symbol: bool = False,
+) -> tuple[list[tuple[int, int, int, int, int]], int]: ...
 def first_outlier(
     path: str | os.PathLike[str], shape: Sequence[int], ranges: Sequence[tuple[float, float]]
 ) -> tuple[int, float] | None: ...

@@ -83,7 +83,11 @@ def test_the_same_command_builds_the_same_store(
         old, new = (
             json.loads((path / file).read_text()) for path in (kept / "stores" / name, tmp_path / "store")
         )
-        agree(old, new, ignoring=("store_id", "moola_version", "created", "timings", "path", "modified"))
+        ignoring = ["store_id", "moola_version", "created", "timings", "path", "modified"]
+        if name == "relative_transform11":
+            # 2 % of its steps are no multiple of 15 minutes: from 0.2.0 on it is unknown how long its bars are.
+            ignoring.append("bar_interval")
+        agree(old, new, ignoring=ignoring)
 
 
 @pytest.mark.parametrize("name", [name for name in STORES if name != "windows"])

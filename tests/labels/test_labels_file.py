@@ -242,10 +242,6 @@ def test_the_command_does_not_overwrite_its_inputs(
             "error: --feature-dir: has no effect with --raw; leave one of them out\n",
         ),
         (
-            ("--bar-interval", "5m"),
-            "error: --bar-interval: has no effect without --raw; add --raw, or leave it out\n",
-        ),
-        (
             ("--raw", "--bar-interval", "5 bars"),
             "error: --bar-interval: '5 bars' is not a duration; write for example '4h', '90m' or '1d'\n",
         ),

@@ -209,6 +209,24 @@ def test_times_of_closes_are_converted(tmp_path: Path) -> None:
     assert read_labels(pa.table({"window_end": [500], "class": ["up"]}), store).ends.tolist() == [500]
 
 
+def test_times_of_closes_need_the_length_of_a_bar(tmp_path: Path) -> None:
+    moola.make_bars(tmp_path / "bars.parquet", 3_000)
+    bars = pq.read_table(tmp_path / "bars.parquet")
+    some = bars.take(np.cumsum(np.random.default_rng(0).choice([2, 2, 3, 4], 700)).tolist())
+    store = moola.build_features(some, tmp_path / "store", stamp="open")
+    end = int(store.timestamps[500])
+    table = pa.table({"window_end": [iso(end + MINUTE)], "class": ["up"]})
+    with pytest.raises(ConfigError, match=r"bar_interval: is missing: .* --bar-interval, such as 1m"):
+        read_labels(table, store, stamp="close")
+    assert read_labels(table, store, stamp="close", bar_interval="1m").ends.tolist() == [500]
+    known = moola.build_features(bars, tmp_path / "known", stamp="open")
+    with pytest.raises(ConfigError, match=r"bar_interval: is 5m, but bars of .* are 1m long; leave it out"):
+        read_labels(table, known, stamp="close", bar_interval="5m")
+    # Closes a millisecond before the full minute mean it, as in the bars.
+    early = pa.table({"window_end": [iso(end + MINUTE - 10**6)], "class": ["up"]})
+    assert read_labels(early, store, stamp="close", bar_interval="1m").ends.tolist() == [500]
+
+
 def test_row_numbers_determine_the_symbol(market: FeatureStore) -> None:
     end = market.segments[1].first_row + 500
     times = [iso(int(market.timestamps[row])) for row in (end - 5, end - 1)]

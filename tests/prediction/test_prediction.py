@@ -22,7 +22,7 @@ import torch
 import moola
 from moola import _core
 from moola.cli import app
-from moola.errors import ConfigError, FeatureMismatchError, RunError
+from moola.errors import ConfigError, FeatureMismatchError, InputError, RunError
 from moola.errors.base import format_time
 from moola.evaluation.report import evaluate
 from moola.labels import LabelledWindows, read_labels
@@ -126,7 +126,9 @@ def test_bars_of_another_interval_are_refused(
     run: Path, market: Path, store: moola.FeatureStore, labels: LabelledWindows, tmp_path: Path
 ) -> None:
     pq.write_table(every(pq.read_table(market / "bars.parquet"), 5), tmp_path / "five.parquet")
-    five = moola.build_features(tmp_path / "five.parquet", tmp_path / "five", **READ, **BUILD)
+    five = moola.build_features(
+        tmp_path / "five.parquet", tmp_path / "five", bar_interval="5m", **READ, **BUILD
+    )
     with pytest.raises(FeatureMismatchError) as caught:
         moola.predict(run, five)
     problem = f"the bars of {tmp_path / 'five'} are 5m apart, the weights were trained on bars 1m apart"
@@ -173,7 +175,9 @@ def test_pre_cut_windows_record_only_their_interval(
         moola.finetune(None, far, tmp_path / "far", encoder=run, folds=2, device="cpu")
     tuned = moola.finetune(None, raw, tmp_path / "tuned", folds=2, **QUIET).run
     pq.write_table(every(pq.read_table(market / "bars.parquet"), 5), tmp_path / "five.parquet")
-    five_minutes = moola.build_features(tmp_path / "five.parquet", tmp_path / "five", **READ, **BUILD)
+    five_minutes = moola.build_features(
+        tmp_path / "five.parquet", tmp_path / "five", bar_interval="5m", **READ, **BUILD
+    )
     with pytest.raises(FeatureMismatchError, match="are 5m apart, the weights were trained on bars 1m apart"):
         moola.predict(tuned, five_minutes)
     said: list[str] = []
@@ -332,6 +336,38 @@ def test_bars_are_read_with_the_options_of_the_run(
         "stamp close, reset_on_gap 4h"
     ]
     assert pc.any(table["seen"]).as_py()
+
+
+def test_few_bars_are_as_long_as_those_of_the_run(run: Path, market: Path, tmp_path: Path) -> None:
+    """Every other minute has no trade: the steps alone do not show how long a bar is."""
+    bars = pq.read_table(market / "bars.parquet").slice(0, 1400)
+    rng = np.random.default_rng(0)
+    some = bars.take(np.cumsum(rng.choice([2, 2, 3, 4], 400)).tolist())
+    pq.write_table(some, tmp_path / "some.parquet")
+    with pytest.raises(InputError, match="--bar-interval"):
+        moola.build_features(tmp_path / "some.parquet", tmp_path / "store", **READ, **BUILD)
+    rows = moola.predict(run, data=tmp_path / "some.parquet", say=lambda line: None)
+    late = (rows["known_at"][0].as_py() - rows["window_end"][0].as_py()).total_seconds()
+    assert (len(rows) > 0, late) == (True, 60)
+    # Bars of two minutes are not, unless the user says so.
+    pq.write_table(bars.take(list(range(0, 1400, 2))), tmp_path / "two.parquet")
+    with pytest.raises(
+        FeatureMismatchError, match=r"are 2m apart, the weights .* 1m apart.*--bar-interval '1m'"
+    ):
+        moola.predict(run, data=tmp_path / "two.parquet", say=lambda line: None)
+    moola.predict(run, data=tmp_path / "two.parquet", say=lambda line: None, bar_interval="1m")
+
+
+def test_a_store_without_a_bar_length_asks_for_it(run: Path, market: Path, tmp_path: Path) -> None:
+    bars = pq.read_table(market / "plain.parquet").slice(0, 1000)
+    some = bars.take(np.cumsum(np.random.default_rng(0).choice([2, 2, 3, 4], 300)).tolist())
+    store = moola.build_features(some, tmp_path / "store", stamp="open", **BUILD)
+    with pytest.raises(ConfigError, match=r"bar_interval: is missing: .* --bar-interval"):
+        moola.predict(run, store)
+    rows = moola.predict(run, store, bar_interval="1m", say=lambda line: None)
+    assert (rows["known_at"][0].as_py() - rows["window_end"][0].as_py()).total_seconds() == 60
+    with pytest.raises(ConfigError, match=r"bar_interval: is 5m, but bars of .* are 1m long; leave it out"):
+        moola.predict(run, market / "store", bar_interval="5m")
 
 
 def test_bars_can_be_read_with_other_options_than_the_run(run: Path, market: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from bar_lengths import plain_interval
 from builds import (
     FORMS,
     MINUTE,
@@ -83,11 +84,10 @@ def expected_store(
     }
     segments: list[tuple[Any, ...]] = []
     row = 0
+    interval = plain_interval([np.diff(own.times).tolist() for own in symbols.values()])
     for symbol in sorted(symbols):
         own = symbols[symbol]
         steps = np.diff(own.times)
-        kinds, counts = np.unique(steps, return_counts=True)
-        interval = int(kinds[np.argmax(counts)]) if len(steps) else 0
         stamps = own.times - (interval if stamp == "close" else 0)
         begins = np.ones(len(stamps), bool)
         begins[1:] = (steps > gap) if gap is not None else False
@@ -247,6 +247,8 @@ def test_a_store_equals_a_plain_numpy_computation(
         for k in range(batches)
     ]
     ends = dict(zip(("train_end", "val_end", "test_end"), days, strict=True)) if days else {}
+    # A close cannot become an open where it is unknown how long bars are.
+    assume(stamp == "open" or expected["segments"][0][5])
     with tempfile.TemporaryDirectory() as folder:
         store = build_features(
             pa.concat_tables([piece for piece in pieces if len(piece)]), Path(folder, "store"),
@@ -334,7 +336,7 @@ def test_every_form_gives_the_same_bits(tmp_path: Path) -> None:
             "low": np.minimum(open, close) - down,
             "close": close,
             "volume": rng.random(n) * 1e6,
-            "symbol": np.where(np.arange(n) % 3 == 0, "B", "A"),
+            "symbol": np.where(rng.random(n) < 1 / 3, "B", "A"),
         }
     )
     options: dict[str, Any] = {"keep": "volume", "config": {"warmup_bars": 10}, "window_length": 30}
@@ -391,7 +393,7 @@ def test_the_metadata_record_how_the_store_was_built(tmp_path: Path) -> None:
     assert metadata["read_options"] == {
         "columns": {"volume": "volume"}, "keep": ["volume"], "tz": "UTC", "time_format": None, "stamp": "close",
         "segment_by": ["symbol"], "drop_bad_bars": False, "dedup": "identical", "sort": False,
-        "reset_on_gap": 4 * 60 * MINUTE,
+        "reset_on_gap": 4 * 60 * MINUTE, "bar_interval": None,
     }  # fmt: skip
     assert store.segments[0].first_timestamp == START - MINUTE
     assert set(metadata["timings"]) == {"start", "read", "features", "check"}

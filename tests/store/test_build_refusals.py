@@ -354,6 +354,10 @@ def test_unusual_bars_are_accepted_and_counted(tmp_path: Path, form: str) -> Non
             "segments_from_gaps": segments - 1,
             "segments_from_contracts": 0,
             "segments_shorter_than_window": 0,
+            "bar_interval": MINUTE,
+            "another_interval": 0,
+            # The half minute moves all bars after it.
+            "off_grid_bars": 149,
         }
         assert len(result["segments"]) == segments
     with build_features(bars, tmp_path / "s", **SMALL) as store:

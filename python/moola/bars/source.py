@@ -174,6 +174,27 @@ class BarSource:
         source = self._inputs[file]
         return self._lines.find(source, row) if isinstance(source, CsvInput) else None
 
+    def given_times(self, bars: Sequence[tuple[int, int]]) -> list[str | None]:
+        """The times of bars, each given by file and row (from 0), as the files have them. None where a stream is spent.
+
+        Reads the files up to these rows once more.
+        """
+        found: dict[tuple[int, int], str] = {}
+        for file in {file for file, _ in bars}:
+            source, layout = self._inputs[file], self._layouts[file]
+            rows = sorted(row for of, row in bars if of == file)
+            first = 0
+            for raw in source.read(layout.columns, layout.numbers) if source.rereadable else ():
+                column = raw.column(layout.at(layout.timestamp))
+                while rows and rows[0] < first + raw.num_rows:
+                    found[file, rows[0]] = text_of(column[rows[0] - first])
+                    rows.pop(0)
+                first += raw.num_rows
+                if not rows:
+                    break
+            source.close()
+        return [found.get(bar) for bar in bars]
+
     def place(self, file: int, row: int) -> str:
         """The place of a row (from 0) in words: its file, its number from 1 and, in a text file, its line."""
         line = self.locate(file, row)

@@ -19,7 +19,18 @@ from moola.cli.app import (
     print_json,
 )
 from moola.cli.inspection import of_symbols, quality_in_words, size_of, symbols_of
-from moola.cli.reading import INPUT, TIME, Columns, Dedup, DropBadBars, ResetOnGap, Sort, TimeFormat, Zone
+from moola.cli.reading import (
+    INPUT,
+    TIME,
+    BarInterval,
+    Columns,
+    Dedup,
+    DropBadBars,
+    ResetOnGap,
+    Sort,
+    TimeFormat,
+    Zone,
+)
 from moola.errors import ConfigError
 from moola.errors.base import format_time
 
@@ -175,6 +186,7 @@ def build_features(
             rich_help_panel=TIME,
         ),
     ] = None,
+    bar_interval: BarInterval = None,
     json: Json = False,
 ) -> None:
     """Build a feature store from bars: read, check, compute, publish."""
@@ -201,6 +213,7 @@ def build_features(
             tz=tz,
             time_format=time_format,
             stamp=stamp,  # type: ignore[arg-type]
+            bar_interval=bar_interval,
             overwrite=overwrite,
             drop_bad_bars=drop_bad_bars,
             dedup=dedup,  # type: ignore[arg-type]
@@ -311,6 +324,8 @@ def _build_record(store: FeatureStore, timings: Mapping[str, float]) -> dict[str
 
 
 def _print_build(store: FeatureStore, timings: Mapping[str, float]) -> None:
+    from moola.store.intervals import interval_in_words
+
     segments = store.segments
     first = min(segment.first_timestamp for segment in segments)
     last = max(segment.last_timestamp for segment in segments)
@@ -320,6 +335,10 @@ def _print_build(store: FeatureStore, timings: Mapping[str, float]) -> None:
             (
                 "bars",
                 f"{len(store):,}{of_symbols(symbols_of(store))}, {format_time(first)} to {format_time(last)}",
+            ),
+            (
+                "bar length",
+                interval_in_words(store.metadata["quality"], store.metadata["read_options"]["bar_interval"]),
             ),
             ("segments", f"{len(segments):,}"),
             *(

@@ -12,7 +12,17 @@ import typer
 
 from moola.cli.app import Json, Progress, app, describe_file, print_facts, print_json, print_table
 from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Settings, Store, WindowLength
-from moola.cli.reading import TIME, Columns, Dedup, DropBadBars, ResetOnGap, Sort, TimeFormat, Zone
+from moola.cli.reading import (
+    TIME,
+    BarInterval,
+    Columns,
+    Dedup,
+    DropBadBars,
+    ResetOnGap,
+    Sort,
+    TimeFormat,
+    Zone,
+)
 from moola.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -284,6 +294,7 @@ def predict(
             rich_help_panel=TIME,
         ),
     ] = None,
+    bar_interval: BarInterval = None,
     json: Json = False,
 ) -> None:
     """Predict each window: class probabilities, the span, and whether training saw its bars.
@@ -303,6 +314,7 @@ def predict(
         "tz": tz,
         "time_format": time_format,
         "stamp": stamp,
+        "bar_interval": bar_interval,
     }
     notes: list[str] = []
 

@@ -42,10 +42,13 @@ def quality_in_words(quality: Mapping[str, Any]) -> str:
         "zero_range_bars": "zero-range bars",
         "short_steps": "steps shorter than the bar interval",
         "jumps_over_50_percent": "jumps of more than 50 %",
+        "off_grid_bars": "bars off the grid",
         "dropped_bad_bars": "bad bars dropped",
         "dropped_duplicates": "repeats dropped",
     }
-    return ", ".join([gaps, *(f"{quality[name]:,} {what}" for name, what in words.items() if quality[name])])
+    return ", ".join(
+        [gaps, *(f"{quality[name]:,} {what}" for name, what in words.items() if quality.get(name))]
+    )
 
 
 def symbols_of(store: FeatureStore) -> list[str]:
@@ -78,14 +81,16 @@ def _print_inspection(inspection: Inspection) -> None:
     span = f"{when(inspection.first_timestamp)} to {when(inspection.last_timestamp)}"
     sources = ", ".join(source["name"] for source in inspection.sources[:3])
     more = f" and {len(inspection.sources) - 3:,} more" if len(inspection.sources) > 3 else ""
-    interval = format_duration(inspection.segments[0].bar_interval)
+    lengths = sorted({segment.bar_interval for segment in inspection.segments} - {0})
+    interval = " or ".join(map(format_duration, lengths))
     options = {
         name: value
         for name, value in inspection.read_options.items()
         if value not in (None, False, [], ["symbol"])
     }
-    if (gap := options.get("reset_on_gap")) is not None:
-        options["reset_on_gap"] = format_duration(gap)
+    for name in ("reset_on_gap", "bar_interval"):
+        if options.get(name) is not None:
+            options[name] = format_duration(options[name])
     print_facts(
         [
             ("store", f"{inspection.path}: layout {inspection.layout}, {format_bytes(inspection.bytes)}"),
@@ -94,7 +99,8 @@ def _print_inspection(inspection: Inspection) -> None:
             ("read with", ", ".join(f"{name}={value}" for name, value in options.items())),
             (
                 "bars",
-                f"{inspection.bars:,}{symbols}, {inspection.valid_bars:,} past the warm-up, every {interval}",
+                f"{inspection.bars:,}{symbols}, {inspection.valid_bars:,} past the warm-up"
+                + (f", every {interval}" if interval else ", of unknown length"),
             ),
             ("time", span),
             ("quality", quality_in_words(quality)),

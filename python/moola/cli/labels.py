@@ -40,8 +40,9 @@ def import_labels(
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="The time between bars, with --raw and a column window_end.",
-            show_default="1m",
+            help="The time between bars: with --raw and a column window_end, or with times of closes if the store "
+            "does not know it.",
+            show_default="the store's; 1m with --raw",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -127,7 +128,7 @@ def import_labels(
         "extra": extra,
         "stamp": stamp,
     }
-    of_raw = {"feature_set": feature_set, "config": config, "bar_interval": bar_interval}
+    of_raw = {"feature_set": feature_set, "config": config}
     for name, value in (of_store | {"feature_dir": feature_dir} if raw else of_raw).items():
         if value is not None:
             problem = (
@@ -152,6 +153,7 @@ def import_labels(
     elif feature_dir is None:
         raise ConfigError("feature_dir", "is missing; give the store that was labelled, or --raw")
     else:
+        options["bar_interval"] = bar_interval
         windows = read_labels(labels, feature_dir, **options, **of_store | {"extra": extra or ()})
     windows.save(output)
     if not json:

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["INPUT", "TIME", "Columns", "Dedup", "DropBadBars", "ResetOnGap", "Sort", "TimeFormat", "Zone"]
+__all__ = [
+    "INPUT",
+    "TIME",
+    "BarInterval",
+    "Columns",
+    "Dedup",
+    "DropBadBars",
+    "ResetOnGap",
+    "Sort",
+    "TimeFormat",
+    "Zone",
+]
 
 INPUT, TIME = "Reading bars", "Reading times"
 
@@ -16,6 +27,15 @@ ResetOnGap = Annotated[
         metavar="DURATION",
         help="Begin a new segment after a gap longer than this, such as 4h. `moola inspect` suggests a value.",
         rich_help_panel=INPUT,
+    ),
+]
+BarInterval = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="How long a bar is, such as 1m.",
+        show_default="inferred from all steps",
+        rich_help_panel=TIME,
     ),
 ]
 Columns = Annotated[

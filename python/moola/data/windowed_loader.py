@@ -98,6 +98,7 @@ def create_dataloaders(
     tz: str | None = None,
     time_format: str | None = None,
     stamp: Literal["open", "close"] | None = None,
+    bar_interval: str | int | timedelta | None = None,
     segment_by: Sequence[str] | str = ("symbol",),
     reset_on_gap: str | int | timedelta | None = None,
     drop_bad_bars: bool = False,
@@ -123,8 +124,8 @@ def create_dataloaders(
         batch_size, num_workers, pin_memory, seed, device, rank, world_size, weights: As for
             `moola.data.fast_windowed_loader.create_fast_dataloaders`.
         extra: Columns of `df` that are appended to the features, in this order.
-        columns, tz, time_format, stamp, segment_by, reset_on_gap, drop_bad_bars, dedup, sort: How to read the
-            bars: as for `moola.build_features`. Its notices are given as `UserWarning`.
+        columns, tz, time_format, stamp, bar_interval, segment_by, reset_on_gap, drop_bad_bars, dedup, sort: How to
+            read the bars: as for `moola.build_features`. Its notices are given as `UserWarning`.
 
     Raises:
         ConfigError: a parameter is not valid; the error names it.
@@ -160,6 +161,7 @@ def create_dataloaders(
         tz=tz,
         time_format=time_format,
         stamp=stamp,
+        bar_interval=bar_interval,
         drop_bad_bars=drop_bad_bars,
         dedup=dedup,
         sort=sort,

@@ -32,6 +32,8 @@ class Problem:
     """Open, high, low and close, where they could be read."""
     previous: int | None = None
     """The time of the bar before it, where the fault lies in their order."""
+    contradicts: str | None = None
+    """What the refused value does not fit, in words; None where the other fields say it."""
 
     def __str__(self) -> str:
         where = f"{self.file}, row {self.row}" if self.file is not None else f"bar {self.row}"
@@ -48,6 +50,8 @@ class Problem:
 
     def _judged_by(self) -> str:
         """The other values that the refused one contradicts."""
+        if self.contradicts is not None:
+            return f", {self.contradicts}"
         if self.kind == "out_of_order" and self.previous is not None:
             return f", after {format_time(self.previous)}"
         if self.bar is not None and self.kind in ("high_below_low", "open_outside", "close_outside"):
@@ -112,6 +116,17 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
         "timestamp earlier than the one before it",
         "give bars in order of time",
         "or pass --sort",
+    ),
+    "another_interval": (
+        "run of bars of another interval",
+        "read bars of each length apart, each into its own store",
+        "or, if all bars are of one length and some have no trade, say it with --bar-interval, such as 1m "
+        "(bar_interval='1m')",
+    ),
+    "live_row": (
+        "last bar off the grid of all others, as of a bar that is not closed",
+        "delete the row: a vendor adds the price of the moment as a last row",
+        "",
     ),
     "extra_not_finite": (
         "null, infinite or too large value in a kept column",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Literal
 
@@ -22,9 +23,12 @@ from moola.labels.spans import NONE, ROLES, check_spans, has_spans, hidden_spans
 from moola.labels.table import LabelTable, are_times
 from moola.labels.windows import LabelledWindows
 from moola.settings.arrays import Numbers
+from moola.settings.durations import parse_duration
 from moola.settings.whole_numbers import whole_number
+from moola.store.inspect.durations import format_duration
 from moola.store.reader import FeatureStore
 from moola.store.split_options import NAMES
+from moola.store.stamps import full_minutes
 
 __all__ = ["read_labels"]
 
@@ -43,6 +47,7 @@ def read_labels(
     tz: str | None = None,
     time_format: str | None = None,
     stamp: Literal["open", "close"] | None = None,
+    bar_interval: str | int | timedelta | None = None,
 ) -> LabelledWindows:
     """Reads labels of windows of a feature store, and takes the windows from the store.
 
@@ -69,6 +74,7 @@ def read_labels(
         tz, time_format: How times are written, as for `moola.build_features`.
         stamp: Whether times are those at which bars `open` or `close`. Required if the store was built with
             `stamp="close"`.
+        bar_interval: How long a bar is, such as `'1m'`. Needed with `stamp="close"` if the store does not know it.
 
     Returns:
         The windows, in the order of the file. Exact repeats of a row are dropped, and a notice says so.
@@ -95,6 +101,12 @@ def read_labels(
         raise ConfigError("span_kind", f"{span_kind!r} is not a kind of spans; give {', '.join(SPAN_KINDS)}")
     if stamp not in (None, "open", "close"):
         raise ConfigError("stamp", f"must be 'open' or 'close', not {stamp!r}")
+    if bar_interval is not None:
+        bar_interval = parse_duration(bar_interval, "bar_interval")
+        known = {segment.bar_interval for segment in store.segments} - {0, bar_interval}
+        if known:
+            problem = f"is {format_duration(bar_interval)}, but bars of {store.path} are {format_duration(min(known))}"
+            raise ConfigError("bar_interval", f"{problem} long; leave it out")
     table = LabelTable(
         labels,
         ("window_end", "class"),
@@ -103,7 +115,7 @@ def read_labels(
         tz=tz,
         time_format=time_format,
     )
-    found = _Finder(table, store, length, stamp, time_format is not None)
+    found = _Finder(table, store, length, stamp, time_format is not None, bar_interval)
     ends = found.window_ends()
     spans = found.spans(ends, span_kind, labelled_length)
     label = resolve_labels(table, found.refusals, ends, spans)
@@ -163,12 +175,12 @@ def _splits(store: FeatureStore, starts: Numbers, ends: Numbers) -> NDArray[np.i
     return splits
 
 
-def _symbol_ranges(store: FeatureStore) -> dict[str, tuple[int, int, int]]:
+def _symbol_ranges(store: FeatureStore, told: int) -> dict[str, tuple[int, int, int]]:
     """Each symbol's first and last row, and the time from bar to bar. The segments of a symbol are adjacent."""
     ranges: dict[str, tuple[int, int, int]] = {}
     for segment in store.segments:
         first = ranges.get(segment.symbol, (segment.first_row,))[0]
-        ranges[segment.symbol] = first, segment.last_row, segment.bar_interval
+        ranges[segment.symbol] = first, segment.last_row, segment.bar_interval or told
     return ranges
 
 
@@ -176,7 +188,13 @@ class _Finder:
     """Finds the bars of labels in a store."""
 
     def __init__(
-        self, table: LabelTable, store: FeatureStore, length: int, stamp: str | None, formatted: bool
+        self,
+        table: LabelTable,
+        store: FeatureStore,
+        length: int,
+        stamp: str | None,
+        formatted: bool,
+        bar_interval: int | None,
     ) -> None:
         self.table, self.store, self.length = table, store, length
         self.refusals = Refusals(table.source, table.rows)
@@ -185,7 +203,7 @@ class _Finder:
             role: table.numbers(role) for role in ("window_end", "start", "end") if table.has(role)
         }
         self._by_time = self._are_times("window_end") or formatted
-        self._ranges = _symbol_ranges(store)
+        self._ranges = _symbol_ranges(store, bar_interval or 0)
         self._first, self._last, self._interval = self._symbols()
 
     def _are_times(self, role: str) -> bool:
@@ -385,11 +403,19 @@ class _Finder:
                 "Say close if labels have the times of the source, open if they have those of the store, with "
                 "moola import-labels --stamp (stamp=)",
             )
+        if self._stamp == "close" and not any(interval for _, _, interval in self._ranges.values()):
+            raise ConfigError(
+                "bar_interval",
+                f"is missing: times are those of closes, and {self.store.path} does not know how long its bars are; "
+                "give it with --bar-interval, such as 1m (bar_interval='1m')",
+            )
         times = self.table.times(role)
         if role != "window_end" and (numbers := self._numbers[role]) is not None:
             times = np.where(numbers == NONE, _core.TIME_NULL, times)
         self.table.refuse_times(role, times, self.refusals, required=role == "window_end")
-        return times - self._interval * (times > _core.TIME_LOCAL) if self._stamp == "close" else times
+        if self._stamp != "close":
+            return times
+        return np.where(times > _core.TIME_LOCAL, full_minutes(times) - self._interval, times)
 
     def _rows_at(self, times: Numbers) -> Numbers:
         """`[rows]`: the bars of each label's symbol that open at these times, −1 if there is none."""

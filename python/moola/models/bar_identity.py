@@ -19,7 +19,7 @@ class BarIdentity:
     """Properties of the bars that a model depends on and that its features do not show."""
 
     intervals: tuple[int, ...]
-    """Nanoseconds between bars, ascending: the most common step of each symbol that has windows."""
+    """Nanoseconds between bars, ascending, of each symbol that has windows. Empty if unknown."""
     read_options: Mapping[str, Any]
     """The options of :func:`moola.build_features` that they were read with, without kept columns. Options in which
     several stores differ are left out. Empty if unknown, as for pre-cut windows."""
@@ -27,12 +27,12 @@ class BarIdentity:
     @classmethod
     def of(cls, stores: Sequence[FeatureStore]) -> Self:
         """The identity of the bars of one or more stores."""
-        # Segments too short for a window do not count: their step may be any.
+        # Segments too short for a window do not count: in stores before 0.2.0 their step may be any.
         intervals = {
             segment.bar_interval
             for store in stores
             for segment in store.segments
-            if segment.last_row - segment.first_row + 1 >= store.window_length
+            if segment.last_row - segment.first_row + 1 >= store.window_length and segment.bar_interval
         }
         first, *others = ({**store.metadata["read_options"]} for store in stores)
         options = {

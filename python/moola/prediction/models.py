@@ -134,6 +134,13 @@ class FinetunedModels:
         return next((bars.read_options for bars in known if bars is not None and bars.read_options), {})
 
     @property
+    def bar_interval(self) -> int | None:
+        """How long the bars of training were, in nanoseconds; None if unknown or if there were several lengths."""
+        known = (origin.features.bars for origin in self._origins)
+        lengths = {bars.intervals for bars in known if bars is not None and bars.intervals}
+        return lengths.pop()[0] if len(lengths) == 1 and len(next(iter(lengths))) == 1 else None
+
+    @property
     def _origins(self) -> list[Origin]:
         return [model.origin for model in self.models if model.origin is not None]
 

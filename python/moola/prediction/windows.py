@@ -7,6 +7,7 @@ import moola.models  # noqa: F401
 
 # isort: split
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -14,14 +15,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from moola import _core
 from moola.data.dataset import FastWindowedDataset
 from moola.data.stores import StorePath, open_stores
 from moola.devices.placement import place
-from moola.errors import ConfigError, TooFewBarsError
+from moola.errors import ConfigError, FeatureMismatchError, TooFewBarsError
 from moola.errors.base import format_time
 from moola.files.messages import teller
 from moola.prediction.models import FinetunedModels, RunPath, paths_of
 from moola.prediction.rows import TIME, PredictionRows, RowWindows, times, write_parquet
+from moola.settings.durations import parse_duration
 from moola.settings.times import Time, nanoseconds_of
 from moola.settings.whole_numbers import whole_number
 from moola.store.cache import cached_store
@@ -90,7 +93,7 @@ def predict(
     Its columns:
 
     - `symbol`, and `window_end`, the open time of the window's last bar;
-    - `known_at`, one bar interval of the symbol later: the earliest time at which the row can be known;
+    - `known_at`, one bar interval later: the earliest time at which the row can be known;
     - `p_CLASS` for each class, calibrated; they sum to 1;
     - `start` and `end`, the times of the span's first and last bar; null if the most likely class has no spans;
     - `seen`: whether any bar of the window was in training or pre-training. Scores on such windows are too high. Bars
@@ -117,7 +120,8 @@ def predict(
         progress: Called with the number of windows done and of all windows.
         say: Called with each line that a person should read; the logger `moola` at INFO if not given.
         reading: How bars are read, as arguments of :func:`moola.build_features`: `columns`, `tz`, `time_format`,
-            `stamp`, `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup` and `sort`.
+            `stamp`, `bar_interval`, `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup` and `sort`. `bar_interval`
+            is also needed with a store that does not know how long its bars are.
 
     Raises `FeatureMismatchError` if the store has other features or bars of another interval, `RunError` and
     `WeightsError` for anything but a fine-tuned run, `ConfigError` for invalid arguments and for an output that would
@@ -137,7 +141,7 @@ def predict(
     for name in reading:
         if name not in READING:
             raise ConfigError(name, f"is no option for reading bars; the options are {', '.join(READING)}")
-        if bars is None:
+        if bars is None and name != "bar_interval":
             raise ConfigError(name, "applies only to --data (data=); give bars with it, or leave it out")
     if output is not None:
         _check_output(Path(output), runs, bars or ())
@@ -150,6 +154,7 @@ def predict(
         models.require(store)
         for note in models.notes(store):
             say(note)
+    intervals = [_bar_lengths(store, reading.get("bar_interval")) for store in stores]
     ranges = None
     if begin is not None or end is not None:
         ranges = [_rows_of(store, begin, end, models.window_length) for store in stores]
@@ -171,7 +176,6 @@ def predict(
         model.to(placement.device)
 
     opened = dataset.stores
-    intervals = [np.array([s.bar_interval for s in store.segments], np.int64) for store in opened]
 
     def values(answers: NDArray[np.float32], windows: RowWindows) -> list[pa.Array]:
         probabilities, spans = models.combine(answers)
@@ -217,6 +221,7 @@ READING = (
     "tz",
     "time_format",
     "stamp",
+    "bar_interval",
     "segment_by",
     "reset_on_gap",
     "drop_bad_bars",
@@ -252,6 +257,9 @@ def _stores(
     known = {name: then[name] for name in READING if name in then and name not in reading}
     if remarkable := [_told(name, value) for name, value in known.items() if _remarkable(value)]:
         say(f"bars are read as in training: {', '.join(remarkable)}")
+    # What was inferred of many bars then is surer than what few bars show now.
+    if known.get("bar_interval") is None and "bar_interval" not in reading:
+        known["bar_interval"] = models.bar_interval
     how = {**known, **reading}
     if "stamp" not in how:
         say(
@@ -268,11 +276,62 @@ def _stores(
         needed = max(models.window_length, int(features.parameters["warmup_bars"]) + 1)
         advice = f"Give more bars: the run needs at least {needed:,} of a symbol without a reset for its first window"
         raise TooFewBarsError(error.problem, advice) from None
+    another = 0 if "bar_interval" in reading else _another_interval(store)
+    if another:
+        ours = format_duration(store.segments[0].bar_interval)
+        raise FeatureMismatchError(
+            f"the bars of {', '.join(map(str, data))} are {format_duration(another)} apart, the weights were trained "
+            f"on bars {ours} apart",
+            f"Give bars {ours} apart; if a bar is {ours} long and some have no trade, say so with --bar-interval "
+            f"'{ours}' (bar_interval='{ours}')",
+        )
     for notice in store.notices:
         # That val and test are empty is no news where nothing was to be split.
         if "split" not in options or not notice.startswith(("val has no window", "test has no window")):
             say(notice)
     return [store]
+
+
+def _another_interval(store: FeatureStore) -> int:
+    """The interval that bars seem to have although they were read as bars of another; 0 if there is none.
+
+    That is a step that comes 50 times in a row, or makes up four fifths of a symbol's steps.
+    """
+    firsts = [store.segments[0].first_row]
+    for before, segment in pairwise(store.segments):
+        if segment.symbol != before.symbol:
+            firsts.append(segment.first_row)
+    counted, _ = _core.count_steps(
+        store.path / "timestamps.npy", len(store), firsts, None, of_each_symbol=True
+    )
+    for (step, longer, shorter, *_), first, end in zip(
+        counted, firsts, [*firsts[1:], len(store)], strict=True
+    ):
+        steps = end - first - 1
+        if step != store.segments[0].bar_interval and steps >= 20 and (longer + shorter) * 5 <= steps:
+            return step
+    return int(store.metadata["quality"].get("another_interval", 0))
+
+
+def _bar_lengths(store: FeatureStore, told: object) -> NDArray[np.int64]:
+    """`[segments]`: how long bars are. Raises `ConfigError` where neither the store nor the user says it."""
+    lengths = np.array([segment.bar_interval for segment in store.segments], np.int64)
+    if told is None:
+        if not lengths.any():
+            raise ConfigError(
+                "bar_interval",
+                f"is missing: {store.path} does not know how long its bars are, so it is unknown when a row is known; "
+                "give it with --bar-interval, such as 1m (bar_interval='1m')",
+            )
+        return lengths
+    length = parse_duration(told, "bar_interval")  # type: ignore[arg-type]
+    if ((lengths != length) & (lengths > 0)).any():
+        known = format_duration(int(lengths[(lengths != length) & (lengths > 0)][0]))
+        raise ConfigError(
+            "bar_interval",
+            f"is {format_duration(length)}, but bars of {store.path} are {known} long; leave it out",
+        )
+    return np.full(len(lengths), length)
 
 
 def _remarkable(value: object) -> bool:
@@ -282,7 +341,7 @@ def _remarkable(value: object) -> bool:
 def _told(name: str, value: Any) -> str:
     if name == "columns":
         return f"columns {','.join(f'{column}={role}' for column, role in value.items())}"
-    if name == "reset_on_gap":
+    if name in ("reset_on_gap", "bar_interval"):
         value = format_duration(value)
     return f"{name} {','.join(value) if isinstance(value, list) else value}"
 

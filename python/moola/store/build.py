@@ -22,6 +22,7 @@ from moola.settings.engine import parameters
 from moola.settings.feature_sets import check_set_name, describe_features
 from moola.settings.whole_numbers import whole_number
 from moola.store.ingest import IngestOptions, Progress, check_room_for_a_window, ingest
+from moola.store.intervals import interval_notices
 from moola.store.known_after import known_after
 from moola.store.layout import CHECKSUMS, FORMAT_VERSION, METADATA, SPLITS, arrays_of, write_checksums
 from moola.store.reader import FeatureStore
@@ -54,6 +55,7 @@ def build_features(
     tz: str | None = None,
     time_format: str | None = None,
     stamp: Literal["open", "close"] | None = None,
+    bar_interval: str | int | timedelta | None = None,
     overwrite: bool = False,
     drop_bad_bars: bool = False,
     dedup: Literal["identical"] | None = None,
@@ -77,6 +79,9 @@ def build_features(
         reset_on_gap: a duration such as `'4h'`; a longer step between bars begins a new segment.
         segment_by: `symbol`, or `symbol,contract` to begin a new segment at each roll of a continuous future.
         columns, keep, tz, time_format, stamp: how to read the source: see `moola.bars.options.ReadOptions`.
+        bar_interval: how long a bar is, such as `'1m'`. Inferred if not given: the largest step that divides at least
+            99 % of all symbols' steps and occurs often (in 5 % of them, or 50 times in a row). Then 50 or more
+            consecutive equal steps of another length are refused. Where no step fits, `stamp="close"` is refused.
         overwrite: replace an existing store, atomically.
         drop_bad_bars: leave out bars with a NaN or infinite value; each becomes a gap.
         dedup: `identical` drops bars that repeat the one before exactly.
@@ -111,9 +116,17 @@ def build_features(
         from moola.settings.durations import parse_duration
 
         reset_on_gap = parse_duration(reset_on_gap)
+    if bar_interval is not None:
+        from moola.settings.durations import parse_duration
+
+        bar_interval = parse_duration(bar_interval, "bar_interval")
     _core.load_numpy()
     ingest_options = IngestOptions(
-        drop_bad_bars=drop_bad_bars, dedup=dedup, sort=sort, reset_on_gap=reset_on_gap
+        drop_bad_bars=drop_bad_bars,
+        dedup=dedup,
+        sort=sort,
+        reset_on_gap=reset_on_gap,
+        bar_interval=bar_interval,
     )
     split_options = SplitOptions(
         fractions=split,
@@ -224,6 +237,7 @@ def _notices(
             "bar: build again with --stamp close (stamp='close')"
         )
     notices += warnings
+    notices += interval_notices(quality)
     if short := quality["segments_shorter_than_window"]:
         notices.append(
             f"{short:,} of {segments:,} segments are shorter than {window_length} bars and give no window"

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from moola import _core
 from moola.bars.source import MAX_SAMPLES, BarSource
 from moola.errors import BarError, ConfigError, InputError, Problem, TooFewBarsError
+from moola.store.intervals import INTERVAL_COUNTS, no_bar_length, refuse_odd_steps
 from moola.store.segments import Segment
 
 __all__ = ["IngestOptions", "Progress", "check_room_for_a_window", "ingest"]
@@ -30,6 +31,8 @@ class IngestOptions:
     sort: bool = False
     reset_on_gap: int | None = None
     """Nanoseconds."""
+    bar_interval: int | Literal["of each symbol"] | None = None
+    """Nanoseconds, as told; None: inferred. Stores before 0.2.0 have each symbol's commonest step."""
 
     def __post_init__(self) -> None:
         if self.dedup not in (None, "identical"):
@@ -61,6 +64,7 @@ def ingest(
 
     Returns the segments, in the order of the store, and the quality report. Raises one `BarError` with every problem.
     """
+    told = options.bar_interval
     engine = _core.Ingest(
         folder,
         extra=list(source.keep),
@@ -69,6 +73,8 @@ def ingest(
         sort=options.sort,
         reset_on_gap=options.reset_on_gap,
         stamped_at_close=stamped_at_close,
+        bar_interval=told if isinstance(told, int) else None,
+        of_each_symbol=isinstance(told, str),
     )
     done = 0
     with closing(source.batches()) as batches:
@@ -93,13 +99,18 @@ def ingest(
     if options.sort:
         engine.settle(order)
     refuse(source, *engine.refusals())
-    rows, quality = engine.finish(order)
+    rows, quality, odd = engine.finish(order)
+    if isinstance(told, str):
+        quality = {name: count for name, count in quality.items() if name not in INTERVAL_COUNTS}
     if not rows:
         raise InputError(
             f"all {quality['dropped_bad_bars']:,} bars have a NaN, null or infinite value",
             "Repair the source, or name the right columns with --columns FILE_COLUMN=ROLE",
             source=source.files[0].name if len(source.files) == 1 else None,
         )
+    refuse_odd_steps(source, odd)
+    if stamped_at_close and not quality.get("bar_interval", 1):
+        raise no_bar_length(source, odd)
     return [SegmentRows(symbols[code], *rest) for code, *rest in rows], quality
 
 

@@ -26,7 +26,8 @@ class Segment(NamedTuple):
     """UTC nanoseconds."""
     last_timestamp: int
     bar_interval: int
-    """The symbol's most common step, in nanoseconds."""
+    """The length of a bar in nanoseconds, one for all symbols; 0 where it is unknown. In stores before 0.2.0, the
+    symbol's most common step."""
     first_valid: int | None
     """The first row past the warm-up; None when the segment ends before it."""
 

@@ -11,6 +11,7 @@ pub mod features;
 pub mod flush_ahead;
 pub mod hash;
 pub mod ingest;
+pub mod interval;
 pub mod keys;
 pub mod npy;
 pub mod permutation;

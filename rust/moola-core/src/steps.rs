@@ -1,5 +1,4 @@
-//! The steps of a symbol: the times between its consecutive bars. The commonest step is the symbol's bar
-//! interval.
+//! The steps of a symbol: the times between its consecutive bars. [`crate::interval`] finds the bar interval from them.
 //!
 //! Nearly all steps of ordinary bars are the same, so a count for each distinct step is small. Bars at
 //! irregular times may have as many distinct steps as bars. So [`Tally`] counts while bars come in, within a
@@ -10,7 +9,6 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
-use std::path::Path;
 
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -26,12 +24,12 @@ pub const PASS: usize = 1 << 19;
 const CHUNK: u64 = 1 << 16;
 
 /// How often each step occurs.
-type Counts = HashMap<i64, u64, BuildHasherDefault<StepHasher>>;
+pub(crate) type Counts = HashMap<i64, u64, BuildHasherDefault<StepHasher>>;
 
 /// Several times as fast as the standard library's hasher. The standard hasher resists crafted input. Here
 /// crafted bars can make counting slow, but do no other harm.
-#[derive(Debug, Default)]
-struct StepHasher(u64);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StepHasher(u64);
 
 impl Hasher for StepHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -71,7 +69,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    fn of(counts: &Counts) -> Steps {
+    pub(crate) fn of(counts: &Counts) -> Steps {
         let (commonest, _) = commonest(counts).unwrap_or_default();
         let mut steps = Steps { commonest, ..Steps::default() };
         for (&step, &count) in counts {
@@ -108,15 +106,58 @@ pub struct Tally {
     overflowed: bool,
 }
 
+/// The steps of a symbol that fit into its [`Tally`].
+#[derive(Debug, Default)]
+pub struct Counted {
+    pub(crate) counts: Counts,
+    /// The step to the symbol's last bar.
+    pub(crate) last: i64,
+}
+
+impl Counted {
+    /// The steps, measured by the commonest of them.
+    pub fn steps(&self) -> Steps {
+        Steps::of(&self.counts)
+    }
+}
+
 impl Tally {
     /// Counts a step. `room` is the unused part of [`SHARED`].
     #[inline]
     pub fn add(&mut self, step: i64, room: &mut usize) {
         if step != self.current {
-            self.flush(room);
-            self.current = step;
+            self.turn(step, room);
         }
         self.run += 1;
+    }
+
+    /// Counts a step, as [`Tally::add`] does. Where it differs from the step before it, returns the run that ends here: its
+    /// step and its length, 0 for the first step of all.
+    #[inline]
+    pub fn follow(&mut self, step: i64, room: &mut usize) -> Option<(i64, u64)> {
+        let ended = if step != self.current { Some(self.turn(step, room)) } else { None };
+        self.run += 1;
+        ended
+    }
+
+    /// Counts a whole run of one step.
+    pub fn add_run(&mut self, step: i64, run: u64, room: &mut usize) {
+        if step != self.current {
+            self.turn(step, room);
+        }
+        self.run += run;
+    }
+
+    /// The run of equal steps that has not ended: the step and how often it came.
+    pub fn current(&self) -> (i64, u64) {
+        (self.current, self.run)
+    }
+
+    fn turn(&mut self, step: i64, room: &mut usize) -> (i64, u64) {
+        let ended = (self.current, self.run);
+        self.flush(room);
+        self.current = step;
+        ended
     }
 
     fn flush(&mut self, room: &mut usize) {
@@ -137,25 +178,15 @@ impl Tally {
     }
 
     /// The steps, or `None` if they did not fit and must be [counted again](recount).
-    pub fn finish(mut self, room: &mut usize) -> Option<Steps> {
+    pub fn finish(mut self, room: &mut usize) -> Option<Counted> {
         self.flush(room);
-        (!self.overflowed).then(|| Steps::of(&self.counts))
+        (!self.overflowed).then_some(Counted { counts: self.counts, last: self.current })
     }
 
     /// How many distinct steps are held.
     pub fn held(&self) -> usize {
         self.counts.len()
     }
-}
-
-/// The steps of every symbol of a store: symbol `i` has the rows from `firsts[i]` up to the next symbol's first.
-///
-/// # Errors
-/// As [`recount`].
-pub fn of_symbols(path: &Path, rows: u64, firsts: &[u64], cancel: &Cancel) -> Result<Vec<Steps>, Error> {
-    let times = NpyReader::open(path, &[rows])?;
-    let ends = firsts.iter().skip(1).copied().chain([rows]);
-    firsts.iter().zip(ends).map(|(&first, end)| recount(&times, first..end, cancel)).collect()
 }
 
 /// The steps between the times of a range of rows, which ascend. At most [`PASS`] distinct steps are held at
@@ -230,7 +261,7 @@ impl Part {
 
 /// Calls `take` with every run of one step and its length, until it returns false. Returns the number of rows
 /// read: all, unless it was stopped.
-fn each_run(
+pub(crate) fn each_run(
     times: &NpyReader<i64>,
     rows: Range<u64>,
     cancel: &Cancel,
@@ -310,7 +341,8 @@ mod tests {
             let distinct = steps.iter().collect::<std::collections::HashSet<_>>().len();
             match tally.finish(&mut room) {
                 Some(found) => {
-                    prop_assert_eq!(found, expected);
+                    prop_assert_eq!(found.steps(), expected);
+                    prop_assert_eq!(found.last, steps.last().copied().unwrap_or(0));
                     prop_assert!(distinct <= OWN + most);
                 }
                 None => {

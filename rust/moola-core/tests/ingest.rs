@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use moola_core::ingest::{Batch, Ingest, Options, Segment, Summary};
+use moola_core::interval::Rule;
 use moola_core::npy::NpyReader;
 use moola_core::{Bars, Cancel, Error};
 use proptest::prelude::*;
@@ -81,13 +82,33 @@ fn panel() -> impl Strategy<Value = Vec<Vec<Row>>> {
     })
 }
 
+/// The bar interval of all symbols' steps, as its definition says; 0 where there is none.
+fn plain_interval(symbols: &[Vec<i64>]) -> i64 {
+    let count = |steps: &[i64], f: &dyn Fn(i64) -> bool| steps.iter().filter(|&&s| f(s)).count();
+    let all: Vec<i64> = symbols.concat();
+    let mut candidates = all.clone();
+    candidates.sort_unstable();
+    candidates.dedup();
+    candidates.retain(|&c| {
+        let run = symbols.iter().any(|own| own.windows(50).any(|w| w.iter().all(|&s| s == c)));
+        run || count(&all, &|s| s == c) * 20 >= all.len()
+    });
+    let others: Vec<i64> =
+        symbols.iter().filter_map(|own| own.split_last()).flat_map(|(_, own)| own.to_vec()).collect();
+    let fits = |steps: &[i64], c: i64| count(steps, &|s| s % c != 0) * 100 <= steps.len();
+    let found = candidates.iter().rev().find(|&&c| fits(&all, c));
+    let found = found.or_else(|| candidates.iter().rev().find(|&&c| others.len() >= 20 && fits(&others, c)));
+    found.copied().unwrap_or(0)
+}
+
 proptest! {
     #[test]
     fn panels_are_grouped_by_symbol_and_cut_into_segments(
         batches in panel(), order in Just(vec![2_u32, 0, 3, 1]).prop_shuffle(), gap in prop::option::of(Just(3600_i64)), close in any::<bool>(), shuffle in any::<bool>(),
+        rule in prop::sample::select(vec![Rule::Inferred, Rule::OfEachSymbol, Rule::Told(60)]),
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { reset_on_gap: gap, stamped_at_close: close, sort: shuffle, ..Options::default() };
+        let options = Options { reset_on_gap: gap, stamped_at_close: close, sort: shuffle, bar_interval: rule, ..Options::default() };
         let mut given = batches.clone();
         if shuffle {
             given.reverse();
@@ -98,13 +119,20 @@ proptest! {
         let mut by_symbol: BTreeMap<u32, Vec<Row>> = BTreeMap::new();
         batches.into_iter().flatten().for_each(|row| by_symbol.entry(row.0).or_default().push(row));
         let (mut rows, mut segments, mut gaps) = (Vec::new(), Vec::new(), 0);
+        let steps_of = |own: &[Row]| own.windows(2).map(|w| w[1].1 - w[0].1).collect::<Vec<i64>>();
+        let of_all = match rule {
+            Rule::Told(told) => told,
+            _ => plain_interval(&by_symbol.values().map(|own| steps_of(own)).collect::<Vec<_>>()),
+        };
         for symbol in &order {
             let Some(own) = by_symbol.get(symbol) else { continue };
-            let steps: Vec<i64> = own.windows(2).map(|w| w[1].1 - w[0].1).collect();
+            let steps = steps_of(own);
             let count = |step: &i64| steps.iter().filter(|s| *s == step).count();
-            let bar_interval = steps.iter().copied().max_by_key(|s| (count(s), -s)).unwrap_or(0);
+            let commonest = steps.iter().copied().max_by_key(|s| (count(s), -s)).unwrap_or(0);
+            let bar_interval = if rule == Rule::OfEachSymbol { commonest } else { of_all };
             let shift = if close { bar_interval } else { 0 };
-            gaps += steps.iter().filter(|&&s| s > bar_interval).count() as u64;
+            let long = if bar_interval == 0 { commonest } else { bar_interval };
+            gaps += steps.iter().filter(|&&s| s > long).count() as u64;
             for (i, row) in own.iter().enumerate() {
                 let new = i == 0 || row.3 != own[i - 1].3 || gap.is_some_and(|g| row.1 - own[i - 1].1 > g);
                 let time = row.1 - shift;
@@ -202,7 +230,67 @@ fn unusual_bars_are_counted() {
         (0, 430, 8.0, 0, 1.0),
         (0, 490, 3.9, 0, 1.0),
     ];
-    let quality = one(Options { reset_on_gap: Some(200), ..Options::default() }, &rows).unwrap().quality;
+    let told = Options { reset_on_gap: Some(200), bar_interval: Rule::Told(60), ..Options::default() };
+    let quality = one(told, &rows).unwrap().quality;
     assert_eq!((quality.jumps, quality.gaps, quality.short_steps, quality.longest_step), (2, 1, 1, 220));
     assert_eq!((quality.segments_from_gaps, quality.segments_from_contracts), (1, 0));
+    // 60, 120, 180 lie on one place of the minute, 400 on another, 430 and 490 on a third.
+    assert_eq!((quality.bar_interval, quality.another_interval, quality.off_grid_bars), (60, 0, 3));
+}
+
+/// Bars of one symbol that begin at 0, at these steps.
+fn at_steps(symbol: u32, steps: &[i64]) -> Vec<Row> {
+    let mut now = 0;
+    let times = std::iter::once(0).chain(steps.iter().map(|step| {
+        now += step;
+        now
+    }));
+    times.map(|time| (symbol, time, 5.0, 0, 1.0)).collect()
+}
+
+#[test]
+fn a_run_of_another_length_is_named_by_its_first_bar() {
+    let (short, long) =
+        ([vec![60; 80], vec![300; 50]].concat(), [vec![60; 80], vec![300; 49], vec![60]].concat());
+    let odd = one(Options::default(), &at_steps(0, &short)).unwrap().odd;
+    assert_eq!((odd.interval, odd.runs, odd.live), (60, 1, 0));
+    let first = odd.first_runs[0];
+    assert_eq!((first.row, first.timestamp, first.step, first.steps), (81, 80 * 60 + 300, 300, 50));
+    assert_eq!(one(Options::default(), &at_steps(0, &long)).unwrap().odd.runs, 0);
+    let told =
+        one(Options { bar_interval: Rule::Told(60), ..Options::default() }, &at_steps(0, &short)).unwrap();
+    assert_eq!((told.odd.runs, told.quality.another_interval), (0, 300));
+    // Where no step divides the others, the commonest of two runs is what bars should have.
+    let neither = [vec![70; 60], vec![90; 50]].concat();
+    let odd = one(Options::default(), &at_steps(0, &neither)).unwrap().odd;
+    assert_eq!((odd.interval, odd.runs, odd.first_runs[0].row), (70, 1, 61));
+}
+
+#[test]
+fn a_last_bar_off_the_grid_is_named_and_others_are_counted() {
+    let steps = [vec![60; 120], vec![37]].concat();
+    let odd = one(Options::default(), &at_steps(0, &steps)).unwrap().odd;
+    assert_eq!((odd.interval, odd.live, odd.first_live[0].row, odd.first_live[0].step), (60, 1, 121, 37));
+    // Not where the bars before it lie there too.
+    for steps in [[vec![60; 120], vec![37], vec![60; 5]].concat(), [vec![60; 10], vec![37]].concat()] {
+        let summary = one(Options::default(), &at_steps(0, &steps)).unwrap();
+        assert_eq!(summary.odd.live, 0, "{steps:?}");
+    }
+    let steps = [vec![60; 120], vec![37], vec![60; 5]].concat();
+    assert_eq!(one(Options::default(), &at_steps(0, &steps)).unwrap().quality.off_grid_bars, 6);
+}
+
+#[test]
+fn closes_just_before_the_full_minute_mean_it() {
+    const MINUTE: i64 = 60_000_000_000;
+    for before in [1, 1_000, 1_000_000] {
+        let rows: Vec<Row> = (1..9).map(|i| (0, i * MINUTE - before, 5.0, 0, 1.0)).collect();
+        for (stamped_at_close, first) in [(true, 0), (false, MINUTE - before)] {
+            let summary = one(Options { stamped_at_close, ..Options::default() }, &rows).unwrap();
+            assert_eq!(summary.segments[0].first_timestamp, first);
+        }
+    }
+    let rows: Vec<Row> = (1..9).map(|i| (0, i * MINUTE - 2_000_000, 5.0, 0, 1.0)).collect();
+    let summary = one(Options { stamped_at_close: true, ..Options::default() }, &rows).unwrap();
+    assert_eq!(summary.segments[0].first_timestamp, -2_000_000);
 }

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use moola_core::Bars;
-use moola_core::ingest::{self, Batch, Options};
-use moola_core::steps;
+use moola_core::ingest::{self, Batch, OddBar, Options};
+use moola_core::interval::{self, Rule};
 use moola_core::store::{self, Difference, Plan, Sample, Written};
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
@@ -29,7 +29,10 @@ const FINISHED: &str = "this Ingest is finished";
 #[pymethods]
 impl Ingest {
     #[new]
-    #[pyo3(signature = (folder, *, extra, drop_bad_bars, dedup_identical, sort, reset_on_gap, stamped_at_close))]
+    #[pyo3(signature = (
+        folder, *, extra, drop_bad_bars, dedup_identical, sort, reset_on_gap, stamped_at_close, bar_interval=None,
+        of_each_symbol=false
+    ))]
     #[expect(clippy::too_many_arguments, reason = "keywords, each an option of the same name")]
     fn new(
         py: Python<'_>,
@@ -40,8 +43,18 @@ impl Ingest {
         sort: bool,
         reset_on_gap: Option<i64>,
         stamped_at_close: bool,
+        bar_interval: Option<i64>,
+        of_each_symbol: bool,
     ) -> PyResult<Self> {
-        let options = Options { drop_bad_bars, dedup_identical, sort, reset_on_gap, stamped_at_close, extra };
+        let options = Options {
+            drop_bad_bars,
+            dedup_identical,
+            sort,
+            reset_on_gap,
+            stamped_at_close,
+            bar_interval: rule(bar_interval, of_each_symbol)?,
+            extra,
+        };
         let inner = ingest::Ingest::new(folder, options).map_err(|e| to_py(py, e))?;
         Ok(Ingest { inner: Some(inner) })
     }
@@ -107,13 +120,16 @@ impl Ingest {
         worker::run(py, |cancel| inner.settle(&order, cancel))
     }
 
-    /// Segments as (symbol, first_row, rows, first_timestamp, last_timestamp, bar_interval), and the quality report.
+    /// Segments as (symbol, first_row, rows, first_timestamp, last_timestamp, bar_interval), the quality report, and what
+    /// is refused for its steps: the interval that bars should have, how many runs of others there are and how many symbols
+    /// end off the grid, the first bars of each (file, symbol, row, timestamp, bar, step, steps), and the commonest steps
+    /// with their counts and the number of all.
     #[expect(clippy::type_complexity, reason = "a plain table for Python")]
     fn finish<'py>(
         &mut self,
         py: Python<'py>,
         order: Vec<u32>,
-    ) -> PyResult<(Vec<(u32, u64, u64, i64, i64, i64)>, Bound<'py, PyDict>)> {
+    ) -> PyResult<(Vec<(u32, u64, u64, i64, i64, i64)>, Bound<'py, PyDict>, Bound<'py, PyDict>)> {
         let inner = self.inner.take().ok_or_else(|| PyValueError::new_err(FINISHED))?;
         let summary = worker::run(py, |cancel| inner.finish(&order, cancel))?;
         let segments = summary
@@ -137,8 +153,35 @@ impl Ingest {
             quality.set_item(name, count)?;
         }
         quality.set_item("longest_step", q.longest_step)?;
-        Ok((segments, quality))
+        quality.set_item("bar_interval", q.bar_interval)?;
+        quality.set_item("another_interval", q.another_interval)?;
+        quality.set_item("off_grid_bars", q.off_grid_bars)?;
+        let odd = PyDict::new(py);
+        odd.set_item("interval", summary.odd.interval)?;
+        odd.set_item("runs", summary.odd.runs)?;
+        odd.set_item("live", summary.odd.live)?;
+        odd.set_item("first_runs", summary.odd.first_runs.iter().map(odd_bar).collect::<Vec<_>>())?;
+        odd.set_item("first_live", summary.odd.first_live.iter().map(odd_bar).collect::<Vec<_>>())?;
+        odd.set_item("commonest", summary.odd.commonest)?;
+        odd.set_item("steps", summary.odd.steps)?;
+        Ok((segments, quality, odd))
     }
+}
+
+fn rule(bar_interval: Option<i64>, of_each_symbol: bool) -> PyResult<Rule> {
+    match bar_interval {
+        Some(told) if told <= 0 => Err(PyValueError::new_err("bar_interval must be positive")),
+        Some(told) => Ok(Rule::Told(told)),
+        None if of_each_symbol => Ok(Rule::OfEachSymbol),
+        None => Ok(Rule::Inferred),
+    }
+}
+
+type OddBarTuple = (u32, u32, u64, i64, (f64, f64, f64, f64), i64, u64);
+
+fn odd_bar(bar: &OddBar) -> OddBarTuple {
+    let prices = (bar.bar.open, bar.bar.high, bar.bar.low, bar.bar.close);
+    (bar.file, bar.symbol, bar.row, bar.timestamp, prices, bar.step, bar.steps)
 }
 
 /// (name, shape, dtype, bytes, blake3)
@@ -251,19 +294,27 @@ pub fn verify_streamed(
         .map(differences)
 }
 
-/// For every symbol: its commonest step, how many steps are longer and shorter, and its longest step. Symbol `i` has the
-/// rows from `firsts[i]` up to the next symbol's first.
+/// The bar interval, how many steps are longer and shorter, the longest step, and how many bars lie off the grid: of the
+/// source, or of every symbol alone. Also the commonest step of runs other than the bar interval. Symbol `i` has the rows
+/// from `firsts[i]` up to the next symbol's first.
 #[pyfunction]
+#[pyo3(signature = (path, rows, firsts, bar_interval=None, of_each_symbol=false))]
+#[expect(clippy::type_complexity, reason = "a plain table for Python")]
 pub fn count_steps(
     py: Python<'_>,
     path: PathBuf,
     rows: u64,
     firsts: Vec<u64>,
-) -> PyResult<Vec<(i64, u64, u64, i64)>> {
+    bar_interval: Option<i64>,
+    of_each_symbol: bool,
+) -> PyResult<(Vec<(i64, u64, u64, i64, u64)>, i64)> {
     if firsts.iter().chain([&rows]).is_sorted() {
-        let steps =
-            worker::run_over(py, rows as usize, |cancel| steps::of_symbols(&path, rows, &firsts, cancel))?;
-        Ok(steps.into_iter().map(|s| (s.commonest, s.longer, s.shorter, s.longest)).collect())
+        let rule = rule(bar_interval, of_each_symbol)?;
+        let (surveys, another) = worker::run_over(py, rows as usize, |cancel| {
+            interval::of_store(&path, rows, &firsts, rule, cancel)
+        })?;
+        let counts = surveys.iter().map(|s| (s.interval, s.longer, s.shorter, s.longest, s.off_grid));
+        Ok((counts.collect(), another))
     } else {
         Err(PyValueError::new_err("firsts must ascend, and lie within the rows"))
     }

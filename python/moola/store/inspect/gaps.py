@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from moola import _core
 from moola.errors.base import format_time
 from moola.store.inspect.durations import HOUR, SECOND
 from moola.store.reader import FeatureStore
@@ -20,7 +21,7 @@ Times: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Two consecutive bars of a symbol that lie further apart than its bar interval; times of their opens."""
+    """Two consecutive bars of a symbol that lie further apart than the bar interval; times of their opens."""
 
     symbol: str
     last_timestamp: int
@@ -63,6 +64,8 @@ def find_gaps(store: FeatureStore) -> Gaps:
     number: dict[str, int] = {}
     symbols = np.array([number.setdefault(s.symbol, len(number)) for s in segments], dtype=np.int64)
     intervals = np.array([s.bar_interval for s in segments], dtype=np.int64)
+    if not intervals.all():
+        intervals = np.where(intervals == 0, _commonest_steps(store, symbols), intervals)
     names = list(number)
     span = np.stack(
         [np.full(len(names), np.iinfo(np.int64).max), np.full(len(names), np.iinfo(np.int64).min)], axis=1
@@ -100,6 +103,15 @@ def find_gaps(store: FeatureStore) -> Gaps:
                 example = Gap(names[symbol[i]], int(last[i]), int(end[i]))
     symbol, last, begin, end = np.concatenate(found, axis=1)
     return Gaps(symbol, last, begin, end, span, short, short_bars, example)
+
+
+def _commonest_steps(store: FeatureStore, symbols: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The commonest step of each segment's symbol, for a store whose bars have no known length."""
+    firsts = store.bounds.first[np.flatnonzero(np.diff(symbols, prepend=-1))]
+    counted, _ = _core.count_steps(
+        store.path / "timestamps.npy", len(store), firsts.tolist(), of_each_symbol=True
+    )
+    return np.array([commonest for commonest, *_ in counted], np.int64)[symbols]
 
 
 def describe_gap(gap: Gap) -> str:

@@ -24,11 +24,14 @@ def parameters_of(store: FeatureStore) -> Parameters:
 def options_of(store: FeatureStore) -> tuple[ReadOptions, IngestOptions]:
     """How the source was read and its rows were judged, as the metadata record it."""
     recorded = store.metadata["read_options"]
-    judged = {name: recorded[name] for name in IngestOptions.__dataclass_fields__}
+    # Stores before 0.2.0 have each symbol's commonest step.
+    known = {"bar_interval": "of each symbol", **recorded}
+    judged = {name: known[name] for name in IngestOptions.__dataclass_fields__}
     read_options = ReadOptions.from_record({k: v for k, v in recorded.items() if k not in judged})
-    gap = judged["reset_on_gap"]
-    if gap is not None and (type(gap) is not int or not 0 < gap < 1 << 63):
-        raise FindingError(f"reset_on_gap is {gap!r}, not a number of nanoseconds")
+    for name in ("reset_on_gap", "bar_interval"):
+        duration = recorded.get(name)
+        if duration is not None and (type(duration) is not int or not 0 < duration < 1 << 63):
+            raise FindingError(f"{name} is {duration!r}, not a number of nanoseconds")
     return read_options, IngestOptions(**judged)
 
 

@@ -114,7 +114,7 @@ def check_times(store: FeatureStore) -> str:
 
 
 def check_quality(store: FeatureStore) -> str:
-    """Counts again what the quality report counts, and which step is each symbol's commonest."""
+    """Counts again what the quality report counts, and how long bars are."""
     read_options, options = options_of(store)
     symbols = symbols_of(store)
     zero_range = jumps = short_cuts = 0
@@ -130,26 +130,38 @@ def check_quality(store: FeatureStore) -> str:
         close_before = close[-1:]
 
     # By the engine, in bounded memory: bars at irregular times have as many distinct steps as bars.
-    counted = _core.count_steps(store.path / "timestamps.npy", len(store), symbols.first_row.tolist())
-    for number, (commonest, _, _, _) in enumerate(counted):
-        if commonest != symbols.interval[number]:
+    told = options.bar_interval
+    of_each = isinstance(told, str)
+    counted, another = _core.count_steps(
+        store.path / "timestamps.npy",
+        len(store),
+        symbols.first_row.tolist(),
+        None if isinstance(told, str) else told,
+        of_each,
+    )
+    for number, said in enumerate(symbols.interval.tolist()):
+        interval = counted[number if of_each else 0][0]
+        if interval != said:
             name = store.segments[int(np.searchsorted(symbols.of_segment, number))].symbol
             which = f" of symbol {name!r}" if name else ""
-            raise FindingError(
-                f"bar_interval{which} is {symbols.interval[number]} ns, "
-                f"but its commonest step is {commonest} ns"
-            )
+            found = f"its commonest step is {interval}" if of_each else f"its steps give {interval}"
+            if told is not None and not of_each:
+                found = f"it was built with --bar-interval of {interval}"
+            raise FindingError(f"bar_interval{which} is {said} ns, but {found} ns")
     shorter = store.bounds.end - store.bounds.first < store.window_length
     quality = store.metadata["quality"]
     recounted = {
         "bars": len(store),
         "zero_range_bars": zero_range,
-        "gaps": sum(longer for _, longer, _, _ in counted),
-        "short_steps": sum(shorter for _, _, shorter, _ in counted),
-        "longest_step": max((longest for _, _, _, longest in counted), default=0),
+        "gaps": sum(longer for _, longer, *_ in counted),
+        "short_steps": sum(shorter for _, _, shorter, *_ in counted),
+        "longest_step": max((longest for *_, longest, _ in counted), default=0),
         "jumps_over_50_percent": jumps,
         "segments_shorter_than_window": int(shorter.sum()),
     }
+    if not of_each:
+        interval, *_, off_grid = counted[0]
+        recounted |= {"bar_interval": interval, "another_interval": another, "off_grid_bars": off_grid}
     for key, count in recounted.items():
         if quality[key] != count:
             raise FindingError(f"quality: {key} is {quality[key]!r}, the bars give {count:,}")

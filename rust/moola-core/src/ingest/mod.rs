@@ -4,25 +4,25 @@
 //! memory stays bounded. If the symbols of a panel are interleaved, [`Ingest::finish`] makes one more pass over the
 //! files and groups the rows by symbol, in the order of the store.
 
+mod finish;
 mod rewrite;
 mod summary;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use std::fs;
 use std::path::PathBuf;
 
 use crate::bar::{Bar, Fault};
 use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::npy::{NpyReader, NpyWriter};
+use crate::interval::{Rule, Runs};
+use crate::npy::NpyWriter;
 use crate::refusals::{Refusals, Sample};
 use crate::steps::{self, Tally};
-use rewrite::{regroup, shift_times};
 
-pub use summary::{Quality, Segment, Summary};
+pub use summary::{OddBar, OddSteps, Quality, Segment, Summary};
 
 /// Rows that are sorted or rewritten at a time.
 const CHUNK: usize = 1 << 18;
@@ -38,8 +38,10 @@ pub struct Options {
     pub sort: bool,
     /// A step longer than this many nanoseconds ends a segment.
     pub reset_on_gap: Option<i64>,
-    /// Bars are stamped with their close: the symbol's commonest step is subtracted.
+    /// Bars are stamped with their close: the bar interval is subtracted.
     pub stamped_at_close: bool,
+    /// How the bar interval is found.
+    pub bar_interval: Rule,
     /// The columns kept beside the bars.
     pub extra: Vec<String>,
 }
@@ -78,10 +80,10 @@ struct Row {
 
 /// The state of one symbol. Times are as in the source, before any shift from close to open.
 struct Symbol {
-    last: i64,
-    last_bar: Bar,
+    last: Row,
     last_extra: Vec<f32>,
-    contract: i32,
+    /// The bar after the first of the steps that are equal up to now.
+    run: Row,
     rows: u64,
     /// First row (counted within the symbol), rows, first and last time.
     segments: Vec<(u64, u64, i64, i64)>,
@@ -108,6 +110,8 @@ pub struct Ingest {
     held_extra: Vec<f32>,
     refusals: Refusals,
     quality: Quality,
+    /// Runs of equal steps, each with the bar after its first step.
+    runs: Runs<Row>,
     /// How many more distinct steps the symbols may count.
     room: usize,
     /// Buffers for one batch.
@@ -143,6 +147,7 @@ impl Ingest {
             held_extra: Vec::new(),
             refusals: Refusals::default(),
             quality: Quality::default(),
+            runs: Runs::default(),
             room: steps::SHARED,
             rows: Buffers::default(),
             folder,
@@ -158,11 +163,12 @@ impl Ingest {
     /// Takes the rows of a batch.
     pub fn push(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
         let mut extra = vec![0.0; batch.extra.len()];
+        let closes = self.options.stamped_at_close && self.options.bar_interval != Rule::OfEachSymbol;
         for i in 0..batch.bars.len() {
             let row = Row {
                 file: batch.file,
                 row: batch.rows.map_or(batch.first_row + i as u64, |rows| rows[i] as u64),
-                timestamp: batch.timestamps[i],
+                timestamp: if closes { full_minute(batch.timestamps[i]) } else { batch.timestamps[i] },
                 bar: batch.bars.bar(i),
                 symbol: batch.symbols.map_or(0, |symbols| symbols[i] as u32),
                 contract: batch.contracts.map_or(0, |contracts| contracts[i]),
@@ -215,39 +221,42 @@ impl Ingest {
         }
         let first = self.symbols[symbol as usize].is_none();
         if let Some(state) = &mut self.symbols[symbol as usize] {
-            if timestamp <= state.last {
-                let same = timestamp == state.last;
+            let last = state.last;
+            if timestamp <= last.timestamp {
+                let same = timestamp == last.timestamp;
                 if same
                     && self.options.dedup_identical
-                    && (bar, extra, contract) == (state.last_bar, &state.last_extra[..], state.contract)
+                    && (bar, extra, contract) == (last.bar, &state.last_extra[..], last.contract)
                 {
                     self.quality.dropped_duplicates += 1;
                     return;
                 }
                 let fault = if same { Fault::Duplicate } else { Fault::OutOfOrder };
-                let previous = Some(state.last);
+                let previous = Some(last.timestamp);
                 self.refusals.add(sample(row, fault, "timestamp".to_owned(), timestamp as f64, previous));
                 return;
             }
-            let step = steps::step(state.last, timestamp);
-            state.steps.add(step, &mut self.room);
-            self.quality.jumps += u64::from((bar.close / state.last_bar.close - 1.0).abs() > 0.5);
-            let rolled = contract != state.contract;
+            let step = steps::step(last.timestamp, timestamp);
+            if let Some(ended) = state.steps.follow(step, &mut self.room) {
+                self.runs.add(ended, || state.run);
+                state.run = *row;
+            }
+            self.quality.jumps += u64::from((bar.close / last.bar.close - 1.0).abs() > 0.5);
+            let rolled = contract != last.contract;
             let gap = self.options.reset_on_gap.is_some_and(|longest| step > longest);
             if rolled | gap {
                 self.quality.segments_from_contracts += u64::from(rolled);
                 self.quality.segments_from_gaps += u64::from(gap && !rolled);
                 state.segments.push((state.rows, 0, timestamp, timestamp));
             }
-            (state.last, state.last_bar, state.contract) = (timestamp, bar, contract);
+            state.last = *row;
             state.last_extra.clear();
             state.last_extra.extend_from_slice(extra);
         } else {
             self.symbols[symbol as usize] = Some(Symbol {
-                last: timestamp,
-                last_bar: bar,
+                last: *row,
                 last_extra: extra.to_vec(),
-                contract,
+                run: *row,
                 rows: 0,
                 segments: vec![(0, 0, timestamp, timestamp)],
                 steps: Tally::default(),
@@ -307,79 +316,6 @@ impl Ingest {
         Ok(())
     }
 
-    /// Completes the files. Call [`Ingest::settle`] first. `order` lists the symbols' numbers in the order of
-    /// the store.
-    pub fn finish(mut self, order: &[u32], cancel: &Cancel) -> Result<Summary, Error> {
-        if !self.refusals.is_empty() {
-            return Err(Error::Bars(self.refusals));
-        }
-        let (folder, width) = (self.folder, self.options.extra.len() as u64);
-        let rows = self.timestamps.len();
-        self.bars.finish(&[rows, 4])?;
-        self.timestamps.finish(&[rows])?;
-        if let Some(file) = self.extra {
-            file.finish(&[rows, width])?;
-        }
-        if let Some(file) = self.codes {
-            file.finish(&[rows])?;
-        }
-
-        let mut starts = vec![0; self.symbols.len()];
-        let mut first_row = 0;
-        for &symbol in order {
-            let Some(Some(state)) = self.symbols.get(symbol as usize) else { continue };
-            starts[symbol as usize] = first_row;
-            first_row += state.rows;
-        }
-        // Symbols without an accepted row are in neither order.
-        let has_rows = |symbol: &&u32| self.symbols.get(**symbol as usize).is_some_and(Option::is_some);
-        let in_order = !self.interleaved && self.arrived.iter().eq(order.iter().filter(has_rows));
-        if !in_order {
-            regroup::<f64>(&folder, "bars.npy", rows, Some(4), &starts, cancel)?;
-            regroup::<i64>(&folder, "timestamps.npy", rows, None, &starts, cancel)?;
-            if width > 0 {
-                regroup::<f32>(&folder, "extra.npy", rows, Some(width), &starts, cancel)?;
-            }
-        }
-        let codes = folder.join("codes.npy");
-        if codes.exists() {
-            fs::remove_file(&codes).map_err(Error::io(&codes))?;
-        }
-
-        let times = NpyReader::<i64>::open(folder.join("timestamps.npy"), &[rows])?;
-        let mut segments = Vec::new();
-        let mut shifts = Vec::new();
-        let mut quality = Quality { bars: rows, ..self.quality };
-        for &symbol in order {
-            let Some(state) = self.symbols.get_mut(symbol as usize).and_then(Option::take) else { continue };
-            let first_row = starts[symbol as usize];
-            let steps = match state.steps.finish(&mut self.room) {
-                Some(steps) => steps,
-                None => steps::recount(&times, first_row..first_row + state.rows, cancel)?,
-            };
-            let bar_interval = steps.commonest;
-            let shift = if self.options.stamped_at_close { bar_interval } else { 0 };
-            for &(first, rows, first_timestamp, last_timestamp) in &state.segments {
-                segments.push(Segment {
-                    symbol,
-                    first_row: first_row + first,
-                    rows,
-                    first_timestamp: first_timestamp - shift,
-                    last_timestamp: last_timestamp - shift,
-                    bar_interval,
-                });
-            }
-            quality.gaps += steps.longer;
-            quality.short_steps += steps.shorter;
-            quality.longest_step = quality.longest_step.max(steps.longest);
-            shifts.push((first_row, state.rows, shift));
-        }
-        if self.options.stamped_at_close {
-            shift_times(&folder, rows, &shifts, cancel)?;
-        }
-        Ok(Summary { segments, quality })
-    }
-
     /// Checks and writes the rows that were held for sorting: by symbol, then by time, then in the order of
     /// arrival.
     pub fn settle(&mut self, order: &[u32], cancel: &Cancel) -> Result<(), Error> {
@@ -418,6 +354,15 @@ impl Ingest {
         }
         self.flush()
     }
+}
+
+/// A close stamp, which some vendors write a little before the full minute: as :59.999, :59.999999 or :59.999999999.
+#[inline]
+fn full_minute(time: i64) -> i64 {
+    const MINUTE: i64 = 60_000_000_000;
+    let rest = time.rem_euclid(MINUTE);
+    let before = matches!(rest, 59_999_000_000 | 59_999_999_000 | 59_999_999_999);
+    if before && time != i64::MIN { time.saturating_add(MINUTE - rest) } else { time }
 }
 
 fn sample(row: &Row, fault: Fault, column: String, value: f64, previous: Option<i64>) -> Sample {
