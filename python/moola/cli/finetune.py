@@ -105,12 +105,13 @@ def finetune(
         ),
     ] = 17,
     folds: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Folds of the cross-validation. Its out-of-fold predictions score and calibrate the run.",
+            show_default="5, or as many as the rarest class allows",
             rich_help_panel=TRAINING,
         ),
-    ] = 5,
+    ] = None,
     embargo: Annotated[
         int,
         typer.Option(
@@ -119,12 +120,13 @@ def finetune(
         ),
     ] = 0,
     validation_share: Annotated[
-        float,
+        float | None,
         typer.Option(
             help="Share of windows held out to choose the best epoch. 0 trains on all windows for all epochs.",
+            show_default="0.2, or what the rarest class allows",
             rich_help_panel=TRAINING,
         ),
-    ] = 0.2,
+    ] = None,
     scratch: Annotated[
         bool,
         typer.Option(

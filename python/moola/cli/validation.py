@@ -94,7 +94,13 @@ def cross_validate(
     settings: Settings = None,
     encoder: Encoders = None,
     feature_dir: Store = None,
-    folds: Folds = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of folds. Each window is tested in one of them.",
+            show_default="5, or as many as the rarest class allows",
+        ),
+    ] = None,
     repeats: Repeats = 1,
     embargo: Embargo = 0,
     seed: Seed = 17,

@@ -32,6 +32,7 @@ from moola.finetuning.permutation import heads_on_shuffled_labels
 from moola.finetuning.report import draw_pictures, seen_windows_of, validation_loss
 from moola.finetuning.result import FinetuneResult
 from moola.folds.dealing import purged_folds
+from moola.folds.few_labels import fitting_folds, fitting_share
 from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows
 from moola.models.encoder import Encoder
@@ -65,9 +66,9 @@ def finetune(
     settings: Iterable[str] = (),
     seed: int = 17,
     device: str = "auto",
-    folds: int = 5,
+    folds: int | None = None,
     embargo: int = 0,
-    validation_share: float = 0.2,
+    validation_share: float | None = None,
     window_length: int | None = None,
     extra: tuple[str, ...] | None = None,
     scratch: bool = True,
@@ -106,9 +107,10 @@ def finetune(
         seed: Seed of the folds, initial weights, order of windows, dropout and augmentation.
         device: `auto`, `cpu` or `cuda`.
         folds: Number of folds for out-of-fold predictions, dealt and purged as in
-            :func:`moola.validation.cross_validate`.
+            :func:`moola.validation.cross_validate`. If not given, 5, or as many as the rarest class allows.
         embargo: Number of bars after each test window in which no training window of its fold begins. It needs a store.
-        validation_share: Share of the windows held out to choose the epoch; 0 trains on all windows for all epochs.
+        validation_share: Share of the windows held out to choose the epoch; 0 trains on all windows for all epochs. If
+            not given, 0.2, or the share that the rarest class allows. A line says so where it is another.
         window_length: K; the store's if not given.
         extra: Names of kept columns, appended to the features; the encoder's if not given. Imported windows come with
             their own, and accept no others.
@@ -132,6 +134,17 @@ def finetune(
         say(notice)
     start = None if encoder is None else load_encoder(encoder)
     store, windows = labelled_windows(feature_dir, labels, window_length, extra_columns(extra, start))
+    check_classes(windows.y, windows.classes)
+    seed = whole_number("seed", seed, 0)
+    adapted: list[str] = []
+    if folds is None:
+        folds, adapted = fitting_folds(windows, seed=seed, embargo=embargo, store=store)
+    if validation_share is None:
+        parts = purged_folds(windows, folds, seed=seed, embargo=embargo, store=store)
+        validation_share, lines = fitting_share(windows, windows.groups, parts, seed=seed)
+        adapted += lines
+    for line in adapted:
+        say(line)
     job = _Finetuning(
         store=store,
         windows=windows,
@@ -139,12 +152,13 @@ def finetune(
         start=start,
         start_path=None if encoder is None else weights_path(encoder),
         placement=placement,
-        seed=whole_number("seed", seed, 0),
+        seed=seed,
         folds=folds,
         embargo=embargo,
         validation_share=validation_share,
         scratch=scratch and start is not None,
         permutations=whole_number("permutations", permutations, 0),
+        adapted=tuple(adapted),
     )
     if extra is not None and tuple(extra) != job.features.extra:
         names, theirs = (", ".join(columns) or "none" for columns in (extra, job.features.extra))
@@ -180,10 +194,11 @@ class _Finetuning:
     validation_share: float
     scratch: bool
     permutations: int
+    adapted: tuple[str, ...]
+    """Lines on folds and validation that few labels changed."""
 
     def __post_init__(self) -> None:
         windows = self.windows
-        check_classes(windows.y, windows.classes)
         if not 0 <= self.validation_share <= 0.5:
             raise ConfigError(
                 "validation_share", f"{self.validation_share!r} is no share; give 0, or up to 0.5"
@@ -194,7 +209,7 @@ class _Finetuning:
         self.seen_by_encoder  # noqa: B018
         # Raises before a run is begun, rather than after some folds have been trained.
         for train, _ in [*self.parts, (np.arange(len(windows)), None)]:
-            self.recipe.validation(windows.y[train], self.blocks[train])
+            self.recipe.validation(windows.y[train], self.blocks[train], windows.classes)
 
     @cached_property
     def times(self) -> tuple[Numbers, Numbers] | None:
@@ -282,7 +297,7 @@ class _Finetuning:
         say: Callable[[str], None],
     ) -> FinetuneResult:
         windows, recipe, blocks, parts = self.windows, self.recipe, self.blocks, self.parts
-        notices = list(windows.notices)
+        notices = [*windows.notices, *self.adapted]
         if self.start is not None and self.start.origin is not None:
             notices += self.start.origin.features.notes(self.features, "the labels")
         seen_bars, seen, notes = seen_windows_of(

@@ -77,11 +77,11 @@ class Recipe(NamedTuple):
         )
         return model, result, train
 
-    def validation(self, y: Numbers, blocks: Numbers) -> tuple[Numbers, Numbers]:
+    def validation(self, y: Numbers, blocks: Numbers, names: Sequence[str] = ()) -> tuple[Numbers, Numbers]:
         """The numbers of the training and the validation examples. Raises `SplitError` if they cannot be split."""
         if not self.validation_share:
             return np.arange(len(y)), np.empty(0, np.int64)
-        return part_by_share(y, blocks, self.validation_share, self.seed)
+        return part_by_share(y, blocks, self.validation_share, self.seed, names)
 
     def from_scratch(self) -> Recipe:
         """The same recipe without a pre-trained encoder. Nothing is frozen."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from moola.errors import ConfigError
 from moola.evaluation.fold_predictions import check_splits
 from moola.folds.dealing import StorePath, TrainTest, check_purged, purged_folds
+from moola.folds.few_labels import fitting_folds
 from moola.labels.refusals import check_classes
 from moola.labels.windows import LabelledWindows, together
 from moola.settings.whole_numbers import whole_number
@@ -27,7 +28,7 @@ def cross_validate(
     windows: LabelledWindows,
     members: Mapping[str, Any],
     *,
-    folds: int = 5,
+    folds: int | None = None,
     repeats: int = 1,
     seed: int = 0,
     embargo: int = 0,
@@ -47,7 +48,8 @@ def cross_validate(
     Args:
         windows: Labelled windows.
         members: Unfitted estimators by name, such as :func:`moola.estimators.make_member` makes.
-        folds, seed, embargo, store: As in :func:`moola.validation.purged_folds`.
+        folds: Number of folds. If not given, 5, or as many as the rarest class allows; a note says so.
+        seed, embargo, store: As in :func:`moola.validation.purged_folds`.
         repeats: Number of repeats.
         splits: (train, test) of each fold, by repeat; replaces the folds that would be dealt.
         other_windows: By member's name, windows of the same samples with other features or of another length. Folds
@@ -71,6 +73,10 @@ def cross_validate(
     windows = together(windows, other)
     truth = truth_of(windows, seen)
     if splits is None:
+        if folds is None:
+            repeats = whole_number("repeats", repeats, 1)
+            folds, lines = fitting_folds(windows, seed=seed, repeats=repeats, embargo=embargo, store=store)
+            notes = [*notes, *lines]
         splits = repeated_folds(windows, folds, repeats, seed=seed, embargo=embargo, store=store)
     for repeat in splits:
         check_splits(repeat, truth)
