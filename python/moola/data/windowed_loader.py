@@ -25,6 +25,7 @@ from moola.settings.features import FeatureConfig
 from moola.settings.sections import parse_config
 from moola.settings.yaml import read_yaml
 from moola.store.build import build_features
+from moola.store.inspect.notice import is_of_breaks
 from moola.store.split_options import SplitOptions
 
 if TYPE_CHECKING:
@@ -167,7 +168,9 @@ def create_dataloaders(
         sort=sort,
     )
     for notice in store.notices:
-        warnings.warn(notice, UserWarning, stacklevel=2)
+        # A warning for every weekend would only be turned off.
+        if not is_of_breaks(notice):
+            warnings.warn(notice, UserWarning, stacklevel=2)
     loaders = create_fast_dataloaders(
         store,
         batch_size,

@@ -29,6 +29,7 @@ from moola.settings.times import Time, nanoseconds_of
 from moola.settings.whole_numbers import whole_number
 from moola.store.cache import cached_store
 from moola.store.inspect.durations import format_duration
+from moola.store.inspect.notice import is_of_breaks
 from moola.store.reader import FeatureStore
 
 __all__ = ["predict"]
@@ -286,6 +287,9 @@ def _stores(
             f"'{ours}' (bar_interval='{ours}')",
         )
     for notice in store.notices:
+        # The run decided which breaks its windows cross.
+        if is_of_breaks(notice):
+            continue
         # That val and test are empty is no news where nothing was to be split.
         if "split" not in options or not notice.startswith(("val has no window", "test has no window")):
             say(notice)

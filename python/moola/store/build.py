@@ -22,6 +22,7 @@ from moola.settings.engine import parameters
 from moola.settings.feature_sets import check_set_name, describe_features
 from moola.settings.whole_numbers import whole_number
 from moola.store.ingest import IngestOptions, Progress, check_room_for_a_window, ingest
+from moola.store.inspect.notice import break_notices
 from moola.store.intervals import interval_notices
 from moola.store.known_after import known_after
 from moola.store.layout import CHECKSUMS, FORMAT_VERSION, METADATA, SPLITS, arrays_of, write_checksums
@@ -211,6 +212,7 @@ def build_features(
         report("publish", None, None)
     store = FeatureStore.open(output)
     store.notices = _notices(stamp, splits.warnings, quality, len(segments), window_length)
+    store.notices += break_notices(store)
     return store
 
 

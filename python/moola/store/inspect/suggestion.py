@@ -35,13 +35,15 @@ def suggest_reset(gaps: Gaps, groups: Sequence[Group], store: FeatureStore) -> S
             return Suggestion(
                 None, "fewer than three days of bars are too few to tell breaks from missing bars"
             )
-        return Suggestion(
+        return _at_outages(gaps, groups, store) or Suggestion(
             None, "no gap recurs: the market trades round the clock, so no segment needs to end"
         )
     long = [group for group in groups if group.recurs and group.summary.typical >= 3 * HOUR]
     if not long:
         typical = max(group.summary.typical for group in groups if group.recurs)
-        return Suggestion(None, f"the breaks that recur are short, typically {format_duration(typical)}")
+        return _at_outages(gaps, groups, store) or Suggestion(
+            None, f"the breaks that recur are short, typically {format_duration(typical)}"
+        )
     short = [group for group in groups if group.recurs and group.summary.typical < 3 * HOUR]
     missing = [group for group in groups if not group.recurs]
     upper = min(int(np.percentile(step[group.members], 5)) for group in long)
@@ -53,7 +55,9 @@ def suggest_reset(gaps: Gaps, groups: Sequence[Group], store: FeatureStore) -> S
     # An outage of hours stays inside a segment if some duration allows it.
     chosen = next((d for d in fitting if d > longest_missing), fitting[0] if fitting else None)
     if chosen is None:
-        return Suggestion(None, "no duration tells the long breaks from the short ones")
+        return _at_outages(gaps, groups, store) or Suggestion(
+            None, "no duration tells the long breaks from the short ones"
+        )
 
     ended = step > chosen
     at = [
@@ -75,10 +79,35 @@ def suggest_reset(gaps: Gaps, groups: Sequence[Group], store: FeatureStore) -> S
     bars = len(store) // (int(ended.sum()) + len(gaps.span))
     if bars < needed:
         problem = f"ending segments at every long break would leave about {bars:,} bars in each, too few for"
-        return Suggestion(None, f"{problem} a window after {store.config['warmup_bars']:,} bars of warm-up")
+        return _at_outages(gaps, groups, store) or Suggestion(
+            None, f"{problem} a window after {store.config['warmup_bars']:,} bars of warm-up"
+        )
     if bars < 20 * needed:
         why += f"; the warm-up takes {store.config['warmup_bars']:,} of about {bars:,} bars in each segment"
     return Suggestion(format_duration(chosen), why)
+
+
+_OUTAGES = (DAY, 7 * DAY, 30 * DAY, 90 * DAY)
+"""Durations that tell outages, such as a missing year, from breaks that recur."""
+
+
+def _at_outages(gaps: Gaps, groups: Sequence[Group], store: FeatureStore) -> Suggestion | None:
+    """A duration that ends segments only at breaks that do not recur; None where there are none so long."""
+    step = gaps.step
+    usual = [step[g.members] for g in groups if g.recurs and g.summary.kind != "longer break"]
+    needed = max(store.window_length, store.config["warmup_bars"] + 1)
+    for duration in _OUTAGES:
+        ended = step > duration
+        count = int(ended.sum())
+        if not count:
+            return None
+        if any((steps > duration).any() for steps in usual):
+            continue
+        if len(store) // (count + len(gaps.span)) >= needed:
+            longer = "a break" if count == 1 else f"{count:,} breaks"
+            why = f"ends segments at {longer} of more than {format_duration(duration)}"
+            return Suggestion(format_duration(duration), why)
+    return None
 
 
 def _plural(kind: str) -> str:

@@ -2,6 +2,7 @@
 
 use super::state::{Reader, Writer};
 use crate::error::Error;
+use crate::ingest::full_minute;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -121,7 +122,7 @@ impl Feed {
         let open = if shift == 0 {
             stamp
         } else {
-            full_second(stamp, last).checked_sub(shift).ok_or_else(|| before_time(stamp))?
+            full(stamp, last).checked_sub(shift).ok_or_else(|| before_time(stamp))?
         };
         let (Given::Number(number), Some(last)) = (given, last) else { return Ok(open) };
         // Nearly every time is neither.
@@ -221,14 +222,9 @@ fn before_time(stamp: i64) -> Error {
     Error::Timestamp(format!("timestamp {stamp} lies outside the years 1678 to 2261").into())
 }
 
-/// A close of 59.999 s means the next full second, as in a store. Where the store's own times are like that, they stay.
-fn full_second(stamp: i64, last: Option<i64>) -> i64 {
-    const LAST: i64 = 999_000_000;
-    let rest = stamp.rem_euclid(SECOND);
-    if rest < LAST || last.is_some_and(|last| last.rem_euclid(SECOND) >= LAST) {
-        return stamp;
-    }
-    stamp.saturating_add(SECOND - rest)
+/// A stamp just before a full minute means that minute, as in a store. A store of 0.1.0 kept such times: they then stay.
+fn full(stamp: i64, last: Option<i64>) -> i64 {
+    if last.is_some_and(|last| full_minute(last) != last) { stamp } else { full_minute(stamp) }
 }
 
 /// How many times too fine the unit was, where a time in early 1970 looks like a time from 1974 to 2103.
@@ -300,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_just_before_the_full_second_means_it() {
+    fn a_close_just_before_the_full_minute_means_it() {
         let feed = Feed::new(true, Some(MINUTE), Unit::Ms).unwrap();
         let stamp = 1_499_040_059_999;
         assert_eq!(feed.open_of(Given::Number(stamp), None).unwrap(), (stamp + 1) * 1_000_000 - MINUTE);

@@ -358,7 +358,7 @@ impl Ingest {
 
 /// A close stamp, which some vendors write a little before the full minute: as :59.999, :59.999999 or :59.999999999.
 #[inline]
-fn full_minute(time: i64) -> i64 {
+pub(crate) fn full_minute(time: i64) -> i64 {
     const MINUTE: i64 = 60_000_000_000;
     let rest = time.rem_euclid(MINUTE);
     let before = matches!(rest, 59_999_000_000 | 59_999_999_000 | 59_999_999_999);
