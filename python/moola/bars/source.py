@@ -18,7 +18,7 @@ from moola.bars.formats.csv import CsvInput, LineFinder
 from moola.bars.formats.finding import find_files
 from moola.bars.formats.inputs import BATCH_ROWS, Input, is_type, text_of, values_of
 from moola.bars.formats.opening import open_file
-from moola.bars.formats.stream import StreamInput
+from moola.bars.formats.stream import StreamInput, is_table
 from moola.bars.options import ReadOptions
 from moola.bars.times import Clock, DateOrder
 from moola.errors import InputError, Problem
@@ -105,7 +105,7 @@ def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
     inputs: list[Input]
     if isinstance(bars, str | os.PathLike):
         inputs = [open_file(path) for path in find_files(Path(bars))]
-    elif hasattr(bars, "__arrow_c_stream__"):
+    elif is_table(bars):
         inputs = [StreamInput(bars)]
     elif isinstance(bars, Sequence) and bars and all(isinstance(path, str | os.PathLike) for path in bars):
         inputs = [open_file(path) for given in bars for path in find_files(Path(given))]

@@ -77,6 +77,16 @@ class _Moola(TyperGroup):
             code = _fail(json, "ConfigError", message, 2, vars(error))
         except MoolaError as error:
             code = _fail(json, type(error).__name__, str(error), 1, vars(error))
+        except ImportError as error:
+            if (error.name or "moola").partition(".")[0] == "moola":
+                raise
+            message = str(error)
+            if message.startswith(("No module named", "import of")):
+                message = (
+                    f"this command needs {error.name}, which is not installed here: `pip install {error.name}`, or "
+                    "install moola with its dependencies (without --no-deps)"
+                )
+            code = _fail(json, "ImportError", message, 1, {"name": error.name})
         except BrokenPipeError:
             # The reader closed the pipe, as in `moola inspect STORE | head`.
             _drop_output()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, SkipValidation, model_validator
 
 from moola import _core
+from moola.bars.formats.stream import is_table
 from moola.data.fast_windowed_loader import Loaders, create_fast_dataloaders
 from moola.errors import ConfigError
 from moola.settings.features import FeatureConfig
@@ -138,7 +139,7 @@ def create_dataloaders(
         if not (config is None or isinstance(config, Mapping)):
             raise TypeError(f"config must be a WindowedConfig, a dict or None, not {type(config).__name__}")
         settings = parse_config(WindowedConfig, dict(config or {}), "")
-    if not hasattr(df, "__arrow_c_stream__"):
+    if not is_table(df):
         raise TypeError(
             f"df must be a table of bars (pandas, polars, pyarrow: anything with __arrow_c_stream__), not "
             f"{_described(df)}; build a store of files with moola.build_features"

@@ -46,6 +46,10 @@ LABEL_KINDS: Mapping[str, tuple[str, str]] = {
         "class that is not a name",
         "name classes by text, whole numbers or booleans, one class a window",
     ),
+    "class_spelling": (
+        "class that differs from another only in case, blanks or the spelling of a number",
+        "write each class in one way, or give classes that are really different other names",
+    ),
     "no_window_end": ("missing window_end", "give the time or the row of each window's last bar"),
     "bad_number": ("value that is not a whole number", "repair it: rows and bar numbers are whole numbers"),
     "bad_time": (

@@ -14,15 +14,16 @@ from moola import _core
 from moola.bars.columns import Layout, find_column, listed, named_columns, no_zone
 from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type, text_of
 from moola.bars.formats.opening import open_file
-from moola.bars.formats.stream import StreamInput
+from moola.bars.formats.stream import StreamInput, is_table
 from moola.bars.options import ReadOptions, parse_columns
 from moola.bars.roles import ALIASES
 from moola.bars.times import EPOCH_FIRST, Clock, texts_of, whole_numbers
+from moola.labels.names import other_spellings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from moola.labels.refusals import Refusals
+from moola.labels.refusals import Refusals
 
 __all__ = ["LabelTable", "are_times"]
 
@@ -73,7 +74,7 @@ class LabelTable:
         self._options = ReadOptions(tz=tz, time_format=time_format)
         if isinstance(labels, str | os.PathLike):
             self.source: Input = open_file(Path(labels), "labels")
-        elif hasattr(labels, "__arrow_c_stream__"):
+        elif is_table(labels):
             self.source = StreamInput(labels, "labels")
         else:
             raise TypeError(
@@ -254,6 +255,12 @@ class LabelTable:
             "bad_class",
             np.array([problem is not None for problem in problems]),
             lambda row: f"{self.given('class', row)}, {problems[row]}",
+        )
+        other = other_spellings(texts, [row for row in range(self.rows) if not missing[row]])
+        refusals.add(
+            "class_spelling",
+            np.array([row in other for row in range(self.rows)]),
+            lambda row: f"{self.given('class', row)}, which is {other[row]!r} elsewhere",
         )
         return texts
 

@@ -8,7 +8,21 @@ from typing import Any
 
 from moola.bars.formats.inputs import Input, brief, not_empty
 
-__all__ = ["StreamInput"]
+__all__ = ["StreamInput", "is_table"]
+
+
+def is_table(value: object) -> bool:
+    """Whether this is a table in memory: anything with ``__arrow_c_stream__``, or a data frame of pandas before 2.2."""
+    return hasattr(value, "__arrow_c_stream__") or _is_old_frame(value)
+
+
+def _is_old_frame(value: object) -> bool:
+    kind = type(value)
+    return (
+        kind.__module__.partition(".")[0] == "pandas"
+        and kind.__name__ == "DataFrame"
+        and not hasattr(value, "__arrow_c_stream__")
+    )
 
 
 class StreamInput(Input):
@@ -36,13 +50,26 @@ class StreamInput(Input):
             import pyarrow as pa
 
             try:
-                self._reader = pa.RecordBatchReader.from_stream(self._bars)
-            except (pa.ArrowException, TypeError) as error:
+                bars = pa.Table.from_pandas(self._bars) if _is_old_frame(self._bars) else self._bars
+                self._reader = pa.RecordBatchReader.from_stream(bars)
+            except ValueError as error:
+                if "uplicate column name" not in str(error):
+                    raise self._not_a_table(error) from error
+                names = [str(name) for name in self._bars.columns]  # type: ignore[attr-defined]
+                twice = next(name for name in names if names.count(name) > 1)
                 raise self.refusal(
-                    f"is not a table of {self.contents} ({brief(error)})",
-                    "Hand over a table with columns, not a single one",
+                    f"has {names.count(twice)} columns called {twice!r}",
+                    "Drop or rename all but one: frame = frame.loc[:, ~frame.columns.duplicated()] keeps the first",
                 ) from error
+            except (pa.ArrowException, TypeError) as error:
+                raise self._not_a_table(error) from error
         return self._reader
+
+    def _not_a_table(self, error: Exception) -> Exception:
+        return self.refusal(
+            f"is not a table of {self.contents} ({brief(error)})",
+            "Hand over a table with columns, not a single one",
+        )
 
     def read(
         self, columns: Sequence[int], numbers: Sequence[int] = (), names: Sequence[int] = ()
