@@ -191,9 +191,10 @@ def test_bad_prices_are_refused(
     first, second = error.problems
     assert (first.kind, first.row, first.column, first.timestamp) == (kind, 7, column, START + 6 * MINUTE)
     assert (second.row, second.line) == (250, 251 if bars.is_csv else None)
-    # Non-finite values may be dropped; numbers that are not prices may not.
+    # Of numbers that cannot be prices only a few may be dropped: here 3 bars, whatever the share.
     if kind != "not_finite":
-        refused(bars.what, tmp_path, "2 bars refused", drop_bad_bars=True)
+        many = changed(column, dict.fromkeys((6, 100, 101, 249), value))
+        refused(many, tmp_path, "4 bars refused", "--max-bad", drop_bad_bars=True)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -26,6 +26,7 @@ from moola.cli.reading import (
     Columns,
     Dedup,
     DropBadBars,
+    MaxBad,
     ResetOnGap,
     Sort,
     TimeFormat,
@@ -173,6 +174,13 @@ def build_features(
         ),
     ] = "",
     drop_bad_bars: DropBadBars = False,
+    max_bad: MaxBad = 0.001,
+    rejects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Write every bar that is left out to this CSV file.", rich_help_panel=INPUT
+        ),
+    ] = None,
     dedup: Dedup = None,
     sort: Sort = False,
     tz: Zone = None,
@@ -216,6 +224,8 @@ def build_features(
             bar_interval=bar_interval,
             overwrite=overwrite,
             drop_bad_bars=drop_bad_bars,
+            max_bad=max_bad,
+            rejects=rejects,
             dedup=dedup,  # type: ignore[arg-type]
             sort=sort,
             progress=progress,

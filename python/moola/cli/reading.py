@@ -13,6 +13,7 @@ __all__ = [
     "Columns",
     "Dedup",
     "DropBadBars",
+    "MaxBad",
     "ResetOnGap",
     "Sort",
     "TimeFormat",
@@ -50,7 +51,14 @@ DropBadBars = Annotated[
     bool,
     typer.Option(
         "--drop-bad-bars",
-        help="Leave out bars with NaN or infinite values. Each becomes a gap.",
+        help="Leave out bars with NaN or infinite values, and a few with impossible prices. Each becomes a gap.",
+        rich_help_panel=INPUT,
+    ),
+]
+MaxBad = Annotated[
+    float,
+    typer.Option(
+        help="The share of bars that may have impossible prices with --drop-bad-bars; 3 bars may always.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -74,7 +74,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "out_of_range": (
         "price that is zero, negative or beyond float32 (1.2e-38 to 3.4e38)",
         "repair the source; spreads and returns are not prices",
-        "",
+        "or pass --drop-bad-bars, which leaves out a few such bars (see --max-bad)",
     ),
     "high_below_low": (
         "high below low",
@@ -141,17 +141,27 @@ class BarError(MoolaError, ValueError):
     """Bars that were refused.
 
     Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them),
-    `advice_on_times` (what else to do about times that repeat or are out of order; empty where there is nothing).
+    `advice_on_times` (what else to do about times that repeat or are out of order; empty where there is nothing),
+    `instead` (what to do about all of them; empty where each kind has its own advice).
     """
 
     def __init__(
-        self, counts: Mapping[str, int], problems: Sequence[Problem], advice_on_times: str = ""
+        self,
+        counts: Mapping[str, int],
+        problems: Sequence[Problem],
+        advice_on_times: str = "",
+        *,
+        instead: str = "",
     ) -> None:
         self.counts = dict(counts)
         self.problems = list(problems)
         self.advice_on_times = advice_on_times
+        self.instead = instead
 
         def advice(kind: str, shown: Sequence[Problem]) -> str:
+            if instead:
+                # One advice for all kinds, after the last.
+                return instead if kind == list(self.counts)[-1] else "see below"
             _, advice, option = KINDS[kind]
             # Arrays and streams have no options.
             has_options = option and not any(problem.file is None for problem in shown)

@@ -27,6 +27,7 @@ from moola.store.intervals import interval_notices
 from moola.store.known_after import known_after
 from moola.store.layout import CHECKSUMS, FORMAT_VERSION, METADATA, SPLITS, arrays_of, write_checksums
 from moola.store.reader import FeatureStore
+from moola.store.rejects import writing_rejects
 from moola.store.split_options import SplitOptions
 from moola.store.splits import make_splits
 
@@ -59,6 +60,8 @@ def build_features(
     bar_interval: str | int | timedelta | None = None,
     overwrite: bool = False,
     drop_bad_bars: bool = False,
+    max_bad: float = 0.001,
+    rejects: str | os.PathLike[str] | None = None,
     dedup: Literal["identical"] | None = None,
     sort: bool = False,
     progress: Progress | None = None,
@@ -84,7 +87,10 @@ def build_features(
             99 % of all symbols' steps and occurs often (in 5 % of them, or 50 times in a row). Then 50 or more
             consecutive equal steps of another length are refused. Where no step fits, `stamp="close"` is refused.
         overwrite: replace an existing store, atomically.
-        drop_bad_bars: leave out bars with a NaN or infinite value; each becomes a gap.
+        drop_bad_bars: leave out bars with a NaN or infinite value, and a few with impossible prices; each is a gap.
+        max_bad: the share of bars that may have impossible prices with `drop_bad_bars`; 3 bars may always. More are
+            refused, because the columns are probably wrong.
+        rejects: a CSV file to write every bar to that is left out: file, row, line, symbol, time, reason, values.
         dedup: `identical` drops bars that repeat the one before exactly.
         sort: sort rows by time. All rows are held in memory.
         progress: see `Progress`.
@@ -124,6 +130,7 @@ def build_features(
     _core.load_numpy()
     ingest_options = IngestOptions(
         drop_bad_bars=drop_bad_bars,
+        max_bad=max_bad,
         dedup=dedup,
         sort=sort,
         reset_on_gap=reset_on_gap,
@@ -149,7 +156,9 @@ def build_features(
         folder = staging.path
         source = open_bars(bars, read_options)
         clock = timed("start", started)
-        rows, quality = ingest(source, folder, ingest_options, read_options.stamp == "close", report)
+        with writing_rejects(rejects, source) as left_out:
+            closes = read_options.stamp == "close"
+            rows, quality = ingest(source, folder, ingest_options, closes, report, left_out)
         clock = timed("read", clock)
 
         report("features", 0, quality["bars"])

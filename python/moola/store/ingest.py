@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from moola import _core
 from moola.bars.source import MAX_SAMPLES, BarSource
 from moola.errors import BarError, ConfigError, InputError, Problem, TooFewBarsError
 from moola.store.intervals import INTERVAL_COUNTS, no_bar_length, refuse_odd_steps
+from moola.store.rejects import Rejects
 from moola.store.segments import Segment
 
 __all__ = ["IngestOptions", "Progress", "check_room_for_a_window", "ingest"]
@@ -27,6 +29,8 @@ class IngestOptions:
     """How rows are checked and cut into segments. The metadata record it."""
 
     drop_bad_bars: bool = False
+    max_bad: float = 0.001
+    """The share of bars with impossible prices that `drop_bad_bars` leaves out; 3 bars always."""
     dedup: Literal["identical"] | None = None
     sort: bool = False
     reset_on_gap: int | None = None
@@ -35,6 +39,9 @@ class IngestOptions:
     """Nanoseconds, as told; None: inferred. Stores before 0.2.0 have each symbol's commonest step."""
 
     def __post_init__(self) -> None:
+        share = self.max_bad
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ConfigError("max_bad", f"{share!r} is not a share of the bars; give one such as 0.001")
         if self.dedup not in (None, "identical"):
             raise ConfigError("dedup", f"{self.dedup!r} is not a way to drop repeats; give 'identical'")
 
@@ -58,9 +65,16 @@ class SegmentRows:
 
 
 def ingest(
-    source: BarSource, folder: Path, options: IngestOptions, stamped_at_close: bool, report: Progress
+    source: BarSource,
+    folder: Path,
+    options: IngestOptions,
+    stamped_at_close: bool,
+    report: Progress,
+    rejects: Rejects | None = None,
 ) -> tuple[list[SegmentRows], dict[str, Any]]:
     """Reads and checks all bars into `bars.npy`, `timestamps.npy` and `extra.npy` in `folder`.
+
+    Bars that are left out go to `rejects`.
 
     Returns the segments, in the order of the store, and the quality report. Raises one `BarError` with every problem.
     """
@@ -75,6 +89,7 @@ def ingest(
         stamped_at_close=stamped_at_close,
         bar_interval=told if isinstance(told, int) else None,
         of_each_symbol=isinstance(told, str),
+        collect_rejects=rejects is not None,
     )
     done = 0
     with closing(source.batches()) as batches:
@@ -92,13 +107,27 @@ def ingest(
                 batch.symbol,
                 batch.contract,
             )
+            if rejects is not None:
+                rejects.write(engine.take_rejects())
             done += len(batch.timestamp)
             report("read", done, None)
     symbols = list(source.symbols) or [""]
     order = sorted(range(len(symbols)), key=symbols.__getitem__)
     if options.sort:
         engine.settle(order)
+        if rejects is not None:
+            rejects.write(engine.take_rejects())
     refuse(source, *engine.refusals())
+    impossible, samples = engine.impossible()
+    if (count := sum(impossible.values())) > max(3, options.max_bad * done):
+        refuse(
+            source,
+            impossible,
+            samples,
+            f"{count:,} of {done:,} bars are more than --drop-bad-bars leaves out (3 bars, or --max-bad "
+            f"{options.max_bad:g} of them): the columns are probably wrong. Check --columns; if the columns are "
+            f"right, give a larger share, such as --max-bad {_share_above(count, done)} (max_bad=)",
+        )
     rows, quality, odd = engine.finish(order)
     if isinstance(told, str):
         quality = {name: count for name, count in quality.items() if name not in INTERVAL_COUNTS}
@@ -114,10 +143,22 @@ def ingest(
     return [SegmentRows(symbols[code], *rest) for code, *rest in rows], quality
 
 
+def _share_above(count: int, of: int) -> str:
+    """The share `count / of`, rounded up to two digits."""
+    digits = max(2, 1 - math.floor(math.log10(count / of)))
+    return f"{math.ceil(count / of * 10**digits) / 10**digits:.{digits}f}"
+
+
 def refuse(
-    source: BarSource, counts: dict[str, int], samples: list[tuple[int, int | None, dict[str, Any]]]
+    source: BarSource,
+    counts: dict[str, int],
+    samples: list[tuple[int, int | None, dict[str, Any]]],
+    instead: str = "",
 ) -> None:
-    """Raises one error for every problem that the reader and the engine found, with at most 20 samples."""
+    """Raises one error for every problem that the reader and the engine found, with at most 20 samples.
+
+    `instead`: what to do, instead of the advice for each kind of problem.
+    """
     counts = {**source.counts, **counts}
     if not counts:
         return
@@ -138,7 +179,7 @@ def refuse(
         replace(problem, line=source.locate(file, row - 1))
         for _, file, row, problem in sorted(shown, key=itemgetter(1, 2))
     ]
-    raise BarError(counts, problems)
+    raise BarError(counts, problems, instead=instead)
 
 
 def check_room_for_a_window(rows: Sequence[SegmentRows], window_length: int) -> None:

@@ -202,10 +202,31 @@ fn bad_values_are_refused_or_dropped_and_counted() {
     assert_eq!(faults(one(Options::default(), &rows)), [("not_finite", 1), ("extra_not_finite", 2)]);
     let summary = one(Options { drop_bad_bars: true, ..Options::default() }, &rows).unwrap();
     assert_eq!((summary.quality.bars, summary.quality.dropped_bad_bars), (2, 3));
-    // A price out of range is never dropped silently, and neither is a bar without a time.
+    // A bar without a time is never dropped. Impossible prices are counted apart: many of them are mixed-up columns.
     let rows = [good, (0, 120, -5.0, 0, 1.0), (0, i64::MIN, 5.0, 0, 1.0)];
     let outcome = one(Options { drop_bad_bars: true, ..Options::default() }, &rows);
-    assert_eq!(faults(outcome), [("out_of_range", 1), ("no_timestamp", 1)]);
+    assert_eq!(faults(outcome), [("no_timestamp", 1)]);
+    let folder = tempfile::tempdir().unwrap();
+    let extra = vec!["volume".into()];
+    let options = Options {
+        drop_bad_bars: true,
+        collect_rejects: true,
+        dedup_identical: true,
+        extra,
+        ..Options::default()
+    };
+    let mut ingest = Ingest::new(folder.path(), options).unwrap();
+    push(
+        &mut ingest,
+        0,
+        0,
+        &[(0, 30, -5.0, 0, 1.0), (0, 40, f64::NAN, 0, 1.0), good, good, (0, 240, 5.0, 0, 1.0)],
+    );
+    let impossible: Vec<_> = ingest.impossible().counts().map(|(fault, n)| (fault.name(), n)).collect();
+    assert_eq!(impossible, [("out_of_range", 1)]);
+    let rejects: Vec<_> = ingest.take_rejects().iter().map(|s| (s.fault.name(), s.row)).collect();
+    assert_eq!(rejects, [("out_of_range", 0), ("not_finite", 1), ("duplicate_timestamp", 3)]);
+    assert!(ingest.take_rejects().is_empty());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use moola_core::Bars;
 use moola_core::ingest::{self, Batch, OddBar, Options};
 use moola_core::interval::{self, Rule};
+use moola_core::refusals::Refusals;
 use moola_core::store::{self, Difference, Plan, Sample, Written};
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
@@ -31,7 +32,7 @@ impl Ingest {
     #[new]
     #[pyo3(signature = (
         folder, *, extra, drop_bad_bars, dedup_identical, sort, reset_on_gap, stamped_at_close, bar_interval=None,
-        of_each_symbol=false
+        of_each_symbol=false, collect_rejects=false
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords, each an option of the same name")]
     fn new(
@@ -45,9 +46,11 @@ impl Ingest {
         stamped_at_close: bool,
         bar_interval: Option<i64>,
         of_each_symbol: bool,
+        collect_rejects: bool,
     ) -> PyResult<Self> {
         let options = Options {
             drop_bad_bars,
+            collect_rejects,
             dedup_identical,
             sort,
             reset_on_gap,
@@ -99,19 +102,23 @@ impl Ingest {
     }
 
     /// The count of each kind of refusal, and the first refusals as (file, symbol, facts for a `Problem`).
-    /// Rows count from 0.
+    /// Kind to count, and of the first refusals the file, the symbol, and the facts for a `Problem` (rows from 0).
     fn refusals<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>)> {
-        let counts = PyDict::new(py);
-        let samples = PyList::empty(py);
-        if let Some(inner) = &self.inner {
-            for (fault, count) in inner.refusals().counts() {
-                counts.set_item(fault.name(), count)?;
-            }
-            for s in inner.refusals().samples() {
-                samples.append((s.file, s.symbol, facts(py, s)?))?;
-            }
+        described(py, self.inner.as_ref().map(ingest::Ingest::refusals))
+    }
+
+    /// The same of bars with impossible prices that were left out.
+    fn impossible<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>)> {
+        described(py, self.inner.as_ref().map(ingest::Ingest::impossible))
+    }
+
+    /// The bars left out since the last call, each as file, symbol and the facts for a `Problem`.
+    fn take_rejects<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rejects = PyList::empty(py);
+        for s in self.inner.as_mut().map(ingest::Ingest::take_rejects).unwrap_or_default() {
+            rejects.append((s.file, s.symbol, facts(py, &s)?))?;
         }
-        Ok((counts, samples))
+        Ok(rejects)
     }
 
     /// Sorts and checks the rows that `sort` held back.
@@ -166,6 +173,22 @@ impl Ingest {
         odd.set_item("steps", summary.odd.steps)?;
         Ok((segments, quality, odd))
     }
+}
+
+type Described<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>);
+
+fn described<'py>(py: Python<'py>, refusals: Option<&Refusals>) -> PyResult<Described<'py>> {
+    let counts = PyDict::new(py);
+    let samples = PyList::empty(py);
+    if let Some(refusals) = refusals {
+        for (fault, count) in refusals.counts() {
+            counts.set_item(fault.name(), count)?;
+        }
+        for s in refusals.samples() {
+            samples.append((s.file, s.symbol, facts(py, s)?))?;
+        }
+    }
+    Ok((counts, samples))
 }
 
 fn rule(bar_interval: Option<i64>, of_each_symbol: bool) -> PyResult<Rule> {

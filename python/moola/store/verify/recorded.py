@@ -25,7 +25,7 @@ def options_of(store: FeatureStore) -> tuple[ReadOptions, IngestOptions]:
     """How the source was read and its rows were judged, as the metadata record it."""
     recorded = store.metadata["read_options"]
     # Stores before 0.2.0 have each symbol's commonest step.
-    known = {"bar_interval": "of each symbol", **recorded}
+    known = {"bar_interval": "of each symbol", "max_bad": 0.001, **recorded}
     judged = {name: known[name] for name in IngestOptions.__dataclass_fields__}
     read_options = ReadOptions.from_record({k: v for k, v in recorded.items() if k not in judged})
     for name in ("reset_on_gap", "bar_interval"):

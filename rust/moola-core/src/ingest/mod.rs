@@ -30,8 +30,10 @@ const CHUNK: usize = 1 << 18;
 /// How rows are checked and cut into segments.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Drop and count bars with a NaN or infinite price or kept value.
+    /// Drop and count bars with a NaN or infinite price or kept value, and bars with impossible prices.
     pub drop_bad_bars: bool,
+    /// Keep the bars that are left out until they are [taken](Ingest::take_rejects).
+    pub collect_rejects: bool,
     /// Drop and count exact repeats of the previous bar.
     pub dedup_identical: bool,
     /// Sort the rows. All of them are held in memory.
@@ -109,6 +111,10 @@ pub struct Ingest {
     held: Vec<Row>,
     held_extra: Vec<f32>,
     refusals: Refusals,
+    /// Bars with impossible prices that were left out.
+    impossible: Refusals,
+    /// The bars left out since they were last taken, where they are wanted.
+    rejects: Vec<Sample>,
     quality: Quality,
     /// Runs of equal steps, each with the bar after its first step.
     runs: Runs<Row>,
@@ -146,6 +152,8 @@ impl Ingest {
             held: Vec::new(),
             held_extra: Vec::new(),
             refusals: Refusals::default(),
+            impossible: Refusals::default(),
+            rejects: Vec::new(),
             quality: Quality::default(),
             runs: Runs::default(),
             room: steps::SHARED,
@@ -158,6 +166,23 @@ impl Ingest {
     /// Every refusal so far. After the first, nothing more is written, but rows are still checked.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// The bars with impossible prices that were left out. Many of them show that the columns are wrong.
+    pub fn impossible(&self) -> &Refusals {
+        &self.impossible
+    }
+
+    /// The bars left out since the last call, if the options ask for them.
+    pub fn take_rejects(&mut self) -> Vec<Sample> {
+        std::mem::take(&mut self.rejects)
+    }
+
+    #[cold]
+    fn reject(&mut self, sample: &Sample) {
+        if self.options.collect_rejects {
+            self.rejects.push(sample.clone());
+        }
     }
 
     /// Takes the rows of a batch.
@@ -204,10 +229,19 @@ impl Ingest {
             let k = missing.unwrap_or_default();
             (Fault::ExtraNotFinite, self.options.extra[k].as_str(), given(k))
         };
-        if self.options.drop_bad_bars && matches!(fault, Fault::NotFinite | Fault::ExtraNotFinite) {
+        let sample = sample(row, fault, column.to_owned(), value, None);
+        let impossible = matches!(
+            fault,
+            Fault::OutOfRange | Fault::HighBelowLow | Fault::OpenOutside | Fault::CloseOutside
+        );
+        if self.options.drop_bad_bars && fault != Fault::NoTimestamp {
             self.quality.dropped_bad_bars += 1;
+            self.reject(&sample);
+            if impossible {
+                self.impossible.add(sample);
+            }
         } else {
-            self.refusals.add(sample(row, fault, column.to_owned(), value, None));
+            self.refusals.add(sample);
         }
         false
     }
@@ -229,6 +263,9 @@ impl Ingest {
                     && (bar, extra, contract) == (last.bar, &state.last_extra[..], last.contract)
                 {
                     self.quality.dropped_duplicates += 1;
+                    let value = timestamp as f64;
+                    let previous = Some(last.timestamp);
+                    self.reject(&sample(row, Fault::Duplicate, "timestamp".to_owned(), value, previous));
                     return;
                 }
                 let fault = if same { Fault::Duplicate } else { Fault::OutOfOrder };
