@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,10 +74,10 @@ class _Moola(TyperGroup):
             message = f"{error.format_message()}\nTry `{command} --help`"
             code = _fail(json, "UsageError", message, 2)
         except ConfigError as error:
-            message = f"{self._option(args, error.name)}: {error.problem}"
+            message = f"{self._option(args, error.name)}: {self._placed(args, error.problem)}"
             code = _fail(json, "ConfigError", message, 2, vars(error))
         except MoolaError as error:
-            code = _fail(json, type(error).__name__, str(error), 1, vars(error))
+            code = _fail(json, type(error).__name__, self._placed(args, str(error)), 1, vars(error))
         except ImportError as error:
             if (error.name or "moola").partition(".")[0] == "moola":
                 raise
@@ -109,6 +110,26 @@ class _Moola(TyperGroup):
         except KeyboardInterrupt:
             # Versions of typer differ in how they handle it.
             raise typer.Abort from None
+
+    def _placed(self, args: Sequence[str], message: str) -> str:
+        """The message, in which an option that the command lacks is followed by the command that has it.
+
+        An error of the library may name an option of another command: `predict` also meets bars, but keeps no columns.
+        """
+        options = {
+            name: {known for parameter in command.params for known in parameter.opts}
+            for name, command in self.commands.items()
+        }
+        own = next((options[arg] for arg in args if arg in options), None)
+        if own is None or "(of moola " in message:
+            return message
+
+        def placed(match: re.Match[str]) -> str:
+            option = match[0]
+            having = [name for name in ("build-features", *options) if option in options.get(name, ())]
+            return option if option in own or not having else f"{option} (of moola {having[0]})"
+
+        return re.sub(r"(?<![-\w])--[a-z][a-z-]*[a-z](?![-\w])", placed, message)
 
     def _option(self, args: Sequence[str], name: str) -> str:
         """The command's option for a parameter of the library, or the parameter if no option has its name."""

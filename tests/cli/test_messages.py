@@ -1,4 +1,4 @@
-"""Messages of the command line: packages that are missing, and options that must exist."""
+"""Messages of the command line: packages that are missing, and options of other commands."""
 
 from __future__ import annotations
 
@@ -70,3 +70,19 @@ def test_every_option_that_a_message_names_exists() -> None:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 for option in re.findall(r"(?<![-\w])--[a-z][a-z-]*[a-z]", node.value):
                     assert option in known, f"{path.name}:{node.lineno} names {option}"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("predict", "leave the column out of --keep (of moola build-features), or pass --sort"),
+        ("build-features", "leave the column out of --keep, or pass --sort"),
+        (
+            "inspect",
+            "leave the column out of --keep (of moola build-features), or pass --sort (of moola build-features)",
+        ),
+    ],
+)
+def test_an_option_of_another_command_is_named_with_it(command: str, says: str) -> None:
+    placed = get_command(app)._placed([command, "x"], "leave the column out of --keep, or pass --sort")  # type: ignore[attr-defined]
+    assert placed == says
