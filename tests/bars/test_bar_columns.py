@@ -12,7 +12,20 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from bar_files import FORMATS, MINUTE, NONE, START, check_usual, csv_bars, read, refused, table, text, write
+from bar_files import (
+    FORMATS,
+    MINUTE,
+    NONE,
+    START,
+    check_usual,
+    csv_bars,
+    read,
+    refused,
+    table,
+    text,
+    utc,
+    write,
+)
 
 from moola.bars.source import open_bars
 from moola.errors import InputError
@@ -37,9 +50,10 @@ def test_names_that_differ_in_case_only_are_refused() -> None:
     refused(
         table(Open=[1.0] * 5),
         "2 columns that may be the open: 'open' and 'Open'",
-        "--columns FILE_COLUMN=open",
+        "--columns 1=open",
     )
     check_usual(read(table(Open=[1.0] * 5), columns="open=open"))
+    check_usual(read(table(Open=[1.0] * 5), columns="1=open"))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -77,7 +91,8 @@ def test_kept_columns_are_read(tmp_path: Path, suffix: str) -> None:
 
 def test_date_and_time_in_two_columns_are_joined(tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "Date,Time,Open,High,Low,Close\n2024-05-06,13:30,1,3,0,2\n")
-    refused(path, "its times in two columns, 'Date' and 'Time'", "Join them into one column")
+    refused(path, "'13:30', has no time zone", "--tz UTC")
+    assert read(path, tz="America/New_York").timestamp[0] == utc("2024-05-06T17:30")
 
 
 HEADERLESS = "1714995000000,1,3,0,2,11\n1714995060000,2,4,1,3,12\n"
@@ -94,7 +109,7 @@ def test_headerless_dumps_are_read(tmp_path: Path) -> None:
     assert result.source.locate(0, 1) == 2
     # The same options read a dump that has a header.
     path = text(tmp_path / "b.csv", "a,b,c,d,e,f\n" + HEADERLESS)
-    result = read([tmp_path / "BTCUSDT-1m.csv", path], columns=columns, keep=("volume",))
+    result = read([tmp_path / "BTCUSDT-1m.csv", path], columns=columns, keep=("volume",), one_series=True)
     assert result.close.tolist() == [2, 3, 2, 3]
 
 
@@ -126,7 +141,7 @@ def test_refused_headerless_dumps_give_advice(tmp_path: Path) -> None:
     )
     refused(
         path,
-        "has 6 columns, counted from 0, and no column 9 to be the close",
+        "has 6 columns, and no column at position 9 (counted from 0) to be the close",
         columns="0=timestamp,1=open,2=high,3=low,9=close",
     )
 

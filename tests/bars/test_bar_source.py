@@ -30,7 +30,7 @@ def test_several_files_are_read_in_the_given_order(tmp_path: Path) -> None:
     a = write(data.slice(0, 2), tmp_path / "z.csv")
     b = write(data.slice(2, 3), tmp_path / "b.parquet")
     c = write(data.slice(5, 1), tmp_path / "a.arrow")
-    result = read([a, str(b), c])
+    result = read([a, str(b), c], one_series=True)
     check_usual(result, 6)
     assert [batch.file for batch in result.batches] == [0, 1, 2]
     assert [file.rows for file in result.source.files] == [2, 3, 1]
@@ -42,7 +42,7 @@ def test_files_may_differ_in_columns(tmp_path: Path) -> None:
     write(data.slice(0, 2).select(["close", "low", "timestamp", "high", "open"]), tmp_path / "a.parquet")
     late = data.slice(2).rename_columns(["Date", "O", "H", "L", "C"]).append_column("more", [[1, 2]])
     write(late, tmp_path / "b.parquet")
-    check_usual(read(tmp_path), 4)
+    check_usual(read(tmp_path, one_series=True), 4)
 
 
 def test_a_directory_is_read_in_name_order_and_recursively(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_directory_is_read_in_name_order_and_recursively(tmp_path: Path) -> No
     text(tmp_path / "README.md", "# not bars")
     text(tmp_path / "_metadata.parquet", "not read")
     text(tmp_path / ".hidden" / "x.csv", "not read")
-    check_usual(read(tmp_path), 6)
+    check_usual(read(tmp_path, one_series=True), 6)
 
 
 def test_partitions_name_symbols(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_arrays_that_do_not_fit_are_refused():
         with pytest.raises(ValueError, match="wrong shape"):
             fill(batch=empty(*shape))
     for size in (1, 3):
-        with pytest.raises(ValueError, match="room for exactly these"):
+        with pytest.raises(ValueError, match="do not have the size of these windows"):
             fill(batch=empty(size, 10, 3))
     for ratio in (-0.1, 1.01, math.nan):
         with pytest.raises(ValueError, match="masked share"):

@@ -26,7 +26,14 @@ def errors() -> list[MoolaError]:
     for kind in kinds:
         parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
         values = {"counts": {"no_timestamp": 1}, "problems": [], "path": Path("/x"), "in_time": False}
-        values |= {"known": [3, 5], "step": 7, "windows": [("ES", 0)], "suspects": 0, "run": None}
+        values |= {
+            "known": [3, 5],
+            "step": 7,
+            "windows": [("ES", 0)],
+            "suspects": 0,
+            "run": None,
+            "better_advice": {},
+        }
         if kind is LabelError:
             values["counts"] = {"no_class": 1}
         values |= dict.fromkeys(("train_bars", "test_bars", "shared"), (1, 2)) | {

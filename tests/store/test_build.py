@@ -204,8 +204,8 @@ def panels(draw: st.DrawFn) -> tuple[dict[str, Rows], list[tuple[str, int]]]:
         n = draw(st.integers(1, 250))
         rare = draw(st.sampled_from([0.0, 0.01, 0.1]))
         step = np.where(rng.random(n) < rare, rng.choice([MINUTE // 2, 2 * MINUTE, 300 * MINUTE], n), MINUTE)
-        # A half minute before the last bar would make it a live row.
-        step[max(n - 2, 0)] = MINUTE
+        # A last bar off the grid is refused as a bar that is not closed.
+        step[max(n - 2, 0) :] = MINUTE
         every = draw(st.sampled_from([10**9, 70, 30]))
         rows[symbol] = rows_of(int(rng.integers(100)), n, step, every, START + int(rng.integers(60)) * MINUTE)
     order = [(symbol, i) for symbol, own in rows.items() for i in range(len(own.times))]
@@ -395,7 +395,8 @@ def test_the_metadata_record_how_the_store_was_built(tmp_path: Path) -> None:
     assert metadata["read_options"] == {
         "columns": {"volume": "volume"}, "keep": ["volume"], "tz": "UTC", "time_format": None, "stamp": "close",
         "segment_by": ["symbol"], "drop_bad_bars": False, "max_bad": 0.001, "dedup": "identical", "sort": False,
-        "reset_on_gap": 4 * 60 * MINUTE, "bar_interval": None,
+        "reset_on_gap": 4 * 60 * MINUTE, "bar_interval": None, "skip_lines": 0, "decimal": None, "thousands": None,
+        "symbols": [], "exclude_symbols": [], "symbol_from_name": None, "one_series": False,
     }  # fmt: skip
     assert store.segments[0].first_timestamp == START - MINUTE
     assert set(metadata["timings"]) == {"start", "read", "features", "check"}

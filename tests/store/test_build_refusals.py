@@ -429,6 +429,7 @@ def test_all_faults_are_collected_and_every_kind_is_shown(tmp_path: Path) -> Non
         f"{b.at(201)}, at 2024-05-06T21:50:00Z: high = abc",
         f"{b.at(101)}: timestamp = 2024-05-06T20:09:00Z",
         f"{b.at(151)}: timestamp = 2024-05-06T13:30:00Z, after 2024-05-06T20:59:00Z",
+        one_series=True,
     )
     assert error.counts == {
         "not_a_number": 40,

@@ -59,7 +59,7 @@ def test_a_store_is_built_once(bars: Path, cache: Path) -> None:
 
 
 def test_options_configuration_and_order_decide(tmp_path: Path, bars: Path, cache: Path) -> None:
-    later = tmp_path / "later.parquet"
+    later = tmp_path / "bars_2.parquet"
     pq.write_table(table(600).slice(300), later)
     ids = set()
     for what, options in (

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type
-from moola.bars.roles import ALIASES, BAR_ROLES, PRICES
-from moola.errors import InputError
+from moola.bars.roles import ALIASES, PRICES, plain_name
+from moola.bars.time_columns import TimeColumns, find_times, no_zone
 
 if TYPE_CHECKING:
     from moola.bars.options import ReadOptions
 
-__all__ = ["Layout", "find_column", "find_layout", "listed", "named_columns", "no_zone"]
-
-# The index that pandas writes beside the columns: a time only where no other column is one.
-_INDEX_NAMES = ("__index_level_0__", "", "unnamed:_0", "index")
+__all__ = ["Layout", "find_column", "find_layout", "listed", "named_columns", "quoted"]
 
 
 @dataclass
@@ -24,17 +22,29 @@ class Layout:
     """The places of a bar's columns in a file."""
 
     timestamp: int
+    """The time of a bar, or its date."""
     numbers: list[int]
     """Open, high, low, close and the columns to keep."""
     name_columns: dict[str, int]
     """Symbol and contract, where they are columns."""
     partitions: dict[str, str]
-    """Symbol and contract, where directories name them."""
+    """Symbol and contract, where directories, a file's name or its header name them."""
+    time: int | None = None
+    """The time of day, where it stands beside the date."""
+    utc: bool = False
+    """The name of the time column says that times are in UTC."""
+    agreeing: dict[str, int] = field(default_factory=dict)
+    """Columns of a role that partitions name too: every row must agree with the partition."""
     columns: list[int] = field(init=False)
     """Every column needed, each once."""
 
     def __post_init__(self) -> None:
-        self.columns = sorted({self.timestamp, *self.numbers, *self.name_columns.values()})
+        times = {self.timestamp} if self.time is None else {self.timestamp, self.time}
+        self.columns = sorted({*times, *self.numbers, *self.text_columns()})
+
+    def text_columns(self) -> list[int]:
+        """Columns of names, which repeat."""
+        return sorted({*self.name_columns.values(), *self.agreeing.values()})
 
     def at(self, column: int) -> int:
         """The place of a column among the columns that are read."""
@@ -42,14 +52,6 @@ class Layout:
 
     def has(self, role: str) -> bool:
         return role in self.name_columns or role in self.partitions
-
-
-def plain_name(name: str) -> str:
-    """A column name spelled as the aliases are; MetaTrader's <CLOSE> becomes close."""
-    name = name.strip().lower().removeprefix("<").removesuffix(">")
-    for sign in " .-":
-        name = name.replace(sign, "_")
-    return name
 
 
 def find_column(source: Input, role: str, aliases: Iterable[str], named: Mapping[str, int]) -> int | None:
@@ -65,7 +67,8 @@ def find_column(source: Input, role: str, aliases: Iterable[str], named: Mapping
             both = " and ".join(repr(source.names[i]) for i in found)
             raise source.refusal(
                 f"has {len(found)} columns that may be the {role}: {both}",
-                f"Say which with --columns FILE_COLUMN={role}, or rename one",
+                f"Say which with --columns {found[0]}={role}, where {found[0]} is its position counted from 0, or "
+                "rename one",
             )
         if found:
             return found[0]
@@ -75,25 +78,13 @@ def find_column(source: Input, role: str, aliases: Iterable[str], named: Mapping
 def find_layout(source: Input, options: ReadOptions) -> Layout:
     """The columns that are read. Raises `InputError` for columns that are missing, ambiguous or of a wrong type."""
     named = named_columns(source, options.columns)
-    partitions: dict[str, str] = {}
-    for key, value in source.partitions.items():
-        role = (options.columns or {}).get(key) or next(
-            (role for role in ("symbol", "contract") if plain_name(key) in ALIASES[role]), None
-        )
-        if role in ("symbol", "contract"):
-            partitions[role] = value
-    taken = set(named.values())
-    plain = [None if i in taken else plain_name(name) for i, name in enumerate(source.names)]
-
-    roles = {role: find_column(source, role, ALIASES[role], named) for role in BAR_ROLES}
-    if roles["timestamp"] is None:
-        roles["timestamp"] = _index_column(source, plain)
-    elif "timestamp" not in named:
-        _refuse_split_time(source, plain, roles["timestamp"])
-    missing = [role for role, column in roles.items() if column is None]
-    if missing:
+    times = find_times(source, named, options)
+    prices = {role: find_column(source, role, ALIASES[role], named) for role in PRICES}
+    missing = [role for role, column in prices.items() if column is None]
+    if times is None:
+        missing = ["timestamp", *missing]
+    if times is None or missing:
         _refuse_missing(source, missing)
-
     kept: list[int] = []
     for name in options.keep:
         column = find_column(source, name, [plain_name(name), *ALIASES.get(name, ())], named)
@@ -103,46 +94,70 @@ def find_layout(source: Input, options: ReadOptions) -> Layout:
                 f"Name the column with --columns FILE_COLUMN={name}, or leave it out of --keep",
             )
         kept.append(column)
-    name_columns: dict[str, int] = {}
+    layout = Layout(
+        times.timestamp,
+        [*(cast(int, prices[price]) for price in PRICES), *kept],
+        *_find_names(source, options, named, times),
+        time=times.time,
+        utc=times.utc,
+    )
+    _agree(source, layout, options, named)
+    _check_types(source, layout, options)
+    return layout
+
+
+def _find_names(
+    source: Input, options: ReadOptions, named: Mapping[str, int], times: TimeColumns
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Columns of symbol and contract, and those that partitions name."""
     wanted = ("symbol", "contract") if "contract" in options.segment_by else ("symbol",)
+    partitions: dict[str, str] = {}
+    for key, value in source.partitions.items():
+        role = (options.columns or {}).get(key) or next(
+            (role for role in ("symbol", "contract") if plain_name(key) in ALIASES[role]), None
+        )
+        if role is not None and role in wanted:
+            partitions[role] = value
+    columns: dict[str, int] = {}
     for role in wanted:
         column = find_column(source, role, ALIASES[role], named)
         if role not in partitions and column is not None:
-            name_columns[role] = column
+            columns[role] = column
         elif role == "contract" and role not in partitions:
             raise source.refusal(
                 f"has no contract column to divide segments by; its columns are {listed(source.names)}",
                 "Name it with --columns FILE_COLUMN=contract, or leave contract out of --segment-by",
             )
-    layout = Layout(
-        cast(int, roles["timestamp"]),
-        [*(cast(int, roles[price]) for price in PRICES), *kept],
-        name_columns,
-        {role: value for role, value in partitions.items() if role in wanted},
-    )
-    _check_types(source, layout, options)
-    return layout
+    return columns, partitions
+
+
+def _agree(source: Input, layout: Layout, options: ReadOptions, named: Mapping[str, int]) -> None:
+    """Finds columns that name what a partition names, too, and reads them along to compare."""
+    for role in layout.partitions:
+        column = find_column(source, role, ALIASES[role], named)
+        if column is not None and column not in layout.columns:
+            layout.agreeing[role] = column
+    layout.__post_init__()
 
 
 def named_columns(source: Input, columns: Mapping[str, str] | None) -> dict[str, int]:
     """From role to column, for the columns that the user named."""
     columns = columns or {}
     if source.headerless and not (columns and all(key.isdecimal() for key in columns)):
+        what = "a header of numbers" if source.numbered else "no header"
         raise source.refusal(
-            f"has no header: its first line is {source.first_line!r}"
+            f"has {what}: its first line is {source.first_line!r}"
             + (", and --columns gives names" if columns else ""),
             "Say what its columns are, counted from 0, for example "
             "--columns 0=timestamp,1=open,2=high,3=low,4=close,5=volume",
         )
-    positions = source.headerless or (
-        bool(columns) and all(key.isdecimal() and key not in source.names for key in columns)
-    )
     named: dict[str, int] = {}
     for key, role in columns.items():
-        if positions:
+        if key.isdecimal():
             if int(key) >= len(source.names):
                 raise source.refusal(
-                    f"has {len(source.names)} columns, counted from 0, and no column {key} to be the {role}",
+                    f"has {len(source.names)} columns, and no column at position {key} (counted from 0) to be the "
+                    f"{role}; a number in --columns is always a position",
                     "Correct --columns",
                 )
             named[role] = int(key)
@@ -156,29 +171,12 @@ def named_columns(source: Input, columns: Mapping[str, str] | None) -> dict[str,
             count = "no column" if not found else f"{len(found)} columns"
             raise source.refusal(
                 f"has {count} {key!r} to be the {role}; its columns are {listed(source.names)}",
-                "Correct --columns",
+                "Correct --columns"
+                if not found
+                else f"Name it by its position counted from 0: --columns {found[0]}={role}",
             )
         named[role] = found[0]
     return named
-
-
-def _index_column(source: Input, plain: Sequence[str | None]) -> int | None:
-    """The column in which pandas has written a DatetimeIndex."""
-    for i, name in enumerate(plain):
-        unnamed = name in _INDEX_NAMES and (source.types is None or is_temporal(source.types[i]))
-        if unnamed or source.names[i] in source.index_columns:
-            return i
-    return None
-
-
-def _refuse_split_time(source: Input, plain: Sequence[str | None], timestamp: int) -> None:
-    if {"date", "time"} <= set(plain) and plain[timestamp] in ("date", "time"):
-        date, time = (source.names[plain.index(name)] for name in ("date", "time"))
-        raise source.refusal(
-            f"has its times in two columns, {date!r} and {time!r}",
-            "Join them into one column; or, if one of them is the whole time, say so with --columns "
-            f"{time}=timestamp",
-        )
 
 
 def _refuse_missing(source: Input, missing: Sequence[str]) -> NoReturn:
@@ -193,6 +191,11 @@ def _refuse_missing(source: Input, missing: Sequence[str]) -> NoReturn:
         "Bars need timestamp, open, high, low and close. Name what is called otherwise with "
         f"--columns FILE_COLUMN={missing[0]}",
     )
+
+
+def quoted(text: str) -> str:
+    """A text as a shell takes it for one word."""
+    return shlex.quote(text)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -221,14 +224,9 @@ def _check_types(source: Input, layout: Layout, options: ReadOptions) -> None:
         ):
             refuse(column, f"a {role} must be text")
     dtype = source.types[layout.timestamp]
+    if layout.time is not None:
+        return
     if not (is_temporal(dtype) or is_text(dtype) or is_type("integer", dtype) or is_type("floating", dtype)):
         refuse(layout.timestamp, "times must be timestamps, dates, text or whole numbers")
-    if is_temporal(dtype) and not getattr(dtype, "tz", None) and options.tz is None:
+    if is_temporal(dtype) and not getattr(dtype, "tz", None) and options.tz is None and not layout.utc:
         raise no_zone(source, f"column {source.names[layout.timestamp]!r} ({dtype})")
-
-
-def no_zone(source: Input, what: str) -> InputError:
-    return source.refusal(
-        f"{what} has no time zone",
-        "Say which zone the times are in with --tz, for example --tz UTC or --tz America/New_York",
-    )

@@ -1,4 +1,4 @@
-"""The options of reading bars: columns, zone, time format, symbols."""
+"""The options of reading bars: columns, zone, time format, numbers, symbols."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from difflib import get_close_matches
 from typing import Any, Literal, cast
 
 from moola import _core
+from moola.bars.formats.csv_options import TextOptions
 from moola.bars.roles import ROLES
+from moola.bars.zones import check_zone
 from moola.errors import ConfigError
 
 __all__ = ["ReadOptions", "parse_columns", "parse_names"]
+
+_SINCE_0_2 = {
+    "skip_lines": 0,
+    "decimal": None,
+    "thousands": None,
+    "symbols": (),
+    "exclude_symbols": (),
+    "symbol_from_name": None,
+    "one_series": False,
+}
+"""Options that records of 0.1 lack, with the values that mean the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +32,23 @@ class ReadOptions:
     """How bars are read. Raises `ConfigError`, which names the option, for a wrong value.
 
     Attributes:
-        columns: from a file's column to its role: timestamp, open, high, low, close, volume, symbol,
-            contract, or a name of `keep`. Numbers (from 0) name columns by position. As text:
+        columns: from a file's column to its role: timestamp (or date and time), open, high, low, close, volume,
+            symbol, contract, or a name of `keep`. Whole numbers are always positions, counted from 0. As text:
             ``"A=open,B=high"``. Columns not named here are found by their usual names.
         keep: further numeric columns to read along.
-        tz: the zone of times that carry none, such as ``"America/New_York"``.
-        time_format: how times in text (or in whole numbers) are written, as for ``strptime``.
+        tz: the zone of times that carry none, such as ``"America/New_York"``, or an offset such as ``"UTC+2"``.
+        time_format: how times in text (or in whole numbers) are written, as for ``strptime``. Of a date and a time
+            column it reads the date, one space, and the time.
         stamp: whether a timestamp is the bar's ``"open"`` or ``"close"`` time; recorded, not applied here.
         segment_by: ``("symbol",)`` or ``("symbol", "contract")``.
+        skip_lines: lines of a text file before its header, or before its first row where it has none.
+        decimal: the decimal mark of numbers in text, ``"."`` or ``","``; found from the whole file where None.
+        thousands: the sign between thousands, such as ``","``; found from the whole file where None.
+        symbols, exclude_symbols: patterns such as ``("ES*",)``; only bars of symbols that match one of `symbols`, and
+            none of `exclude_symbols`, are read. ``*`` stands for any text, ``?`` for one sign. Case counts.
+        symbol_from_name: a pattern of file names such as ``"{symbol}_1min.csv"``, whose part ``{symbol}`` is the
+            symbol of the file's bars. It may begin with directories.
+        one_series: files whose names seem to name several instruments hold one series.
     """
 
     columns: Mapping[str, str] | None = None
@@ -35,6 +57,13 @@ class ReadOptions:
     time_format: str | None = None
     stamp: Literal["open", "close"] = "open"
     segment_by: tuple[str, ...] = ("symbol",)
+    skip_lines: int = 0
+    decimal: str | None = None
+    thousands: str | None = None
+    symbols: tuple[str, ...] = ()
+    exclude_symbols: tuple[str, ...] = ()
+    symbol_from_name: str | None = None
+    one_series: bool = False
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -43,8 +72,28 @@ class ReadOptions:
         for name in self.keep:
             if name in ROLES and name != "volume":
                 raise ConfigError("keep", f"{name!r} is always read; keep further columns, such as volume")
+        self._check_times()
+        segment_by = parse_names("segment_by", self.segment_by)
+        if not segment_by or not set(segment_by) <= {"symbol", "contract"}:
+            raise ConfigError(
+                "segment_by", f"must be symbol, or symbol,contract, not {','.join(segment_by)!r}"
+            )
+        # Bars of two symbols never share a segment, whatever else divides them.
+        set_field(self, "segment_by", ("symbol", "contract") if "contract" in segment_by else ("symbol",))
+        self._check_text()
+        for option in ("symbols", "exclude_symbols"):
+            set_field(self, option, parse_names(option, getattr(self, option) or (), "('ES*',)"))
+        pattern = self.symbol_from_name
+        if pattern is not None and (not isinstance(pattern, str) or pattern.count("{symbol}") != 1):
+            raise ConfigError(
+                "symbol_from_name", f"must hold {{symbol}} once, as in '{{symbol}}_1min.csv', not {pattern!r}"
+            )
+        if pattern is not None and self.one_series:
+            raise ConfigError("one_series", "cannot be combined with symbol_from_name: give one of them")
+
+    def _check_times(self) -> None:
         if self.tz is not None:
-            _check_zone(self.tz)
+            check_zone(self.tz)
         if self.time_format is not None:
             if not isinstance(self.time_format, str):
                 raise ConfigError(
@@ -53,29 +102,44 @@ class ReadOptions:
             _core.time_format_has_offset(self.time_format)
         if self.stamp not in ("open", "close"):
             raise ConfigError("stamp", f"must be 'open' or 'close', not {self.stamp!r}")
-        segment_by = parse_names("segment_by", self.segment_by)
-        if not segment_by or not set(segment_by) <= {"symbol", "contract"}:
-            raise ConfigError(
-                "segment_by", f"must be symbol, or symbol,contract, not {','.join(segment_by)!r}"
-            )
-        # Bars of two symbols never share a segment, whatever else divides them.
-        set_field(self, "segment_by", ("symbol", "contract") if "contract" in segment_by else ("symbol",))
+        roles = set((self.columns or {}).values())
+        for one, other in (("date", "time"), ("time", "date")):
+            if one in roles and other not in roles and "timestamp" in roles:
+                raise ConfigError("columns", f"gives timestamp and {one}; give timestamp, or date and time")
+        if {"timestamp", "date", "time"} <= roles:
+            raise ConfigError("columns", "gives timestamp, date and time; give timestamp, or date and time")
+
+    def _check_text(self) -> None:
+        from moola.settings.whole_numbers import whole_number
+
+        object.__setattr__(self, "skip_lines", whole_number("skip_lines", self.skip_lines, 0, of="lines"))
+        if self.decimal not in (None, ".", ","):
+            raise ConfigError("decimal", f"must be '.' or ',', not {self.decimal!r}")
+        if self.thousands not in (None, ".", ",", "'", " ", "_", "\u00a0", "\u202f"):
+            raise ConfigError("thousands", f"must be one of . , ' _ or a blank, not {self.thousands!r}")
+        if self.thousands is not None and self.thousands == (
+            self.decimal or ("," if self.thousands == "." else ".")
+        ):
+            raise ConfigError("thousands", f"{self.thousands!r} is the decimal mark too; give another")
+
+    @property
+    def text(self) -> TextOptions:
+        """The options that concern text files alone."""
+        return TextOptions(self.skip_lines, self.decimal, self.thousands)
 
     def record(self) -> dict[str, Any]:
         """The options as JSON can hold them; :meth:`from_record` reads them back."""
-        return {
-            "columns": None if self.columns is None else dict(self.columns),
-            "keep": list(self.keep),
-            "tz": self.tz,
-            "time_format": self.time_format,
-            "stamp": self.stamp,
-            "segment_by": list(self.segment_by),
-        }
+        lists = ("keep", "segment_by", "symbols", "exclude_symbols")
+        record = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        record |= {name: list(record[name]) for name in lists}
+        record["columns"] = None if self.columns is None else dict(self.columns)
+        return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ReadOptions:
-        """The options that :meth:`record` wrote. Raises ConfigError for any other mapping."""
+        """The options that :meth:`record` wrote, in this version or in 0.1. Raises ConfigError for others."""
         fields = set(cls.__dataclass_fields__)
+        record = _SINCE_0_2 | dict(record)
         if set(record) != fields:
             odd = ", ".join(sorted(set(record) ^ fields))
             raise ConfigError("read_options", f"must hold exactly {', '.join(sorted(fields))}; check {odd}")
@@ -83,14 +147,15 @@ class ReadOptions:
         return cls(**cast("dict[str, Any]", values))
 
 
-def parse_names(option: str, value: object) -> tuple[str, ...]:
+def parse_names(option: str, value: object, example: str = "('volume',)") -> tuple[str, ...]:
     """A tuple of distinct names, from a sequence of them or from a text with commas."""
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(option, f"must be names, such as ('volume',), not {value!r}")
+        raise ConfigError(option, f"must be names, such as {example}, not {value!r}")
     names = tuple(name.strip() for name in names if name.strip())
     if len(set(names)) < len(names):
-        raise ConfigError(option, f"names a column twice: {','.join(names)}")
+        what = "a symbol" if "symbols" in option else "a column"
+        raise ConfigError(option, f"names {what} twice: {','.join(names)}")
     return names
 
 
@@ -133,22 +198,3 @@ def parse_columns(
             raise ConfigError("columns", f"role {role!r} is given to two columns")
         columns[column] = role
     return columns
-
-
-def _check_zone(tz: object) -> None:
-    zones = _core.time_zones()
-    if tz in zones:
-        return
-    near: list[str] = []
-    if isinstance(tz, str):
-        by_lower = {zone.lower(): zone for zone in zones}
-        wanted = tz.strip().lower().replace(" ", "_")
-        by_city = {zone.lower().rpartition("/")[2]: zone for zone in zones}
-        found = get_close_matches(wanted, by_lower, 3, 0.75) + get_close_matches(wanted, by_city, 1, 0.75)
-        near = list(dict.fromkeys((by_lower | by_city)[name] for name in found))
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else "use a name such as UTC, America/New_York or Europe/Berlin"
-    )
-    raise ConfigError("tz", f"{tz!r} is not a time zone; {hint}")

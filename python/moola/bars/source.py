@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from moola import _core
-from moola.bars.columns import Layout, find_layout
-from moola.bars.formats.csv import CsvInput, LineFinder
+from moola.bars.columns import Layout, find_layout, listed, quoted
+from moola.bars.date_and_time import DateAndTime
+from moola.bars.formats.csv import CsvInput
 from moola.bars.formats.finding import find_files
-from moola.bars.formats.inputs import BATCH_ROWS, Input, is_type, text_of, values_of
-from moola.bars.formats.opening import open_file
+from moola.bars.formats.inputs import BATCH_ROWS, Input, text_of
+from moola.bars.formats.lines import LineFinder
+from moola.bars.formats.opening import open_files
 from moola.bars.formats.stream import StreamInput, is_table
+from moola.bars.naming import check_one_series, name_symbols
 from moola.bars.options import ReadOptions
+from moola.bars.symbols import Names, SymbolFilter, first_other
+from moola.bars.telling import telling_column
+from moola.bars.time_formats import format_advice
 from moola.bars.times import Clock, DateOrder
+from moola.bars.zones import zone_note
 from moola.errors import InputError, Problem
 from moola.files.identity import FileIdentity, identity_of
 
@@ -93,7 +100,8 @@ def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
     Args:
         bars: a path, several, or any object with ``__arrow_c_stream__`` (pyarrow, pandas, polars, DuckDB). A
             directory stands for the Parquet, CSV and Arrow files in it, sorted by name; directories named
-            ``symbol=…`` give the symbol of what lies in them.
+            ``symbol=…`` give the symbol of what lies in them. A pattern such as ``lake/**/*.csv.gz`` stands for the
+            files that it matches, a ZIP archive for the CSV files in it.
         options: how to read it.
 
     Raises:
@@ -104,11 +112,11 @@ def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
     options = options or ReadOptions()
     inputs: list[Input]
     if isinstance(bars, str | os.PathLike):
-        inputs = [open_file(path) for path in find_files(Path(bars))]
+        inputs = _open_paths([bars], options)
     elif is_table(bars):
         inputs = [StreamInput(bars)]
     elif isinstance(bars, Sequence) and bars and all(isinstance(path, str | os.PathLike) for path in bars):
-        inputs = [open_file(path) for given in bars for path in find_files(Path(given))]
+        inputs = _open_paths(bars, options)
     else:
         what = "an empty sequence" if isinstance(bars, Sequence) and not bars else f"a {type(bars).__name__}"
         raise TypeError(
@@ -118,6 +126,14 @@ def open_bars(bars: object, options: ReadOptions | None = None) -> BarSource:
     return BarSource(inputs, options)
 
 
+def _open_paths(paths: Sequence[str | os.PathLike[str]], options: ReadOptions) -> list[Input]:
+    files = [path for given in paths for path in find_files(Path(given))]
+    inputs = [source for path in files for source in open_files(path, text=options.text)]
+    if options.symbol_from_name is not None:
+        name_symbols(inputs, options.symbol_from_name)
+    return inputs
+
+
 class BarSource:
     """A source of bars, made by :func:`open_bars`.
 
@@ -125,7 +141,8 @@ class BarSource:
         files: the files, in the order in which they are read.
         symbols, contracts: the names that codes in batches stand for; they grow while batches are read.
         keep: names of the columns in `Batch.extra`.
-        counts: how many rows were left out so far, by kind of problem (see `moola.errors.KINDS`).
+        counts: how many rows were refused so far, by kind of problem (see `moola.errors.KINDS`).
+        notes: what was left out or taken for granted so far, in sentences for a person to read.
         samples: the first 20 problems of each kind, with the index of their file. Lines are left out: they take time.
         rereadable: whether :meth:`batches` may be called more than once.
     """
@@ -135,6 +152,15 @@ class BarSource:
         self._options = options
         self._layouts = [find_layout(source, options) for source in inputs]
         self._check_agreement()
+        if options.symbols or options.exclude_symbols:
+            for source, layout in zip(inputs, self._layouts, strict=True):
+                if not layout.has("symbol"):
+                    raise source.refusal(
+                        "has no symbol to choose by --symbols or --exclude-symbols",
+                        "Name its column with --columns FILE_COLUMN=symbol, or leave the option out",
+                    )
+        if not options.one_series and not any(layout.has("symbol") for layout in self._layouts):
+            check_one_series(inputs)
         self.files = [SourceFile(source.name, source.path, identity=source.identity) for source in inputs]
         self.symbols: list[str] = []
         self.contracts: list[str] = []
@@ -142,9 +168,23 @@ class BarSource:
         self.counts: dict[str, int] = {}
         self.rereadable = all(source.rereadable for source in inputs)
         self.samples: list[tuple[int, Problem]] = []
-        self._codes: dict[str, dict[str, int]] = {"symbol": {}, "contract": {}}
+        self._names = {"symbol": Names(self.symbols), "contract": Names(self.contracts)}
+        self._filter = SymbolFilter(options.symbols, options.exclude_symbols)
         self._started = False
         self._lines = LineFinder()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out or taken for granted so far, in sentences for a person to read."""
+        found: dict[str, list[str]] = {}
+        for source in self._inputs:
+            for note in source.notes:
+                found.setdefault(note, []).append(source.name)
+        notes = [
+            f"{names[0]}: {note}" if len(names) == 1 else f"{len(names):,} files, such as {names[0]}: {note}"
+            for note, names in found.items()
+        ]
+        return [*notes, *filter(None, [zone_note(self._options.tz), self._filter.note()])]
 
     def _check_agreement(self) -> None:
         """Refuses files of which only some have a symbol or a contract."""
@@ -200,6 +240,32 @@ class BarSource:
         line = self.locate(file, row)
         return f"{self.label(file)}, row {row + 1:,}" + (f" (line {line:,})" if line else "")
 
+    def advice(self, problems: Sequence[Problem]) -> dict[str, str]:
+        """Advice made from refused bars, by kind of problem, for the kinds where the bars themselves tell more.
+
+        For times that come again: the column that would tell instruments apart. For times that cannot be read: a format
+        that reads them.
+        """
+        advice: dict[str, str] = {}
+        kinds = {problem.kind for problem in problems}
+        repeated = kinds & {"duplicate_timestamp", "out_of_order"}
+        if repeated and not self.symbols:
+            for source, layout in zip(self._inputs[:1], self._layouts, strict=False):
+                clock = self._clocks(lambda: False)[0]
+                column = telling_column(source, layout, lambda raw, row: self._times(raw, layout, clock, row))  # noqa: B023
+                if column is not None:
+                    name = source.names[column]
+                    known = (
+                        name if name and source.names.count(name) == 1 and not name.isdecimal() else column
+                    )
+                    said = (
+                        f"column {name!r} tells instruments apart: give --columns {quoted(f'{known}=symbol')}"
+                    )
+                    advice |= dict.fromkeys(repeated, said)
+        if bad := next((problem for problem in problems if problem.kind == "bad_timestamp"), None):
+            advice["bad_timestamp"] = format_advice(str(bad.value))
+        return advice
+
     def batches(self) -> Generator[Batch]:
         """Reads all bars, file by file, in batches of at most 131,072.
 
@@ -233,7 +299,7 @@ class BarSource:
             for file, (source, layout, clock) in enumerate(
                 zip(self._inputs, self._layouts, clocks, strict=True)
             ):
-                for raw in source.read(layout.columns, layout.numbers, list(layout.name_columns.values())):
+                for raw in source.read(layout.columns, layout.numbers, _dictionaries(layout)):
                     for start in range(0, raw.num_rows, BATCH_ROWS):
                         part = raw.slice(start, BATCH_ROWS) if raw.num_rows > BATCH_ROWS else raw
                         batch = self._batch(file, part, layout, clock)
@@ -241,17 +307,26 @@ class BarSource:
                             yield batch
                 if not self.files[file].rows:
                     raise source.refusal("holds no bars", "Leave it out, or check how it was made")
+            if self._filter.active and not any(map(self._filter.wants, self.symbols)):
+                raise InputError(
+                    f"no symbol is left by --symbols and --exclude-symbols; there are {listed(self.symbols)}",
+                    "Correct the patterns: * stands for any text, and case counts",
+                )
         finally:
             for source in self._inputs:
                 source.close()
 
-    def _batch(self, file: int, raw: Any, layout: Layout, clock: Clock) -> Batch:
+    def _batch(self, file: int, raw: Any, layout: Layout, clock: Clock | DateAndTime) -> Batch:
         """Decodes a record batch whose columns are `layout.columns`."""
         first_row = self.files[file].rows
         self.files[file].rows += raw.num_rows
-        times = clock.read(raw.column(layout.at(layout.timestamp)), first_row)
+        codes = {
+            role: self._name_codes(file, role, raw, layout, first_row) for role in ("symbol", "contract")
+        }
+        out = self._filter.unwanted(codes["symbol"], self.symbols)
+        self._check_agreeing(file, raw, layout, first_row)
+        times = self._times(raw, layout, clock, first_row)
         self.files[file].timestamp = clock.notation()
-        out: NDArray[np.bool_] | None = None
 
         numbers: list[NDArray[np.float64]] = []
         unread: list[tuple[str, int, NDArray[np.bool_]]] = []
@@ -260,7 +335,6 @@ class BarSource:
             numbers.append(values)
             if bad is not None:
                 unread.append(("not_a_number", column, bad))
-        codes = {role: self._names(file, role, raw, layout, first_row) for role in ("symbol", "contract")}
 
         if times.size and int(times.min()) <= _core.TIME_LOCAL:
             found = [(kind, layout.timestamp, times == reason) for reason, kind in _TIME_PROBLEMS.items()]
@@ -282,39 +356,44 @@ class BarSource:
         bar = [*arrays[:5], arrays[5:]]
         return Batch._make([file, first_row, rows, *bar, codes["symbol"], codes["contract"]])
 
-    def _names(
+    @staticmethod
+    def _times(raw: Any, layout: Layout, clock: Clock | DateAndTime, first_row: int) -> NDArray[np.int64]:
+        column = raw.column(layout.at(layout.timestamp))
+        if isinstance(clock, DateAndTime):
+            return clock.read(column, first_row, raw.column(layout.at(cast(int, layout.time))))
+        return clock.read(column, first_row)
+
+    def _name_codes(
         self, file: int, role: str, raw: Any, layout: Layout, first_row: int
     ) -> NDArray[np.int32] | None:
         """The codes of a batch's symbols or contracts. New names are added to the list that the codes index."""
         if not layout.has(role):
             return None
-        codes, names = self._codes[role], self.symbols if role == "symbol" else self.contracts
-
-        def code(name: str) -> int:
-            if name not in codes:
-                codes[name] = len(names)
-                names.append(name)
-            return codes[name]
-
         if role in layout.partitions:
-            return np.full(raw.num_rows, code(layout.partitions[role]), np.int32)
-        column = raw.column(layout.at(layout.name_columns[role]))
-        if column.null_count == 0:
-            encoded = column if is_type("dictionary", column.type) else column.dictionary_encode()
-            indices = values_of(encoded.indices)
-            # A dictionary may hold names that this batch does not.
-            used = np.flatnonzero(np.bincount(indices, minlength=len(encoded.dictionary)))
-            values = {i: text_of(encoded.dictionary[i]) for i in used.tolist()}
-            if all(values.values()):
-                lookup = np.zeros(len(encoded.dictionary), np.int32)
-                for i, value in values.items():
-                    lookup[i] = code(value)
-                return cast("NDArray[np.int32]", lookup[indices])
-        row = next(row for row in range(len(column)) if not text_of(column[row]))
-        raise self._inputs[file].refusal(
-            f"row {first_row + row + 1:,} has no {role}",
-            f"Fill the {role} column, or drop the rows without one",
+            return np.full(raw.num_rows, self._names[role].code(layout.partitions[role]), np.int32)
+        return self._names[role].codes(
+            raw.column(layout.at(layout.name_columns[role])),
+            lambda row: self._inputs[file].refusal(
+                f"row {first_row + row + 1:,} has no {role}",
+                f"Fill the {role} column, or drop the rows without one",
+            ),
         )
+
+    def _check_agreeing(self, file: int, raw: Any, layout: Layout, first_row: int) -> None:
+        """Refuses a column that names another symbol than the directory, the file's name or the header."""
+        source = self._inputs[file]
+        for role, column in layout.agreeing.items():
+            name = layout.partitions[role]
+            row = first_other(raw.column(layout.at(column)), name)
+            if row is not None:
+                other = text_of(raw.column(layout.at(column))[row])
+                key = next((key for key, value in source.partitions.items() if value == name), role)
+                raise source.refusal(
+                    f"{source.symbol_from} says {key}={name}, but its column {source.names[column]!r} says {other!r} "
+                    f"in row {first_row + row + 1:,}: two sources for the {role}",
+                    f"If the column holds the contract, give --columns {column}=contract --segment-by symbol,contract; "
+                    f"if the directory is not the {role}, give --columns {column}={role} and move the files out of it",
+                )
 
     def _refuse(
         self,
@@ -335,23 +414,41 @@ class BarSource:
         self.counts[kind] = self.counts.get(kind, 0) + len(rows)
         symbol = codes["symbol"]
         kept = sum(problem.kind == kind for _, problem in self.samples)
+        if kind == "bad_timestamp":
+            self._refuse_repeated_header(file, rows, first_row, raw, layout)
         for row in rows[: MAX_SAMPLES - kept].tolist():
             time = int(times[row])
             problem = Problem(
                 kind,
                 first_row + row + 1,
                 self._inputs[file].names[column],
-                text_of(raw.column(layout.at(column))[row]),
+                _text_at(raw, layout, column, row),
                 file=self.label(file),
                 timestamp=time if time > _core.TIME_LOCAL else None,
                 symbol=None if symbol is None else self.symbols[symbol[row]],
             )
             self.samples.append((file, problem))
 
-    def _clocks(self, stopped: Callable[[], bool]) -> list[Clock]:
+    def _refuse_repeated_header(
+        self, file: int, rows: NDArray[np.intp], first_row: int, raw: Any, layout: Layout
+    ) -> None:
+        """Refuses a header among the rows, as files that were joined have it."""
+        source = self._inputs[file]
+        name = source.names[layout.timestamp].strip().lower()
+        for row in rows[:1000].tolist():
+            if name and text_of(raw.column(layout.at(layout.timestamp))[row]).strip().lower() == name:
+                raise source.refusal(
+                    f"{self.place(file, first_row + row).removeprefix(source.name + ', ')} repeats the header",
+                    "Remove that line; or give the files that were joined one by one",
+                )
+
+    def _clocks(self, stopped: Callable[[], bool]) -> list[Clock | DateAndTime]:
         """A clock for each file. Files with slashed dates are read twice: first to find the order of all dates."""
         clocks = [
-            Clock(s, layout, self._options) for s, layout in zip(self._inputs, self._layouts, strict=True)
+            Clock(source, layout.timestamp, self._options, utc=layout.utc)
+            if layout.time is None
+            else DateAndTime(source, layout.timestamp, layout.time, self._options)
+            for source, layout in zip(self._inputs, self._layouts, strict=True)
         ]
         slashed = [file for file, clock in enumerate(clocks) if clock.style == "slashed"]
         if not slashed:
@@ -370,6 +467,20 @@ class BarSource:
         for file in slashed:
             clocks[file].style = order
         return clocks
+
+
+def _dictionaries(layout: Layout) -> list[int]:
+    """The columns whose texts repeat, so that each distinct text is worth reading once."""
+    days = [] if layout.time is None else [layout.timestamp, layout.time]
+    return sorted({*layout.text_columns(), *days})
+
+
+def _text_at(raw: Any, layout: Layout, column: int, row: int) -> str:
+    """The text of a cell; of a date that stands beside its time of day, both."""
+    text = text_of(raw.column(layout.at(column))[row])
+    if column == layout.timestamp and layout.time is not None:
+        text = f"{text} {text_of(raw.column(layout.at(layout.time))[row])}"
+    return text
 
 
 def _read_ahead(decode: Callable[[Callable[[], bool]], Generator[Batch]], depth: int = 2) -> Generator[Batch]:

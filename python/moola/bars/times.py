@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
 from moola import _core
-from moola.bars.columns import Layout, no_zone
 from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type, nulls_of, text_of, values_of
+from moola.bars.time_columns import CLOCK, no_zone
+from moola.bars.time_formats import format_advice, readings
 from moola.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,32 +61,94 @@ def texts_of(column: Any) -> _Texts:
 
 
 class Clock:
-    """Reads the times of one file."""
+    """Reads the times of one file, from one column.
 
-    def __init__(self, source: Input, layout: Layout, options: ReadOptions) -> None:
+    Args:
+        source: the file.
+        column: the column of the times.
+        options: how they are read.
+        utc: the column's name says that times without an offset are in UTC.
+        days: the column holds days, and the time of day stands elsewhere.
+    """
+
+    def __init__(
+        self, source: Input, column: int, options: ReadOptions, *, utc: bool = False, days: bool = False
+    ) -> None:
         self._source = source
-        self._options = options
-        self._dtype = None if source.types is None else source.types[layout.timestamp]
-        self._unit: str | None = None
-        self._unit_sample = ""
+        self._options = replace(options, tz="UTC") if utc and options.tz is None else options
+        self._column = column
+        self._days = days
+        self._dtype = None if source.types is None else source.types[column]
+        self._units: list[str] = []
         self._locals = self._read = 0
         self.style: str = ""
         """Empty for Arrow times and for numbers. For text: iso, epoch, an order of slashed dates (slashed until it is
         known), or a strptime pattern, which also reads numbers."""
         if self._dtype is None or is_text(self._dtype):
-            self.style = options.time_format or self._find_style(source.first_texts(layout.timestamp))
+            self.style = options.time_format or self._find_style(source.first_texts(column))
         elif not is_temporal(self._dtype):
             self.style = options.time_format or ""
+            if not self.style and days:
+                self.style = "%Y%m%d"
 
     def _find_style(self, texts: Sequence[str]) -> str:
+        if not texts:
+            return "iso"
+        if self._days and all(text.isdecimal() for text in texts):
+            return self._pattern(texts)
+        if all(_FLOAT.fullmatch(text) for text in texts):
+            return self._style_of_floats(texts)
         for text in texts:
             if style := _core.time_notation(text):
                 return style
-        if not texts:
-            return "iso"
+        if all(CLOCK.fullmatch(text) for text in texts):
+            raise self._source.refusal(
+                f"has times of day such as {texts[0]!r}, counted from midnight, and no date",
+                "Name the columns with --columns FILE_COLUMN=date,FILE_COLUMN=time; or, if the date stands in the "
+                "file's name, add it as a column",
+            )
+        return self._pattern(texts)
+
+    def _pattern(self, texts: Sequence[str]) -> str:
+        """The one pattern that reads every text."""
+        found = readings(texts)
+        letters = texts[0][-1:].isalpha() and not texts[0].upper().endswith(("AM", "PM", "UTC", "GMT"))
+        if len(found) == 1 and not letters:
+            return found[0].pattern
         raise self._source.refusal(
-            f"cannot tell how times such as {texts[0]!r} are written",
-            "Say so with --time-format, for example --time-format '%d.%m.%Y %H:%M'",
+            f"has times such as {texts[0]!r}, "
+            + (
+                "which may be read in several ways"
+                if len(found) > 1
+                else "in a notation that is not read by itself"
+            ),
+            format_advice(texts[0], texts),
+        )
+
+    def _style_of_floats(self, texts: Sequence[str]) -> str:
+        """Epochs such as 1.6727562E9. Refuses Excel's days, and epochs that Excel has shortened."""
+        values = [float(text) for text in texts]
+        if all(20_000 < value < 80_000 for value in values):
+            raise self._excel_days(texts[0])
+        parts = [text.upper().partition("E") for text in texts]
+        if all(exponent for _, _, exponent in parts):
+            decimals = max(len(mantissa.partition(".")[2]) for mantissa, _, _ in parts)
+            exponent = min(int(exponent) for _, _, exponent in parts)
+            # The last digit written, in seconds: epochs of 10 digits count seconds, of 13 milliseconds, and so on.
+            if exponent >= 9 and 10.0 ** (exponent - decimals - (exponent - 9) // 3 * 3) > 30:
+                raise self._source.refusal(
+                    f"has times such as {texts[0]!r}, whose last digits are lost: a spreadsheet shortened them",
+                    "Fetch the file again and do not save it from Excel, or format the column as a number without "
+                    "decimals before saving",
+                )
+        return "float"
+
+    def _excel_days(self, text: str) -> InputError:
+        seconds = round((float(text) - 25_569) * 86_400)
+        shown = str(np.datetime64(seconds, "s")).replace("T", " ")
+        return self._source.refusal(
+            f"has times such as {text!r}, which is how Excel counts days ({shown})",
+            "Format the column in Excel as yyyy-mm-dd hh:mm:ss and save the CSV again",
         )
 
     def notation(self) -> str:
@@ -97,8 +162,8 @@ class Clock:
             return f"ISO 8601{zone}" if self._locals == self._read else f"ISO 8601 with offset, or{zone}"
         if self._dtype is not None and is_temporal(self._dtype):
             return f"arrow {self._dtype}" + ("" if getattr(self._dtype, "tz", None) else zone)
-        if self.style in ("", "epoch"):
-            return f"epoch {self._unit or 'without values'}"
+        if self.style in ("", "epoch", "float"):
+            return f"epoch {', and '.join(self._units) or 'without values'}"
         return self.style + (zone if self._locals else "")
 
     def read(self, column: Any, first_row: int) -> NDArray[np.int64]:
@@ -106,7 +171,12 @@ class Clock:
         if is_temporal(column.type):
             return self._read_temporal(column)
         if not self.style:
+            self._check_excel(column)
             return self._read_epochs(whole_numbers(column), first_row)
+        if self.style == "float":
+            import pyarrow as pa
+
+            return self._read_epochs(whole_numbers(_as_floats(column, pa)), first_row)
         texts = texts_of(column if is_text(column.type) else _as_texts(column))
         if self.style == "epoch":
             return self._read_epochs(_core.parse_epochs(*texts), first_row)
@@ -135,50 +205,60 @@ class Clock:
         zoned = getattr(dtype, "tz", None)
         return times if zoned else _core.localize(times, cast(str, self._options.tz))
 
-    def _read_epochs(self, values: NDArray[np.int64], first_row: int) -> NDArray[np.int64]:
-        there = values > _core.TIME_LOCAL
-        if self._unit is None and not self._find_unit(values, there, first_row):
-            return values
-        unit = cast(str, self._unit)
-        factor = _EPOCH_FACTORS[unit]
-        plausible = _within(values, unit)
-        if plausible.all():
-            return values * factor
-        for other in _EPOCH_FACTORS:
-            if other != unit and (mixed := np.flatnonzero(_within(values, other))).size:
-                row = int(mixed[0])
-                raise self._source.refusal(
-                    f"mixes epoch times in {unit} and in {other}: {self._unit_sample}, "
-                    f"row {first_row + row + 1:,} is {values[row]}",
-                    "Bring its times to one unit, or divide the file where the unit changes",
-                )
-        times = np.where(plausible, values * factor, _core.TIME_UNREADABLE)
-        return np.where(there, times, values)
+    def _check_excel(self, column: Any) -> None:
+        """Refuses a column of floats that are Excel's days."""
+        if is_type("floating", column.type) and not self._units:
+            values = values_of(column)[:1000].astype(np.float64)
+            values = values[np.isfinite(values)]
+            if len(values) and ((values > 20_000) & (values < 80_000)).all() and (values % 1 != 0).any():
+                raise self._excel_days(str(values[0]))
 
-    def _find_unit(self, values: NDArray[np.int64], there: NDArray[np.bool_], first_row: int) -> bool:
-        """Settles the unit by the first value that is a plausible time. False where no value has come yet."""
-        first = {
-            unit: int(rows[0])
-            for unit in _EPOCH_FACTORS
-            if (rows := np.flatnonzero(_within(values, unit))).size
-        }
-        if first:
-            self._unit = min(first, key=first.__getitem__)
-            row = first[self._unit]
-            self._unit_sample = f"row {first_row + row + 1:,} is {values[row]}"
-            return True
-        if not there.any():
-            return False
-        row = int(np.flatnonzero(there)[0])
+    def _read_epochs(self, values: NDArray[np.int64], first_row: int) -> NDArray[np.int64]:
+        """Each value in its own unit: the ranges of plausible times in s, ms, µs and ns do not overlap."""
+        for unit in self._units:
+            if _within(values, unit).all():
+                return values * _EPOCH_FACTORS[unit]
+        there = values > _core.TIME_LOCAL
+        times = np.where(there, _core.TIME_UNREADABLE, values)
+        for unit, factor in _EPOCH_FACTORS.items():
+            plausible = _within(values, unit)
+            if plausible.any():
+                times = np.where(plausible, values * factor, times)
+                if unit not in self._units:
+                    self._units.append(unit)
+        if not self._units and there.any():
+            self._refuse_number(values, int(np.flatnonzero(there)[0]), first_row)
+        return times
+
+    def _refuse_number(self, values: NDArray[np.int64], row: int, first_row: int) -> NoReturn:
         digits = str(values[row])
+        where = f"row {first_row + row + 1:,} has the time {digits}, which is"
+        day = len(digits) == 8 and 1 <= int(digits[4:6]) <= 12 and 1 <= int(digits[6:]) <= 31
+        if 0 <= values[row] <= 86_400_000 and not day:
+            raise self._source.refusal(
+                f"{where} no date: it may count milliseconds from midnight",
+                "Name the column of the dates with --columns FILE_COLUMN=date,FILE_COLUMN=time; or, if the date stands "
+                "in the file's name, add it as a column",
+            )
         formats = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
         raise self._source.refusal(
-            f"row {first_row + row + 1:,} has the time {digits}, which is not an epoch time in s, ms, µs or ns "
-            "from 1980 to 2200",
+            f"{where} not an epoch time in s, ms, µs or ns from 1980 to 2200",
             "If it is a date, say how it is written with --time-format, for example "
             f"--time-format '{formats.get(len(digits), '%Y%m%d%H%M')}'; if it is not a time, name the right "
             "column with --columns FILE_COLUMN=timestamp",
         )
+
+
+_FLOAT = re.compile(r"\d+\.\d*[1-9]\d*|\d(\.\d+)?[eE]\+?\d+")
+"""Numbers that are not whole as they are written."""
+
+
+def _as_floats(column: Any, pa: Any) -> Any:
+    """Texts as float64; texts that are no numbers become null."""
+    texts = [text_of(value).strip() for value in column]
+    return pa.array(
+        [float(text) if _FLOAT.fullmatch(text) or text.isdecimal() else None for text in texts], pa.float64()
+    )
 
 
 def _within(values: NDArray[np.int64], unit: str) -> NDArray[np.bool_]:

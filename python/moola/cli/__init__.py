@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from moola.cli import features as features
 from moola.cli import finetune as finetune
+from moola.cli import formats as formats
 from moola.cli import gates as gates
 from moola.cli import inspection as inspection
 from moola.cli import labels as labels

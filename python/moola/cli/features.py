@@ -24,11 +24,18 @@ from moola.cli.reading import (
     TIME,
     BarInterval,
     Columns,
+    Decimal,
     Dedup,
     DropBadBars,
+    ExcludeSymbols,
     MaxBad,
+    OneSeries,
     ResetOnGap,
+    SkipLines,
     Sort,
+    SymbolFromName,
+    Symbols,
+    Thousands,
     TimeFormat,
     Zone,
 )
@@ -93,16 +100,19 @@ def make_bars(
 
 @app.command()
 def build_features(
-    data: Annotated[
-        list[str],
-        typer.Option(
-            metavar="BARS",
-            help="A file (Parquet, CSV or Arrow IPC), or a directory of such files. Repeat it for several.",
-        ),
-    ],
     output: Annotated[
         str, typer.Option(metavar="STORE", help="The directory to make.", rich_help_panel=STORE)
     ],
+    bars: Annotated[
+        list[str] | None, typer.Argument(metavar="[BARS]…", help="Bars, as after --data.", show_default=False)
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BARS…",
+            help="Files (Parquet, CSV, Arrow IPC, or ZIP of CSV), directories, or patterns such as 'lake/**/*.csv.gz'.",
+        ),
+    ] = None,
     feature_set: Annotated[
         str,
         typer.Option(
@@ -183,6 +193,13 @@ def build_features(
     ] = None,
     dedup: Dedup = None,
     sort: Sort = False,
+    skip_lines: SkipLines = 0,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    symbols: Symbols = "",
+    exclude_symbols: ExcludeSymbols = "",
+    symbol_from_name: SymbolFromName = None,
+    one_series: OneSeries = False,
     tz: Zone = None,
     time_format: TimeFormat = None,
     stamp: Annotated[
@@ -201,9 +218,12 @@ def build_features(
     from moola.store.build import build_features
 
     started = time.perf_counter()
+    given = [*(data or []), *(bars or [])]
+    if not given:
+        raise ConfigError("data", "names no bars; give one file or several, such as --data bars.parquet")
     with Progress(json) as progress:
         store = build_features(
-            data[0] if len(data) == 1 else data,
+            given[0] if len(given) == 1 else given,
             output,
             feature_set=feature_set,
             config=_read_config(config),
@@ -228,6 +248,13 @@ def build_features(
             rejects=rejects,
             dedup=dedup,  # type: ignore[arg-type]
             sort=sort,
+            skip_lines=skip_lines,
+            decimal=decimal,
+            thousands=thousands,
+            symbols=symbols,
+            exclude_symbols=exclude_symbols,
+            symbol_from_name=symbol_from_name,
+            one_series=one_series,
             progress=progress,
         )
     took = time.perf_counter() - started

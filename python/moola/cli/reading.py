@@ -11,11 +11,18 @@ __all__ = [
     "TIME",
     "BarInterval",
     "Columns",
+    "Decimal",
     "Dedup",
     "DropBadBars",
+    "ExcludeSymbols",
     "MaxBad",
+    "OneSeries",
     "ResetOnGap",
+    "SkipLines",
     "Sort",
+    "SymbolFromName",
+    "Symbols",
+    "Thousands",
     "TimeFormat",
     "Zone",
 ]
@@ -43,7 +50,7 @@ Columns = Annotated[
     str | None,
     typer.Option(
         metavar="FILE_COLUMN=ROLE,…",
-        help="The roles of columns, such as Last=close. Without a header, count columns from 0: 0=timestamp,1=open,…",
+        help="The roles of columns, such as 'Last=close' or '<DATE>=date'. Numbers are positions: 0=timestamp,1=open,…",
         rich_help_panel=INPUT,
     ),
 ]
@@ -78,7 +85,7 @@ Zone = Annotated[
     str | None,
     typer.Option(
         metavar="ZONE",
-        help="The zone of times that state none, such as America/New_York.",
+        help="The zone of times that state none: America/New_York, UTC, or an offset such as UTC+2.",
         rich_help_panel=TIME,
     ),
 ]
@@ -86,5 +93,55 @@ TimeFormat = Annotated[
     str | None,
     typer.Option(
         metavar="FORMAT", help="The format of times, such as '%d.%m.%Y %H:%M'.", rich_help_panel=TIME
+    ),
+]
+SkipLines = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Lines of a text file to skip before its header or its first row.", rich_help_panel=INPUT
+    ),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(
+        metavar=".|,",
+        help="The decimal mark of text files. By default the whole file decides.",
+        rich_help_panel=INPUT,
+    ),
+]
+Thousands = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIGN",
+        help="The sign between thousands in text files. By default the whole file decides.",
+        rich_help_panel=INPUT,
+    ),
+]
+Symbols = Annotated[
+    str,
+    typer.Option(
+        metavar="PATTERNS", help="Read these symbols only, such as 'ES*,NQ*'.", rich_help_panel=INPUT
+    ),
+]
+ExcludeSymbols = Annotated[
+    str,
+    typer.Option(
+        metavar="PATTERNS", help="Leave out these symbols, such as '*-*' for spreads.", rich_help_panel=INPUT
+    ),
+]
+SymbolFromName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Take each file's symbol from its name, such as '{symbol}_1min.csv'.",
+        rich_help_panel=INPUT,
+    ),
+]
+OneSeries = Annotated[
+    bool,
+    typer.Option(
+        "--one-series",
+        help="The files hold one series, although their names differ.",
+        rich_help_panel=INPUT,
     ),
 ]

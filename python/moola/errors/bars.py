@@ -94,7 +94,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "no_timestamp": ("missing timestamp", "repair the source: every bar needs its time", ""),
     "bad_timestamp": (
         "timestamp that cannot be read",
-        "say how it is written with --time-format, for example '%d.%m.%Y %H:%M'",
+        "say with --time-format how it is written, or name the right column with --columns",
         "",
     ),
     "ambiguous_time": (
@@ -142,7 +142,8 @@ class BarError(MoolaError, ValueError):
 
     Attributes: `counts` (how many of each kind), `problems` (20 of them at most, every kind among them),
     `advice_on_times` (what else to do about times that repeat or are out of order; empty where there is nothing),
-    `instead` (what to do about all of them; empty where each kind has its own advice).
+    `instead` (what to do about all of them; empty where each kind has its own advice),
+    `better_advice` (for some kinds, advice made from the bars at hand, which replaces the usual one).
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class BarError(MoolaError, ValueError):
         counts: Mapping[str, int],
         problems: Sequence[Problem],
         advice_on_times: str = "",
+        better_advice: Mapping[str, str] | None = None,
         *,
         instead: str = "",
     ) -> None:
@@ -157,11 +159,14 @@ class BarError(MoolaError, ValueError):
         self.problems = list(problems)
         self.advice_on_times = advice_on_times
         self.instead = instead
+        self.better_advice = dict(better_advice or {})
 
         def advice(kind: str, shown: Sequence[Problem]) -> str:
             if instead:
                 # One advice for all kinds, after the last.
                 return instead if kind == list(self.counts)[-1] else "see below"
+            if kind in self.better_advice:
+                return self.better_advice[kind]
             _, advice, option = KINDS[kind]
             # Arrays and streams have no options.
             has_options = option and not any(problem.file is None for problem in shown)

@@ -8,8 +8,9 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from moola.bars.formats.csv import CsvInput, LineFinder
+from moola.bars.formats.csv import CsvInput
 from moola.bars.formats.inputs import Input
+from moola.bars.formats.lines import LineFinder
 from moola.bars.source import MAX_SAMPLES
 from moola.errors import ConfigError, LabelError, LabelProblem
 from moola.settings.whole_numbers import whole_number

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moola import _core
-from moola.bars.columns import Layout, find_column, listed, named_columns, no_zone
+from moola.bars.columns import find_column, listed, named_columns
 from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type, text_of
 from moola.bars.formats.opening import open_file
 from moola.bars.formats.stream import StreamInput, is_table
 from moola.bars.options import ReadOptions, parse_columns
 from moola.bars.roles import ALIASES
+from moola.bars.time_columns import no_zone
 from moola.bars.times import EPOCH_FIRST, Clock, texts_of, whole_numbers
 from moola.labels.names import other_spellings
 
@@ -195,7 +196,7 @@ class LabelTable:
             raise no_zone(self.source, f"column {self.name(role)!r} ({column.type})")
         held = StreamInput(pa.table({self.name(role): column}), "labels")
         held.name = self.source.name
-        clock = Clock(held, Layout(0, [], {}, {}), self._options)
+        clock = Clock(held, 0, self._options)
         if clock.style == "slashed":
             text = self.text(role, int(np.argmin(missing)))
             raise self.source.refusal(

@@ -64,13 +64,21 @@ def build_features(
     rejects: str | os.PathLike[str] | None = None,
     dedup: Literal["identical"] | None = None,
     sort: bool = False,
+    skip_lines: int = 0,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    symbols: Sequence[str] | str = (),
+    exclude_symbols: Sequence[str] | str = (),
+    symbol_from_name: str | None = None,
+    one_series: bool = False,
     progress: Progress | None = None,
 ) -> FeatureStore:
     """Builds a feature store from bars, and opens it.
 
     Args:
-        bars: a path (Parquet, CSV, Arrow IPC, or a directory of them), several paths, or any object with
-            `__arrow_c_stream__` (pyarrow, polars, pandas, DuckDB).
+        bars: a path (Parquet, CSV, Arrow IPC, ZIP of CSV, a directory of them, or a pattern such as
+            `lake/**/*.csv.gz`), several paths, or any object with `__arrow_c_stream__` (pyarrow, polars, pandas,
+            DuckDB).
         output: the directory to make. It must not exist yet; with `overwrite` it may be an older store.
         feature_set, config: as for `compute_features`.
         layout: `bars` serves windows of any length. `windows` writes out every window of `window_length`, in W·K·D·4
@@ -93,6 +101,9 @@ def build_features(
         rejects: a CSV file to write every bar to that is left out: file, row, line, symbol, time, reason, values.
         dedup: `identical` drops bars that repeat the one before exactly.
         sort: sort rows by time. All rows are held in memory.
+        skip_lines, decimal, thousands: how text files are written: see `moola.bars.options.ReadOptions`.
+        symbols, exclude_symbols: which symbols are read, as patterns such as `'ES*,NQ*'`.
+        symbol_from_name, one_series: whether the names of files name symbols.
         progress: see `Progress`.
 
     Returns:
@@ -118,6 +129,13 @@ def build_features(
         time_format=time_format,
         stamp=stamp or "open",
         segment_by=segment_by,  # type: ignore[arg-type]
+        skip_lines=skip_lines,
+        decimal=decimal,
+        thousands=thousands,
+        symbols=symbols,  # type: ignore[arg-type]
+        exclude_symbols=exclude_symbols,  # type: ignore[arg-type]
+        symbol_from_name=symbol_from_name,
+        one_series=one_series,
     )
     if reset_on_gap is not None:
         from moola.settings.durations import parse_duration
@@ -220,8 +238,8 @@ def build_features(
         del timestamps
         report("publish", None, None)
     store = FeatureStore.open(output)
-    store.notices = _notices(stamp, splits.warnings, quality, len(segments), window_length)
-    store.notices += break_notices(store)
+    notices = _notices(stamp, splits.warnings, quality, len(segments), window_length)
+    store.notices = [*source.notes, *notices, *break_notices(store)]
     return store
 
 

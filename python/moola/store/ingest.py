@@ -179,7 +179,7 @@ def refuse(
         replace(problem, line=source.locate(file, row - 1))
         for _, file, row, problem in sorted(shown, key=itemgetter(1, 2))
     ]
-    raise BarError(counts, problems, instead=instead)
+    raise BarError(counts, problems, instead=instead, better_advice=source.advice(problems))
 
 
 def check_room_for_a_window(rows: Sequence[SegmentRows], window_length: int) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from moola import _core
+from moola.bars.zones import check_zone
 from moola.errors import ConfigError
 from moola.settings.whole_numbers import whole_number
 
-__all__ = ["DEFAULT_FRACTIONS", "NAMES", "SplitOptions", "check_zone", "midnight_after"]
+__all__ = ["DEFAULT_FRACTIONS", "NAMES", "SplitOptions", "midnight_after"]
 
 NAMES = ("train", "val", "test")
 """The splits, in the order of time."""
@@ -96,13 +97,6 @@ def _fractions(given: Sequence[float]) -> tuple[float, ...]:
     if total == 0:
         raise ConfigError("split", f"{given!r} leave no bar in any split; give shares such as 0.7,0.15,0.15")
     return fractions
-
-
-def check_zone(name: str) -> None:
-    """Refuses a name that is no time zone. The zones are those that ship with the engine, the same on every machine."""
-    if name not in _core.time_zones():
-        problem = f"no time zone is called {name!r}; give an IANA name such as America/New_York"
-        raise ConfigError("tz", problem)
 
 
 def midnight_after(name: str, day: date, tz: str) -> int:

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use moola_core::time::{
-    AMBIGUOUS, Fit, LOCAL, NONEXISTENT, NULL, Notation, Order, Pattern, Texts, Tz, UNREADABLE, first_instant,
-    fit_dates, localize, notation, parse, parse_epochs,
+    AMBIGUOUS, Fit, LOCAL, NONEXISTENT, NULL, Notation, Order, Pattern, Texts, Tz, UNREADABLE, Zone,
+    first_instant, fit_dates, localize, notation, parse, parse_epochs,
 };
 
 fn column(texts: &[&str]) -> (Vec<i64>, Vec<u8>) {
@@ -18,7 +18,7 @@ fn column(texts: &[&str]) -> (Vec<i64>, Vec<u8>) {
 
 fn read(texts: &[&str], notation: &Notation, zone: Option<Tz>) -> Vec<i64> {
     let (offsets, data) = column(texts);
-    parse(Texts::new(&offsets, &data, None).unwrap(), notation, zone).0
+    parse(Texts::new(&offsets, &data, None).unwrap(), notation, zone.map(Zone::from)).0
 }
 
 fn utc(text: &str) -> i64 {
@@ -99,7 +99,7 @@ fn local_times_need_a_zone_and_follow_its_rules() {
     );
     let wall = utc("2019-11-03T01:30:00Z");
     assert_eq!(
-        localize(&[wall, NULL, wall + 3_600_000_000_000], Tz::America__New_York),
+        localize(&[wall, NULL, wall + 3_600_000_000_000], Tz::America__New_York.into()),
         [AMBIGUOUS, NULL, utc("2019-11-03T07:30:00Z")]
     );
 }
@@ -108,7 +108,7 @@ fn local_times_need_a_zone_and_follow_its_rules() {
 fn times_without_offset_are_counted() {
     let (offsets, data) = column(&["2019-11-05 09:30", "2019-11-05 09:30Z", ""]);
     let texts = Texts::new(&offsets, &data, None).unwrap();
-    assert_eq!(parse(texts, &Notation::Iso, Some(Tz::UTC)).1, 1);
+    assert_eq!(parse(texts, &Notation::Iso, Some(Tz::UTC.into())).1, 1);
 }
 
 #[test]
@@ -274,7 +274,31 @@ fn the_first_instant_of_a_local_time() {
         assert_eq!(found, day(utc).timestamp_nanos_opt(), "{zone} {local}");
     }
     for beyond in ["1677-09-20T00:00:00Z", "2262-04-12T00:00:00Z"] {
-        assert_eq!(first_instant(day(beyond).timestamp(), Tz::UTC), None);
+        assert_eq!(first_instant(day(beyond).timestamp(), Tz::UTC.into()), None);
     }
-    assert_eq!(first_instant(i64::MAX, Tz::UTC), None);
+    assert_eq!(first_instant(i64::MAX, Tz::UTC.into()), None);
+}
+
+#[test]
+fn offsets_from_utc_are_zones_and_iana_names_keep_their_meaning() {
+    let nine = utc("2023-01-03T09:00:00Z");
+    for (name, hours) in [
+        ("UTC+2", 2.0),
+        ("gmt-5", -5.0),
+        ("+05:30", 5.5),
+        ("UTC-0330", -3.5),
+        ("Etc/GMT+2", -2.0),
+        ("EST", -5.0),
+    ] {
+        let zone: Zone = name.parse().unwrap();
+        let ahead = (hours * 3600e9) as i64;
+        assert_eq!(localize(&[nine], zone), [nine - ahead], "{name}");
+        assert_eq!(first_instant(nine / 1_000_000_000, zone), Some(nine - ahead), "{name}");
+    }
+    for name in ["", "UTC+", "ET", "UTC+25", "UTC+2:60", "UTC+2x", "+-2", "America/New York"] {
+        assert!(name.parse::<Zone>().is_err(), "{name}");
+    }
+    assert_eq!(read(&["2023-01-03T11:00:00 GMT+0200"], &Notation::Iso, None), [nine]);
+    assert_eq!(read(&["03.01.2023 11:00 GMT+0200"], &pattern("%d.%m.%Y %H:%M %Z"), None), [nine]);
+    assert_eq!(read(&["03.01.2023 11:00 +0200"], &pattern("%d.%m.%Y %H:%M %Z"), None), [UNREADABLE]);
 }

@@ -46,8 +46,8 @@ mod _core {
     use super::synth::SampleBars;
     #[pymodule_export]
     use super::time::{
-        first_instant, fit_dates, localize, parse_epochs, parse_times, time_format_has_offset, time_notation,
-        time_zones,
+        first_instant, fit_dates, is_time_zone, localize, parse_epochs, parse_times, time_format_has_offset,
+        time_notation, time_zones,
     };
     #[pymodule_export]
     use super::windows::{Windows, symbol_hash};

@@ -3,7 +3,7 @@
 //! Without a GIL: there is no state.
 
 use moola_core::Error;
-use moola_core::time::{self, Notation, Order, Pattern, Texts, Tz};
+use moola_core::time::{self, Notation, Order, Pattern, Texts, Zone};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -20,7 +20,7 @@ fn texts<'a>(offsets: &'a Longs<'_>, data: &'a Bytes<'_>, null: &'a Bools<'_>) -
         .ok_or_else(|| PyValueError::new_err("offsets do not describe texts within data"))
 }
 
-fn zone(py: Python<'_>, name: &str) -> PyResult<Tz> {
+fn zone(py: Python<'_>, name: &str) -> PyResult<Zone> {
     name.parse().map_err(|_| {
         error::to_py(py, Error::Config { name: "tz", problem: format!("{name:?} is not a time zone") })
     })
@@ -110,4 +110,10 @@ pub fn time_format_has_offset(py: Python<'_>, time_format: &str) -> PyResult<boo
 #[pyfunction]
 pub fn time_zones() -> Vec<&'static str> {
     time::zones().collect()
+}
+
+/// Whether a text names a zone of the IANA database, or is an offset such as `UTC+2`.
+#[pyfunction]
+pub fn is_time_zone(name: &str) -> bool {
+    name.parse::<Zone>().is_ok()
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -64,7 +66,10 @@ class FileInput(Input):
                 f"uses a feature that this pyarrow cannot read ({brief(error)})",
                 "Write it again with common settings",
             ) from error
-        except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, struct.error) as error:
+        except (
+            *(pa.ArrowException, OSError, EOFError, UnicodeDecodeError, struct.error),
+            *(zipfile.BadZipFile, zlib.error),
+        ) as error:
             raise self.damage(error) from error
 
     def damage(self, error: Exception) -> InputError:

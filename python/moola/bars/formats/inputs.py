@@ -43,6 +43,8 @@ class Input:
     rereadable = True
     headerless = False
     first_line = ""
+    numbered = False
+    """The header is the numbers 0, 1, 2, …"""
     index_columns: Sequence[str] = ()
 
     def __init__(self, name: str, contents: str = "bars") -> None:
@@ -53,6 +55,10 @@ class Input:
         self.types: list[Any] | None = None
         """Arrow types, or None where everything is text."""
         self.partitions: dict[str, str] = {}
+        self.symbol_from = "its directory"
+        """What names the symbol of `partitions`, in words."""
+        self.notes: list[str] = []
+        """What was left out or taken for granted when the columns were found, for a person to read."""
         self.stopped: Callable[[], bool] = lambda: False
         """Whether the reader has stopped; asked by work that takes longer than a batch."""
 

@@ -98,6 +98,9 @@ class StreamInput(Input):
 
     def first_texts(self, column: int) -> list[str]:
         reader = self._start()
+        for raw in self._held:
+            if texts := not_empty(raw.column(column)):
+                return texts
         for raw in reader:
             self._held.append(raw)
             if texts := not_empty(raw.column(column)):

@@ -40,19 +40,27 @@ impl Cursor<'_> {
         Some(number * 10u32.pow(9 - (before - self.0.len()) as u32))
     }
 
-    /// An offset as `Z`, `+01`, `+0100` or `+01:00`, in seconds ahead of UTC.
+    /// An offset as `Z`, `UTC`, `+01`, `+0100`, `+01:00` or `GMT+0100`, in seconds ahead of UTC.
     pub(super) fn offset(&mut self) -> Option<i32> {
-        let sign = match self.peek()? {
-            b'Z' | b'z' => {
-                self.skip(1);
-                return Some(0);
-            }
-            b'+' => 1,
-            b'-' => -1,
-            _ => return None,
+        if self.eat(b'Z').or_else(|| self.eat(b'z')).is_some() {
+            return Some(0);
+        }
+        let named = self.word(&["UTC", "GMT"]).is_some();
+        match self.peek() {
+            Some(b'+' | b'-') => self.hours_ahead(2),
+            _ => named.then_some(0),
+        }
+    }
+
+    /// A sign, hours of at least `hour_digits` digits and perhaps minutes, in seconds ahead of UTC.
+    pub(super) fn hours_ahead(&mut self, hour_digits: usize) -> Option<i32> {
+        let sign = if self.eat(b'+').is_some() {
+            1
+        } else {
+            self.eat(b'-')?;
+            -1
         };
-        self.skip(1);
-        let hours = self.number(2, 2)?;
+        let hours = self.number(hour_digits, 2)?;
         let minutes = match self.peek() {
             Some(b':') => {
                 self.skip(1);

@@ -22,12 +22,6 @@ pub(super) fn iso(text: &[u8]) -> Option<Moment> {
     let (hour, minute, second, nanosecond) = rest.clock(2)?;
     let wall = date.and_hms_nano_opt(hour, minute, second, nanosecond)?;
     rest.spaces();
-    let offset = if rest.at_end() {
-        None
-    } else if rest.word(&["UTC"]).is_some() {
-        Some(0)
-    } else {
-        Some(rest.offset()?)
-    };
+    let offset = if rest.at_end() { None } else { Some(rest.offset()?) };
     rest.at_end().then_some(Moment { wall, offset })
 }

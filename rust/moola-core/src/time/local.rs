@@ -1,7 +1,8 @@
 //! Conversion of local time to UTC, and the codes for times that cannot be converted.
 
-use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
-use chrono_tz::{GapInfo, Tz};
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, TimeDelta};
+
+use super::zone::Zone;
 
 /// The value is missing.
 pub const NULL: i64 = i64::MIN;
@@ -21,7 +22,7 @@ pub(super) struct Moment {
 }
 
 /// Converts local times (nanoseconds of local time since 1970-01-01T00:00) to UTC nanoseconds.
-pub fn localize(local: &[i64], zone: Tz) -> Vec<i64> {
+pub fn localize(local: &[i64], zone: Zone) -> Vec<i64> {
     let resolve = |&wall: &i64| match wall {
         NULL..=LOCAL => wall,
         _ => localize_one(DateTime::from_timestamp_nanos(wall).naive_utc(), zone),
@@ -29,11 +30,11 @@ pub fn localize(local: &[i64], zone: Tz) -> Vec<i64> {
     local.iter().map(resolve).collect()
 }
 
-pub(super) fn localize_one(wall: NaiveDateTime, zone: Tz) -> i64 {
-    match zone.offset_from_local_datetime(&wall) {
-        MappedLocalTime::Single(offset) => to_utc(wall, offset.fix().local_minus_utc()),
+pub(super) fn localize_one(wall: NaiveDateTime, zone: Zone) -> i64 {
+    match zone.offsets(&wall) {
+        MappedLocalTime::Single(offset) => to_utc(wall, offset),
         // The zone changed only its name, so both readings are the same instant.
-        MappedLocalTime::Ambiguous(a, b) if a.fix() == b.fix() => to_utc(wall, a.fix().local_minus_utc()),
+        MappedLocalTime::Ambiguous(a, b) if a == b => to_utc(wall, a),
         MappedLocalTime::Ambiguous(..) => AMBIGUOUS,
         MappedLocalTime::None => NONEXISTENT,
     }
@@ -51,14 +52,13 @@ pub(super) fn to_utc(wall: NaiveDateTime, offset: i32) -> i64 {
 /// 1970-01-01T00:00 local time. If clocks show the time twice, the first instant is returned. A time that
 /// clocks skip is read with the offset before the change, so that a skipped midnight is the instant of the
 /// change. `None` if the result does not fit in int64 nanoseconds. The zones' rules reach to the year 2099.
-pub fn first_instant(local: i64, zone: Tz) -> Option<i64> {
+pub fn first_instant(local: i64, zone: Zone) -> Option<i64> {
     let wall = DateTime::from_timestamp(local, 0)?.naive_utc();
-    let offset = match zone.offset_from_local_datetime(&wall) {
+    let offset = match zone.offsets(&wall) {
         MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => offset,
-        MappedLocalTime::None => GapInfo::new(&wall, &zone)?.begin?.1,
+        MappedLocalTime::None => zone.offset_before_gap(&wall)?,
     };
-    let offset = TimeDelta::seconds(offset.fix().local_minus_utc().into());
-    wall.checked_sub_signed(offset)?.and_utc().timestamp_nanos_opt()
+    wall.checked_sub_signed(TimeDelta::seconds(offset.into()))?.and_utc().timestamp_nanos_opt()
 }
 
 /// The names of all zones.

@@ -12,6 +12,7 @@ mod local;
 mod parse;
 mod pattern;
 mod slashed;
+mod zone;
 
 pub use chrono_tz::Tz;
 
@@ -20,3 +21,4 @@ pub use local::{AMBIGUOUS, LOCAL, NONEXISTENT, NULL, UNREADABLE, first_instant, 
 pub use parse::{Notation, notation, parse, parse_epochs};
 pub use pattern::Pattern;
 pub use slashed::{Fit, Order, fit_dates};
+pub use zone::{UnknownZone, Zone};

@@ -1,12 +1,11 @@
 //! Reads a whole column of times, and recognises the notation of a text.
 
-use chrono_tz::Tz;
-
 use super::column::Texts;
 use super::iso::iso;
 use super::local::{LOCAL, Moment, NULL, UNREADABLE, localize_one, to_utc};
 use super::pattern::Pattern;
 use super::slashed::{Order, slashed};
+use super::zone::Zone;
 
 /// How a column writes its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub enum Notation {
 /// Reads every text as UTC nanoseconds, or as the reason why it is not a time: [`NULL`], [`UNREADABLE`],
 /// [`AMBIGUOUS`](super::AMBIGUOUS), [`NONEXISTENT`](super::NONEXISTENT) or [`LOCAL`]. Also counts the times
 /// without an offset, which are local times of `zone`.
-pub fn parse(texts: Texts<'_>, notation: &Notation, zone: Option<Tz>) -> (Vec<i64>, usize) {
+pub fn parse(texts: Texts<'_>, notation: &Notation, zone: Option<Zone>) -> (Vec<i64>, usize) {
     let mut locals = 0;
     let mut resolve = |text| {
         let moment = match notation {

@@ -48,8 +48,9 @@ enum Token {
     ZoneName,
 }
 
-/// A compiled `strptime` pattern, with the same meaning as in Python. The only zone names it reads are those
-/// of UTC. Numbers may lack leading zeros; `%Y` has four digits; `%f` has up to nine.
+/// A compiled `strptime` pattern, with the same meaning as in Python. The only zone names that `%Z` reads are UTC, GMT
+/// and Z; an offset may follow them, as in GMT+0100. Numbers may lack leading zeros; `%Y` has four digits; `%f` has up to
+/// nine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     tokens: Vec<Token>,
@@ -189,10 +190,8 @@ impl Pattern {
                 Token::Second => second = rest.number(1, 2)?,
                 Token::Fraction => nanosecond = rest.fraction()?,
                 Token::Offset => offset = Some(rest.offset()?),
-                Token::ZoneName => {
-                    rest.word(&["UTC", "GMT", "Z"])?;
-                    offset = Some(0);
-                }
+                Token::ZoneName if matches!(rest.peek(), Some(b'+' | b'-')) => return None,
+                Token::ZoneName => offset = Some(rest.offset()?),
             }
         }
         if !rest.at_end() {
