@@ -89,7 +89,7 @@ def test_wrong_build_options_are_refused(
     [
         (["build-featurs"], "No such command 'build-featurs'. Did you mean 'build-features'"),
         (["build-features", "--output", "x"], "--data: names no bars; give one file or several"),
-        (["build-features", "--data", "x"], "Missing option '--output'.\nTry `moola build-features --help`"),
+        (["build-features", "--data", "x"], "--output: names no directory to make"),
         (["inspect"], "Missing argument 'STORE'.\nTry `moola inspect --help`"),
         (["inspect", "a", "b"], "Got unexpected extra argument"),
         (["verify-features"], "Missing option '--feature-dir'.\nTry `moola verify-features --help`"),

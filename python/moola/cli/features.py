@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -101,8 +104,16 @@ def make_bars(
 @app.command()
 def build_features(
     output: Annotated[
-        str, typer.Option(metavar="STORE", help="The directory to make.", rich_help_panel=STORE)
-    ],
+        str | None, typer.Option(metavar="STORE", help="The directory to make.", rich_help_panel=STORE)
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Read and judge the bars and report, without making a store. Temporary files go to $TMPDIR.",
+            rich_help_panel=STORE,
+        ),
+    ] = False,
     bars: Annotated[
         list[str] | None, typer.Argument(metavar="[BARS]…", help="Bars, as after --data.", show_default=False)
     ] = None,
@@ -221,10 +232,14 @@ def build_features(
     given = [*(data or []), *(bars or [])]
     if not given:
         raise ConfigError("data", "names no bars; give one file or several, such as --data bars.parquet")
-    with Progress(json) as progress:
+    if output is None and not check:
+        raise ConfigError("output", "names no directory to make; give one, or --check to make none")
+    if output is not None and check:
+        raise ConfigError("check", "makes no store; leave out --output, or --check")
+    with Progress(json) as progress, _output_or_none(output) as made:
         store = build_features(
             given[0] if len(given) == 1 else given,
-            output,
+            made,
             feature_set=feature_set,
             config=_read_config(config),
             layout=layout,  # type: ignore[arg-type]
@@ -257,13 +272,25 @@ def build_features(
             one_series=one_series,
             progress=progress,
         )
-    took = time.perf_counter() - started
-    # The metadata are written before the store is published, so they do not include the time of publishing.
-    timings = store.metadata["timings"]
-    timings = timings | {"publish": round(max(took - sum(timings.values()), 0.0), 4), "total": round(took, 4)}
+        took = time.perf_counter() - started
+        # The metadata are written before the store is published, so they cannot hold how long publishing took.
+        timings = store.metadata["timings"]
+        publishing = round(max(took - sum(timings.values()), 0.0), 4)
+        timings = timings | {"publish": publishing, "total": round(took, 4)}
+        record = _build_record(store, timings)
     if json:
-        return print_json(_build_record(store, timings))
-    _print_build(store, timings)
+        return print_json(record | ({"path": None, "checked": True} if check else {}))
+    _print_build(store, record, made=not check)
+
+
+@contextmanager
+def _output_or_none(output: str | None) -> Iterator[str]:
+    """The directory to make; where there is none, one that is removed again."""
+    if output is not None:
+        yield output
+        return
+    with tempfile.TemporaryDirectory(prefix="moola-check-") as folder:
+        yield str(Path(folder, "store"))
 
 
 @app.command()
@@ -360,7 +387,18 @@ def _build_record(store: FeatureStore, timings: Mapping[str, float]) -> dict[str
     }
 
 
-def _print_build(store: FeatureStore, timings: Mapping[str, float]) -> None:
+def _store_in_words(store: FeatureStore, size: int) -> str:
+    return f"{store.path}: {store.feature_set}, layout {store.layout}, {format_bytes(size)}"
+
+
+def _times_in_words(store: FeatureStore) -> str:
+    """How the sources write their times."""
+    sources = store.metadata["sources"]
+    kinds = list(dict.fromkeys(source["timestamp"] for source in sources))
+    return "; ".join(kinds[:3]) + (f"; and {len(kinds) - 3} more" if len(kinds) > 3 else "")
+
+
+def _print_build(store: FeatureStore, record: Mapping[str, Any], *, made: bool) -> None:
     from moola.store.intervals import interval_in_words
 
     segments = store.segments
@@ -383,11 +421,9 @@ def _print_build(store: FeatureStore, timings: Mapping[str, float]) -> None:
                 for name, split in store.splits.items()
             ),
             ("quality", quality_in_words(store.metadata["quality"])),
-            ("took", ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in timings.items())),
-            (
-                "store",
-                f"{store.path}: {store.feature_set}, layout {store.layout}, {format_bytes(size_of(store))}",
-            ),
+            ("times", _times_in_words(store)),
+            ("took", ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["timings"].items())),
+            ("store", _store_in_words(store, record["bytes"]) if made else "none was made, as --check asks"),
         ]
     )
     for notice in store.notices:

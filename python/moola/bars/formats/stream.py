@@ -61,7 +61,8 @@ class StreamInput(Input):
                     f"has {names.count(twice)} columns called {twice!r}",
                     "Drop or rename all but one: frame = frame.loc[:, ~frame.columns.duplicated()] keeps the first",
                 ) from error
-            except (pa.ArrowException, TypeError) as error:
+            except Exception as error:
+                # Whatever a frame of foreign objects raises while it is converted.
                 raise self._not_a_table(error) from error
         return self._reader
 
