@@ -83,7 +83,7 @@ def test_whatever_precedes_the_header_the_bars_are_the_same(
     """Lines of one field before the header change nothing."""
     times = [f"2024-05-06T13:{30 + i}:00Z" for i in range(n)]
     lines = [
-        *(line.replace(delimiter, " ") for line in before),
+        *("x" + line.replace(delimiter, " ") for line in before),
         *csv_bars(*times).replace(",", delimiter).split("\n"),
     ]
     path = tmp_path / "a.csv"

@@ -499,7 +499,9 @@ def test_rows_that_a_file_does_not_have_are_an_error(tmp_path):
         with pytest.raises(ValueError, match="segments must follow one another from row 0 on"):
             moola._core.verify_features(tmp_path, segments, "ohlc4", None, 1)
     (tmp_path / "timestamps.npy").write_bytes(moola._core.npy_header("<i8", (10,)) + bytes(80))
-    assert moola._core.count_steps(tmp_path / "timestamps.npy", 10, [0, 5]) == [(0, 0, 0, 0)] * 2
+    for each, symbols in ((False, 1), (True, 2)):
+        counted = moola._core.count_steps(tmp_path / "timestamps.npy", 10, [0, 5], of_each_symbol=each)
+        assert counted == ([(0, 0, 0, 0, 0)] * symbols, 0)
     for firsts in ([5, 0], [0, 11]):
         with pytest.raises(ValueError, match="firsts must ascend"):
             moola._core.count_steps(tmp_path / "timestamps.npy", 10, firsts)

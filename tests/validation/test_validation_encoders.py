@@ -239,7 +239,7 @@ def test_commands_refuse_an_encoder_of_other_features(
     assert ran.exit_code == 1, ran.output
     assert ran.stderr == (
         "error: the kept columns of the labels are volume, the weights were trained with none. Give the same ones, in "
-        "the same order, from a store built with --keep\n"
+        "the same order, from a store built with --keep (of moola build-features)\n"
     )
     assert not (tmp_path / "out").exists()
 
