@@ -44,7 +44,7 @@ def test_other_compressions_are_read(tmp_path: Path, compress: Callable[[bytes],
     check_usual(read(text(tmp_path / f"b.csv.{suffix}", bytes(compress(path.read_bytes())))))
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("quotes", ["none", "needed"])
 def test_delimiters_are_detected(tmp_path: Path, delimiter: str, quotes: str) -> None:
     check_usual(read(write(table(), tmp_path / "bars.csv", delimiter=delimiter, quoting_style=quotes)))

@@ -223,6 +223,33 @@ def test_two_columns_give_the_times_of_one(
     np.testing.assert_array_equal(one_column.timestamp, joined.timestamp)
 
 
+@pytest.mark.parametrize(
+    ("unit", "factor", "n"),
+    [("seconds", 1, 3), ("seconds", 1, 300), ("milliseconds", 1000, 3), ("milliseconds", 1000, 300)],
+)
+def test_counts_from_midnight_are_told_from_clocks(tmp_path: Path, unit: str, factor: int, n: int) -> None:
+    rows = "".join(f"2024-05-06,{(48_600 + 60 * i) * factor},1,3,0,2\n" for i in range(n))
+    result = read(text(tmp_path / "a.csv", "date,time,open,high,low,close\n" + rows), tz="UTC")
+    assert result.timestamp.tolist() == [START + i * MINUTE for i in range(n)]
+    assert f"{unit} since midnight" in result.notation
+
+
+def test_unpadded_clocks_are_read_where_there_are_enough(tmp_path: Path) -> None:
+    for seconds in ("", "00"):
+        clocks = [int(f"{8 + i // 60}{i % 60:02d}{seconds}") for i in range(90)]
+        rows = "".join(f"20240506,{clock},1,3,0,2\n" for clock in clocks)
+        result = read(text(tmp_path / "a.csv", "date,time,open,high,low,close\n" + rows), tz="UTC")
+        assert result.timestamp.tolist() == [utc("2024-05-06T08:00") + i * MINUTE for i in range(90)]
+    few = "date,time,open,high,low,close\n20240506,930,1,3,0,2\n20240506,931,1,3,0,2\n"
+    refused(text(tmp_path / "b.csv", few), "may be HHMM, HHMMSS or a count", "HH:MM:SS", tz="UTC")
+
+
+def test_the_advice_about_dates_beside_times_works(tmp_path: Path) -> None:
+    path = text(tmp_path / "a.csv", "Date,Time,O,H,L,C\n01/02/2024,09:30,1,3,0,2\n")
+    refused(path, "--time-format '%m/%d/%Y %H:%M' or --time-format '%d/%m/%Y %H:%M'", tz="UTC")
+    assert read(path, tz="UTC", time_format="%d/%m/%Y %H:%M").timestamp[0] == utc("2024-02-01T09:30")
+
+
 def test_two_typed_columns(tmp_path: Path) -> None:
     prices = {name: [1.0, 1.0] for name in ("open", "high", "low", "close")}
     days = pa.array([19849, 19849], pa.date32())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +29,7 @@ class DateAndTime:
 
     With `time_format` the two are joined by one space and read by it. Without, the date may have any notation that a
     day can have, and the time of day is H:M, H:M:S, perhaps with a fraction and AM or PM, HHMM, HHMMSS, or a number of
-    milliseconds since midnight.
+    seconds or milliseconds since midnight.
     """
 
     def __init__(self, source: Input, date: int, time: int, options: ReadOptions) -> None:
@@ -105,18 +106,22 @@ class DateAndTime:
         return _spread(clock, encoded), _spread(offsets, encoded, _core.TIME_LOCAL)
 
     def _find_digits(self) -> str:
-        """What a time of day of digits alone means: HHMM, HHMMSS or milliseconds since midnight."""
+        """What times of day of digits alone mean: HHMM, HHMMSS, seconds or milliseconds since midnight."""
         texts = [text.removesuffix(".0") for text in self._source.first_texts(self._time)]
-        values = [int(text) for text in texts if text.isdecimal()]
-        named = "ms" in self._source.names[self._time].lower().split("_")
-        if named or max(values) > 235_959 or any(value % 100 > 59 for value in values):
+        values = sorted({int(text) for text in texts if text.isdecimal()})
+        # So many distinct times would hold one that is no minute, if they were counted from midnight.
+        many = len(values) > 60
+        if "ms" in self._source.names[self._time].lower().split("_"):
             return "milliseconds since midnight"
-        if max(values) > 2359 or all(len(text) == 6 for text in texts):
-            return "HHMMSS"
-        if all(len(text) == 4 for text in texts) or len(values) > 60:
+        if _are_clocks(values, 1) and (many or all(len(text) == 4 for text in texts)):
             return "HHMM"
+        padded = all(len(text) == 6 for text in texts)
+        if _are_clocks(values, 100) and (many or padded or values[-1] >= 86_400):
+            return "HHMMSS"
+        if not _are_clocks(values, 1) and not _are_clocks(values, 100):
+            return "seconds since midnight" if values[-1] < 86_400 else "milliseconds since midnight"
         raise self._source.refusal(
-            f"has times of day such as {texts[0]!r}, which may be HHMM or HHMMSS",
+            f"has times of day such as {texts[0]!r}, which may be HHMM, HHMMSS or a count from midnight",
             "Write them as HH:MM:SS",
         )
 
@@ -132,6 +137,8 @@ class DateAndTime:
             value = int(text)
             if self._digits == "milliseconds since midnight":
                 return value * 10**6 if value < 86_400_000 else int(_core.TIME_UNREADABLE)
+            if self._digits == "seconds since midnight":
+                return value * _SECOND if value < 86_400 else int(_core.TIME_UNREADABLE)
             hours, minutes, seconds = value // 10_000, value // 100 % 100, value % 100
             if self._digits == "HHMM":
                 hours, minutes, seconds = value // 100, value % 100, 0
@@ -151,6 +158,13 @@ class DateAndTime:
             self._offsets[text] = sign * (int(digits[:2]) * 3600 + int(digits[2:]) * 60) * _SECOND
         clock = _nanoseconds(hours, int(minute), int(second or 0))
         return clock if clock < 0 else clock + int((fraction or "0").ljust(9, "0"))
+
+
+def _are_clocks(values: Sequence[int], second: int) -> bool:
+    """Whether all numbers are HHMM (`second` = 1) or HHMMSS (`second` = 100)."""
+    minutes = (value // second for value in values)
+    seconds_fit = second == 1 or all(value % 100 < 60 for value in values)
+    return seconds_fit and all(value // 100 < 24 and value % 100 < 60 for value in minutes)
 
 
 def _nanoseconds(hours: int, minutes: int, seconds: int) -> int:

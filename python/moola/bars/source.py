@@ -429,6 +429,12 @@ class BarSource:
             )
             self.samples.append((file, problem))
 
+    def _clock_example(self, file: int) -> str:
+        """A time of day of a file that has it beside the date; empty for others."""
+        time = self._layouts[file].time
+        texts = [] if time is None else self._inputs[file].first_texts(time)
+        return texts[0] if texts else ""
+
     def _refuse_repeated_header(
         self, file: int, rows: NDArray[np.intp], first_row: int, raw: Any, layout: Layout
     ) -> None:
@@ -463,7 +469,7 @@ class BarSource:
                     return clocks
                 dates.see(file, first_row, raw.column(0))
                 first_row += raw.num_rows
-        order = dates.settle(self.place)
+        order = dates.settle(self.place, self._clock_example)
         for file in slashed:
             clocks[file].style = order
         return clocks

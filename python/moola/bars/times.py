@@ -320,8 +320,9 @@ class DateOrder:
         if differs is not None and self._differs is None:
             self._differs = seen(differs)
 
-    def settle(self, locate: Callable[[int, int], str]) -> str:
-        """The order that fits every date. `locate` gives the place of a row of a file in words.
+    def settle(self, locate: Callable[[int, int], str], clock: Callable[[int], str] = lambda file: "") -> str:
+        """The order that fits every date. `locate` gives the place of a row of a file in words, `clock` an example
+        of the time of day that stands beside the dates of a file.
 
         Raises `InputError` where no order fits, and where two fit and read some date differently.
         """
@@ -342,7 +343,8 @@ class DateOrder:
             )
         if len(fitting) > 1 and self._differs is not None:
             seen = self._differs
-            formats = [_format_like(seen.text, _ORDER_FORMATS[order]) for order in fitting]
+            example = f"{seen.text} {clock(seen.file)}".strip()
+            formats = [_format_like(example, _ORDER_FORMATS[order]) for order in fitting]
             times = [_core.parse_times(*_one_text(seen.text), _ORDERS[order], "UTC")[0] for order in fitting]
             readings = [str(time.astype("datetime64[ns]")[0])[:16].replace("T", " ") for time in times]
             raise InputError(

@@ -58,7 +58,7 @@ class _Moola(TyperGroup):
     """The group of commands. It turns the errors they raise into a message and an exit code."""
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
-        args = list(sys.argv[1:] if args is None else args) or ["--help"]
+        args = self._spread_data(list(sys.argv[1:] if args is None else args)) or ["--help"]
         json = "--json" in args
         code: object
         try:
@@ -103,6 +103,29 @@ class _Moola(TyperGroup):
                 _drop_output()
                 code = _fail(False, type(error).__name__, _os_message(error), 1)
         sys.exit(code if isinstance(code, int) else 0)
+
+    def _spread_data(self, args: list[str]) -> list[str]:
+        """`--data a b c`, as a shell makes it of `--data *.csv`, written as `--data a --data b --data c`."""
+        command = next((self.commands[arg] for arg in args if arg in self.commands), None)
+        parameters = [] if command is None else command.params
+        # Where a command takes something else without an option, only that option's own value is meant.
+        if any(
+            parameter.param_type_name == "argument" and parameter.name != "bars" for parameter in parameters
+        ):
+            return args
+        if not any("--data" in parameter.opts for parameter in parameters):
+            return args
+        spread: list[str] = []
+        in_data = False
+        for arg in args:
+            if arg.startswith("-"):
+                in_data = arg == "--data"
+                spread.append(arg)
+            elif in_data and spread[-1] != "--data":
+                spread += ["--data", arg]
+            else:
+                spread.append(arg)
+        return spread
 
     def invoke(self, ctx: Any) -> Any:
         try:

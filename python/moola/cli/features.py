@@ -298,9 +298,7 @@ def verify_features(
     feature_dir: Annotated[str, typer.Option(metavar="STORE", help="The store.")],
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="BARS", help="The bars that the store was built from, to compare. Repeat it for several."
-        ),
+        typer.Option(metavar="BARS…", help="The bars that the store was built from, to compare."),
     ] = None,
     skip_reproducibility: Annotated[
         bool,

@@ -262,7 +262,7 @@ def predict(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BARS", help="Bars instead of a store. A store is built from them and kept in a cache."
+            metavar="BARS…", help="Bars instead of a store. A store is built from them and kept in a cache."
         ),
     ] = None,
     split: Annotated[

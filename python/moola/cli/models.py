@@ -103,7 +103,7 @@ def pretrain(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BARS", help="Bars instead of a store. A store is built from them and kept in a cache."
+            metavar="BARS…", help="Bars instead of a store. A store is built from them and kept in a cache."
         ),
     ] = None,
     model: Annotated[

@@ -27,7 +27,7 @@ __all__ = ["CsvInput"]
 
 
 class CsvInput(FileInput):
-    """Text with columns separated by commas, semicolons or tabs, compressed or not."""
+    """Text with columns separated by commas, semicolons, tabs or |, compressed or not."""
 
     def __init__(
         self,

@@ -85,10 +85,10 @@ def find_header(text: str, skip_lines: int) -> Header:
 def _columns(lines: Sequence[str], forced: str | None) -> tuple[str, int]:
     """The separator, and how many columns most lines have.
 
-    The separator is a tab or a semicolon where it makes enough columns for a bar: a comma may then be a decimal mark.
+    The separator is a tab, a semicolon or | where it makes enough columns for a bar: a comma may then be a decimal sign.
     """
     found: dict[str, int] = {}
-    for delimiter in [forced] if forced else "\t;,":
+    for delimiter in [forced] if forced else "\t;|,":
         counts = Counter(
             len(row) for line in lines[:1000] if line.strip() and (row := _cells(line, delimiter))
         )
