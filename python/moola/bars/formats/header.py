@@ -85,7 +85,8 @@ def find_header(text: str, skip_lines: int) -> Header:
 def _columns(lines: Sequence[str], forced: str | None) -> tuple[str, int]:
     """The separator, and how many columns most lines have.
 
-    The separator is a tab, a semicolon or | where it makes enough columns for a bar: a comma may be a decimal mark there.
+    The separator is a tab, a semicolon or | where it makes enough columns for a bar. A comma may be a decimal mark
+    there.
     """
     found: dict[str, int] = {}
     for delimiter in [forced] if forced else "\t;|,":
