@@ -20,7 +20,6 @@ import pytest
 import torch
 
 import moola
-from moola import _core
 from moola.cli import app
 from moola.errors import ConfigError, FeatureMismatchError, InputError, RunError
 from moola.errors.base import format_time
@@ -34,8 +33,7 @@ from moola.splits import window_starts
 
 pytestmark = pytest.mark.xdist_group("prediction")
 
-MINUTE = 60_000_000_000
-K = 30
+MINUTE, K = 60_000_000_000, 30
 TINY: dict[str, Any] = {
     "model": {"name": "tiny", "architecture": {"hidden_size": 4, "num_layers": 1}},
     "training": {"finetune": {"epochs": 1, "lr": 0.01}, "pretrain": {"epochs": 1, "windows_per_epoch": 64}},
@@ -211,8 +209,9 @@ def test_runs_with_different_bar_intervals_are_not_combined(
 def test_windows_over_longer_gaps_than_any_in_training_are_refused(
     run: Path, market: Path, tmp_path: Path
 ) -> None:
-    options = BUILD | {"reset_on_gap": None}
-    gaps = moola.build_features(market / "bars.parquet", tmp_path / "gaps", **READ, **options)
+    gaps = moola.build_features(
+        market / "bars.parquet", tmp_path / "gaps", **READ, **BUILD | {"reset_on_gap": None}
+    )
     with pytest.raises(FeatureMismatchError) as caught:
         moola.predict(run, gaps)
     assert str(caught.value) == (
@@ -240,19 +239,6 @@ def test_windows_over_longer_gaps_than_any_in_training_are_refused(
         assert together.reset_on_gap == rule
 
 
-def test_windows_over_rolls_unseen_in_training_give_a_note() -> None:
-    mine, given = (
-        BarIdentity((MINUTE,), {"segment_by": segment_by})
-        for segment_by in (["symbol", "contract"], ["symbol"])
-    )
-    mine.require(given, "STORE")
-    assert list(mine.notes(given, "STORE")) == [
-        "windows of STORE span rolls if its bars are of a continuous future, the training windows did not; build it "
-        "with --segment-by symbol,contract"
-    ]
-    assert not [*given.notes(mine, "STORE"), *mine.notes(mine, "STORE")]
-
-
 def test_a_run_without_recorded_bars_is_accepted_with_a_note(
     run: Path, store: moola.FeatureStore, tmp_path: Path
 ) -> None:
@@ -271,28 +257,6 @@ def test_a_run_without_recorded_bars_is_accepted_with_a_note(
     del config["features"]["bars"]
     (tmp_path / "old" / "config.json").write_text(json.dumps(config))
     assert moola.finetune(store, labelled(store), tmp_path / "old", folds=2, resume=True, **QUIET).resumed
-
-
-# Which features fit
-
-
-@pytest.mark.parametrize("feature_set", ["relativity10", "relativity12", "relative_transform11", "ohlc4"])
-def test_features_differ_where_their_parameters_matter(feature_set: str) -> None:
-    _, *prices, _ = _core.SampleBars(3).take(800)
-    defaults = {"range_ema_period": 20, "atr_period": 10, "zigzag_k": 1.2, "swing_time_scale": 105.0}
-    defaults |= {"zscore_period": 20, "warmup_bars": 105}
-    mine = FeatureIdentity(feature_set, defaults, ("a",))
-    for name, value in defaults.items():
-        changed = defaults | {name: value * 2}
-        before, after = (
-            moola.compute_features(*prices, feature_set=feature_set, config=c) for c in (defaults, changed)
-        )
-        given = FeatureIdentity(feature_set, changed, ("a",))
-        if np.array_equal(before, after):
-            mine.require(given, "STORE")
-        else:
-            with pytest.raises(FeatureMismatchError, match=f"STORE was built with {name}"):
-                mine.require(given, "STORE")
 
 
 def test_the_warm_up_length_changes_no_feature(

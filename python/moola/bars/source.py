@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -23,6 +21,7 @@ from moola.bars.formats.opening import open_files
 from moola.bars.formats.stream import StreamInput, is_table
 from moola.bars.naming import check_one_series, name_symbols
 from moola.bars.options import ReadOptions
+from moola.bars.read_ahead import read_ahead
 from moola.bars.symbols import Names, SymbolFilter, first_other
 from moola.bars.telling import telling_column
 from moola.bars.time_formats import format_advice
@@ -287,7 +286,7 @@ class BarSource:
         self.samples.clear()
         for file in self.files:
             file.rows = 0
-        return _read_ahead(self._decode)
+        return read_ahead(self._decode)
 
     def _decode(self, stopped: Callable[[], bool]) -> Generator[Batch]:
         for source in self._inputs:
@@ -487,39 +486,3 @@ def _text_at(raw: Any, layout: Layout, column: int, row: int) -> str:
     if column == layout.timestamp and layout.time is not None:
         text = f"{text} {text_of(raw.column(layout.at(layout.time))[row])}"
     return text
-
-
-def _read_ahead(decode: Callable[[Callable[[], bool]], Generator[Batch]], depth: int = 2) -> Generator[Batch]:
-    """What `decode` yields, from a thread that is `depth` batches ahead and ends with this generator."""
-    ready: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
-    free = threading.Semaphore(depth)
-    stop = threading.Event()
-
-    def work() -> None:
-        batches = decode(stop.is_set)
-        try:
-            while True:
-                free.acquire()
-                if stop.is_set():
-                    break
-                batch = next(batches, None)
-                ready.put(batch)
-                if batch is None:
-                    break
-        except BaseException as error:
-            ready.put(error)
-        finally:
-            batches.close()
-
-    thread = threading.Thread(target=work, name="moola-bars", daemon=True)
-    thread.start()
-    try:
-        while (batch := ready.get()) is not None:
-            if isinstance(batch, BaseException):
-                raise batch
-            free.release()
-            yield batch
-    finally:
-        stop.set()
-        free.release()
-        thread.join()

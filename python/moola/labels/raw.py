@@ -1,4 +1,4 @@
-"""Windows that were cut beforehand: nested arrays of bars, one row a window."""
+"""Pre-cut windows: nested arrays of bars, one row per window."""
 
 from __future__ import annotations
 
@@ -193,8 +193,8 @@ def _spans(table: LabelTable, refusals: Refusals, length: int) -> Numbers:
     start, end = (table.numbers(role) for role in ROLES)
     if start is None or end is None:
         raise table.source.refusal(
-            f"column {table.name('start' if start is None else 'end')!r} has times; bars of windows that were cut "
-            "beforehand have none",
+            f"column {table.name('start' if start is None else 'end')!r} has times; bars of pre-cut windows have "
+            "none",
             "Count the first and last bar of a span in the window, from 0",
         )
     spans, there = whole_numbers(table, start, end, refusals)
