@@ -14,6 +14,9 @@ from bar_files import MINUTE, START, csv_bars, read, refused, text, utc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moola.bars.options import ReadOptions
+from moola.bars.source import open_bars
+
 WORDS = st.characters(exclude_characters='",\r\n', exclude_categories=("Cs", "Cc"))
 TIMES = ("2024-05-06T13:30:00Z", "2024-05-06T13:31:00Z", "2024-05-06T13:32:00Z")
 
@@ -173,6 +176,15 @@ def test_a_footer_is_refused_by_its_line(tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", csv_bars(*TIMES) + "Total rows: 3\n")
     message = refused(path, "row 4 (line 5) has 1 fields, not 5", "footer")
     assert message is None or "--time-format" not in message
+
+
+def test_a_footer_of_the_same_width_is_no_time_in_another_format(tmp_path: Path) -> None:
+    source = open_bars(text(tmp_path / "a.csv", csv_bars(*TIMES) + "Total,,,,3\n"), ReadOptions())
+    list(source.batches())
+    assert source.problems[0].line == 5
+    assert source.advice(source.problems) == {
+        "bad_timestamp": "Remove the row: it is no bar, but perhaps a footer or a header"
+    }
 
 
 # Dates and times in two columns

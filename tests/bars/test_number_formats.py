@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from moola.bars.formats.csv import CsvInput
 from moola.bars.formats.numbers import NO_VALUE, NumberFormat, parse_numbers
+from moola.bars.options import ReadOptions
+from moola.bars.source import open_bars
 from moola.errors import InputError
 
 FORMATS = [
@@ -117,6 +120,16 @@ def test_two_readings_are_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cells", [("1,25", "1.25"), ("1,25", "1,234,567"), ("1.25", "1.234.567")])
 def test_two_formats_in_one_file_are_refused(tmp_path: Path, cells: tuple[str, str]) -> None:
     refused(text(tmp_path / "a.csv", bars(*cells, "7,5,")), "writes numbers in two ways", cells[0], cells[1])
+
+
+@pytest.mark.parametrize("sign", ["'", " ", "\u00a0", "\u202f", "_"])
+def test_the_advice_about_other_signs_works(tmp_path: Path, sign: str) -> None:
+    path = text(tmp_path / "a.csv", bars(f"1{sign}002.5", "999"))
+    source = open_bars(path, ReadOptions())
+    list(source.batches())
+    advice = source.advice(source.problems)["not_a_number"]
+    given = shlex.split(advice.partition("--thousands ")[2])[0]
+    assert read(path, thousands=given).close.tolist() == [1002.5, 999]
 
 
 def test_three_decimals_after_a_dot_are_decimals(tmp_path: Path) -> None:

@@ -32,7 +32,6 @@ from moola.prediction.models import FinetunedModels
 from moola.splits import window_starts
 
 pytestmark = pytest.mark.xdist_group("prediction")
-
 MINUTE, K = 60_000_000_000, 30
 TINY: dict[str, Any] = {
     "model": {"name": "tiny", "architecture": {"hidden_size": 4, "num_layers": 1}},

@@ -10,7 +10,10 @@ PRICES = ("open", "high", "low", "close")
 BAR_ROLES = ("timestamp", *PRICES)
 ROLES = (*BAR_ROLES, "volume", "symbol", "contract", "date", "time")
 
-UTC_NAMES = ("gmt_time", "utc_time", "time_utc", "time_gmt", "datetime_utc", "timestamp_utc", "date_utc")
+UTC_NAMES = (
+    *("gmt_time", "utc_time", "time_utc", "time_gmt", "datetime_utc", "timestamp_utc", "date_utc"),
+    *("time_(utc)", "datetime_(utc)", "timestamp_(utc)", "date_(utc)", "time_(gmt)"),
+)
 """Names of a time column that say its zone."""
 
 # Usual column names, the most specific first. They are compared in lower case, with "_" for blanks, dots and dashes.

@@ -17,6 +17,7 @@ from moola.bars.formats.csv import CsvInput
 from moola.bars.formats.finding import find_files
 from moola.bars.formats.inputs import BATCH_ROWS, Input, text_of
 from moola.bars.formats.lines import LineFinder
+from moola.bars.formats.numbers import thousands_sign
 from moola.bars.formats.opening import open_files
 from moola.bars.formats.stream import StreamInput, is_table
 from moola.bars.naming import check_one_series, name_symbols
@@ -261,8 +262,12 @@ class BarSource:
                         f"column {name!r} tells instruments apart: give --columns {quoted(f'{known}=symbol')}"
                     )
                     advice |= dict.fromkeys(repeated, said)
-        if bad := next((problem for problem in problems if problem.kind == "bad_timestamp"), None):
-            advice["bad_timestamp"] = format_advice(str(bad.value))
+        for problem in problems:
+            if problem.kind == "bad_timestamp":
+                advice.setdefault(problem.kind, format_advice(str(problem.value)))
+            elif problem.kind == "not_a_number" and (sign := thousands_sign(str(problem.value))):
+                said = f"say that this sign parts thousands: --thousands {quoted(sign)}"
+                advice.setdefault(problem.kind, said)
         return advice
 
     def batches(self) -> Generator[Batch]:

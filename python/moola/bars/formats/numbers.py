@@ -18,7 +18,7 @@ from moola.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Evidence", "NumberFormat", "parse_numbers"]
+__all__ = ["Evidence", "NumberFormat", "marks_of", "parse_numbers", "thousands_sign"]
 
 NO_VALUE = frozenset(
     [
@@ -172,6 +172,12 @@ def parse_numbers(cells: Any, written: NumberFormat) -> tuple[NDArray[np.float64
         else:
             bad[row] = True
     return values, bad if bad.any() else None
+
+
+def thousands_sign(text: str) -> str | None:
+    """The sign between the thousands of a number such as 1'002.5, where it is neither a comma nor a dot."""
+    match = re.fullmatch(r"[+-]?\d{1,3}(['\u00a0\u202f _])\d{3}(\1\d{3})*([.,]\d*)?", text.strip())
+    return match[1] if match else None
 
 
 def marks_of(rows: Sequence[Sequence[str]], columns: Sequence[int], names: Sequence[str]) -> Evidence:
