@@ -297,6 +297,32 @@ def test_a_day_beside_a_whole_time_is_left_alone(tmp_path: Path) -> None:
     assert read(tmp_path / "b.csv", tz="America/New_York").timestamp[0] == START
 
 
+def test_the_advice_about_years_of_two_digits_works(tmp_path: Path) -> None:
+    path = text(tmp_path / "a.csv", "Date,Time,O,H,L,C\n01/02/24,0930,1,3,0,2\n")
+    refused(path, "--time-format '%d/%m/%y %H%M' or --time-format '%m/%d/%y %H%M'", tz="UTC")
+    assert read(path, tz="UTC", time_format="%m/%d/%y %H%M").timestamp[0] == utc("2024-01-02T09:30")
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ("2024-05-06T13:30:00Z,1,3,0,2", "0=timestamp,1=open,2=high,3=low,4=close"),
+        ("1715002200,1,3,0,2,7", "0=timestamp,1=open,2=high,3=low,4=close,5=volume"),
+        ("20240506,13:30,1,3,0,2", "0=date,1=time,2=open,3=high,4=low,5=close"),
+        ("ES,2024.05.06,13:30:00,1,3,0,2,7", "0=symbol,1=date,2=time,3=open,4=high,5=low,6=close,7=volume"),
+    ],
+)
+def test_the_advice_about_files_without_a_header_works(tmp_path: Path, row: str, columns: str) -> None:
+    path = text(tmp_path / "a.csv", row + "\n")
+    assert refused(path, "has no header", tz="UTC").endswith(f"--columns {columns}")
+    check(path, 1, columns=columns, tz="UTC")
+
+
+def test_columns_between_blanks_are_refused_as_such(tmp_path: Path) -> None:
+    path = text(tmp_path / "a.txt", csv_bars(*TIMES).replace(",", " "))
+    refused(path, "blanks between its columns", "commas")
+
+
 # Numbers of spreadsheets, and letters of zones
 
 

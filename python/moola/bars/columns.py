@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type
 from moola.bars.roles import ALIASES, PRICES, plain_name
-from moola.bars.time_columns import TimeColumns, find_times, no_zone
+from moola.bars.time_columns import TimeColumns, find_times, kind_of_times, no_zone
 
 if TYPE_CHECKING:
     from moola.bars.options import ReadOptions
@@ -148,8 +148,7 @@ def named_columns(source: Input, columns: Mapping[str, str] | None) -> dict[str,
         raise source.refusal(
             f"has {what}: its first line is {source.first_line!r}"
             + (", and --columns gives names" if columns else ""),
-            "Say what its columns are, counted from 0, for example "
-            "--columns 0=timestamp,1=open,2=high,3=low,4=close,5=volume",
+            f"Say what its columns are, counted from 0, for example --columns {_example(source)}",
         )
     named: dict[str, int] = {}
     for key, role in columns.items():
@@ -179,12 +178,35 @@ def named_columns(source: Input, columns: Mapping[str, str] | None) -> dict[str,
     return named
 
 
+def _example(source: Input) -> str:
+    """Roles for the columns of a file without a header, as far as its first values tell them."""
+    roles: list[str] = []
+    for column in range(min(3, len(source.names))):
+        texts = source.first_texts(column)
+        kind = kind_of_times(source, column) if texts else ""
+        if kind in ("zoned", "local", "day") and "timestamp" not in roles:
+            beside = column + 1 < len(source.names) and kind_of_times(source, column + 1) == "clock"
+            clock = beside and ":" in "".join(source.first_texts(column + 1)[:1])
+            roles += ["date", "time"] if kind == "day" and clock else ["timestamp"]
+            break
+        roles.append("symbol" if texts and not any(sign.isdecimal() for sign in texts[0]) else "-")
+    if not roles or roles[-1] not in ("timestamp", "time"):
+        roles = ["timestamp"]
+    named = [*roles, *PRICES, "volume"][: max(len(source.names), len(roles) + len(PRICES))]
+    return ",".join(f"{i}={role}" for i, role in enumerate(named) if role != "-")
+
+
 def _refuse_missing(source: Input, missing: Sequence[str]) -> NoReturn:
     if source.headerless:
         raise source.refusal(
             f"--columns does not say which column is the {', the '.join(missing)}",
             "Bars need timestamp, open, high, low and close, for example "
             "--columns 0=timestamp,1=open,2=high,3=low,4=close",
+        )
+    if len(source.names) == 1 and source.names[0].count(" ") >= len(PRICES):
+        raise source.refusal(
+            f"seems to have blanks between its columns: its first line is {source.first_line!r}",
+            "Write it with commas, semicolons or tabs between them",
         )
     raise source.refusal(
         f"has no column for {', '.join(missing)}; its columns are {listed(source.names)}",

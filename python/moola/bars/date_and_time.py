@@ -38,14 +38,18 @@ class DateAndTime:
         self._options = options
         self._digits: str | None = None
         self._joined = Clock(source, date, options) if options.time_format is not None else None
-        self._date = Clock(source, date, replace(options, tz="UTC", time_format=None), days=True)
+        if self._joined is None:
+            days = replace(options, tz="UTC")
+            self._date = Clock(source, date, days, days=True, beside=source.first_texts(time))
+        else:
+            self._date = self._joined
         self._known: dict[str, int] = {}
         self._offsets: dict[str, int] = {}
 
     @property
     def style(self) -> str:
         """As `Clock.style`, of the dates."""
-        return self._date.style if self._joined is None else self._joined.style
+        return self._date.style
 
     @style.setter
     def style(self, style: str) -> None:

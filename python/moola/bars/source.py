@@ -264,7 +264,10 @@ class BarSource:
                     advice |= dict.fromkeys(repeated, said)
         for problem in problems:
             if problem.kind == "bad_timestamp":
-                advice.setdefault(problem.kind, format_advice(str(problem.value)))
+                value = str(problem.value)
+                known = any(sign.isdecimal() for sign in value)
+                no_bar = "Remove the row: it is no bar, but perhaps a footer or a header"
+                advice.setdefault(problem.kind, format_advice(value) if known else no_bar)
             elif problem.kind == "not_a_number" and (sign := thousands_sign(str(problem.value))):
                 said = f"say that this sign parts thousands: --thousands {quoted(sign)}"
                 advice.setdefault(problem.kind, said)

@@ -97,8 +97,6 @@ def _suffix(sample: Sequence[str]) -> str | None:
 def format_advice(text: str, others: Sequence[str] = ()) -> str:
     """What to do about a text that is not a time in any known notation, made from the text itself."""
     shown = text.strip()
-    if not any(sign.isdecimal() for sign in shown):
-        return "Remove the row: it is no bar, but perhaps a footer or a header"
     found = readings([shown, *others]) or readings([shown])
     if letters := _LETTERS.search(shown):
         zone = letters[1].upper()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 import numpy as np
@@ -69,15 +70,24 @@ class Clock:
         options: how they are read.
         utc: the column's name says that times without an offset are in UTC.
         days: the column holds days, and the time of day stands elsewhere.
+        beside: the first times of day that stand elsewhere, for advice.
     """
 
     def __init__(
-        self, source: Input, column: int, options: ReadOptions, *, utc: bool = False, days: bool = False
+        self,
+        source: Input,
+        column: int,
+        options: ReadOptions,
+        *,
+        utc: bool = False,
+        days: bool = False,
+        beside: Sequence[str] = (),
     ) -> None:
         self._source = source
         self._options = replace(options, tz="UTC") if utc and options.tz is None else options
         self._column = column
         self._days = days
+        self._beside = beside
         self._dtype = None if source.types is None else source.types[column]
         self._units: list[str] = []
         self._locals = self._read = 0
@@ -122,8 +132,16 @@ class Clock:
                 if len(found) > 1
                 else "in a notation that is not read by itself"
             ),
-            format_advice(texts[0], texts),
+            format_advice(*self._whole(texts)),
         )
+
+    def _whole(self, texts: Sequence[str]) -> tuple[str, list[str]]:
+        """The first time and all of them, each with the time of day that stands beside it."""
+        whole = [
+            f"{day} {clock}".strip()
+            for day, clock in zip_longest(texts, self._beside[: len(texts)], fillvalue="")
+        ]
+        return whole[0], whole
 
     def _style_of_floats(self, texts: Sequence[str]) -> str:
         """Epochs such as 1.6727562E9. Refuses Excel's days, and epochs that Excel has shortened."""
