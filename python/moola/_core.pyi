@@ -21,11 +21,13 @@ __all__ = [
     "Staging",
     "Windows",
     "__version__",
+    "check_nonpositive",
     "compute_features",
     "compute_swings",
     "count_steps",
     "default_parameters",
     "describe_features",
+    "feature_set_allows_nonpositive",
     "feature_set_depends_on",
     "feature_sets",
     "first_instant",
@@ -59,6 +61,8 @@ _Spans: TypeAlias = Sequence[tuple[int, int]]
 def feature_sets() -> list[str]: ...
 def parameter_names() -> list[str]: ...
 def feature_set_depends_on(feature_set: str) -> list[str]: ...
+def feature_set_allows_nonpositive(feature_set: str) -> bool: ...
+def check_nonpositive(feature_set: str, allow_nonpositive: bool) -> None: ...
 def default_parameters() -> _Parameters: ...
 def describe_features(
     feature_set: str, parameters: _Parameters | None = None
@@ -71,15 +75,25 @@ def compute_features(
     feature_set: str,
     parameters: _Parameters | None = None,
     out: NDArray[np.float32] | None = None,
+    allow_nonpositive: bool = False,
 ) -> NDArray[np.float32]: ...
 def compute_swings(
-    open: _Float64, high: _Float64, low: _Float64, close: _Float64, parameters: _Parameters | None = None
+    open: _Float64,
+    high: _Float64,
+    low: _Float64,
+    close: _Float64,
+    parameters: _Parameters | None = None,
+    allow_nonpositive: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8], _Float64]: ...
 
 @disjoint_base
 class FeatureStream:
     def __new__(
-        cls, feature_set: str, parameters: _Parameters | None = None, reset_on_gap: int | None = None
+        cls,
+        feature_set: str,
+        parameters: _Parameters | None = None,
+        reset_on_gap: int | None = None,
+        allow_nonpositive: bool = False,
     ) -> Self: ...
     def set_feed(self, stamped_at_close: bool, bar_interval: int | None, unit: str) -> None: ...
     def push(
@@ -110,6 +124,8 @@ class FeatureStream:
     @property
     def last_timestamp(self) -> int | None: ...
     @property
+    def allow_nonpositive(self) -> bool: ...
+    @property
     def stamp(self) -> Literal["open", "close"]: ...
     @property
     def bar_interval(self) -> int | None: ...
@@ -136,6 +152,7 @@ class Ingest:
         bar_interval: int | None = None,
         of_each_symbol: bool = False,
         collect_rejects: bool = False,
+        allow_nonpositive: bool = False,
     ) -> Self: ...
     def push(
         self,
@@ -166,6 +183,7 @@ def write_features(
     parameters: _Parameters | None,
     threads: int,
     length: int | None = None,
+    allow_nonpositive: bool = False,
 ) -> tuple[list[int | None], list[tuple[str, list[int], str, int, str]]]: ...
 def verify_features(
     folder: str | os.PathLike[str],
@@ -174,6 +192,7 @@ def verify_features(
     parameters: _Parameters | None,
     threads: int,
     windows: tuple[int, int] | None = None,
+    allow_nonpositive: bool = False,
 ) -> dict[str, Any]: ...
 def verify_streamed(
     folder: str | os.PathLike[str],
@@ -183,6 +202,7 @@ def verify_streamed(
     samples: Sequence[tuple[int, int, int]],
     length: int,
     windows: tuple[int, int] | None = None,
+    allow_nonpositive: bool = False,
 ) -> tuple[int, tuple[int, int, float, float] | None]: ...
 def count_steps(
     path: str | os.PathLike[str],

@@ -25,6 +25,7 @@ from moola.cli.inspection import of_symbols, quality_in_words, size_of, symbols_
 from moola.cli.reading import (
     INPUT,
     TIME,
+    AllowNonpositive,
     BarInterval,
     Columns,
     Decimal,
@@ -204,6 +205,7 @@ def build_features(
     ] = None,
     dedup: Dedup = None,
     sort: Sort = False,
+    allow_nonpositive: AllowNonpositive = False,
     skip_lines: SkipLines = 0,
     decimal: Decimal = None,
     thousands: Thousands = None,
@@ -263,6 +265,7 @@ def build_features(
             rejects=rejects,
             dedup=dedup,  # type: ignore[arg-type]
             sort=sort,
+            allow_nonpositive=allow_nonpositive,
             skip_lines=skip_lines,
             decimal=decimal,
             thousands=thousands,

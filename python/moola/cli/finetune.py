@@ -14,6 +14,7 @@ from moola.cli.app import Json, Progress, app, describe_file, print_facts, print
 from moola.cli.models import RUN, TRAINING, WINDOWS, Device, Settings, Store, WindowLength
 from moola.cli.reading import (
     TIME,
+    AllowNonpositive,
     BarInterval,
     Columns,
     Dedup,
@@ -286,6 +287,7 @@ def predict(
     drop_bad_bars: DropBadBars = False,
     dedup: Dedup = None,
     sort: Sort = False,
+    allow_nonpositive: AllowNonpositive = False,
     tz: Zone = None,
     time_format: TimeFormat = None,
     stamp: Annotated[
@@ -313,6 +315,7 @@ def predict(
         "drop_bad_bars": drop_bad_bars or None,
         "dedup": dedup,
         "sort": sort or None,
+        "allow_nonpositive": allow_nonpositive or None,
         "tz": tz,
         "time_format": time_format,
         "stamp": stamp,

@@ -9,6 +9,7 @@ import typer
 __all__ = [
     "INPUT",
     "TIME",
+    "AllowNonpositive",
     "BarInterval",
     "Columns",
     "Decimal",
@@ -66,6 +67,14 @@ MaxBad = Annotated[
     float,
     typer.Option(
         help="The share of bars that may have impossible prices with --drop-bad-bars; 3 bars may always.",
+        rich_help_panel=INPUT,
+    ),
+]
+AllowNonpositive = Annotated[
+    bool,
+    typer.Option(
+        "--allow-nonpositive",
+        help="Take zero and negative prices too, as of spreads; not for relative_transform11.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -106,6 +106,7 @@ def create_dataloaders(
     drop_bad_bars: bool = False,
     dedup: Literal["identical"] | None = None,
     sort: bool = False,
+    allow_nonpositive: bool = False,
     device: torch.device | str = "cpu",
     rank: int = 0,
     world_size: int = 1,
@@ -126,8 +127,9 @@ def create_dataloaders(
         batch_size, num_workers, pin_memory, seed, device, rank, world_size, weights: As for
             `moola.data.fast_windowed_loader.create_fast_dataloaders`.
         extra: Columns of `df` that are appended to the features, in this order.
-        columns, tz, time_format, stamp, bar_interval, segment_by, reset_on_gap, drop_bad_bars, dedup, sort: How to
-            read the bars: as for `moola.build_features`. Its notices are given as `UserWarning`.
+        columns, tz, time_format, stamp, bar_interval, segment_by, reset_on_gap, drop_bad_bars, dedup, sort,
+            allow_nonpositive: How to read the bars: as for `moola.build_features`. Its notices are given as
+            `UserWarning`.
 
     Raises:
         ConfigError: a parameter is not valid; the error names it.
@@ -167,6 +169,7 @@ def create_dataloaders(
         drop_bad_bars=drop_bad_bars,
         dedup=dedup,
         sort=sort,
+        allow_nonpositive=allow_nonpositive,
     )
     for notice in store.notices:
         # A warning for every weekend would only be turned off.

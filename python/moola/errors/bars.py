@@ -9,7 +9,7 @@ from pathlib import Path
 from moola.errors.base import MoolaError, format_time
 from moola.errors.listing import listing
 
-__all__ = ["BarError", "NotFiniteError", "Problem"]
+__all__ = ["BarError", "NotFiniteError", "Problem", "advice_on_nonpositive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,11 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
         "repair the source; spreads and returns are not prices",
         "or pass --drop-bad-bars, which leaves out a few such bars (see --max-bad)",
     ),
+    "beyond_float32": (
+        "price beyond float32 (0, or 1.2e-38 to 3.4e38 in size)",
+        "repair the source",
+        "or pass --drop-bad-bars, which leaves out a few such bars (see --max-bad)",
+    ),
     "high_below_low": (
         "high below low",
         "repair the source",
@@ -135,6 +140,22 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     ),
 }
 """For each kind of problem: its name, what to do about it, and an option that helps where the source has options."""
+
+
+_CAN_BE = "if prices can be zero or negative, as of spreads and back-adjusted contracts, pass"
+
+
+def advice_on_nonpositive(problems: Sequence[Problem]) -> dict[str, str]:
+    """Advice where an option would allow the refused prices; empty where none of them is zero or negative."""
+    refused = [problem for problem in problems if problem.kind == "out_of_range"]
+    if not any(isinstance(problem.value, float) and problem.value <= 0 for problem in refused):
+        return {}
+    if any(problem.file is None for problem in refused):
+        return {"out_of_range": f"repair the source; {_CAN_BE} allow_nonpositive=True"}
+    _, _, option = KINDS["out_of_range"]
+    return {
+        "out_of_range": f"repair the source, {option}; {_CAN_BE} --allow-nonpositive (allow_nonpositive=True)"
+    }
 
 
 class BarError(MoolaError, ValueError):

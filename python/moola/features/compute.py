@@ -29,6 +29,7 @@ def compute_features(
     feature_set: str = "relativity10",
     config: FeatureConfig | Mapping[str, Any] | None = None,
     out: npt.NDArray[np.float32] | None = None,
+    allow_nonpositive: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Computes the features of one series of closed bars.
 
@@ -37,6 +38,8 @@ def compute_features(
         feature_set: `relativity10`, `relativity12`, `relative_transform11` or `ohlc4`.
         config: parameters that differ from the defaults.
         out: a C-contiguous float32 array of shape [N, D] to write into. Its content means nothing after an error.
+        allow_nonpositive: prices may also be zero or negative, as of spreads and back-adjusted contracts. The set
+            `relative_transform11` takes logarithms of prices and refuses it.
 
     Returns:
         float32 array of shape [N, D], one row a bar; `out` where it was given. A row depends on its own and earlier
@@ -45,7 +48,8 @@ def compute_features(
 
     Raises:
         BarError: bars that are not prices: NaN, infinite, not positive, high below low, open or close outside.
-        ConfigError: an unknown feature set, an unknown parameter or one out of range.
+        ConfigError: an unknown feature set, an unknown parameter or one out of range, or `allow_nonpositive` with
+            `relative_transform11`.
         TypeError, ValueError: arrays of another type, shape or layout.
 
     The GIL is released, and Ctrl-C interrupts.
@@ -65,7 +69,7 @@ def compute_features(
             raise ValueError(
                 f"out must be a writeable C-contiguous array of shape {shape}, not {describe_columns(out)}"
             )
-    return _core.compute_features(*columns, feature_set, parameters(config), out)
+    return _core.compute_features(*columns, feature_set, parameters(config), out, allow_nonpositive)
 
 
 def price_columns(*columns: Column) -> tuple[Column, Column, Column, Column]:

@@ -56,6 +56,7 @@ class FeatureStream(_core.FeatureStream):
         stamp: whether times are the `open` (the default) or the `close` of their bars.
         bar_interval: how long a bar is, such as `'1m'`. `stamp='close'` needs it.
         unit: `s`, `ms`, `us` or `ns` (the default): the unit of times that are whole numbers since 1970.
+        allow_nonpositive: prices may also be zero or negative, as for `compute_features`.
 
     >>> stream = FeatureStream()
     >>> stream.push(100.0, 100.5, 99.5, 100.25).shape
@@ -73,13 +74,14 @@ class FeatureStream(_core.FeatureStream):
         stamp: Literal["open", "close"] | None = None,
         bar_interval: str | int | timedelta | None = None,
         unit: Literal["s", "ms", "us", "ns"] | None = None,
+        allow_nonpositive: bool = False,
     ) -> Self:
         if reset_on_gap is not None or bar_interval is not None:
             from moola.settings.durations import parse_duration
 
             reset_on_gap = None if reset_on_gap is None else parse_duration(reset_on_gap)
             bar_interval = None if bar_interval is None else parse_duration(bar_interval, "bar_interval")
-        stream = super().__new__(cls, feature_set, parameters(config), reset_on_gap)
+        stream = super().__new__(cls, feature_set, parameters(config), reset_on_gap, allow_nonpositive)
         if stamp is not None or bar_interval is not None or unit is not None:
             stream._set_feed(stamp, bar_interval, unit)
         return stream
@@ -119,7 +121,8 @@ class FeatureStream(_core.FeatureStream):
 
     @classmethod
     def from_state(cls, state: bytes) -> Self:
-        """The stream that this `state()` describes, also one of moola 0.1.0. Its stamp, bar length and unit are kept.
+        """The stream that this `state()` describes, also one of moola 0.1.0. Its stamp, bar length, unit and
+        `allow_nonpositive` are kept.
 
         Raises `StateError` when the state is foreign, of an unknown version, or damaged.
         """
@@ -138,6 +141,7 @@ class FeatureStream(_core.FeatureStream):
         """A stream that continues after a store's last bar of a symbol, to the bit.
 
         The stream knows how long the store's bars are, so it refuses times that cannot be in its unit.
+        Prices may be zero or negative if the store was built with `allow_nonpositive`.
 
         Args:
             store: an open store, or its path.
@@ -161,7 +165,8 @@ class FeatureStream(_core.FeatureStream):
             raise ConfigError("symbol", f"the store has {what}: {have}")
         last = [segment for segment in store.segments if segment.symbol == symbol][-1]
         reading = store.metadata["read_options"]
-        stream = cls(store.feature_set, store.config, reading["reset_on_gap"])
+        any_sign = bool(reading.get("allow_nonpositive"))
+        stream = cls(store.feature_set, store.config, reading["reset_on_gap"], allow_nonpositive=any_sign)
         step = 1 << 18
         for first in range(last.first_row, last.last_row + 1, step):
             rows = slice(first, min(first + step, last.last_row + 1))

@@ -37,6 +37,8 @@ def compute_swings(
     low: Column,
     close: Column,
     config: FeatureConfig | Mapping[str, Any] | None = None,
+    *,
+    allow_nonpositive: bool = False,
 ) -> Swings:
     """The zigzag and the ATR under the features, for checks and pictures.
 
@@ -49,4 +51,5 @@ def compute_swings(
     >>> int(swings.high_index[-1]), int(swings.leg[-1])
     (2, -1)
     """
-    return Swings(*_core.compute_swings(*price_columns(open, high, low, close), parameters(config)))
+    columns = price_columns(open, high, low, close)
+    return Swings(*_core.compute_swings(*columns, parameters(config), allow_nonpositive))

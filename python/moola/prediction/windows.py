@@ -121,8 +121,8 @@ def predict(
         progress: Called with the number of windows done and of all windows.
         say: Called with each line that a person should read; the logger `moola` at INFO if not given.
         reading: How bars are read, as arguments of :func:`moola.build_features`: `columns`, `tz`, `time_format`,
-            `stamp`, `bar_interval`, `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup` and `sort`. `bar_interval`
-            is also needed with a store that does not know how long its bars are.
+            `stamp`, `bar_interval`, `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup`, `sort` and
+            `allow_nonpositive`. `bar_interval` is also needed with a store that does not know how long its bars are.
 
     Raises `FeatureMismatchError` if the store has other features or bars of another interval, `RunError` and
     `WeightsError` for anything but a fine-tuned run, `ConfigError` for invalid arguments and for an output that would
@@ -228,6 +228,7 @@ READING = (
     "drop_bad_bars",
     "dedup",
     "sort",
+    "allow_nonpositive",
 )
 """The arguments of :func:`moola.build_features` that say how bars are read."""
 

@@ -64,6 +64,7 @@ def build_features(
     rejects: str | os.PathLike[str] | None = None,
     dedup: Literal["identical"] | None = None,
     sort: bool = False,
+    allow_nonpositive: bool = False,
     skip_lines: int = 0,
     decimal: str | None = None,
     thousands: str | None = None,
@@ -101,6 +102,8 @@ def build_features(
         rejects: a CSV file to write every bar to that is left out: file, row, line, symbol, time, reason, values.
         dedup: `identical` drops bars that repeat the one before exactly.
         sort: sort rows by time. All rows are held in memory.
+        allow_nonpositive: take bars with zero or negative prices too, as of spreads and back-adjusted contracts.
+            `relative_transform11` refuses it: it takes logarithms of prices.
         skip_lines, decimal, thousands: how text files are written: see `moola.bars.options.ReadOptions`.
         symbols, exclude_symbols: which symbols are read, as patterns such as `'ES*,NQ*'`.
         symbol_from_name, one_series: whether the names of files name symbols.
@@ -120,6 +123,7 @@ def build_features(
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     features = describe_features(feature_set, config)
+    _core.check_nonpositive(feature_set, allow_nonpositive)
     check_set_name("layout", layout, ("bars", "windows"))
     window_length = whole_number("window_length", window_length, 1, of="bars")
     read_options = ReadOptions(
@@ -153,6 +157,7 @@ def build_features(
         sort=sort,
         reset_on_gap=reset_on_gap,
         bar_interval=bar_interval,
+        allow_nonpositive=allow_nonpositive,
     )
     split_options = SplitOptions(
         fractions=split,
@@ -176,7 +181,7 @@ def build_features(
         clock = timed("start", started)
         with writing_rejects(rejects, source) as left_out:
             closes = read_options.stamp == "close"
-            rows, quality = ingest(source, folder, ingest_options, closes, report, left_out)
+            rows, quality = ingest(source, folder, ingest_options, closes, report, left_out, feature_set)
         clock = timed("read", clock)
 
         report("features", 0, quality["bars"])
@@ -185,7 +190,7 @@ def build_features(
         length = window_length if layout == "windows" else None
         engine_parameters = parameters(config)
         first_valid, written = _core.write_features(
-            folder, spans, feature_set, engine_parameters, usable_cores(), length
+            folder, spans, feature_set, engine_parameters, usable_cores(), length, allow_nonpositive
         )
         segments = [row.segment(valid) for row, valid in zip(rows, first_valid, strict=True)]
         report("features", quality["bars"], quality["bars"])
@@ -194,7 +199,7 @@ def build_features(
         count = quality["bars"]
         timestamps = np.memmap(folder / "timestamps.npy", "<i8", "r", 128, (count,))
         splits = make_splits(timestamps, segments, split_options, window_length)
-        known = known_after(folder, segments, feature_set, engine_parameters)
+        known = known_after(folder, segments, feature_set, engine_parameters, allow_nonpositive)
         short = sum(segment.last_row - segment.first_row + 1 < window_length for segment in segments)
         quality["segments_shorter_than_window"] = short
         file_hashes = {name: blake3 for name, _, _, _, blake3 in written}

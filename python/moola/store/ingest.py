@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from moola import _core
 from moola.bars.source import MAX_SAMPLES, BarSource
 from moola.errors import BarError, ConfigError, InputError, Problem, TooFewBarsError
+from moola.errors.bars import advice_on_nonpositive
 from moola.store.intervals import INTERVAL_COUNTS, no_bar_length, refuse_odd_steps
 from moola.store.rejects import Rejects
 from moola.store.segments import Segment
@@ -37,6 +38,8 @@ class IngestOptions:
     """Nanoseconds."""
     bar_interval: int | Literal["of each symbol"] | None = None
     """Nanoseconds, as told; None: inferred. Stores before 0.2.0 have each symbol's commonest step."""
+    allow_nonpositive: bool = False
+    """Prices may be zero or negative."""
 
     def __post_init__(self) -> None:
         share = self.max_bad
@@ -71,10 +74,11 @@ def ingest(
     stamped_at_close: bool,
     report: Progress,
     rejects: Rejects | None = None,
+    feature_set: str | None = None,
 ) -> tuple[list[SegmentRows], dict[str, Any]]:
     """Reads and checks all bars into `bars.npy`, `timestamps.npy` and `extra.npy` in `folder`.
 
-    Bars that are left out go to `rejects`.
+    Bars that are left out go to `rejects`. `feature_set` lets the advice name the option for negative prices.
 
     Returns the segments, in the order of the store, and the quality report. Raises one `BarError` with every problem.
     """
@@ -90,6 +94,7 @@ def ingest(
         bar_interval=told if isinstance(told, int) else None,
         of_each_symbol=isinstance(told, str),
         collect_rejects=rejects is not None,
+        allow_nonpositive=options.allow_nonpositive,
     )
     done = 0
     with closing(source.batches()) as batches:
@@ -117,7 +122,7 @@ def ingest(
         engine.settle(order)
         if rejects is not None:
             rejects.write(engine.take_rejects())
-    refuse(source, *engine.refusals())
+    refuse(source, *engine.refusals(), feature_set=feature_set)
     impossible, samples = engine.impossible()
     if (count := sum(impossible.values())) > max(3, options.max_bad * done):
         refuse(
@@ -126,7 +131,8 @@ def ingest(
             samples,
             f"{count:,} of {done:,} bars are more than --drop-bad-bars leaves out (3 bars, or --max-bad "
             f"{options.max_bad:g} of them): the columns are probably wrong. Check --columns; if the columns are "
-            f"right, give a larger share, such as --max-bad {_share_above(count, done)} (max_bad=)",
+            f"right, give a larger share, such as --max-bad {_share_above(count, done)} (max_bad=)"
+            + _if_negative(samples, feature_set),
         )
     rows, quality, odd = engine.finish(order)
     if isinstance(told, str):
@@ -154,6 +160,7 @@ def refuse(
     counts: dict[str, int],
     samples: list[tuple[int, int | None, dict[str, Any]]],
     instead: str = "",
+    feature_set: str | None = None,
 ) -> None:
     """Raises one error for every problem that the reader and the engine found, with at most 20 samples.
 
@@ -179,7 +186,22 @@ def refuse(
         replace(problem, line=source.locate(file, row - 1))
         for _, file, row, problem in sorted(shown, key=itemgetter(1, 2))
     ]
-    raise BarError(counts, problems, instead=instead, better_advice=source.advice(problems))
+    better = source.advice(problems)
+    if _can_be_negative(feature_set):
+        better |= advice_on_nonpositive(problems)
+    raise BarError(counts, problems, instead=instead, better_advice=better)
+
+
+def _can_be_negative(feature_set: str | None) -> bool:
+    return feature_set is not None and _core.feature_set_allows_nonpositive(feature_set)
+
+
+def _if_negative(samples: Sequence[tuple[int, int | None, dict[str, Any]]], feature_set: str | None) -> str:
+    """What else to do where the bars that would be left out have zero or negative prices."""
+    refused = [facts for _, _, facts in samples if facts["kind"] == "out_of_range" and facts["value"] <= 0]
+    if not refused or not _can_be_negative(feature_set):
+        return ""
+    return "; if prices can be zero or negative, take them with --allow-nonpositive (allow_nonpositive=True)"
 
 
 def check_room_for_a_window(rows: Sequence[SegmentRows], window_length: int) -> None:

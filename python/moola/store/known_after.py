@@ -22,13 +22,18 @@ def known_after(
     segments: list[Segment],
     feature_set: str,
     engine_parameters: tuple[int, int, float, float, int, int] | None,
+    allow_nonpositive: bool = False,
 ) -> dict[str, Any]:
     """Measures after how many bars each feature no longer depends on where the series began.
 
     The features are computed from several places in the longest segment, once from there on and once with 2,000 more
     bars of history. A feature is known from the bar after which the two agree within 1e-3.
     """
-    options: dict[str, Any] = {"feature_set": feature_set, "parameters": engine_parameters}
+    options: dict[str, Any] = {
+        "feature_set": feature_set,
+        "parameters": engine_parameters,
+        "allow_nonpositive": allow_nonpositive,
+    }
     names = [name for name, _, _ in _core.describe_features(feature_set, engine_parameters)]
     longest = max(segments, key=lambda segment: segment.last_row - segment.first_row)
     bars = longest.last_row - longest.first_row + 1

@@ -1,6 +1,6 @@
 //! Columns of bars, and the check that every bar must pass.
 
-use crate::bar::Bar;
+use crate::bar::{Bar, Prices};
 use crate::error::Error;
 use crate::refusals::{Refusals, Sample};
 use crate::simd::{Level, at_level};
@@ -56,14 +56,18 @@ impl<'a> Bars<'a> {
 
     /// Checks every bar and reports the refused ones. If all pass, this costs one vectorised read of the
     /// columns.
-    pub fn check(&self) -> Result<(), Error> {
-        if all_sound(Level::best(), *self) {
+    pub fn check(&self, prices: Prices) -> Result<(), Error> {
+        let sound = match prices {
+            Prices::Positive => all_sound(Level::best(), *self),
+            Prices::AnySign => all_sound_of_any_sign(Level::best(), *self),
+        };
+        if sound {
             return Ok(());
         }
         let mut refusals = Refusals::default();
         for i in 0..self.len() {
             let bar = self.bar(i);
-            if let Some((fault, column, value)) = bar.fault() {
+            if let Some((fault, column, value)) = bar.fault(prices) {
                 refusals.add(Sample {
                     fault,
                     file: 0,
@@ -86,6 +90,22 @@ at_level! {
     fn all_sound(bars: Bars<'_>) -> bool = are_sound;
 }
 
+at_level! {
+    /// The same where prices may have any sign.
+    fn all_sound_of_any_sign(bars: Bars<'_>) -> bool = are_sound_of_any_sign;
+}
+
+#[inline(always)]
+fn are_sound_of_any_sign(bars: Bars<'_>) -> bool {
+    let n = bars.len();
+    let (open, high, low, close) = (&bars.open[..n], &bars.high[..n], &bars.low[..n], &bars.close[..n]);
+    let mut sound = true;
+    for i in 0..n {
+        sound &= Bar { open: open[i], high: high[i], low: low[i], close: close[i] }.is_sound_of_any_sign();
+    }
+    sound
+}
+
 #[inline(always)]
 fn are_sound(bars: Bars<'_>) -> bool {
     let n = bars.len();
@@ -106,7 +126,9 @@ mod tests {
     fn all_are_counted_and_the_first_are_kept() {
         let n = 50;
         let (good, bad) = (vec![1.0; n], vec![f64::NAN; n]);
-        let Err(Error::Bars(refusals)) = Bars::new(&good, &good, &good, &bad).unwrap().check() else {
+        let Err(Error::Bars(refusals)) =
+            Bars::new(&good, &good, &good, &bad).unwrap().check(Prices::Positive)
+        else {
             panic!("NaN closes must be refused")
         };
         assert_eq!(refusals.total(), 50);
@@ -119,7 +141,9 @@ mod tests {
         let n = 100;
         let (good, mut close) = (vec![1.0; n], vec![f64::NAN; n]);
         (close[30], close[80], close[99]) = (-1.0, 2.0, -2.0);
-        let Err(Error::Bars(refusals)) = Bars::new(&good, &good, &good, &close).unwrap().check() else {
+        let Err(Error::Bars(refusals)) =
+            Bars::new(&good, &good, &good, &close).unwrap().check(Prices::Positive)
+        else {
             panic!("bad closes must be refused")
         };
         let rows: Vec<u64> = refusals.samples().iter().map(|sample| sample.row).collect();

@@ -25,7 +25,7 @@ pub mod synth;
 pub mod time;
 pub mod windows;
 
-pub use bar::Bar;
+pub use bar::{Bar, Prices};
 pub use bars::Bars;
 pub use cancel::Cancel;
 pub use error::Error;

@@ -6,7 +6,7 @@ use moola_core::features::atr::Atr;
 use moola_core::features::swings::{Swings, swings};
 use moola_core::features::zigzag::{Leg, Zigzag, least_move};
 use moola_core::features::{Engine, FeatureSet, Level, Parameters, Stream, compute};
-use moola_core::{Bar, Bars, Cancel, Error};
+use moola_core::{Bar, Bars, Cancel, Error, Prices};
 use proptest::prelude::*;
 
 /// Columns that own their prices.
@@ -221,7 +221,7 @@ proptest! {
 
     #[test]
     fn swings_equal_the_literal_specification(columns in any_bars(), p in any_parameters()) {
-        let found = swings(columns.bars(), &p, &Cancel::new()).unwrap();
+        let found = swings(columns.bars(), &p, Prices::Positive, &Cancel::new()).unwrap();
         prop_assert_eq!(found, literal_swings(columns.bars(), &p));
     }
 

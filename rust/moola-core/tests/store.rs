@@ -10,7 +10,7 @@ use moola_core::store::{
     Plan, Sample, first_outlier, verify_rows, verify_streamed, verify_windows, write_rows, write_windows,
 };
 use moola_core::synth::SampleMarket;
-use moola_core::{Bars, Cancel, Error};
+use moola_core::{Bars, Cancel, Error, Prices};
 
 /// Segments that lie inside, across and at the boundaries of pieces. Some are shorter than the warm-up.
 const SEGMENTS: [u64; 9] = [1, 300, 65_235, 20, 70_000, 104, 106, 70_000, 500];
@@ -34,7 +34,15 @@ fn plan(folder: &Path, segments: &[u64], set: FeatureSet, threads: usize) -> Pla
     let mut writer = NpyWriter::<f64>::create(folder.join("bars.npy")).unwrap();
     writer.append(&bars()[..4 * first as usize]).unwrap();
     writer.finish(&[first, 4]).unwrap();
-    Plan { folder: folder.to_owned(), rows: first, segments, set, parameters: Parameters::default(), threads }
+    Plan {
+        folder: folder.to_owned(),
+        rows: first,
+        segments,
+        set,
+        parameters: Parameters::default(),
+        prices: Prices::Positive,
+        threads,
+    }
 }
 
 fn read<T: moola_core::npy::Element + Default>(path: &Path, shape: &[u64]) -> Vec<T> {

@@ -60,13 +60,18 @@ fn build(py: Python<'_>, error: Error) -> PyResult<PyErr> {
     }
 }
 
-/// As [`to_py`], with advice for bars that a stream refuses for their times.
-pub fn with_advice_on_times(py: Python<'_>, error: Error, advice: Option<&str>) -> PyErr {
-    let (Some(advice), Error::Bars(refusals)) = (advice, &error) else { return to_py(py, error) };
+/// As [`to_py`], with advice for bars that a stream refuses for their times. `any_sign`: the feature set also takes prices
+/// that are zero or negative, where an option says so.
+pub fn with_advice(py: Python<'_>, error: Error, on_times: Option<&str>, any_sign: bool) -> PyErr {
+    let Error::Bars(refusals) = &error else { return to_py(py, error) };
     let built = (|| {
         let (counts, problems) = refusals_to_py(py, refusals)?;
-        let class = py.import("moola.errors")?.getattr("BarError")?;
-        Ok(PyErr::from_value(class.call1((counts, problems, advice))?))
+        let room = py.import("moola.errors.bars")?;
+        let better =
+            any_sign.then(|| room.getattr("advice_on_nonpositive")?.call1((&problems,))).transpose()?;
+        let class = room.getattr("BarError")?;
+        let error = class.call1((counts, problems, on_times.unwrap_or_default(), better))?;
+        Ok(PyErr::from_value(error))
     })();
     built.unwrap_or_else(|error| error)
 }

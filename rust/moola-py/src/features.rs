@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use moola_core::error::Error;
 use moola_core::features::{self, Engine, FeatureSet, Feed, Given, Parameters, Stream, Unit};
-use moola_core::{Bar, Bars};
+use moola_core::{Bar, Bars, Cancel, Prices};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyInt};
 
-use crate::error::{to_py, with_advice_on_times};
+use crate::error::{to_py, with_advice};
 use crate::worker;
 
 /// The fields of `moola.FeatureConfig`, in order; `None` means the defaults.
@@ -44,6 +44,23 @@ fn as_tuple(p: &Parameters) -> ParameterTuple {
 
 pub fn feature_set(py: Python<'_>, name: &str) -> PyResult<FeatureSet> {
     FeatureSet::from_name(name).map_err(|e| to_py(py, e))
+}
+
+/// Which prices bars may have.
+pub fn prices(allow_nonpositive: bool) -> Prices {
+    if allow_nonpositive { Prices::AnySign } else { Prices::Positive }
+}
+
+/// Refuses the option where the formulas of the set need positive prices.
+#[pyfunction]
+pub fn check_nonpositive(py: Python<'_>, feature_set: &str, allow_nonpositive: bool) -> PyResult<()> {
+    self::feature_set(py, feature_set)?.check_prices(prices(allow_nonpositive)).map_err(|e| to_py(py, e))
+}
+
+/// Whether prices of the set may be zero or negative.
+#[pyfunction]
+pub fn feature_set_allows_nonpositive(py: Python<'_>, feature_set: &str) -> PyResult<bool> {
+    Ok(self::feature_set(py, feature_set)?.any_sign())
 }
 
 /// The names of the feature sets, the default first.
@@ -86,7 +103,9 @@ pub fn default_parameters() -> ParameterTuple {
 }
 
 #[pyfunction]
-#[pyo3(signature = (open, high, low, close, feature_set, parameters=None, out=None))]
+#[pyo3(signature = (
+    open, high, low, close, feature_set, parameters=None, out=None, allow_nonpositive=false
+))]
 #[expect(clippy::too_many_arguments, reason = "four columns are four arguments")]
 pub fn compute_features<'py>(
     py: Python<'py>,
@@ -97,13 +116,17 @@ pub fn compute_features<'py>(
     feature_set: &str,
     parameters: Option<ParameterTuple>,
     out: Option<Bound<'py, PyArray2<f32>>>,
+    allow_nonpositive: bool,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let set = self::feature_set(py, feature_set)?;
     let mut engine = Engine::new(set, self::parameters(parameters)).map_err(|e| to_py(py, e))?;
+    engine.set_prices(prices(allow_nonpositive)).map_err(|e| to_py(py, e))?;
+    let refused = |error| with_advice(py, error, None, set.any_sign());
     let bars = bars(py, &open, &high, &low, &close)?;
     let Some(out) = out else {
         let (out, rows) = new_rows(py, bars.len(), set.width());
-        worker::run_over(py, bars.len(), |cancel| features::compute_new(&mut engine, bars, rows, cancel))?;
+        let work = |cancel: &Cancel| features::compute_new(&mut engine, bars, rows, cancel);
+        worker::run_over_or(py, bars.len(), work, refused)?;
         return Ok(out);
     };
     let mut writable = out.try_readwrite()?;
@@ -111,12 +134,13 @@ pub fn compute_features<'py>(
     if rows.len() != bars.len() * set.width() {
         return Err(pyo3::exceptions::PyValueError::new_err("out has the wrong shape"));
     }
-    worker::run_over(py, bars.len(), |cancel| features::compute(&mut engine, bars, rows, cancel))?;
+    let work = |cancel: &Cancel| features::compute(&mut engine, bars, rows, cancel);
+    worker::run_over_or(py, bars.len(), work, refused)?;
     Ok(out)
 }
 
 #[pyfunction]
-#[pyo3(signature = (open, high, low, close, parameters=None))]
+#[pyo3(signature = (open, high, low, close, parameters=None, allow_nonpositive=false))]
 pub fn compute_swings<'py>(
     py: Python<'py>,
     open: PyReadonlyArray1<'py, f64>,
@@ -124,11 +148,13 @@ pub fn compute_swings<'py>(
     low: PyReadonlyArray1<'py, f64>,
     close: PyReadonlyArray1<'py, f64>,
     parameters: Option<ParameterTuple>,
+    allow_nonpositive: bool,
 ) -> PyResult<SwingArrays<'py>> {
     let parameters = self::parameters(parameters);
     let bars = bars(py, &open, &high, &low, &close)?;
-    let swings =
-        worker::run_over(py, bars.len(), |cancel| features::swings::swings(bars, &parameters, cancel))?;
+    let work =
+        |cancel: &Cancel| features::swings::swings(bars, &parameters, prices(allow_nonpositive), cancel);
+    let swings = worker::run_over_or(py, bars.len(), work, |error| with_advice(py, error, None, true))?;
     Ok((
         PyArray1::from_vec(py, swings.high_index),
         PyArray1::from_vec(py, swings.low_index),
@@ -207,26 +233,32 @@ impl FeatureStream {
     /// The Python error. Making it runs Python, so the lock must be free.
     #[cold]
     fn refused(&self, py: Python<'_>, error: Error) -> PyErr {
-        let advice = self.lock(py).feed().stamped_at_close().then_some(
+        let (closes, set) = {
+            let stream = self.lock(py);
+            (stream.feed().stamped_at_close(), stream.engine().set())
+        };
+        let advice = closes.then_some(
             "this stream takes each time as the close of its bar; if yours are the open, give stamp='open'",
         );
-        with_advice_on_times(py, error, advice)
+        with_advice(py, error, advice, set.any_sign())
     }
 }
 
 #[pymethods]
 impl FeatureStream {
     #[new]
-    #[pyo3(signature = (feature_set, parameters=None, reset_on_gap=None))]
+    #[pyo3(signature = (feature_set, parameters=None, reset_on_gap=None, allow_nonpositive=false))]
     fn new(
         py: Python<'_>,
         feature_set: &str,
         parameters: Option<ParameterTuple>,
         reset_on_gap: Option<i64>,
+        allow_nonpositive: bool,
     ) -> PyResult<Self> {
         let set = self::feature_set(py, feature_set)?;
-        let stream =
+        let mut stream =
             Stream::new(set, self::parameters(parameters), reset_on_gap).map_err(|e| to_py(py, e))?;
+        stream.set_prices(prices(allow_nonpositive)).map_err(|e| to_py(py, e))?;
         Ok(FeatureStream(Mutex::new(stream)))
     }
 
@@ -328,6 +360,12 @@ impl FeatureStream {
     #[getter]
     fn last_timestamp(&self, py: Python<'_>) -> Option<i64> {
         self.lock(py).last_timestamp()
+    }
+
+    /// Whether prices may be zero or negative.
+    #[getter]
+    fn allow_nonpositive(&self, py: Python<'_>) -> bool {
+        self.lock(py).engine().prices() == Prices::AnySign
     }
 
     /// `open` or `close`.

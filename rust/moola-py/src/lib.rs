@@ -29,8 +29,9 @@ mod _core {
     use super::arrays::load_numpy;
     #[pymodule_export]
     use super::features::{
-        FeatureStream, compute_features, compute_swings, default_parameters, describe_features,
-        feature_set_depends_on, feature_sets, parameter_names,
+        FeatureStream, check_nonpositive, compute_features, compute_swings, default_parameters,
+        describe_features, feature_set_allows_nonpositive, feature_set_depends_on, feature_sets,
+        parameter_names,
     };
     #[pymodule_export]
     use super::files::{hash_file, npy_header};

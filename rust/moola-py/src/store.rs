@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::error::{facts, to_py};
-use crate::features::{ParameterTuple, feature_set, parameters};
+use crate::features::{ParameterTuple, feature_set, parameters, prices};
 use crate::worker;
 
 /// Takes batches of bars and writes `bars.npy`, `timestamps.npy` and `extra.npy`.
@@ -32,7 +32,7 @@ impl Ingest {
     #[new]
     #[pyo3(signature = (
         folder, *, extra, drop_bad_bars, dedup_identical, sort, reset_on_gap, stamped_at_close, bar_interval=None,
-        of_each_symbol=false, collect_rejects=false
+        of_each_symbol=false, collect_rejects=false, allow_nonpositive=false
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords, each an option of the same name")]
     fn new(
@@ -47,6 +47,7 @@ impl Ingest {
         bar_interval: Option<i64>,
         of_each_symbol: bool,
         collect_rejects: bool,
+        allow_nonpositive: bool,
     ) -> PyResult<Self> {
         let options = Options {
             drop_bad_bars,
@@ -56,6 +57,7 @@ impl Ingest {
             reset_on_gap,
             stamped_at_close,
             bar_interval: rule(bar_interval, of_each_symbol)?,
+            prices: prices(allow_nonpositive),
             extra,
         };
         let inner = ingest::Ingest::new(folder, options).map_err(|e| to_py(py, e))?;
@@ -221,6 +223,7 @@ fn plan(
     feature_set: &str,
     parameters: Option<ParameterTuple>,
     threads: usize,
+    allow_nonpositive: bool,
 ) -> PyResult<Plan> {
     let set = self::feature_set(py, feature_set)?;
     let mut rows = 0_u64;
@@ -228,13 +231,25 @@ fn plan(
         let end = rows.checked_add(n).filter(|_| first == rows);
         rows = end.ok_or_else(|| PyValueError::new_err("segments must follow one another from row 0 on"))?;
     }
-    Ok(Plan { folder, rows, segments, set, parameters: self::parameters(parameters), threads })
+    set.check_prices(prices(allow_nonpositive)).map_err(|e| to_py(py, e))?;
+    Ok(Plan {
+        folder,
+        rows,
+        segments,
+        set,
+        parameters: self::parameters(parameters),
+        prices: prices(allow_nonpositive),
+        threads,
+    })
 }
 
 /// Computes and writes the features of the bars in `folder`: per bar, or for every window of `length` bars in
 /// one segment that ends at a valid bar.
 #[pyfunction]
-#[pyo3(signature = (folder, segments, feature_set, parameters, threads, length=None))]
+#[pyo3(signature = (
+    folder, segments, feature_set, parameters, threads, length=None, allow_nonpositive=false
+))]
+#[expect(clippy::too_many_arguments, reason = "a plan and what to write of it")]
 pub fn write_features(
     py: Python<'_>,
     folder: PathBuf,
@@ -243,8 +258,9 @@ pub fn write_features(
     parameters: Option<ParameterTuple>,
     threads: usize,
     length: Option<u64>,
+    allow_nonpositive: bool,
 ) -> PyResult<(Vec<Option<u64>>, Vec<File>)> {
-    let plan = plan(py, folder, segments, feature_set, parameters, threads)?;
+    let plan = plan(py, folder, segments, feature_set, parameters, threads, allow_nonpositive)?;
     let (first_valid, written) = worker::run(py, |cancel| match length {
         None => store::write_rows(&plan, cancel),
         Some(length) => store::write_windows(&plan, length, cancel),
@@ -255,7 +271,10 @@ pub fn write_features(
 /// Recomputes all features and compares them bit for bit. `windows`: length and number of windows, in the
 /// dense layout.
 #[pyfunction]
-#[pyo3(signature = (folder, segments, feature_set, parameters, threads, windows=None))]
+#[pyo3(signature = (
+    folder, segments, feature_set, parameters, threads, windows=None, allow_nonpositive=false
+))]
+#[expect(clippy::too_many_arguments, reason = "a plan and what to verify of it")]
 pub fn verify_features<'py>(
     py: Python<'py>,
     folder: PathBuf,
@@ -264,8 +283,9 @@ pub fn verify_features<'py>(
     parameters: Option<ParameterTuple>,
     threads: usize,
     windows: Option<(u64, u64)>,
+    allow_nonpositive: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let plan = plan(py, folder, segments, feature_set, parameters, threads)?;
+    let plan = plan(py, folder, segments, feature_set, parameters, threads, allow_nonpositive)?;
     let rows = windows.map_or(plan.rows, |(length, count)| length.saturating_mul(count)) as usize;
     let found = worker::run_over(py, rows, |cancel| match windows {
         None => store::verify_rows(&plan, cancel),
@@ -291,7 +311,9 @@ fn differences((count, first): (u64, Option<Difference>)) -> Differences {
 /// first row, and the position of that row in the file. `windows`: length and number of windows, in the dense
 /// layout.
 #[pyfunction]
-#[pyo3(signature = (folder, segments, feature_set, parameters, samples, length, windows=None))]
+#[pyo3(signature = (
+    folder, segments, feature_set, parameters, samples, length, windows=None, allow_nonpositive=false
+))]
 #[expect(clippy::too_many_arguments, reason = "a plan and what to verify of it")]
 pub fn verify_streamed(
     py: Python<'_>,
@@ -302,8 +324,9 @@ pub fn verify_streamed(
     samples: Vec<(usize, u64, u64)>,
     length: u64,
     windows: Option<(u64, u64)>,
+    allow_nonpositive: bool,
 ) -> PyResult<Differences> {
-    let plan = plan(py, folder, segments, feature_set, parameters, 1)?;
+    let plan = plan(py, folder, segments, feature_set, parameters, 1, allow_nonpositive)?;
     for &(segment, start, _) in &samples {
         let (first, rows) =
             *plan.segments.get(segment).ok_or_else(|| PyValueError::new_err("no such segment"))?;

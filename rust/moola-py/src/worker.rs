@@ -22,17 +22,34 @@ pub fn run_over<T: Send>(
     bars: usize,
     work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
+    run_over_or(py, bars, work, |e| error::to_py(py, e))
+}
+
+/// [`run_over`], with the Python exception that `refused` makes of an error.
+pub fn run_over_or<T: Send>(
+    py: Python<'_>,
+    bars: usize,
+    work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
+    refused: impl FnOnce(Error) -> PyErr,
+) -> PyResult<T> {
     if bars < SMALL {
-        return py.detach(|| work(&Cancel::new())).map_err(|e| error::to_py(py, e));
+        return py.detach(|| work(&Cancel::new())).map_err(refused);
     }
-    run(py, work)
+    watched(py, work)?.map_err(refused)
 }
 
 /// Runs `work` on another thread and returns its result. If a signal handler raises (Ctrl-C), this cancels
 /// the work, waits until it stops, and raises the handler's exception.
 pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Cancel) -> Result<T, Error> + Send) -> PyResult<T> {
+    watched(py, work)?.map_err(|e| error::to_py(py, e))
+}
+
+fn watched<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
+) -> PyResult<Result<T, Error>> {
     let cancel = Cancel::new();
-    let outcome = py.detach(|| {
+    py.detach(|| {
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
             let cancel = &cancel;
@@ -57,6 +74,5 @@ pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Cancel) -> Result<T, Erro
                 (Err(panic), _) => std::panic::resume_unwind(panic),
             }
         })
-    })?;
-    outcome.map_err(|e| error::to_py(py, e))
+    })
 }

@@ -12,7 +12,7 @@ from moola.store.known_after import known_after
 from moola.store.layout import features_file
 from moola.store.reader import FeatureStore
 from moola.store.verify.findings import FindingError, bar_at, difference
-from moola.store.verify.recorded import dense_rows, parameters_of, planned_parameters
+from moola.store.verify.recorded import allows_nonpositive, dense_rows, parameters_of, planned_parameters
 from moola.store.verify.rows import price_columns, row_pieces
 from moola.store.verify.windows import sample_windows
 
@@ -24,7 +24,8 @@ _NEAR, _FUTURE = 1 << 13, 5_000
 
 def check_recomputed(store: FeatureStore) -> str:
     dense = dense_rows(store)
-    found = _core.verify_features(*planned_parameters(store), usable_cores(), dense)
+    any_sign = allows_nonpositive(store)
+    found = _core.verify_features(*planned_parameters(store), usable_cores(), dense, any_sign)
     what = "rows" if dense is None else "windows"
     for name in ("features", "masks", "starts"):
         count, first = found[name]
@@ -39,7 +40,7 @@ def check_recomputed(store: FeatureStore) -> str:
                 f"first_valid of segment {i:,} is {segment.first_valid}, but the bars give {first_valid}"
             )
     recorded = store.metadata["known_after"]
-    again = known_after(store.path, store.segments, store.feature_set, parameters_of(store))
+    again = known_after(store.path, store.segments, store.feature_set, parameters_of(store), any_sign)
     if dump_json(recorded) != dump_json(again):
         raise FindingError(f"known_after: {difference(recorded, again)}")
     return f"all {found['compared']:,} {what} from the bars, to the bit"
@@ -67,7 +68,8 @@ def check_streamed(store: FeatureStore, samples: int) -> str:
         (segment, start, start if store.layout == "bars" else number * length)
         for number, segment, start in drawn
     ]
-    count, first = _core.verify_streamed(*planned_parameters(store), places, length, dense_rows(store))
+    dense, any_sign = dense_rows(store), allows_nonpositive(store)
+    count, first = _core.verify_streamed(*planned_parameters(store), places, length, dense, any_sign)
     if first is not None:
         row, column, stored, computed = first
         raise FindingError(
@@ -88,7 +90,7 @@ def check_causal(store: FeatureStore, samples: int) -> str:
     for number, index, start in drawn:
         segment, cut = store.segments[index], start + length
         if stream is None or index != last_segment:
-            stream, row = _core.FeatureStream(store.feature_set, parameters_of(store)), segment.first_row
+            stream, row = _new_stream(store), segment.first_row
             last_segment = index
         # First in large steps, up to a little before the cut. The bars from there on are pushed in one call, across it.
         near = max(row, cut - max(_NEAR, length))
@@ -98,7 +100,7 @@ def check_causal(store: FeatureStore, samples: int) -> str:
         before = price_columns(store, near, cut)
         state = stream.state()
         removed = _restored_stream(store, state).push_many(*before)
-        future = _made_up_future(float(before[3, -1]), rng)
+        future = _made_up_future(float(before[3, -1]), rng, allows_nonpositive(store))
         rewritten = _restored_stream(store, state).push_many(*np.concatenate([before, future], axis=1))[
             : cut - near
         ]
@@ -120,13 +122,29 @@ def check_causal(store: FeatureStore, samples: int) -> str:
 
 
 def _restored_stream(store: FeatureStore, state: bytes) -> _core.FeatureStream:
-    stream = _core.FeatureStream(store.feature_set, parameters_of(store))
+    stream = _new_stream(store)
     stream.restore(state)
     return stream
 
 
-def _made_up_future(close: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Bars that might have followed a close: a random walk of 1 % a bar, within the prices that a store accepts."""
-    walk = np.clip(close * np.exp(np.cumsum(rng.normal(0, 0.01, _FUTURE))), 2.4e-38, 1.7e38)
-    spread = walk * rng.uniform(0, 0.01, _FUTURE)
+def _new_stream(store: FeatureStore) -> _core.FeatureStream:
+    return _core.FeatureStream(
+        store.feature_set, parameters_of(store), allow_nonpositive=allows_nonpositive(store)
+    )
+
+
+def _made_up_future(close: float, rng: np.random.Generator, any_sign: bool) -> NDArray[np.float64]:
+    """Bars that might have followed a close: a random walk of 1 % a bar, within the prices that a store accepts.
+
+    Where prices may have any sign, a bar moves by 1 % of the close's size, or by 0.01 of a price, and may cross zero.
+    """
+    steps = rng.normal(0, 0.01, _FUTURE)
+    size = rng.uniform(0, 0.01, _FUTURE)
+    if any_sign:
+        unit = max(abs(close), 1.0)
+        walk = np.clip(close + unit * np.cumsum(steps), -1.7e38, 1.7e38)
+        spread = unit * size
+    else:
+        walk = np.clip(close * np.exp(np.cumsum(steps)), 2.4e-38, 1.7e38)
+        spread = walk * size
     return np.stack([walk, walk + spread, walk - spread, walk])

@@ -11,7 +11,14 @@ from moola.store.ingest import IngestOptions
 from moola.store.reader import FeatureStore
 from moola.store.verify.findings import FindingError
 
-__all__ = ["Parameters", "dense_rows", "options_of", "parameters_of", "planned_parameters"]
+__all__ = [
+    "Parameters",
+    "allows_nonpositive",
+    "dense_rows",
+    "options_of",
+    "parameters_of",
+    "planned_parameters",
+]
 
 Parameters: TypeAlias = tuple[int, int, float, float, int, int]
 
@@ -21,11 +28,16 @@ def parameters_of(store: FeatureStore) -> Parameters:
     return tuple(values[name] for name in _core.parameter_names())
 
 
+def allows_nonpositive(store: FeatureStore) -> bool:
+    """Whether prices may be zero or negative."""
+    return store.metadata["read_options"].get("allow_nonpositive") is True
+
+
 def options_of(store: FeatureStore) -> tuple[ReadOptions, IngestOptions]:
     """How the source was read and its rows were judged, as the metadata record it."""
     recorded = store.metadata["read_options"]
     # Stores before 0.2.0 have each symbol's commonest step.
-    known = {"bar_interval": "of each symbol", "max_bad": 0.001, **recorded}
+    known = {"bar_interval": "of each symbol", "max_bad": 0.001, "allow_nonpositive": False, **recorded}
     judged = {name: known[name] for name in IngestOptions.__dataclass_fields__}
     read_options = ReadOptions.from_record({k: v for k, v in recorded.items() if k not in judged})
     for name in ("reset_on_gap", "bar_interval"):

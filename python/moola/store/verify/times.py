@@ -125,8 +125,11 @@ def check_quality(store: FeatureStore) -> str:
             short_cuts += int((within & steps.begins_segment & (steps.length <= options.reset_on_gap)).sum())
         _, high, low, close = store.read_rows("bars.npy", steps.rows.start, steps.rows.stop).T
         zero_range += int((high == low).sum())
-        change = np.abs(close / np.concatenate([close_before, close[:-1]]) - 1)
-        jumps += int((within & (change > 0.5)).sum())
+        before = np.concatenate([close_before, close[:-1]])
+        # A share of a price that is zero or negative means nothing.
+        with np.errstate(all="ignore"):
+            change = np.abs(close / before - 1)
+        jumps += int((within & (change > 0.5) & (close > 0) & (before > 0)).sum())
         close_before = close[-1:]
 
     # By the engine, in bounded memory: bars at irregular times have as many distinct steps as bars.

@@ -8,7 +8,7 @@ from moola import _core
 from moola.store.layout import features_file
 from moola.store.reader import FeatureStore
 from moola.store.verify.findings import FindingError, bar_at
-from moola.store.verify.recorded import parameters_of
+from moola.store.verify.recorded import allows_nonpositive, parameters_of
 from moola.store.verify.rows import PIECE, row_pieces
 from moola.store.verify.windows import windows_of
 
@@ -34,10 +34,13 @@ def check_ranges(store: FeatureStore) -> str:
         raise FindingError(
             f"{file}: {store.feature_names[column]} is {value} in {where}, outside {low} … {high}"
         )
+    any_sign = allows_nonpositive(store)
     for rows in row_pieces(len(store)):
         bars = store.read_rows("bars.npy", rows.start, rows.stop)
         open, high, low, close = bars.T
-        sound = (low >= 1.2e-38) & (high <= 3.4e38)
+        sound = (low >= (-3.4e38 if any_sign else 1.2e-38)) & (high <= 3.4e38)
+        if any_sign:
+            sound &= ((bars == 0) | (np.abs(bars) >= 1.2e-38)).all(axis=1)
         sound &= (low <= open) & (open <= high) & (low <= close) & (close <= high)
         if not sound.all():
             row = int(np.argmin(sound))

@@ -33,6 +33,8 @@ pub(super) struct Definition {
     pub(super) name: &'static str,
     /// The number of features in a row. There is no maximum.
     pub(super) width: usize,
+    /// Whether prices may be zero or negative: no formula divides by a price or takes its logarithm.
+    pub(super) any_sign: bool,
     /// The names of the parameters that its values depend on. The warm-up changes no value, only which rows are valid.
     pub(super) depends_on: &'static [&'static str],
     /// The features in the order of their columns.

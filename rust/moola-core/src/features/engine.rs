@@ -7,7 +7,7 @@ use super::definition::Features;
 use super::parameters::Parameters;
 use super::set::FeatureSet;
 use super::state::{Reader, Writer};
-use crate::bar::Bar;
+use crate::bar::{Bar, Prices};
 use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -23,6 +23,7 @@ pub struct Engine {
     parameters: Parameters,
     features: Box<dyn Features>,
     level: Level,
+    prices: Prices,
     bars: u64,
     known_at: Option<u64>,
 }
@@ -39,7 +40,20 @@ impl Engine {
         if !Level::available().contains(&level) {
             return Err(Error::Config { name: "level", problem: format!("this processor has no {level:?}") });
         }
-        Ok(Engine { set, parameters, features: set.start(&parameters), level, bars: 0, known_at: None })
+        let features = set.start(&parameters);
+        Ok(Engine { set, parameters, features, level, prices: Prices::Positive, bars: 0, known_at: None })
+    }
+
+    /// Sets which prices bars may have. Refuses those that the set's formulas do not allow.
+    pub fn set_prices(&mut self, prices: Prices) -> Result<(), Error> {
+        self.set.check_prices(prices)?;
+        self.prices = prices;
+        Ok(())
+    }
+
+    /// Which prices bars may have.
+    pub fn prices(&self) -> Prices {
+        self.prices
     }
 
     /// Begins a new segment.
@@ -68,7 +82,7 @@ impl Engine {
         self.bars
     }
 
-    /// Takes a bar that [`Bar::is_sound`] and writes its row of [`Engine::width`] values.
+    /// Takes a bar that [`Bar::passes`] and writes its row of [`Engine::width`] values.
     pub fn push(&mut self, bar: &Bar, out: &mut [f32]) {
         self.features.push(bar, out);
         if self.known_at.is_none() && self.features.is_known() {
@@ -174,9 +188,9 @@ pub fn compute_new(
     for out in out.chunks_mut(STEP * width) {
         cancel.check()?;
         let step = bars.slice(start..start + out.len() / width);
-        if step.check().is_err() {
+        if step.check(engine.prices).is_err() {
             // Check all bars again, so that every refusal is counted.
-            return bars.check();
+            return bars.check(engine.prices);
         }
         engine.push_many_new(step, out);
         start += step.len();

@@ -18,6 +18,7 @@ const BOUND: f64 = 10.0;
 pub(super) static OHLC4: Definition = Definition {
     name: "ohlc4",
     width: D,
+    any_sign: true,
     depends_on: &["atr_period"],
     features: |_| FEATURES.to_vec(),
     start: |parameters| Box::new(Ohlc4::new(parameters)),

@@ -17,6 +17,7 @@ const D: usize = 11;
 pub(super) static RELATIVE_TRANSFORM11: Definition = Definition {
     name: "relative_transform11",
     width: D,
+    any_sign: false,
     depends_on: &["zscore_period"],
     features,
     start: |parameters| Box::new(RelativeTransform::new(parameters)),

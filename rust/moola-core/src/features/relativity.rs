@@ -18,6 +18,7 @@ use crate::simd::{Level, at_level};
 pub(super) static RELATIVITY10: Definition = Definition {
     name: "relativity10",
     width: 10,
+    any_sign: true,
     depends_on: DEPENDS_ON,
     features: |_| FEATURES[..10].to_vec(),
     start: |parameters| Box::new(Relativity::<10>::new(parameters)),
@@ -27,6 +28,7 @@ pub(super) static RELATIVITY10: Definition = Definition {
 pub(super) static RELATIVITY12: Definition = Definition {
     name: "relativity12",
     width: 12,
+    any_sign: true,
     depends_on: DEPENDS_ON,
     features: |_| FEATURES.to_vec(),
     start: |parameters| Box::new(Relativity::<12>::new(parameters)),

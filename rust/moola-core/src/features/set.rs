@@ -3,6 +3,7 @@
 use super::definition::{Definition, Feature, Features};
 use super::parameters::Parameters;
 use super::{ohlc4, relative_transform, relativity};
+use crate::bar::Prices;
 use crate::error::Error;
 
 /// Every feature set.
@@ -62,6 +63,28 @@ impl FeatureSet {
         self.definition().width
     }
 
+    /// Whether its prices may be zero or negative.
+    pub fn any_sign(self) -> bool {
+        self.definition().any_sign
+    }
+
+    /// Refuses prices that the set's formulas do not allow.
+    pub fn check_prices(self, prices: Prices) -> Result<(), Error> {
+        if prices == Prices::Positive || self.any_sign() {
+            return Ok(());
+        }
+        let sets = FeatureSet::ALL.into_iter().filter(|set| set.any_sign()).map(FeatureSet::name);
+        Err(Error::Config {
+            name: "allow_nonpositive",
+            problem: format!(
+                "cannot be combined with {}, which takes logarithms of prices: leave it out, or choose one \
+                 of the feature sets {}",
+                self.name(),
+                sets.collect::<Vec<_>>().join(", ")
+            ),
+        })
+    }
+
     /// The names of the parameters that its values depend on, in the order of [`Parameters::NAMES`].
     pub fn depends_on(self) -> &'static [&'static str] {
         self.definition().depends_on
@@ -90,6 +113,7 @@ mod wide {
     pub(super) static WIDE: Definition = Definition {
         name: "wide",
         width: 40,
+        any_sign: true,
         depends_on: &[],
         features: |_| vec![Feature::unbounded("close"); 40],
         start: |_| Box::new(Wide),

@@ -8,15 +8,17 @@ use super::feed::{Feed, Given};
 use super::parameters::Parameters;
 use super::set::FeatureSet;
 use super::state::{Reader, Writer};
-use crate::bar::{Bar, Fault};
+use crate::bar::{Bar, Fault, Prices};
 use crate::bars::Bars;
 use crate::error::Error;
 use crate::refusals::{Refusals, Sample};
 
 /// Names the format; the digit is its version. Version 2 also says what the feed's times mean. A stream whose times are open
-/// times in nanoseconds, as all were in version 1, is still saved in version 1.
+/// times in nanoseconds, as all were in version 1, is still saved in version 1. Version 3 is version 2 of a stream whose prices
+/// may be zero or negative.
 const MAGIC: [u8; 12] = *b"moola-state1";
 const MAGIC_WITH_FEED: [u8; 12] = *b"moola-state2";
+const MAGIC_OF_ANY_SIGN: [u8; 12] = *b"moola-state3";
 
 /// Takes closed bars and gives one row of features for each, with the same bits as computing whole columns.
 pub struct Stream {
@@ -44,6 +46,11 @@ impl Stream {
     fn with(engine: Engine, reset_on_gap: Option<i64>, last_timestamp: Option<i64>) -> Self {
         let row = vec![0.0; engine.width()];
         Stream { engine, reset_on_gap, last_timestamp, feed: Feed::default(), row }
+    }
+
+    /// Sets which prices bars may have. Refuses those that the set's formulas do not allow.
+    pub fn set_prices(&mut self, prices: Prices) -> Result<(), Error> {
+        self.engine.set_prices(prices)
     }
 
     /// Sets what the feed's times mean: see [`Stream::open_of`].
@@ -103,7 +110,8 @@ impl Stream {
     #[inline]
     pub fn push(&mut self, bar: &Bar, timestamp: Option<i64>, out: &mut [f32]) -> Result<(), Error> {
         let last = self.last_timestamp;
-        if !bar.is_sound() || timestamp.is_some_and(|t| last.is_some_and(|last| t <= last)) {
+        if !bar.passes(self.engine.prices()) || timestamp.is_some_and(|t| last.is_some_and(|last| t <= last))
+        {
             let columns = [bar.open, bar.high, bar.low, bar.close];
             let [o, h, l, c] = std::array::from_fn(|k| std::slice::from_ref(&columns[k]));
             return Err(Error::Bars(
@@ -204,7 +212,7 @@ impl Stream {
 
     /// All faults of the given bars, before any of them is taken.
     fn refusals(&self, bars: Bars<'_>, timestamps: &[i64]) -> Refusals {
-        let mut refusals = match bars.check() {
+        let mut refusals = match bars.check(self.engine.prices()) {
             Err(Error::Bars(refusals)) => refusals,
             _ => Refusals::default(),
         };
@@ -238,9 +246,13 @@ impl Stream {
     /// The whole state.
     pub fn state(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        let plain = self.feed == Feed::default();
-        writer.bytes(if plain { &MAGIC } else { &MAGIC_WITH_FEED });
-        if !plain {
+        let magic = match self.engine.prices() {
+            Prices::AnySign => MAGIC_OF_ANY_SIGN,
+            Prices::Positive if self.feed == Feed::default() => MAGIC,
+            Prices::Positive => MAGIC_WITH_FEED,
+        };
+        writer.bytes(&magic);
+        if magic != MAGIC {
             self.feed.save(&mut writer);
         }
         writer.option(self.reset_on_gap, Writer::i64);
@@ -257,19 +269,20 @@ impl Stream {
                 "it is not the state of a moola stream; pass what FeatureStream.state() returned",
             ));
         }
-        if !state.starts_with(&MAGIC) && !state.starts_with(&MAGIC_WITH_FEED) {
+        if ![MAGIC, MAGIC_WITH_FEED, MAGIC_OF_ANY_SIGN].iter().any(|magic| state.starts_with(magic)) {
             return Err(Error::State(
                 "it is from another version of moola; build the stream again from its bars",
             ));
         }
         let mut reader = Reader::new(state)?;
-        let feed = match reader.bytes::<12>()? {
-            MAGIC_WITH_FEED => Feed::load(&mut reader)?,
-            _ => Feed::default(),
-        };
+        let magic = reader.bytes::<12>()?;
+        let feed = if magic == MAGIC { Feed::default() } else { Feed::load(&mut reader)? };
         let reset_on_gap = reader.option(Reader::i64)?;
         let last_timestamp = reader.option(Reader::i64)?;
-        let engine = Engine::load(&mut reader)?;
+        let mut engine = Engine::load(&mut reader)?;
+        if magic == MAGIC_OF_ANY_SIGN {
+            engine.set_prices(Prices::AnySign)?;
+        }
         reader.finish()?;
         let mut stream = Stream::with(engine, reset_on_gap, last_timestamp);
         stream.set_feed(feed);

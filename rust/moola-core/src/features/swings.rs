@@ -3,6 +3,7 @@
 use super::atr::Atr;
 use super::parameters::Parameters;
 use super::zigzag::{Zigzag, least_move};
+use crate::bar::Prices;
 use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -21,9 +22,14 @@ pub struct Swings {
 }
 
 /// The swings of one segment.
-pub fn swings(bars: Bars<'_>, parameters: &Parameters, cancel: &Cancel) -> Result<Swings, Error> {
+pub fn swings(
+    bars: Bars<'_>,
+    parameters: &Parameters,
+    prices: Prices,
+    cancel: &Cancel,
+) -> Result<Swings, Error> {
     parameters.check()?;
-    bars.check()?;
+    bars.check(prices)?;
     let (mut atr, mut zigzag, mut all) = (Atr::new(parameters.atr_period), Zigzag::new(), Swings::default());
     for i in 0..bars.len() {
         if i % 65_536 == 0 {

@@ -13,7 +13,7 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::path::PathBuf;
 
-use crate::bar::{Bar, Fault};
+use crate::bar::{Bar, Fault, Prices};
 use crate::bars::Bars;
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -44,6 +44,8 @@ pub struct Options {
     pub stamped_at_close: bool,
     /// How the bar interval is found.
     pub bar_interval: Rule,
+    /// Which prices bars may have.
+    pub prices: Prices,
     /// The columns kept beside the bars.
     pub extra: Vec<String>,
 }
@@ -221,9 +223,23 @@ impl Ingest {
         if row.bar.is_sound() & (row.timestamp != i64::MIN) & missing.is_none() {
             return true;
         }
+        self.is_sound_at_second_look(row, missing, given)
+    }
+
+    /// What remains: bars of zero and negative prices, and refusals.
+    #[cold]
+    fn is_sound_at_second_look(
+        &mut self,
+        row: &Row,
+        missing: Option<usize>,
+        given: impl Fn(usize) -> f64,
+    ) -> bool {
+        if row.bar.passes(self.options.prices) && row.timestamp != i64::MIN && missing.is_none() {
+            return true;
+        }
         let (fault, column, value) = if row.timestamp == i64::MIN {
             (Fault::NoTimestamp, "timestamp", f64::NAN)
-        } else if let Some(fault) = row.bar.fault() {
+        } else if let Some(fault) = row.bar.fault(self.options.prices) {
             fault
         } else {
             let k = missing.unwrap_or_default();
@@ -232,7 +248,11 @@ impl Ingest {
         let sample = sample(row, fault, column.to_owned(), value, None);
         let impossible = matches!(
             fault,
-            Fault::OutOfRange | Fault::HighBelowLow | Fault::OpenOutside | Fault::CloseOutside
+            Fault::OutOfRange
+                | Fault::BeyondFloat32
+                | Fault::HighBelowLow
+                | Fault::OpenOutside
+                | Fault::CloseOutside
         );
         if self.options.drop_bad_bars && fault != Fault::NoTimestamp {
             self.quality.dropped_bad_bars += 1;
@@ -278,7 +298,9 @@ impl Ingest {
                 self.runs.add(ended, || state.run);
                 state.run = *row;
             }
-            self.quality.jumps += u64::from((bar.close / last.bar.close - 1.0).abs() > 0.5);
+            // A share of a price that is zero or negative means nothing.
+            let jumps = (bar.close / last.bar.close - 1.0).abs() > 0.5;
+            self.quality.jumps += u64::from(jumps && bar.close > 0.0 && last.bar.close > 0.0);
             let rolled = contract != last.contract;
             let gap = self.options.reset_on_gap.is_some_and(|longest| step > longest);
             if rolled | gap {

@@ -67,9 +67,11 @@ struct Lane {
 
 impl Lane {
     fn new(plan: &Plan) -> Result<Self, Error> {
+        let mut engine = Engine::new(plan.set, plan.parameters)?;
+        engine.set_prices(plan.prices)?;
         Ok(Lane {
             stretch: Stretch { segments: 0..0, rows: 0..0 },
-            engine: Engine::new(plan.set, plan.parameters)?,
+            engine,
             rows: 0..0,
             bars: Vec::new(),
             columns: Default::default(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::bar::Prices;
 use crate::features::{FeatureSet, Parameters};
 use crate::npy::{Element, HEADER};
 
@@ -18,6 +19,8 @@ pub struct Plan {
     pub set: FeatureSet,
     /// Its parameters.
     pub parameters: Parameters,
+    /// Which prices bars may have.
+    pub prices: Prices,
     /// Number of computing threads.
     pub threads: usize,
 }

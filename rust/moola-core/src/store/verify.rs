@@ -183,6 +183,7 @@ pub fn verify_streamed(
     for samples in samples.chunk_by(|a, b| a.segment == b.segment) {
         let mut at = plan.segments[samples[0].segment].0;
         let mut stream = Stream::new(plan.set, plan.parameters, None)?;
+        stream.set_prices(plan.prices)?;
         let mut recent = Recent::new(width, length, at);
         for sample in samples {
             let end = sample.start + length;
