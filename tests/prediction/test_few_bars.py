@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import moola
-from moola.errors import TooFewBarsError
+from moola.errors import InputError, TooFewBarsError
 from moola.labels import read_labels
 
 pytestmark = pytest.mark.xdist_group("prediction")
@@ -80,3 +80,28 @@ def test_too_few_bars_are_refused_without_options_that_predict_lacks(
     with pytest.raises(TooFewBarsError, match="Give more bars: the run needs at least 106") as caught:
         moola.predict(tuned, data=tmp_path / "few.parquet")
     assert "--window-length" not in str(caught.value)
+
+
+def test_text_files_are_read_as_the_option_says(tuned: Path, market: Path, tmp_path: Path) -> None:
+    """Three decimals after a comma may be thousands; the same bars in Parquet give the same rows."""
+    bars = pq.read_table(market / "plain.parquet").slice(2_000, 140)
+    prices = {
+        name: np.round(bars[name].to_numpy() / 10_000, 3) + 100 for name in ("open", "high", "low", "close")
+    }
+    pq.write_table(pa.table({"timestamp": bars["timestamp"], **prices}), tmp_path / "plain.parquet")
+    times = bars["timestamp"].cast(pa.timestamp("s", "UTC")).to_pylist()
+    rows = [
+        f"{time:%Y-%m-%dT%H:%M}Z;A;" + ";".join(f"{prices[name][i]:.3f}".replace(".", ",") for name in prices)
+        for i, time in enumerate(times)
+    ]
+    others = [row.replace(";A;", ";B;") for row in rows]
+    path = tmp_path / "bars.csv"
+    path.write_text("\n".join(["time;symbol;open;high;low;close", *rows, *others]))
+    with pytest.raises(InputError, match=r"thousands.*--decimal ,"):
+        moola.predict(tuned, data=path)
+    table = moola.predict(tuned, data=path, decimal=",", symbols="A")
+    plain = moola.predict(tuned, data=tmp_path / "plain.parquet")
+    # Whether bars were seen in training depends on their symbol, too.
+    named = ["symbol", "seen"]
+    assert table.drop_columns(named).equals(plain.drop_columns(named))
+    assert set(table["symbol"].to_pylist()) == {"A"}

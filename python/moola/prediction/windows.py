@@ -121,8 +121,10 @@ def predict(
         progress: Called with the number of windows done and of all windows.
         say: Called with each line that a person should read; the logger `moola` at INFO if not given.
         reading: How bars are read, as arguments of :func:`moola.build_features`: `columns`, `tz`, `time_format`,
-            `stamp`, `bar_interval`, `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup`, `sort` and
-            `allow_nonpositive`. `bar_interval` is also needed with a store that does not know how long its bars are.
+            `stamp`, `bar_interval`, `segment_by`, `reset_on_gap`, `drop_bad_bars`, `dedup`, `sort`,
+            `allow_nonpositive`, `skip_lines`, `decimal`, `thousands`, `symbols`, `exclude_symbols`,
+            `symbol_from_name` and `one_series`. Those that are not given are the run's, except for the last four.
+            `bar_interval` is also needed with a store that does not know how long its bars are.
 
     Raises `FeatureMismatchError` if the store has other features or bars of another interval, `RunError` and
     `WeightsError` for anything but a fine-tuned run, `ConfigError` for invalid arguments and for an output that would
@@ -229,8 +231,18 @@ READING = (
     "dedup",
     "sort",
     "allow_nonpositive",
+    "skip_lines",
+    "decimal",
+    "thousands",
+    "symbols",
+    "exclude_symbols",
+    "symbol_from_name",
+    "one_series",
 )
 """The arguments of :func:`moola.build_features` that say how bars are read."""
+
+_OF_THESE_BARS = ("symbols", "exclude_symbols", "symbol_from_name", "one_series")
+"""Those that say which bars are read. Other bars are others, so the run's own are not taken for them."""
 
 
 def _stores(
@@ -256,7 +268,7 @@ def _stores(
     if features.extra:
         options["keep"] = list(features.extra)
     then = models.read_options
-    known = {name: then[name] for name in READING if name in then and name not in reading}
+    known = {name: then[name] for name in READING if name in then and name not in (*reading, *_OF_THESE_BARS)}
     if remarkable := [_told(name, value) for name, value in known.items() if _remarkable(value)]:
         say(f"bars are read as in training: {', '.join(remarkable)}")
     # What was inferred of many bars then is surer than what few bars show now.
@@ -340,7 +352,7 @@ def _bar_lengths(store: FeatureStore, told: object) -> NDArray[np.int64]:
 
 
 def _remarkable(value: object) -> bool:
-    return value not in (None, False, "open", ["symbol"])
+    return value not in (None, False, 0, "open", ["symbol"])
 
 
 def _told(name: str, value: Any) -> str:
