@@ -395,6 +395,7 @@ def test_the_metadata_record_how_the_store_was_built(tmp_path: Path) -> None:
     assert metadata["read_options"] == {
         "columns": {"volume": "volume"}, "keep": ["volume"], "tz": "UTC", "time_format": None, "stamp": "close",
         "segment_by": ["symbol"], "drop_bad_bars": False, "max_bad": 0.001, "dedup": "identical", "sort": False,
+        "allow_nonpositive": False,
         "reset_on_gap": 4 * 60 * MINUTE, "bar_interval": None, "skip_lines": 0, "decimal": None, "thousands": None,
         "symbols": [], "exclude_symbols": [], "symbol_from_name": None, "one_series": False,
     }  # fmt: skip
