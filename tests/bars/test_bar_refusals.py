@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from bar_files import FORMATS, csv_bars, read, refused, table, text, utc, write
 
@@ -175,6 +176,10 @@ def test_rows_with_too_few_or_many_fields_are_refused(tmp_path: Path) -> None:
         (b'{"error": "no such symbol"}', "JSON"),
         (pickle.dumps([1, 2, 3]), "a Python pickle"),
         (b"\x01\x02\x03\x00" * 100, "a binary file of unknown format"),
+        (b"SCID" + bytes(100), "a Sierra Chart SCID file"),
+        (b"DBN\x01" + bytes(100), "a Databento DBN file"),
+        (b"\x5d\x00\x00\x20\x00" + bytes(100), "a Dukascopy .bi5 file"),
+        (bytes(pa.Codec("zstd").compress(b"DBN\x01" + bytes(100))), "a Databento DBN file"),
         (gzip.compress(b"%PDF-1.7\n..."), "a PDF"),
         (gzip.compress(gzip.compress(b"t,o,h,l,c\n")), "gzip-compressed gzip"),
         (bytes(257) + b"ustar" + bytes(100), "a tar archive"),

@@ -17,7 +17,7 @@ import pytest
 from bar_files import table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import moola
 from moola.cli import app
@@ -155,6 +155,46 @@ def test_an_odd_frame_is_read_or_refused_in_moolas_words(
     with pytest.raises((MoolaError, TypeError)) as caught:
         moola.build_features(frame, tmp_path / "store", tz="UTC")
     assert not any(word in str(caught.value) for word in FOREIGN), caught.value
+
+
+def import_labels(path: Path, store: Path, content: bytes) -> Result:
+    path.write_bytes(content)
+    words = [
+        "--labels",
+        path,
+        "--feature-dir",
+        store,
+        "--output",
+        path.with_suffix(".safetensors"),
+        "--stamp",
+        "open",
+    ]
+    return CliRunner().invoke(app, ["import-labels", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def labels(store: Path) -> bytes:
+    """Sound labels of the store, as CSV."""
+    with moola.FeatureStore.open(store) as opened:
+        ends = np.datetime_as_string(opened.timestamps[300:1300:100].astype("M8[ns]").astype("M8[s]"))
+    rows = [f"{end}Z,{'up' if i % 2 else 'down'},0.5" for i, end in enumerate(ends)]
+    return "\n".join(["window_end,class,weight", *rows]).encode()
+
+
+def test_sound_labels_are_imported(tmp_path: Path, store: Path, labels: bytes) -> None:
+    assert import_labels(tmp_path / "labels.csv", store, labels).exit_code == 0
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(edits, min_size=1, max_size=4), packed=st.booleans())
+def test_broken_labels_are_read_or_refused_in_moolas_words(
+    tmp_path: Path, store: Path, labels: bytes, changes: list[tuple[str, float, bytes]], packed: bool
+) -> None:
+    content = edited(labels, changes)
+    path = tmp_path / "labels.csv"
+    result = import_labels(path, store, gzip.compress(content) if packed else content)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert not any(word in result.stderr.replace(str(path), "") for word in FOREIGN), result.stderr
 
 
 def test_an_error_in_json_is_one_object(tmp_path: Path) -> None:

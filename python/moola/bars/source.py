@@ -186,6 +186,11 @@ class BarSource:
         ]
         return [*notes, *filter(None, [zone_note(self._options.tz), self._filter.note()])]
 
+    @property
+    def rows_of_other_symbols(self) -> int:
+        """Rows that `ReadOptions.symbols` and `ReadOptions.exclude_symbols` left out so far."""
+        return self._filter.rows
+
     def _check_agreement(self) -> None:
         """Refuses files of which only some have a symbol or a contract."""
         for role in ("symbol", "contract"):
@@ -290,6 +295,7 @@ class BarSource:
                 source=self.label(0),
             )
         self._started = True
+        self._filter.rows = 0
         self.counts.clear()
         self.samples.clear()
         for file in self.files:

@@ -116,7 +116,7 @@ def build_features(
         ),
     ] = False,
     bars: Annotated[
-        list[str] | None, typer.Argument(metavar="[BARS]…", help="Bars, as after --data.", show_default=False)
+        list[str] | None, typer.Argument(metavar="BARS", help="Bars, as after --data.", show_default=False)
     ] = None,
     data: Annotated[
         list[str] | None,

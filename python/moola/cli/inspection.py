@@ -45,6 +45,7 @@ def quality_in_words(quality: Mapping[str, Any]) -> str:
         "off_grid_bars": "bars off the grid",
         "dropped_bad_bars": "bad bars dropped",
         "dropped_duplicates": "repeats dropped",
+        "rows_of_other_symbols": "rows of other symbols left out",
     }
     return ", ".join(
         [gaps, *(f"{quality[name]:,} {what}" for name, what in words.items() if quality.get(name))]

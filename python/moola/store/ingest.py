@@ -146,6 +146,8 @@ def ingest(
     refuse_odd_steps(source, odd)
     if stamped_at_close and not quality.get("bar_interval", 1):
         raise no_bar_length(source, odd)
+    if source.rows_of_other_symbols:
+        quality["rows_of_other_symbols"] = source.rows_of_other_symbols
     return [SegmentRows(symbols[code], *rest) for code, *rest in rows], quality
 
 

@@ -54,12 +54,18 @@ def check_identity(store: FeatureStore) -> str:
         raise FindingError(f"{len(read_options.keep)} columns were kept, extra.npy has {kept}")
 
     quality = metadata["quality"]
-    dropped = quality["dropped_bad_bars"] + quality["dropped_duplicates"]
+    others = quality.get("rows_of_other_symbols", 0)
+    dropped = quality["dropped_bad_bars"] + quality["dropped_duplicates"] + others
     rows = sum(source["rows"] for source in metadata["sources"])
-    if rows - dropped != len(store) or min(quality["dropped_bad_bars"], quality["dropped_duplicates"]) < 0:
+    if (
+        rows - dropped != len(store)
+        or min(quality["dropped_bad_bars"], quality["dropped_duplicates"], others) < 0
+    ):
         raise FindingError(
             f"sources of {rows:,} rows less {dropped:,} dropped do not give {len(store):,} bars"
         )
+    if others and not (read_options.symbols or read_options.exclude_symbols):
+        raise FindingError(f"{others:,} rows of other symbols were left out, but no symbols were chosen")
     if quality["dropped_bad_bars"] and not options.drop_bad_bars:
         raise FindingError(f"{quality['dropped_bad_bars']:,} bad bars were dropped without drop_bad_bars")
     if quality["dropped_duplicates"] and options.dedup is None:
