@@ -112,6 +112,10 @@ def test_names_of_files_can_be_symbols(tmp_path: Path) -> None:
         (["ES/2024.csv", "NQ/2024.csv"], True),
         (["ESH4.csv", "NQH4.csv"], True),
         (["train.csv", "test.csv"], True),
+        (["BRK.A.csv", "BRK.B.csv"], True),
+        (["VOD.L.csv.gz", "VOD.US.csv.gz"], True),
+        (["MAY.csv", "Q.csv"], True),
+        (["AAPL/2024-01.csv", "MSFT/2024-02.csv"], True),
     ],
 )
 def test_names_that_differ_in_letters_may_be_several_instruments(
@@ -126,6 +130,13 @@ def test_names_that_differ_in_letters_may_be_several_instruments(
         assert several
     else:
         assert not several
+
+
+def test_the_advice_about_directories_of_instruments_works(tmp_path: Path) -> None:
+    for name in ("AAPL/2024-01.csv", "MSFT/2024-01.csv"):
+        write(table(2), _made(tmp_path / "in" / name))
+    refused(tmp_path / "in", "--symbol-from-name '{symbol}/*'")
+    assert read(tmp_path / "in", symbol_from_name="{symbol}/*").source.symbols == ["AAPL", "MSFT"]
 
 
 def test_a_directory_and_a_column_must_agree(tmp_path: Path) -> None:

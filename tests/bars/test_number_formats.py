@@ -136,6 +136,15 @@ def test_three_decimals_after_a_dot_are_decimals(tmp_path: Path) -> None:
     assert read(text(tmp_path / "a.csv", bars("154.321", "154.4"))).close.tolist() == [154.321, 154.4]
 
 
+def test_files_of_one_source_have_one_decimal_mark(tmp_path: Path) -> None:
+    one, two = (
+        text(tmp_path / "b_1.csv", bars("100", "1.421")),
+        text(tmp_path / "b_2.csv", bars("101,50", "1.421")),
+    )
+    refused([one, two], "has the decimal mark ','", "b_1.csv has '.'", "--decimal")
+    assert read([one, two], decimal=",", thousands=".").close.tolist() == [100, 1421, 101.5, 1421]
+
+
 def test_groups_of_other_lengths_are_no_thousands(tmp_path: Path) -> None:
     result = read(text(tmp_path / "a.csv", bars("1,002.5", "10,02.5")))
     assert result.source.counts == {"not_a_number": 1}

@@ -204,7 +204,7 @@ def test_labels_of_raw_windows_are_checked() -> None:
     assert "row 3: start = 3, end = 30: bars 3 to 30 in a window of bars 0 to 29" in str(error)
     times = raw(windows, start=[iso(T[0])] * 6, end=[iso(T[1])] * 6)
     with pytest.raises(
-        InputError, match=r"column 'start' has times; bars of windows that were cut.*Count the first"
+        InputError, match=r"column 'start' has times; bars of pre-cut windows have none. Count the first"
     ):
         read_raw_windows(times, window_length=30)
 

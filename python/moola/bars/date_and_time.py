@@ -37,7 +37,7 @@ class DateAndTime:
         self._time = time
         self._options = options
         self._digits: str | None = None
-        self._joined = Clock(source, date, options) if options.time_format is not None else None
+        self._joined = Clock(source, None, options) if options.time_format is not None else None
         if self._joined is None:
             days = replace(options, tz="UTC")
             self._date = Clock(source, date, days, days=True, beside=source.first_texts(time))
@@ -86,9 +86,22 @@ class DateAndTime:
         """[n] midnight of each date, as if in UTC. Each distinct date is read once."""
         if is_text(column.type) or is_type("dictionary", column.type):
             encoded = column if is_type("dictionary", column.type) else column.dictionary_encode()
-            return _spread(self._date.read(encoded.dictionary, first_row), encoded)
-        days = self._date.read(column, first_row)
-        return np.where(days > _core.TIME_LOCAL, days // _DAY * _DAY, days)
+            days = _spread(self._date.read(encoded.dictionary, first_row), encoded)
+        else:
+            if is_type("timestamp", column.type) and column.type.tz:
+                import pyarrow.compute as pc
+
+                # The date on the clocks of the column's own zone.
+                column = pc.local_timestamp(column)
+            days = self._date.read(column, first_row)
+        odd = np.flatnonzero((days > _core.TIME_LOCAL) & (days % _DAY != 0))
+        if odd.size:
+            row = int(odd[0])
+            raise self._source.refusal(
+                f"row {first_row + row + 1:,} has the date {text_of(column[row])!r}, which holds a time of day, too",
+                "Name the column that holds the whole time with --columns FILE_COLUMN=timestamp",
+            )
+        return days
 
     def _clock(self, column: Any, first_row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """[n] nanoseconds since midnight or a code, and [n] the offset from UTC where the text has one."""
@@ -122,7 +135,8 @@ class DateAndTime:
         padded = all(len(text) == 6 for text in texts)
         if _are_clocks(values, 100) and (many or padded or values[-1] >= 86_400):
             return "HHMMSS"
-        if not _are_clocks(values, 1) and not _are_clocks(values, 100):
+        # Below 1,440 they may be minutes.
+        if not _are_clocks(values, 1) and not _are_clocks(values, 100) and values[-1] >= 1440:
             return "seconds since midnight" if values[-1] < 86_400 else "milliseconds since midnight"
         raise self._source.refusal(
             f"has times of day such as {texts[0]!r}, which may be HHMM, HHMMSS or a count from midnight",

@@ -16,6 +16,9 @@ _MONTHS = (
 )
 _DATE_WORDS = frozenset((*_MONTHS, *(month[:3] for month in _MONTHS), "sept", "q"))
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+_SUFFIXES = re.compile(
+    r"(\.(csv|tsv|txt|parquet|pq|arrow|arrows|feather|ipc|zip|gz|zst|bz2))+$", re.IGNORECASE
+)
 _HASH = re.compile(r"(?=[a-f]*\d)[0-9a-f]{12,}", re.IGNORECASE)
 
 
@@ -49,28 +52,38 @@ def check_one_series(inputs: Sequence[Input]) -> None:
     common = 0
     while all(len(path) > common + 1 and path[common] == paths[0][common] for path in paths):
         common += 1
-    letters = {_letters("/".join(part for part in path[common:] if "=" not in part)): path for path in paths}
+    inner = [[part for part in path[common:] if "=" not in part] for path in paths]
+    letters = {tuple(map(_letters, parts)): parts for parts in inner}
     if len(letters) > 1:
         one, other = list(letters.values())[:2]
         raise InputError(
-            f"{'/'.join(one[common:])} and {'/'.join(other[common:])} have names of different letters, and nothing in "
-            "them says which instrument they hold",
+            f"{'/'.join(one)} and {'/'.join(other)} have names of different letters, and nothing in them says which "
+            "instrument they hold",
             "If each file is of one instrument, say where its name stands, for example --symbol-from-name "
-            f"'{_pattern(one[-1], other[-1])}'; if all hold one series, give --one-series",
+            f"'{_pattern(one, other)}'; if all hold one series, give --one-series",
         )
 
 
 def _letters(name: str) -> str:
     """The letters of a name without its suffixes, dates, numbers and hashes."""
-    stem, _, folder = name[::-1].partition("/")
-    stem = stem[::-1].split(".")[0] or stem[::-1]
-    text = _HASH.sub(" ", _UUID.sub(" ", f"{folder[::-1]} {stem}"))
-    words = re.findall(r"[^\W\d_]+", text)
-    return " ".join(word.lower() for word in words if word.lower() not in _DATE_WORDS)
+    stem = _SUFFIXES.sub("", name)
+    text = _HASH.sub(" ", _UUID.sub(" ", stem))
+    words = [word.lower() for word in re.findall(r"[^\W\d_]+", text)]
+    return " ".join(word for word in words if word not in _DATE_WORDS) if len(words) > 1 else " ".join(words)
 
 
-def _pattern(one: str, other: str) -> str:
-    """A pattern that reads the symbols of two names, as far as what they share tells."""
+def _pattern(one: Sequence[str], other: Sequence[str]) -> str:
+    """A pattern that reads the symbols of two paths: the first part whose letters differ, and anything below it."""
+    at = next(
+        (i for i, pair in enumerate(zip(one, other, strict=False)) if _letters(pair[0]) != _letters(pair[1])),
+        -1,
+    )
+    below = ["*"] * (len(one) - 1 - at) if at >= 0 else []
+    return "/".join([_part(one[at], other[at]), *below])
+
+
+def _part(one: str, other: str) -> str:
+    """A pattern for one part of a path, as far as what two of them share tells."""
     first = 0
     while first < min(len(one), len(other)) and one[first] == other[first]:
         first += 1

@@ -29,6 +29,7 @@ from moola.bars.time_formats import format_advice
 from moola.bars.times import Clock, DateOrder
 from moola.bars.zones import zone_note
 from moola.errors import InputError, Problem
+from moola.errors.base import format_time
 from moola.files.identity import FileIdentity, identity_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ __all__ = ["BarSource", "Batch", "SourceFile", "open_bars"]
 
 MAX_SAMPLES = 20
 """At most this many problems of each kind are kept as samples; all are counted."""
+
+_FIRST_YEAR = -2_082_758_400 * 10**9
+"""1904-01-02. Spreadsheets count days from 1899, 1900 or 1904."""
 
 _TIME_PROBLEMS = {
     _core.TIME_UNREADABLE: "bad_timestamp",
@@ -171,6 +175,7 @@ class BarSource:
         self._names = {"symbol": Names(self.symbols), "contract": Names(self.contracts)}
         self._filter = SymbolFilter(options.symbols, options.exclude_symbols)
         self._started = False
+        self._decimal: tuple[str, str] | None = None
         self._lines = LineFinder()
 
     @property
@@ -296,6 +301,7 @@ class BarSource:
             )
         self._started = True
         self._filter.rows = 0
+        self._decimal = None
         self.counts.clear()
         self.samples.clear()
         for file in self.files:
@@ -318,6 +324,7 @@ class BarSource:
                         batch = self._batch(file, part, layout, clock)
                         if len(batch.timestamp):
                             yield batch
+                self._check_decimals(source)
                 if not self.files[file].rows:
                     raise source.refusal("holds no bars", "Leave it out, or check how it was made")
             if self._filter.active and not any(map(self._filter.wants, self.symbols)):
@@ -340,6 +347,7 @@ class BarSource:
         self._check_agreeing(file, raw, layout, first_row)
         times = self._times(raw, layout, clock, first_row)
         self.files[file].timestamp = clock.notation()
+        self._check_years(file, times, first_row)
 
         numbers: list[NDArray[np.float64]] = []
         unread: list[tuple[str, int, NDArray[np.bool_]]] = []
@@ -441,6 +449,30 @@ class BarSource:
                 symbol=None if symbol is None else self.symbols[symbol[row]],
             )
             self.samples.append((file, problem))
+
+    def _check_decimals(self, source: Input) -> None:
+        """Refuses files of one source that write numbers in two ways."""
+        decimal = source.decimal if isinstance(source, CsvInput) else None
+        if decimal is None:
+            return
+        self._decimal = self._decimal or (source.name, decimal)
+        name, before = self._decimal
+        if decimal != before:
+            raise source.refusal(
+                f"has the decimal mark {decimal!r}, and {name} has {before!r}",
+                "Read them apart, or say with --decimal which is right for both",
+            )
+
+    def _check_years(self, file: int, times: NDArray[np.int64], first_row: int) -> None:
+        """Refuses the days from which spreadsheets count: they stand for a time of day without a date."""
+        old = np.flatnonzero((times < _FIRST_YEAR) & (times > _core.TIME_LOCAL))
+        if old.size:
+            row = int(old[0])
+            raise self._inputs[file].refusal(
+                f"row {first_row + row + 1:,} has the time {format_time(int(times[row]))}: a spreadsheet counts times "
+                "of day from such a day, which is no date",
+                "Name the columns with --columns FILE_COLUMN=date,FILE_COLUMN=time, and write the times as hh:mm:ss",
+            )
 
     def _clock_example(self, file: int) -> str:
         """A time of day of a file that has it beside the date; empty for others."""

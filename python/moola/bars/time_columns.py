@@ -24,6 +24,7 @@ CLOCK = re.compile(
 )
 """A time of day as text."""
 
+_MIDNIGHT = re.compile(r"\d[T ]+0?0:00(:00(\.0+)?)?$")
 _OFFSET = re.compile(r"\d\s*(Z|UTC|GMT|(GMT|UTC)?[+-]\d{2}(:?\d{2})?)$")
 _DAY = re.compile(
     r"\d{4}([-./])\d{1,2}\1\d{1,2}|\d{1,2}([-./])(\d{1,2}|[A-Za-z]{3,9})\2(\d{4}|\d{2})|\d{8}|\d{6}"
@@ -44,17 +45,21 @@ class TimeColumns(NamedTuple):
 def find_times(source: Input, named: Mapping[str, int], options: ReadOptions) -> TimeColumns | None:
     """The columns of times. A column that holds whole times is preferred to a pair. None where no column is one."""
     if "timestamp" in named:
-        return _one(source, named["timestamp"])
+        return _one(source, named["timestamp"], options)
     if "date" in named or "time" in named:
         return _named_pair(source, named)
     if source.headerless:
         return None
     candidates = list(_candidates(source, set(named.values())))
+    if not _is_utc(options.tz):
+        # --tz is meant for a column of local times, where there is one.
+        local = [column for column in candidates if plain_name(source.names[column]) not in UTC_NAMES]
+        candidates = local or candidates
     if not candidates:
         index = _index_column(source, set(named.values()))
-        return None if index is None else _one(source, index)
+        return None if index is None else _one(source, index, options)
     if len(candidates) == 1:
-        return _one(source, candidates[0])
+        return _one(source, candidates[0], options)
     kinds = {column: kind_of_times(source, column) for column in candidates}
 
     def first(*wanted: str) -> int | None:
@@ -63,20 +68,30 @@ def find_times(source: Input, named: Mapping[str, int], options: ReadOptions) ->
     whole = first("zoned", "local")
     if whole is not None:
         # A time that needs no --tz is better than one that does, if there is no --tz.
-        found = _one(source, whole)
+        found = _one(source, whole, options)
         if kinds[whole] == "local" and options.tz is None and not found.utc:
             zoned = first("zoned")
-            return found if zoned is None else _one(source, zoned)
+            return found if zoned is None else _one(source, zoned, options)
         return found
     clock = first("clock")
     day = next((column for column in candidates if kinds[column] in ("day", "") and column != clock), None)
     if clock is not None and day is not None:
         return TimeColumns(day, clock)
-    return _one(source, candidates[0] if day is None else day)
+    return _one(source, candidates[0] if day is None else day, options)
 
 
-def _one(source: Input, column: int) -> TimeColumns:
-    return TimeColumns(column, utc=plain_name(source.names[column]) in UTC_NAMES)
+def _one(source: Input, column: int, options: ReadOptions) -> TimeColumns:
+    utc = plain_name(source.names[column]) in UTC_NAMES
+    if utc and not _is_utc(options.tz):
+        raise source.refusal(
+            f"column {source.names[column]!r} says that its times are in UTC, and --tz says {options.tz}",
+            "Leave out --tz, or name another column with --columns FILE_COLUMN=timestamp",
+        )
+    return TimeColumns(column, utc=utc)
+
+
+def _is_utc(tz: str | None) -> bool:
+    return tz is None or tz.upper() in ("UTC", "GMT", "ETC/UTC", "Z")
 
 
 def _named_pair(source: Input, named: Mapping[str, int]) -> TimeColumns:
@@ -149,8 +164,13 @@ def kind_of_times(source: Input, column: int) -> str:
         return ""
     if all(CLOCK.fullmatch(text) for text in texts):
         return "clock"
+    dated = plain_name(source.names[column]) in ALIASES["date"]
     if all(text.removesuffix(".0").isdecimal() for text in texts):
+        if dated and all(len(text) == 6 for text in texts):
+            return "day"
         return _kind_of_numbers([text.removesuffix(".0") for text in texts])
+    if dated and all(_MIDNIGHT.search(text) for text in texts):
+        return "day"
     if all(_DAY.fullmatch(text) for text in texts):
         return "day"
     if _core.time_notation(texts[0]) == "epoch" or re.fullmatch(r"\d(\.\d+)?[eE]\+?\d+", texts[0]):

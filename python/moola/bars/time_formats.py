@@ -15,6 +15,7 @@ __all__ = ["Reading", "format_advice", "readings"]
 
 _DATES = (
     *("%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d", "%Y%m%d", "%Y %m %d", "%d.%m.%Y", "%d.%m.%y"),
+    *("%y-%m-%d", "%y/%m/%d", "%y.%m.%d"),
     *("%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y"),
     *("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%d%b%Y"),
     *("%y%m%d", "%d%m%y", "%d%m%Y", "%m%d%Y"),
@@ -67,10 +68,25 @@ def readings(texts: Sequence[str]) -> list[Reading]:
         return []
     for pattern in _patterns(suffix):
         # A pattern reads a number without its leading zeros; so digits in a row may be parted in several ways.
+        if not _whole_digits(sample, pattern):
+            continue
         if _parsed(sample[:1], pattern) is not None and (times := _parsed(sample, pattern)) is not None:
             found.setdefault(times, pattern)
     every = {times: pattern for times, pattern in found.items() if _parsed(distinct, pattern) is not None}
     return [Reading(pattern, times) for times, pattern in every.items()]
+
+
+def _whole_digits(sample: Sequence[str], pattern: str) -> bool:
+    """Whether dates of digits alone have all their digits: without a zero they could be parted in several ways."""
+    compact = next(
+        (date for date in _DATES if "%" in date and pattern.startswith(date) and len(date) == 6), None
+    )
+    if compact is None or not all(sign in "%YymdHMS" for sign in compact):
+        return True
+    digits = 8 if "%Y" in compact else 6
+    runs = [re.match(r"\d*", text) for text in sample]
+    lengths = {len(run[0]) for run in runs if run is not None}
+    return len(lengths) == 1 and min(lengths) >= digits and (min(lengths) - digits) % 2 == 0
 
 
 def _suffix(sample: Sequence[str]) -> str | None:
@@ -102,7 +118,12 @@ def format_advice(text: str, others: Sequence[str] = ()) -> str:
         zone = letters[1].upper()
         if zone in CITIES and found:
             city = CITIES[zone]
-            return f"Say that they are {city}'s clocks, with --tz {city} --time-format '{found[0].pattern}'"
+            return (
+                f"Say that they are {city}'s clocks, with --tz {city} --time-format '{found[0].pattern}'; where other "
+                "letters stand after some times, remove them from all"
+            )
+    if re.search(r"\b24:00", shown):
+        return "Write the end of a day as 00:00 of the next day"
     if found:
         formats = " or ".join(f"--time-format '{reading.pattern}'" for reading in found[:3])
         return f"Say how they are written with {formats}" if len(found) == 1 else f"Say which with {formats}"

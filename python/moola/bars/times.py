@@ -66,7 +66,7 @@ class Clock:
 
     Args:
         source: the file.
-        column: the column of the times.
+        column: the column of the times; None for texts by `time_format` that are made of several columns.
         options: how they are read.
         utc: the column's name says that times without an offset are in UTC.
         days: the column holds days, and the time of day stands elsewhere.
@@ -76,7 +76,7 @@ class Clock:
     def __init__(
         self,
         source: Input,
-        column: int,
+        column: int | None,
         options: ReadOptions,
         *,
         utc: bool = False,
@@ -88,14 +88,15 @@ class Clock:
         self._column = column
         self._days = days
         self._beside = beside
-        self._dtype = None if source.types is None else source.types[column]
+        self._dtype = None if source.types is None or column is None else source.types[column]
         self._units: list[str] = []
         self._locals = self._read = 0
         self.style: str = ""
         """Empty for Arrow times and for numbers. For text: iso, epoch, an order of slashed dates (slashed until it is
         known), or a strptime pattern, which also reads numbers."""
         if self._dtype is None or is_text(self._dtype):
-            self.style = options.time_format or self._find_style(source.first_texts(column))
+            first = [] if column is None else source.first_texts(column)
+            self.style = options.time_format or self._find_style(first)
         elif not is_temporal(self._dtype):
             self.style = options.time_format or ""
             if not self.style and days:
@@ -237,6 +238,8 @@ class Clock:
             if _within(values, unit).all():
                 return values * _EPOCH_FACTORS[unit]
         there = values > _core.TIME_LOCAL
+        if not self._units:
+            self._check_compact(values[there][:1000], first_row)
         times = np.where(there, _core.TIME_UNREADABLE, values)
         for unit, factor in _EPOCH_FACTORS.items():
             plausible = _within(values, unit)
@@ -247,6 +250,18 @@ class Clock:
         if not self._units and there.any():
             self._refuse_number(values, int(np.flatnonzero(there)[0]), first_row)
         return times
+
+    def _check_compact(self, values: NDArray[np.int64], first_row: int) -> None:
+        """Refuses yymmddHHMM, which looks like an epoch in seconds; the last two digits of epochs go beyond 59 soon."""
+        distinct = np.unique(values)
+        minutes, hours = distinct % 100, distinct // 100 % 100
+        days, months = distinct // 10_000 % 100, distinct // 1_000_000 % 100
+        fits = (minutes < 60) & (hours < 24) & (days >= 1) & (days <= 31) & (months >= 1) & (months <= 12)
+        if len(distinct) >= 10 and fits.all() and _within(distinct, "s").all():
+            raise self._source.refusal(
+                f"row {first_row + 1:,} has the time {values[0]}, which looks like a date and a time without a century",
+                "Say how it is written with --time-format '%y%m%d%H%M'",
+            )
 
     def _refuse_number(self, values: NDArray[np.int64], row: int, first_row: int) -> NoReturn:
         digits = str(values[row])

@@ -40,10 +40,18 @@ class CsvInput(FileInput):
         self._options = options or TextOptions()
         self._encoding = "utf-8"
         self._written: NumberFormat | None = None
+        self.has_marks = False
+        """Whether a number had a comma or a dot."""
         if self._options.decimal or self._options.thousands:
             decimal = self._options.decimal or ("," if self._options.thousands == "." else ".")
             self._written = NumberFormat(decimal, self._options.thousands)
         super().__init__(path, contents)
+
+    @property
+    def decimal(self) -> str | None:
+        """The decimal mark of the numbers read so far; None where none had a mark, or where the user gave it."""
+        told = self._options.decimal or self._options.thousands
+        return None if told or self._written is None or not self.has_marks else self._written.decimal
 
     def open_bytes(self) -> Any:
         """The file as a stream of bytes, unpacked."""
@@ -117,7 +125,10 @@ class CsvInput(FileInput):
 
         if numbers and self._written is None:
             evidence = marks_of(self._samples, numbers, self.names)
-            self._written = (evidence if evidence.settled else self._evidence(numbers)).settle(self.refusal)
+            if not evidence.settled:
+                evidence = self._evidence(numbers)
+            self._written = evidence.settle(self.refusal)
+            self.has_marks = bool(evidence.first)
         done = 0
         if self._written is None or self._written.thousands is None:
             try:
@@ -149,7 +160,7 @@ class CsvInput(FileInput):
                 f"{settled.decimal!r}, and {before.decimal!r} parts thousands",
                 f"Confirm that with --decimal {settled.decimal} --thousands {before.decimal}",
             )
-        self._written = settled
+        self._written, self.has_marks = settled, True
 
     def _evidence(self, numbers: Sequence[int]) -> Evidence:
         """What all numbers of the file prove about their format. Reads the file."""
