@@ -41,8 +41,8 @@ __all__ = ["BarSource", "Batch", "SourceFile", "open_bars"]
 MAX_SAMPLES = 20
 """At most this many problems of each kind are kept as samples; all are counted."""
 
-_FIRST_YEAR = -2_082_758_400 * 10**9
-"""1904-01-02. Spreadsheets count days from 1899, 1900 or 1904."""
+_SHEET_DAYS = (-2_209_161_600 * 10**9, -2_082_758_400 * 10**9)
+"""1899-12-30 to 1904-01-02: the days from which spreadsheets count lie between."""
 
 _TIME_PROBLEMS = {
     _core.TIME_UNREADABLE: "bad_timestamp",
@@ -465,7 +465,7 @@ class BarSource:
 
     def _check_years(self, file: int, times: NDArray[np.int64], first_row: int) -> None:
         """Refuses the days from which spreadsheets count: they stand for a time of day without a date."""
-        old = np.flatnonzero((times < _FIRST_YEAR) & (times > _core.TIME_LOCAL))
+        old = np.flatnonzero((times >= _SHEET_DAYS[0]) & (times < _SHEET_DAYS[1]))
         if old.size:
             row = int(old[0])
             raise self._inputs[file].refusal(
