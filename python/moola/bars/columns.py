@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type
 from moola.bars.roles import ALIASES, PRICES, plain_name
-from moola.bars.time_columns import TimeColumns, find_times, kind_of_times, no_zone
+from moola.bars.time_columns import find_times, kind_of_times, no_zone
 
 if TYPE_CHECKING:
     from moola.bars.options import ReadOptions
 
-__all__ = ["Layout", "find_column", "find_layout", "listed", "named_columns", "quoted"]
+__all__ = ["Layout", "find_column", "find_layout", "listed", "named_columns"]
 
 
 @dataclass
@@ -94,22 +93,24 @@ def find_layout(source: Input, options: ReadOptions) -> Layout:
                 f"Name the column with --columns FILE_COLUMN={name}, or leave it out of --keep",
             )
         kept.append(column)
+    names, partitions, agreeing = _find_names(source, options, named)
     layout = Layout(
         times.timestamp,
         [*(cast(int, prices[price]) for price in PRICES), *kept],
-        *_find_names(source, options, named, times),
-        time=times.time,
-        utc=times.utc,
+        names,
+        partitions,
+        times.time,
+        times.utc,
+        agreeing,
     )
-    _agree(source, layout, options, named)
     _check_types(source, layout, options)
     return layout
 
 
 def _find_names(
-    source: Input, options: ReadOptions, named: Mapping[str, int], times: TimeColumns
-) -> tuple[dict[str, int], dict[str, str]]:
-    """Columns of symbol and contract, and those that partitions name."""
+    source: Input, options: ReadOptions, named: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, str], dict[str, int]]:
+    """Symbol and contract: their columns, those that partitions name, and columns that must agree with a partition."""
     wanted = ("symbol", "contract") if "contract" in options.segment_by else ("symbol",)
     partitions: dict[str, str] = {}
     for key, value in source.partitions.items():
@@ -119,25 +120,17 @@ def _find_names(
         if role is not None and role in wanted:
             partitions[role] = value
     columns: dict[str, int] = {}
+    agreeing: dict[str, int] = {}
     for role in wanted:
         column = find_column(source, role, ALIASES[role], named)
-        if role not in partitions and column is not None:
-            columns[role] = column
+        if column is not None:
+            (agreeing if role in partitions else columns)[role] = column
         elif role == "contract" and role not in partitions:
             raise source.refusal(
                 f"has no contract column to divide segments by; its columns are {listed(source.names)}",
                 "Name it with --columns FILE_COLUMN=contract, or leave contract out of --segment-by",
             )
-    return columns, partitions
-
-
-def _agree(source: Input, layout: Layout, options: ReadOptions, named: Mapping[str, int]) -> None:
-    """Finds columns that name what a partition names, too, and reads them along to compare."""
-    for role in layout.partitions:
-        column = find_column(source, role, ALIASES[role], named)
-        if column is not None and column not in layout.columns:
-            layout.agreeing[role] = column
-    layout.__post_init__()
+    return columns, partitions, agreeing
 
 
 def named_columns(source: Input, columns: Mapping[str, str] | None) -> dict[str, int]:
@@ -213,11 +206,6 @@ def _refuse_missing(source: Input, missing: Sequence[str]) -> NoReturn:
         "Bars need timestamp, open, high, low and close. Name what is called otherwise with "
         f"--columns FILE_COLUMN={missing[0]}",
     )
-
-
-def quoted(text: str) -> str:
-    """A text as a shell takes it for one word."""
-    return shlex.quote(text)
 
 
 def listed(names: Sequence[str]) -> str:

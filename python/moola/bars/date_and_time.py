@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from moola import _core
-from moola.bars.formats.inputs import Input, is_text, is_type, nulls_of, text_of, values_of
+from moola.bars.formats.inputs import UNITS, Input, is_text, is_type, nulls_of, text_of, values_of
 from moola.bars.time_columns import CLOCK, no_zone
 from moola.bars.times import Clock
 
@@ -107,11 +107,7 @@ class DateAndTime:
         """[n] nanoseconds since midnight or a code, and [n] the offset from UTC where the text has one."""
         none = np.full(len(column), _core.TIME_LOCAL)
         if is_type("time", column.type):
-            unit = {"s": _SECOND, "ms": 10**6, "us": 10**3, "ns": 1}[column.type.unit]
-            width = np.int32 if column.type.bit_width == 32 else np.int64
-            data = column.buffers()[1]
-            values = np.frombuffer(data, width, len(column), column.offset * np.dtype(width).itemsize)
-            clock = values.astype(np.int64) * unit
+            clock = values_of(column).astype(np.int64) * UNITS[column.type.unit]
             null = nulls_of(column)
             return (clock if null is None else np.where(null, _core.TIME_NULL, clock)), none
         encoded = column if is_type("dictionary", column.type) else column.dictionary_encode()

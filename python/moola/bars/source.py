@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from moola import _core
-from moola.bars.columns import Layout, find_layout, listed, quoted
+from moola.bars.columns import Layout, find_layout, listed
 from moola.bars.date_and_time import DateAndTime
 from moola.bars.formats.csv import CsvInput
 from moola.bars.formats.finding import find_files
@@ -259,19 +260,12 @@ class BarSource:
         advice: dict[str, str] = {}
         kinds = {problem.kind for problem in problems}
         repeated = kinds & {"duplicate_timestamp", "out_of_order"}
-        if repeated and not self.symbols:
-            for source, layout in zip(self._inputs[:1], self._layouts, strict=False):
-                clock = self._clocks(lambda: False)[0]
-                column = telling_column(source, layout, lambda raw, row: self._times(raw, layout, clock, row))  # noqa: B023
-                if column is not None:
-                    name = source.names[column]
-                    known = (
-                        name if name and source.names.count(name) == 1 and not name.isdecimal() else column
-                    )
-                    said = (
-                        f"column {name!r} tells instruments apart: give --columns {quoted(f'{known}=symbol')}"
-                    )
-                    advice |= dict.fromkeys(repeated, said)
+        if repeated and not self.symbols and (column := self._telling_column()) is not None:
+            names = self._inputs[0].names
+            name = names[column]
+            known = name if name and names.count(name) == 1 and not name.isdecimal() else column
+            said = f"column {name!r} tells instruments apart: give --columns {shlex.quote(f'{known}=symbol')}"
+            advice |= dict.fromkeys(repeated, said)
         for problem in problems:
             if problem.kind == "bad_timestamp":
                 value = str(problem.value)
@@ -279,9 +273,14 @@ class BarSource:
                 no_bar = "Remove the row: it is no bar, but perhaps a footer or a header"
                 advice.setdefault(problem.kind, format_advice(value) if known else no_bar)
             elif problem.kind == "not_a_number" and (sign := thousands_sign(str(problem.value))):
-                said = f"say that this sign parts thousands: --thousands {quoted(sign)}"
+                said = f"say that this sign parts thousands: --thousands {shlex.quote(sign)}"
                 advice.setdefault(problem.kind, said)
         return advice
+
+    def _telling_column(self) -> int | None:
+        """The column of the first file that would tell instruments apart."""
+        layout, clock = self._layouts[0], self._clocks(lambda: False)[0]
+        return telling_column(self._inputs[0], layout, lambda raw, row: self._times(raw, layout, clock, row))
 
     def batches(self) -> Generator[Batch]:
         """Reads all bars, file by file, in batches of at most 131,072.

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 import numpy as np
 
 from moola import _core
-from moola.bars.formats.inputs import Input, is_temporal, is_text, is_type, nulls_of, text_of, values_of
+from moola.bars.formats.inputs import (
+    UNITS,
+    Input,
+    is_temporal,
+    is_text,
+    is_type,
+    nulls_of,
+    text_of,
+    values_of,
+)
 from moola.bars.time_columns import CLOCK, no_zone
 from moola.bars.time_formats import format_advice, readings
 from moola.errors import InputError
@@ -210,7 +219,7 @@ class Clock:
     def _read_temporal(self, column: Any) -> NDArray[np.int64]:
         dtype = column.type
         if is_type("timestamp", dtype):
-            unit = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[dtype.unit]
+            unit = UNITS[dtype.unit]
         else:
             unit = 86_400 * 10**9 if is_type("date32", dtype) else 10**6
         times = values_of(column).astype(np.int64, copy=False)

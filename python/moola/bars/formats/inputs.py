@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH_ROWS",
+    "UNITS",
     "Input",
     "brief",
     "is_temporal",
@@ -137,14 +138,21 @@ def text_of(scalar: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
+UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+"""Nanoseconds in the units of Arrow's times and timestamps."""
+
 # Arrow's to_numpy imports pandas where it is installed, and is_null the compute functions: both start slowly.
 _WIDTHS = {"halffloat": "f2", "float": "f4", "double": "f8", "date32[day]": "i4", "date64[ms]": "i8"}
 
+_WIDTHS |= {"time32[s]": "i4", "time32[ms]": "i4", "time64[us]": "i8", "time64[ns]": "i8"}
 _WIDTHS |= {f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
 def values_of(column: Any) -> NDArray[Any]:
-    """[n] the values of a column of numbers, dates or timestamps, sharing its memory. Values at nulls are undefined."""
+    """[n] the values of a column of numbers, dates, times or timestamps, sharing its memory.
+
+    Values at nulls are undefined.
+    """
     dtype = np.dtype("i8" if is_type("timestamp", column.type) else _WIDTHS[str(column.type)])
     data = column.buffers()[1]
     if data is None or not len(column):
